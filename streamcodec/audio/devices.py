@@ -1,0 +1,152 @@
+"""Sound devices by index or name, opened at their own rate; what PortAudio says in numbers is said in words here.
+
+sounddevice is imported on first use: a machine without PortAudio can import this room and do everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from streamcodec.errors import DeviceError, InputError, MissingDependencyError
+
+__all__ = ["DeviceInfo", "Kind", "find_device", "list_devices", "open_input", "open_output"]
+
+Kind = Literal["input", "output"]
+
+_HINTS = {
+    -9985: "it is in use by another program, or unplugged: close that program or choose another device",
+    -9996: "there is no such device: list the devices and choose one by its index",
+    -9997: "it does not do this sampling rate: choose another device, or the system's default one, which converts rates",
+    -9998: "it does not have that many channels: ask for fewer",
+    -9999: "its driver refuses: check that the device is connected and that this program may use it",
+}
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """One sound device, as PortAudio numbers and describes it; `default_rate` is in Hz."""
+
+    index: int
+    name: str
+    host_api: str
+    max_input_channels: int
+    max_output_channels: int
+    default_rate: float
+    is_default_input: bool
+    is_default_output: bool
+
+    def __str__(self) -> str:
+        return f"{self.index}: {self.name}, {self.host_api} ({self.max_input_channels} in, {self.max_output_channels} out)"
+
+    def channels(self, kind: Kind) -> int:
+        """How many channels it has at most as an input or output; 0 if it is none."""
+        return self.max_input_channels if kind == "input" else self.max_output_channels
+
+    def is_default(self, kind: Kind) -> bool:
+        """Whether it is the system's choice for input or output."""
+        return self.is_default_input if kind == "input" else self.is_default_output
+
+
+def list_devices() -> list[DeviceInfo]:
+    """Every sound device of the machine, by index.
+
+    Raises `MissingDependencyError` without the PortAudio library, `DeviceError` if it fails.
+    """
+    sd = _sounddevice()
+    try:
+        apis = [str(api["name"]) for api in sd.query_hostapis()]
+        default_input, default_output = sd.default.device[0], sd.default.device[1]
+        return [
+            DeviceInfo(
+                index=index,
+                name=str(found["name"]),
+                host_api=apis[found["hostapi"]],
+                max_input_channels=int(found["max_input_channels"]),
+                max_output_channels=int(found["max_output_channels"]),
+                default_rate=float(found["default_samplerate"]),
+                is_default_input=index == default_input,
+                is_default_output=index == default_output,
+            )
+            for index, found in enumerate(sd.query_devices())
+        ]
+    except sd.PortAudioError as error:
+        raise DeviceError(f"the sound devices cannot be listed: {error}") from error
+
+
+def find_device(spec: str | int | None, kind: Kind) -> DeviceInfo:
+    """Find one input or output by its index, by a part of "name, host API" (case does not matter), or the default one by None.
+
+    A whole name wins over names that only contain it. Raises `DeviceError`, naming the candidates, if none or several fit.
+    """
+    devices = list_devices()
+    candidates = [d for d in devices if d.channels(kind) > 0]
+    if spec is None:
+        fitting, wanted = [d for d in candidates if d.is_default(kind)], f"default {kind} device"
+    elif isinstance(spec, int) or spec.strip().isdecimal():
+        fitting, wanted = [d for d in candidates if d.index == int(spec)], f"{kind} device with index {int(spec)}"
+    else:
+        part = spec.strip().lower()
+        fitting = [d for d in candidates if part in f"{d.name}, {d.host_api}".lower()]
+        fitting = [d for d in fitting if part in (d.name.lower(), f"{d.name}, {d.host_api}".lower())] or fitting
+        wanted = f"{kind} device with {spec!r} in its name"
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise DeviceError(f"more than one {wanted}, expected one of: {'; '.join(map(str, fitting))}")
+    raise DeviceError(f"there is no {wanted}; this machine has {'; '.join(map(str, candidates)) or f'no {kind} devices'}")
+
+
+def open_input(device: DeviceInfo, channels: int, block_ms: float, callback: Callable[..., None]) -> Any:
+    """Open a microphone at its default rate with low latency; the answer is a `sounddevice.InputStream`, not yet started.
+
+    The callback is sounddevice's: `callback(indata, frames, time, status)` with float32 [T, C], valid during the call only. `block_ms` 0
+    leaves the block size to PortAudio. Raises `DeviceError` with a hint if the device refuses.
+    """
+    return _open("InputStream", "input", device, channels, block_ms, callback)
+
+
+def open_output(device: DeviceInfo, channels: int, block_ms: float, callback: Callable[..., None]) -> Any:
+    """Open a speaker at its default rate with low latency; the answer is a `sounddevice.OutputStream`, not yet started.
+
+    The callback is sounddevice's: `callback(outdata, frames, time, status)` fills float32 [T, C]. `block_ms` 0 leaves the block size to
+    PortAudio. Raises `DeviceError` with a hint if the device refuses.
+    """
+    return _open("OutputStream", "output", device, channels, block_ms, callback)
+
+
+def _open(stream: str, kind: Kind, device: DeviceInfo, channels: int, block_ms: float, callback: Callable[..., None]) -> Any:
+    if channels < 1 or not block_ms >= 0:
+        raise InputError(f"channels is {channels} and block_ms {block_ms}, expected at least 1 channel and 0 ms")
+    if channels > device.channels(kind):
+        raise DeviceError(f"{device.name} has {device.channels(kind)} {kind} channels, expected at least {channels}")
+    sd = _sounddevice()
+    try:
+        return getattr(sd, stream)(
+            device=device.index,
+            samplerate=device.default_rate,
+            channels=channels,
+            dtype="float32",
+            blocksize=round(device.default_rate * block_ms / 1000),
+            latency="low",
+            callback=callback,
+        )
+    except sd.PortAudioError as error:
+        hint = _HINTS.get(error.args[1], "") if len(error.args) > 1 else ""
+        asked = f"{device.default_rate:g} Hz, {channels} channel(s)"
+        raise DeviceError(f"{kind} device {device.name} cannot be opened ({asked}): {hint or error}") from error
+
+
+def _sounddevice() -> Any:
+    """Import sounddevice, or say how to get what it needs."""
+    try:
+        import sounddevice
+    except OSError as error:
+        raise MissingDependencyError(
+            "the PortAudio library is not installed: apt install libportaudio2 (Debian, Ubuntu), dnf install portaudio (Fedora); "
+            "the wheels of sounddevice for macOS and Windows carry it (else: brew install portaudio)"
+        ) from error
+    except ImportError as error:
+        raise MissingDependencyError("sounddevice is not installed: pip install sounddevice") from error
+    return sounddevice

@@ -1,0 +1,161 @@
+"""Samples inside the program are float32, mono, in [-1, 1]; whatever a caller has becomes that here, or is refused by name.
+
+Integers are scaled by their full scale, channels are mixed down by their mean. Nothing here knows rates, files or devices.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from streamcodec.errors import AudioError
+
+__all__ = ["MAX_CHANNELS", "Layout", "PcmFormat", "Samples", "as_clip", "check_block", "float_to_pcm", "pcm_to_float", "to_float"]
+
+Samples = NDArray[np.float32]
+Layout = Literal["single", "batch"]
+PcmFormat = Literal["pcm_s16le", "pcm_f32le"]
+
+MAX_CHANNELS = 8
+
+# 24 dB above full scale: no recording is that hot, and 16-bit integers cast to float nearly always are.
+_IMPLAUSIBLE = 16.0
+
+
+def to_float(array: ArrayLike) -> Samples:
+    """Scale integer or float samples of any shape to float32.
+
+    int16 and int32 are divided by full scale, uint8 is centred on 128 first, float64 is narrowed, float32 is returned as it is, not
+    copied. Raises `AudioError` for any other dtype.
+    """
+    try:
+        values: NDArray[Any] = np.asarray(array)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise AudioError(f"audio is a {type(array).__name__} that is no array of numbers: {error}") from error
+    dtype = values.dtype.newbyteorder("=")
+    if dtype == np.float32:
+        return values.astype(np.float32, copy=False)
+    if dtype == np.float64:
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+    if dtype == np.uint8:
+        return (values.astype(np.float32) - np.float32(2**7)) / np.float32(2**7)
+    if dtype in (np.int16, np.int32):
+        # 32-bit integers need the detour through float64 to be rounded once only.
+        return np.asarray(values / 2 ** (8 * dtype.itemsize - 1), np.float32)
+    raise AudioError(f"audio has dtype {values.dtype}, expected float32, float64, int16, int32 or uint8")
+
+
+def as_clip(audio: ArrayLike) -> tuple[Samples, Layout]:
+    """Turn [T], [C, T] or [B, C, T] into mono clips [B, T] and say whether the answer keeps a batch axis.
+
+    C is 1 to 8 channels, mixed down by their mean. The layout is "single" for [T] and [C, T], "batch" for [B, C, T]. Raises `AudioError`
+    for any other shape, for no samples at all, and for NaN, infinities or values that cannot be in [-1, 1].
+    """
+    samples = to_float(audio)
+    if samples.ndim not in (1, 2, 3):
+        raise AudioError(f"audio has shape {list(samples.shape)}, expected [T], [C, T] or [B, C, T]")
+    if samples.size == 0:
+        raise AudioError(f"audio is empty (shape {list(samples.shape)}), expected at least one sample")
+    if samples.ndim >= 2:
+        _check_channel_axis(samples.shape)
+    _check_values(samples)
+    if samples.ndim == 1:
+        return samples[None], "single"
+    # [..., C, T] -> [..., T]
+    mono = _downmix(samples, axis=-2)
+    return (mono, "batch") if samples.ndim == 3 else (mono[None], "single")
+
+
+def check_block(block: ArrayLike, channels: int) -> Samples:
+    """Turn one block of a live stream into mono float32 [T].
+
+    `block` is [T] where `channels` is 1, else [C, T] with C equal to `channels`; T may be 0. Raises `AudioError` for another shape or
+    dtype, and for NaN, infinities or values that cannot be in [-1, 1].
+    """
+    samples = to_float(block)
+    if samples.ndim == 1 and channels == 1:
+        samples = samples[None]
+    if samples.ndim != 2 or samples.shape[0] != channels:
+        expected = "[T] or [1, T]" if channels == 1 else f"[{channels}, T]"
+        hint = ""
+        if samples.ndim == 2 and samples.shape[1] == channels:
+            hint = ": it looks like [samples, channels], transpose it"
+        raise AudioError(f"block has shape {list(samples.shape)}, expected {expected} for {channels} channel(s){hint}")
+    _check_values(samples)
+    return _downmix(samples, axis=0)
+
+
+def pcm_to_float(data: bytes | bytearray | memoryview, format: PcmFormat, channels: int = 1) -> Samples:
+    """Decode interleaved PCM bytes into mono float32 [T].
+
+    Raises `AudioError` for an unknown format, for bytes that are not whole sample frames, and for NaN or infinities.
+    """
+    dtype = _pcm_dtype(format)
+    if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
+    size = memoryview(data).nbytes
+    if size % (dtype.itemsize * channels):
+        frame = dtype.itemsize * channels
+        raise AudioError(f"{size} bytes of {format} are not whole sample frames, expected a multiple of {frame} ({channels} channel(s))")
+    # interleaved [T * C] -> [C, T]
+    return check_block(np.frombuffer(data, dtype).reshape(-1, channels).T, channels)
+
+
+def float_to_pcm(samples: ArrayLike, format: PcmFormat) -> bytes:
+    """Encode mono samples [T] as little-endian PCM bytes.
+
+    "pcm_s16le" scales by 32,768, rounds to nearest and saturates, so that 16-bit audio survives a round trip unchanged; "pcm_f32le" keeps
+    the floats as they are. Raises `AudioError` for an unknown format or unusable samples.
+    """
+    dtype = _pcm_dtype(format)
+    mono = check_block(samples, 1)
+    return (quantize16(mono) if format == "pcm_s16le" else mono).astype(dtype, copy=False).tobytes()
+
+
+def quantize16(samples: Samples) -> NDArray[np.int16]:
+    """Round float samples of any shape to int16 with saturation, scaled by 32,768."""
+    scaled: Samples = np.clip(samples * np.float32(2**15), -(2**15), 2**15 - 1)
+    return np.rint(scaled).astype(np.int16)
+
+
+def _pcm_dtype(format: str) -> np.dtype[Any]:
+    match format:
+        case "pcm_s16le":
+            return np.dtype("<i2")
+        case "pcm_f32le":
+            return np.dtype("<f4")
+    raise AudioError(f"sample format is {format!r}, expected {' or '.join(repr(f) for f in get_args(PcmFormat))}")
+
+
+def _downmix(samples: Samples, axis: int) -> Samples:
+    if samples.shape[axis] == 1:
+        return np.ascontiguousarray(samples.squeeze(axis))
+    mixed: Samples = samples.mean(axis=axis, dtype=np.float32)
+    return mixed
+
+
+def _check_channel_axis(shape: tuple[int, ...]) -> None:
+    channels, length = shape[-2:]
+    if channels <= MAX_CHANNELS:
+        return
+    if length <= MAX_CHANNELS:
+        raise AudioError(f"audio has shape {list(shape)}, which looks like [samples, channels], transpose it: expected [channels, samples]")
+    raise AudioError(f"audio has shape {list(shape)}: {channels} channels, expected at most {MAX_CHANNELS} (several clips are [B, C, T])")
+
+
+def _check_values(samples: Samples) -> None:
+    """Raise `AudioError` naming the first value that is NaN, infinite or far out of [-1, 1]."""
+    # The extremes are NaN if any sample is, and take no temporary array: what a live stream pays for every block is two reductions.
+    low, high = (float(samples.min()), float(samples.max())) if samples.size else (0.0, 0.0)
+    if low >= -_IMPLAUSIBLE and high <= _IMPLAUSIBLE:
+        return
+    unfinite = ~np.isfinite(samples)
+    bad = unfinite if unfinite.any() else np.abs(samples) > _IMPLAUSIBLE
+    index = tuple(int(i) for i in np.argwhere(bad)[0])
+    where = index[0] if len(index) == 1 else list(index)
+    if unfinite.any():
+        raise AudioError(f"audio holds {samples[index]} at index {where}, expected finite samples")
+    raise AudioError(f"audio holds {samples[index]:g} at index {where}: it looks like integers in a float array, expected [-1, 1]")

@@ -1,0 +1,194 @@
+"""What a codec is, as numbers: the fields of EnCodec's configuration that decide its shape, and the arithmetic on them.
+
+This file imports only the errors; it knows neither tensors nor files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from streamcodec.errors import CodesError, InputError, UnsupportedModelError
+
+__all__ = ["DEFAULT_PACKET_FRAMES", "MAX_PACKET_FRAMES", "CodecConfig", "Start", "check_packet_frames"]
+
+DEFAULT_PACKET_FRAMES = 6
+MAX_PACKET_FRAMES = 25
+
+Start = Literal["exact", "primed"]
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """The architecture of a causal EnCodec model; names and defaults are those of `transformers.EncodecConfig`.
+
+    The defaults are the published 24 kHz model (Défossez et al., "High Fidelity Neural Audio Compression", 2022).
+    `upsampling_ratios` are in the decoder's order; the encoder runs them backwards.
+    """
+
+    sampling_rate: int = 24_000
+    audio_channels: int = 1
+    num_filters: int = 32
+    upsampling_ratios: tuple[int, ...] = (8, 5, 4, 2)
+    hidden_size: int = 128
+    num_lstm_layers: int = 2
+    num_residual_layers: int = 1
+    kernel_size: int = 7
+    last_kernel_size: int = 7
+    residual_kernel_size: int = 3
+    dilation_growth_rate: int = 2
+    compress: int = 2
+    pad_mode: str = "reflect"
+    norm_type: str = "weight_norm"
+    use_conv_shortcut: bool = True
+    trim_right_ratio: float = 1.0
+    codebook_size: int = 1024
+    codebook_dim: int = 128
+    target_bandwidths: tuple[float, ...] = (1.5, 3.0, 6.0, 12.0, 24.0)
+
+    def __post_init__(self) -> None:
+        for field, low, high in _RANGES:
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise UnsupportedModelError(f"{field} is {value!r}, expected an integer from {low} to {high}")
+        if not self.upsampling_ratios or any(not isinstance(r, int) or not 1 <= r <= 64 for r in self.upsampling_ratios):
+            raise UnsupportedModelError(f"upsampling_ratios is {self.upsampling_ratios!r}, expected integers from 1 to 64")
+        if self.audio_channels != 1:
+            raise UnsupportedModelError(
+                f"audio_channels is {self.audio_channels}: only mono models stream here (the 48 kHz stereo model does not)"
+            )
+        if self.pad_mode not in ("reflect", "constant"):
+            raise UnsupportedModelError(f"pad_mode is {self.pad_mode!r}, expected 'reflect' or 'constant'")
+        if self.norm_type not in ("weight_norm", "none"):
+            raise UnsupportedModelError(
+                f"norm_type is {self.norm_type!r}, expected 'weight_norm' or 'none' (time_group_norm looks at a whole clip and cannot stream)"
+            )
+        if not 0.0 <= self.trim_right_ratio <= 1.0:
+            raise UnsupportedModelError(f"trim_right_ratio is {self.trim_right_ratio}, expected 0 to 1")
+        if self.codebook_dim != self.hidden_size:
+            raise UnsupportedModelError(
+                f"codebook_dim is {self.codebook_dim} and hidden_size {self.hidden_size}: expected equal (projected codebooks are not supported)"
+            )
+        if self.codebook_size & (self.codebook_size - 1):
+            raise UnsupportedModelError(f"codebook_size is {self.codebook_size}, expected a power of two")
+        if (self.num_filters * 2 ** len(self.upsampling_ratios)) % self.compress:
+            raise UnsupportedModelError(f"compress is {self.compress}, expected a divisor of the channels")
+        if not self.target_bandwidths or any(not 0 < b <= 1000 for b in self.target_bandwidths):
+            raise UnsupportedModelError(f"target_bandwidths is {self.target_bandwidths!r}, expected kbps above 0")
+        if min(self.bandwidth_to_n_q(b) for b in self.target_bandwidths) < 1:
+            raise UnsupportedModelError(
+                f"target_bandwidths {self.target_bandwidths!r}: the least is below one codebook ({self.kbps_per_codebook} kbps)"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CodecConfig:
+        """Read a configuration as `transformers` writes it to `config.json`.
+
+        Fields that only matter to other programs are ignored; fields that would make the model something else than a causal,
+        unnormalised codec raise `UnsupportedModelError`.
+        """
+        if values.get("use_causal_conv", True) is not True:
+            raise UnsupportedModelError("use_causal_conv is false: only causal models stream (facebook/encodec_24khz is one)")
+        if values.get("normalize", False):
+            raise UnsupportedModelError(
+                "normalize is true: scaling by a clip's loudness needs the whole clip, so it cannot stream (expected false)"
+            )
+        if values.get("chunk_length_s") is not None:
+            raise UnsupportedModelError(
+                f"chunk_length_s is {values['chunk_length_s']}: expected none (the model would cut clips into overlapping chunks)"
+            )
+        known = {f.name for f in fields(cls)}
+        picked = {k: v for k, v in values.items() if k in known and v is not None}
+        picked.setdefault("codebook_dim", picked.get("hidden_size", cls.hidden_size))
+        for field in ("upsampling_ratios", "target_bandwidths"):
+            if field in picked:
+                if not isinstance(picked[field], (list, tuple)):
+                    raise UnsupportedModelError(f"{field} is {picked[field]!r}, expected a list")
+                picked[field] = tuple(picked[field])
+        for field in ("pad_mode", "norm_type"):
+            if field in picked and not isinstance(picked[field], str):
+                raise UnsupportedModelError(f"{field} is {picked[field]!r}, expected a word")
+        return cls(**picked)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values, in the reference's names."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @property
+    def hop_length(self) -> int:
+        """Samples per frame: 320 for the published model."""
+        return math.prod(self.upsampling_ratios)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second: 75 for the published model."""
+        return self.sampling_rate / self.hop_length
+
+    @property
+    def bits_per_code(self) -> int:
+        """Bits that one code takes: 10 for 1,024 entries."""
+        return self.codebook_size.bit_length() - 1
+
+    @property
+    def kbps_per_codebook(self) -> float:
+        """What one codebook costs, in kbps: 0.75 for the published model."""
+        return self.frame_rate * self.bits_per_code / 1000
+
+    @property
+    def num_quantizers(self) -> int:
+        """Codebooks that the model has: as many as its highest bandwidth needs."""
+        return self.bandwidth_to_n_q(max(self.target_bandwidths))
+
+    @property
+    def lstm_size(self) -> int:
+        """Channels at the bottleneck, where the LSTM runs."""
+        return self.num_filters * int(2 ** len(self.upsampling_ratios))
+
+    def bandwidth_to_n_q(self, bandwidth: float) -> int:
+        """How many codebooks fit into `bandwidth` kbps: 6 kbps is 8."""
+        return int(math.floor(bandwidth / self.kbps_per_codebook + 1e-9))
+
+    def n_q_for(self, bandwidth: float | None = None) -> int:
+        """The codebooks of one of the model's target bandwidths; None is the middle one the paper uses, 6 kbps, or the highest below it.
+
+        Raises `CodesError` for a bandwidth the model was not made for.
+        """
+        if bandwidth is None:
+            bandwidth = max((b for b in self.target_bandwidths if b <= 6.0), default=min(self.target_bandwidths))
+        if not any(abs(bandwidth - b) < 1e-6 for b in self.target_bandwidths):
+            raise CodesError(f"bandwidth {bandwidth:g} kbps: this model has {', '.join(f'{b:g}' for b in self.target_bandwidths)}")
+        return self.bandwidth_to_n_q(bandwidth)
+
+    def bandwidth_of(self, n_q: int) -> float:
+        """The kbps that `n_q` codebooks take: 8 is 6.0."""
+        return n_q * self.kbps_per_codebook
+
+    def frames_for(self, samples: int) -> int:
+        """Frames that `samples` samples become: the last one may be partly filled."""
+        return -(-samples // self.hop_length)
+
+
+_RANGES = (
+    ("sampling_rate", 1, 1_000_000),
+    ("audio_channels", 1, 64),
+    ("num_filters", 1, 1024),
+    ("hidden_size", 1, 8192),
+    ("num_lstm_layers", 0, 16),
+    ("num_residual_layers", 0, 16),
+    ("kernel_size", 1, 63),
+    ("last_kernel_size", 1, 63),
+    ("residual_kernel_size", 1, 63),
+    ("dilation_growth_rate", 1, 16),
+    ("compress", 1, 64),
+    ("codebook_size", 2, 65536),
+    ("codebook_dim", 1, 8192),
+)
+
+
+def check_packet_frames(packet_frames: int) -> int:
+    """Return `packet_frames` if a packet can hold that many, else raise `InputError`."""
+    if isinstance(packet_frames, bool) or not isinstance(packet_frames, int) or not 1 <= packet_frames <= MAX_PACKET_FRAMES:
+        raise InputError(f"packet_frames is {packet_frames!r}, expected an integer from 1 to {MAX_PACKET_FRAMES}")
+    return packet_frames

@@ -1,0 +1,259 @@
+"""The one thread that owns the model: streams feed it from anywhere, it runs one batched step over whatever rows are due.
+
+Nothing here knows sockets or a wire format; what a stream wants done with its bytes on this thread it passes in as functions. Results are
+handed to `deliver` on the worker's thread, once per step, as calls to make: a server passes its loop's `call_soon_threadsafe`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from streamcodec.config import Start
+from streamcodec.engine.batcher import Batcher
+from streamcodec.engine.contract import Codes, Engine
+from streamcodec.engine.rows import DecoderRow, EncoderRow, Step, join_codes
+from streamcodec.errors import LocalProtocolError, StreamCodecError
+
+__all__ = ["Result", "Worker", "WorkerStats", "WorkerStream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one step gave one stream.
+
+    `outputs` are what `finish` made of the packets or samples. `ended` says that the stream's current run is over (`end` or `restart`).
+    `due`, `started` and `done` are `time.perf_counter()` seconds: when the step's input was complete, when the step began and when it was over.
+    `error` is why the stream was closed, if it was.
+    """
+
+    outputs: list[Any]
+    ended: bool
+    due: float
+    started: float
+    done: float
+    error: Exception | None = None
+
+
+Sink = Callable[[Result], None]
+Calls = list[tuple[Sink, Result]]
+
+
+@dataclass
+class WorkerStats:
+    """Counters since the start; `busy_s` is time inside engine steps."""
+
+    steps: int = 0
+    rows: int = 0
+    busy_s: float = 0.0
+
+
+class WorkerStream:
+    """One stream's place in the worker; made by `Worker.open_encoder` and `Worker.open_decoder`. Any thread may call it."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        make_row: Callable[[], EncoderRow | DecoderRow],
+        sink: Sink,
+        prepare: Callable[[Any], Any],
+        finish: Callable[[Any], Any],
+    ) -> None:
+        self._worker = worker
+        self._closed = False
+        # Below: the worker thread's own.
+        self.make_row = make_row
+        self.row = make_row()
+        self.sink = sink
+        self.prepare = prepare
+        self.finish = finish
+        self.inbox: deque[tuple[str, Any, float]] = deque()
+        self.ending: str | None = None
+        self.waiting = False
+        self.gone = False
+
+    def feed(self, item: Any) -> None:
+        """Give the stream `item`; `prepare(item)`, on the worker's thread, makes samples or codes of it."""
+        self._post("feed", item)
+
+    def restart(self) -> None:
+        """End the current run, as `end` does, and go on with a fresh state."""
+        self._post("restart", None)
+
+    def end(self) -> None:
+        """Bring all that was fed to its end; the last result has `ended` set and the stream is closed behind it."""
+        self._post("end", None)
+        self._closed = True
+
+    def close(self) -> None:
+        """Drop the stream with all that is under way; no result comes any more from steps that have not begun."""
+        if not self._closed:
+            self._post("close", None)
+            self._closed = True
+
+    def _post(self, verb: str, item: Any) -> None:
+        if self._closed:
+            raise LocalProtocolError(f"{verb} on a stream that was ended or closed")
+        self._worker._commands.put((self, verb, item, time.perf_counter()))
+
+
+class Worker:
+    """Owns `engine` on a thread of its own; at most `max_batch` rows share a step."""
+
+    def __init__(self, engine: Engine, deliver: Callable[[Calls], None], *, max_batch: int = 32) -> None:
+        self.engine = engine
+        self.stats = WorkerStats()
+        self._deliver = deliver
+        self._batcher: Batcher[tuple[WorkerStream, Step[Any]]] = Batcher(max_batch)
+        self._commands: SimpleQueue[tuple[WorkerStream, str, Any, float] | None] = SimpleQueue()
+        self._calls: Calls = []
+        self._thread = threading.Thread(target=self._run, name="streamcodec-model", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; streams may be opened and fed before."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the step under way; what waits is dropped. Drain streams with `end` first where that matters."""
+        self._commands.put(None)
+        self._thread.join()
+
+    def open_encoder(
+        self,
+        sink: Sink,
+        *,
+        n_q: int,
+        packet_frames: int,
+        start: Start,
+        prepare: Callable[[Any], Any] = lambda samples: samples,
+        finish: Callable[[Codes], Any] = lambda codes: codes,
+    ) -> WorkerStream:
+        """Open an encoder: `prepare` makes samples [T] of what is fed, `finish` makes an output of each packet's codes [n_q, F]."""
+        make_row = lambda: EncoderRow(self.engine, n_q=n_q, packet_frames=packet_frames, start=start)  # noqa: E731
+        return WorkerStream(self, make_row, sink, prepare, finish)
+
+    def open_decoder(
+        self,
+        sink: Sink,
+        *,
+        n_q: int,
+        start: Start,
+        prepare: Callable[[Any], Any] = lambda codes: codes,
+        finish: Callable[[Any], Any] = lambda samples: samples,
+    ) -> WorkerStream:
+        """Open a decoder: `prepare` makes codes [n_q, F] of what is fed, `finish` makes an output of the samples [T] of each step."""
+        make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=start)  # noqa: E731
+        return WorkerStream(self, make_row, sink, prepare, finish)
+
+    # The worker's thread -----------------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while self._take_commands(wait=not len(self._batcher)):
+            batch = self._batcher.take()
+            if batch:
+                self._step(batch)
+            if self._calls:
+                calls, self._calls = self._calls, []
+                self._deliver(calls)
+
+    def _take_commands(self, *, wait: bool) -> bool:
+        """Apply all commands that have come; False means stop."""
+        while True:
+            try:
+                command = self._commands.get(block=wait)
+            except Empty:
+                return True
+            if command is None:
+                return False
+            wait = False
+            stream, verb, item, posted = command
+            if verb == "close":
+                self._drop(stream)
+            elif not stream.gone:
+                stream.inbox.append((verb, item, posted))
+                self._pump(stream)
+
+    def _pump(self, stream: WorkerStream) -> None:
+        """Feed the row what has come until a step is due; past an end nothing is fed before the row has run dry."""
+        try:
+            while not stream.waiting and not stream.gone:
+                due = time.perf_counter()
+                while stream.inbox and stream.ending is None:
+                    verb, item, due = stream.inbox.popleft()
+                    if verb == "feed":
+                        stream.row.feed(stream.prepare(item))
+                    else:
+                        stream.ending = verb
+                        stream.row.finish()
+                step = stream.row.next_step()
+                if step is not None:
+                    stream.waiting = True
+                    self._batcher.add(_key(step), (stream, step), due)
+                elif stream.ending is not None:
+                    self._end_run(stream, due)
+                else:
+                    return
+        except StreamCodecError as exc:
+            self._fail(stream, exc)
+
+    def _end_run(self, stream: WorkerStream, due: float) -> None:
+        rest = stream.row.remainder() if isinstance(stream.row, EncoderRow) else []
+        now = time.perf_counter()
+        self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, due, now, now)))
+        if stream.ending == "end":
+            stream.gone = True
+        else:
+            stream.row = stream.make_row()
+        stream.ending = None
+
+    def _step(self, batch: list[tuple[float, tuple[WorkerStream, Step[Any]]]]) -> None:
+        started = time.perf_counter()
+        streams = [stream for _, (stream, _) in batch]
+        steps = [step for _, (_, step) in batch]
+        try:
+            states = None if steps[0].state is None else np.stack([step.state for step in steps])
+            if isinstance(streams[0].row, EncoderRow):
+                n_q = max(stream.row.n_q for stream in streams if isinstance(stream.row, EncoderRow))
+                results, states = self.engine.encode(np.stack([step.data for step in steps]), states, n_q, steps[0].final)
+            else:
+                codes = join_codes([step.data[None] for step in steps], axis=0, unused=self.engine.config.codebook_size)
+                results, states = self.engine.decode(codes, states, steps[0].final)
+        except Exception as exc:  # the engine's own failure must not end the thread that serves everybody else
+            for stream in streams:
+                self._fail(stream, exc)
+            return
+        done = time.perf_counter()
+        self.stats.steps += 1
+        self.stats.rows += len(batch)
+        self.stats.busy_s += done - started
+        for row, (due, (stream, _)) in enumerate(batch):
+            stream.waiting = False
+            if isinstance(stream.row, EncoderRow):
+                outputs = stream.row.complete(results[row, : stream.row.n_q], states[row])
+            else:
+                outputs = [stream.row.complete(results[row], states[row])]
+            self._calls.append((stream.sink, Result([stream.finish(output) for output in outputs], False, due, started, done)))
+            self._pump(stream)
+
+    def _fail(self, stream: WorkerStream, exc: Exception) -> None:
+        self._drop(stream)
+        now = time.perf_counter()
+        self._calls.append((stream.sink, Result([], True, now, now, now, exc)))
+
+    def _drop(self, stream: WorkerStream) -> None:
+        stream.gone = True
+        stream.waiting = False
+        stream.inbox.clear()
+        self._batcher.discard_if(lambda item: item[0] is stream)
+
+
+def _key(step: Step[Any]) -> Hashable:
+    kind = "encode" if step.data.ndim == 1 else "decode"
+    return kind, step.data.shape[-1], step.state is None, step.final

@@ -1,0 +1,1 @@
+"""The model: layers whose state is a value, SEANet, residual VQ, and checkpoints in every known layout."""

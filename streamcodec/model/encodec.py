@@ -1,0 +1,102 @@
+"""The whole codec: encoder, residual VQ and decoder, with the two ways to open a stream.
+
+Nothing here remembers a stream: states go in and come out (see `layers`).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from streamcodec.config import CodecConfig, Start
+from streamcodec.model.layers import CausalConv1d, CausalConvTranspose1d, LSTM, ResidualBlock, Sequence1d, State
+from streamcodec.model.quantizer import ResidualVQ
+from streamcodec.model.seanet import build_decoder, build_encoder
+
+__all__ = ["EncodecModel", "macs_per_second"]
+
+
+class EncodecModel(nn.Module):
+    """Causal EnCodec (Défossez et al., 2022) with weight norm folded away."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = build_encoder(config)
+        self.decoder = build_decoder(config)
+        self.quantizer = ResidualVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
+
+    def encode(self, samples: Tensor, state: State | None, n_q: int, final: bool = False) -> tuple[Tensor, State]:
+        """Samples [B, 1, T] -> codes [B, n_q, ceil(T / hop)] and the state after them; T is whole hops unless final."""
+        latents, state = self.encoder(samples, state, final)
+        return self.quantizer.encode(latents, n_q), state
+
+    def decode(self, codes: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+        """Codes [B, n_q, F] -> samples [B, 1, F * hop] and the state after them."""
+        samples, state = self.decoder(self.quantizer.decode(codes), state, final)
+        return samples, state
+
+    @property
+    def default_live_start(self) -> Start:
+        """How a live stream opens unless told otherwise: at once. Zero-padded models are exact at no cost; reflecting ones are primed."""
+        return "primed" if self.config.pad_mode == "reflect" else "exact"
+
+    @cached_property
+    def encoder_start_frames(self) -> int:
+        """Frames of samples that must exist before an exact stream can open: 7 for the published model, 1 where padding is zeros."""
+        return _start_frames(self.encoder, self.config.hop_length)
+
+    @cached_property
+    def decoder_start_frames(self) -> int:
+        """Frames of codes that must exist before an exact decoder can open: 7 for the published model, 1 where padding is zeros."""
+        return _start_frames(self.decoder, 1)
+
+    def primed_encoder_state(self) -> State:
+        """The encoder's state [1, ...] after one second of digital silence."""
+        return self._silence(1)[1]
+
+    def primed_decoder_state(self, n_q: int) -> State:
+        """The decoder's state [1, ...] after the codes of one second of digital silence, at `n_q` codebooks."""
+        return self.decode(self._silence(n_q)[0], None)[1]
+
+    def _silence(self, n_q: int) -> tuple[Tensor, State]:
+        hop = self.config.hop_length
+        samples = torch.zeros(1, 1, -(-self.config.sampling_rate // hop) * hop, device=self.quantizer.embed.device)
+        return self.encode(samples, None, n_q)
+
+
+def _start_frames(layers: Sequence1d, steps_per_frame: int) -> int:
+    frames = 1
+    while layers.out_length(frames * steps_per_frame) <= 0:
+        frames += 1
+    return frames
+
+
+def macs_per_second(config: CodecConfig, n_q: int | None = None) -> dict[str, float]:
+    """Multiply-accumulates per second of audio: `encoder`, `decoder` and `search` (the RVQ at `n_q`, all codebooks by default)."""
+    with torch.device("meta"):
+        model = EncodecModel(config)
+    rate = float(config.sampling_rate)
+    return {
+        "encoder": _macs(model.encoder, rate),
+        "decoder": _macs(model.decoder, config.frame_rate),
+        "search": config.frame_rate * (n_q or config.num_quantizers) * config.codebook_size * config.codebook_dim,
+    }
+
+
+def _macs(layers: Sequence1d, rate: float) -> float:
+    total = 0.0
+    for layer in layers.layers:
+        if isinstance(layer, CausalConv1d):
+            rate /= layer.stride
+            total += rate * layer.conv.weight.numel()
+        elif isinstance(layer, CausalConvTranspose1d):
+            total += rate * layer.conv.weight.numel()
+            rate *= layer.stride
+        elif isinstance(layer, LSTM):
+            total += rate * sum(p.numel() for name, p in layer.lstm.named_parameters() if name.startswith("weight"))
+        elif isinstance(layer, ResidualBlock):
+            total += rate * sum(p.numel() for name, p in layer.named_parameters() if name.endswith("weight"))
+    return total

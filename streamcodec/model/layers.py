@@ -1,0 +1,234 @@
+"""Streaming layers: every one is a pure function `forward(x, state, final) -> (y, new_state)`.
+
+A state is a flat tuple of tensors whose first axis is the batch; no module remembers anything between calls. `state=None` says that `x`
+opens the stream, so the layer pads on the left as the reference does; `final=True` says that `x` closes it, so the layer fills its last
+frame on the right as the reference does. A whole clip is both at once. `x` is [B, C, T], with T a whole number of the layer's strides
+unless it is final.
+
+Follows the layers of facebookresearch/encodec (`encodec/modules/conv.py`, `lstm.py`, `seanet.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["LSTM", "CausalConv1d", "CausalConvTranspose1d", "Elu", "ResidualBlock", "Sequence1d", "State", "StreamingLayer"]
+
+State = tuple[Tensor, ...]
+
+
+class StreamingLayer(nn.Module):
+    """The contract of every layer here; `num_states` is how many tensors its state has."""
+
+    num_states: int = 0
+
+    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+        """Map `x` [B, C, T] to [B, C', T'], given the state that the samples before it left, and return the state after it."""
+        raise NotImplementedError
+
+    def out_length(self, length: int) -> int:
+        """Steps that a stream's first `length` steps become, or 0 when they are too few to open the stream exactly."""
+        return length
+
+
+class Elu(StreamingLayer):
+    """ELU; it has no state."""
+
+    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:  # noqa: ARG002
+        return F.elu(x), ()
+
+
+class CausalConv1d(StreamingLayer):
+    """A convolution whose padding is all on the left; its state is the last `k_eff - stride` inputs.
+
+        x of the packets before | x
+              [ history ]       [ . . . . ]          output n reads k_eff inputs from n * stride on;
+        the first packet has no history: reflect or zeros stand in for it
+
+    Shape: [B, in_channels, T] -> [B, out_channels, ceil(T / stride)].
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, pad_mode: str = "reflect"
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation)
+        self.stride = stride
+        self.history = (kernel_size - 1) * dilation + 1 - stride
+        if self.history < 0:
+            raise ValueError(f"kernel {kernel_size} with dilation {dilation} is shorter than stride {stride}: samples would be skipped")
+        self.pad_mode = pad_mode
+        self.num_states = 1 if self.history else 0
+
+    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+        extra = -x.shape[-1] % self.stride if final else 0
+        if state is None:
+            x = self._pad_start(x, extra, final)
+        else:
+            if self.history:
+                x = torch.cat([state[0], x], dim=-1)
+            if extra:
+                x = F.pad(x, (0, extra), mode=self.pad_mode)
+        y = self.conv(x)
+        # x[..., -0:] would be everything, so the start is counted from the left.
+        return y, (x[..., x.shape[-1] - self.history :],) if self.history else ()
+
+    def _pad_start(self, x: Tensor, extra: int, final: bool) -> Tensor:
+        if self.pad_mode != "reflect":
+            return F.pad(x, (self.history, extra))
+        length, widest = x.shape[-1], max(self.history, extra)
+        if length > widest:
+            return F.pad(x, (self.history, extra), mode="reflect") if widest else x
+        if not final:
+            raise ValueError(f"{length} steps cannot open a stream exactly: reflection over {self.history} needs {self.history + 1}")
+        # A clip no longer than its padding: the reference extends it by zeros, reflects that, and cuts as many off again.
+        zeros = widest - length + 1
+        padded = F.pad(F.pad(x, (0, zeros)), (self.history, extra), mode="reflect")
+        return padded[..., : padded.shape[-1] - zeros]
+
+    def out_length(self, length: int) -> int:
+        if self.pad_mode == "reflect" and length <= self.history:
+            return 0
+        return length // self.stride
+
+
+class CausalConvTranspose1d(StreamingLayer):
+    """A transposed convolution with kernel 2 * stride as a plain convolution of two taps; its state is the last input.
+
+    Two inputs reach each output, so with t the input step and p = 0 .. stride-1 the phase inside it,
+
+        y[t * stride + p] = W[:, :, p] x[t] + W[:, :, p + stride] x[t - 1] + b
+
+    which is a kernel-2 convolution with stride * out_channels outputs whose phases are then interleaved. The output that the textbook form
+    cuts on the right never exists here and the bias is added once by construction. `trim_right_ratio` below 1 cuts the rest of `stride`
+    samples on the left instead: the stream then lags by as much, and its end brings them.
+
+    Shape: [B, in_channels, T] -> [B, out_channels, T * stride].
+    """
+
+    num_states = 1
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, trim_right_ratio: float = 1.0) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_channels, out_channels * stride, 2)
+        self.conv.bias = nn.Parameter(torch.zeros(out_channels))
+        self.stride = stride
+        self.trim_left = stride - math.ceil(stride * trim_right_ratio)
+
+    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+        last = x[..., -1:]
+        x = F.pad(x, (1, 0)) if state is None else torch.cat([state[0], x], dim=-1)
+        tail = final and self.trim_left > 0
+        if tail:
+            x = F.pad(x, (0, 1))
+        y = F.conv1d(x, self.conv.weight)  # [B, out * stride, T]
+        batch, channels, steps = y.shape
+        y = y.view(batch, channels // self.stride, self.stride, steps).transpose(2, 3).reshape(batch, channels // self.stride, -1)
+        assert self.conv.bias is not None
+        y = y + self.conv.bias[:, None]
+        if tail:
+            y = y[..., : y.shape[-1] - self.stride + self.trim_left]
+        if state is None and self.trim_left:
+            y = y[..., self.trim_left :]
+        return y, (last,)
+
+    def out_length(self, length: int) -> int:
+        return length * self.stride - self.trim_left
+
+    @staticmethod
+    def from_transposed(weight: Tensor) -> Tensor:
+        """A reference weight [in, out, 2 * stride] in this layer's layout [out * stride, in, 2]."""
+        channels_in, channels_out, kernel = weight.shape
+        taps = weight.view(channels_in, channels_out, 2, kernel // 2)  # tap 0 meets x[t], tap 1 meets x[t - 1]
+        return taps.flip(2).permute(1, 3, 0, 2).reshape(channels_out * (kernel // 2), channels_in, 2).contiguous()
+
+    @staticmethod
+    def to_transposed(weight: Tensor, stride: int) -> Tensor:
+        """The inverse of `from_transposed`: [out * stride, in, 2] -> [in, out, 2 * stride]."""
+        outputs, channels_in, _ = weight.shape
+        taps = weight.view(outputs // stride, stride, channels_in, 2).permute(2, 0, 3, 1).flip(2)
+        return taps.reshape(channels_in, outputs // stride, 2 * stride).contiguous()
+
+
+class LSTM(StreamingLayer):
+    """A residual LSTM, y = LSTM(x) + x; its state is h and c, each [B, layers, channels].
+
+    Shape: [B, channels, T] -> [B, channels, T].
+    """
+
+    num_states = 2
+
+    def __init__(self, channels: int, num_layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(channels, channels, num_layers, batch_first=True)
+
+    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:  # noqa: ARG002
+        carried = None if state is None else (state[0].transpose(0, 1).contiguous(), state[1].transpose(0, 1).contiguous())
+        y, (h, c) = self.lstm(x.transpose(1, 2), carried)
+        return x + y.transpose(1, 2), (h.transpose(0, 1), c.transpose(0, 1))
+
+
+class Sequence1d(StreamingLayer):
+    """Layers one after the other; its state is theirs, concatenated. They keep the indices that checkpoints name."""
+
+    def __init__(self, layers: Iterable[StreamingLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.num_states = sum(layer.num_states for layer in self._each())
+
+    def _each(self) -> Sequence[StreamingLayer]:
+        return list(self.layers)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+        new_state: list[Tensor] = []
+        at = 0
+        for layer in self._each():
+            x, after = layer(x, None if state is None else state[at : at + layer.num_states], final)
+            at += layer.num_states
+            new_state.extend(after)
+        return x, tuple(new_state)
+
+    def out_length(self, length: int) -> int:
+        for layer in self._each():
+            length = layer.out_length(length)
+            if length <= 0:
+                return 0
+        return length
+
+
+class ResidualBlock(StreamingLayer):
+    """SEANet's residual unit: ELU, dilated k3 to C / compress, ELU, k1 back to C, beside an identity or k1 shortcut.
+
+    Shape: [B, channels, T] -> [B, channels, T].
+    """
+
+    def __init__(self, channels: int, kernel_size: int, dilation: int, *, compress: int, pad_mode: str, conv_shortcut: bool) -> None:
+        super().__init__()
+        hidden = channels // compress
+        self.block = nn.ModuleList(
+            [
+                Elu(),
+                CausalConv1d(channels, hidden, kernel_size, dilation=dilation, pad_mode=pad_mode),
+                Elu(),
+                CausalConv1d(hidden, channels, 1, pad_mode=pad_mode),
+            ]
+        )
+        self.shortcut = CausalConv1d(channels, channels, 1, pad_mode=pad_mode) if conv_shortcut else None
+        self.num_states = 1 if (kernel_size - 1) * dilation else 0
+
+    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+        y, new_state = self.block[1](F.elu(x), state, final)
+        y, _ = self.block[3](F.elu(y), None if state is None else (), final)
+        if self.shortcut is not None:
+            x, _ = self.shortcut(x, None if state is None else (), final)
+        return x + y, new_state
+
+    def out_length(self, length: int) -> int:
+        first = self.block[1]
+        assert isinstance(first, CausalConv1d)
+        return first.out_length(length)

@@ -1,0 +1,80 @@
+"""Where models come from: an embedded name, a file, a folder, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from streamcodec.errors import CheckpointError, MissingDependencyError, ModelNotFoundError
+from streamcodec.model.checkpoint import load_file
+from streamcodec.model.encodec import EncodecModel
+
+__all__ = ["DEFAULT_MODEL", "embedded_models", "load_model", "locate"]
+
+DEFAULT_MODEL = "speech-24k"
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
+_HUB_FILES = ("config.json", "model.safetensors")
+
+
+def embedded_models() -> dict[str, Path]:
+    """The models inside this package, by name."""
+    root = Path(str(resources.files("streamcodec.model") / "weights"))
+    return {path.parent.name: path for path in sorted(root.glob("*/model.safetensors"))}
+
+
+def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> EncodecModel:
+    """Load a model by embedded name, path or hub id; see `locate` for the order and the errors."""
+    return load_file(locate(name_or_path))
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """Find the file or folder that a model's name stands for.
+
+    An embedded name wins, then a path that exists, then a hub id such as `facebook/encodec_24khz`, which is downloaded once (with a
+    progress bar) and read from the hub's cache from then on, without the network. Raises `ModelNotFoundError`.
+    """
+    embedded = embedded_models()
+    if str(name_or_path) in embedded:
+        return embedded[str(name_or_path)]
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path
+    if isinstance(name_or_path, str) and _HUB_ID.match(name_or_path) and path.suffix not in (".th", ".pt", ".safetensors"):
+        return _from_hub(name_or_path)
+    raise ModelNotFoundError(
+        f"{name_or_path}: no such file or folder, and neither an embedded model ({', '.join(embedded)}) nor a hub id such as facebook/encodec_24khz"
+    )
+
+
+def _from_hub(repo_id: str) -> Path:
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+            OfflineModeIsEnabled,
+        )
+    except ImportError as exc:
+        raise MissingDependencyError("loading from the hub needs huggingface_hub: pip install 'streamcodec[codec]'") from exc
+    try:
+        return Path([huggingface_hub.hf_hub_download(repo_id, name, local_files_only=True) for name in _HUB_FILES][0]).parent
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as exc:
+        raise ModelNotFoundError(f"{repo_id}: not a hub id: {exc}") from exc
+    try:
+        return Path([huggingface_hub.hf_hub_download(repo_id, name) for name in _HUB_FILES][0]).parent
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as exc:
+        raise ModelNotFoundError(f"{repo_id}: not in the hub's cache, and the hub cannot be reached ({_first_line(exc)})") from exc
+    except EntryNotFoundError as exc:
+        raise CheckpointError(f"{repo_id}: the repository has no {' and '.join(_HUB_FILES)}: {_first_line(exc)}") from exc
+    except (HfHubHTTPError, OSError) as exc:
+        raise ModelNotFoundError(f"{repo_id}: the hub refused or cannot be reached ({_first_line(exc)})") from exc
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).strip().split("\n")[0][:200] or type(exc).__name__

@@ -1,0 +1,54 @@
+"""Two clocks and the 32 bits between them: pure arithmetic on microseconds, which reads no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+__all__ = ["CLOCK_WINDOW", "TIMESTAMP_MODULUS", "ClockEstimate", "unwrap_timestamp"]
+
+TIMESTAMP_MODULUS = 1 << 32
+CLOCK_WINDOW = 16
+
+
+def unwrap_timestamp(timestamp: int, near: int) -> int:
+    """The time, in microseconds, that is `timestamp` modulo 2**32 and closest to `near` (at most 36 minutes away)."""
+    half = TIMESTAMP_MODULUS // 2
+    return near - half + (timestamp - near + half) % TIMESTAMP_MODULUS
+
+
+@dataclass(frozen=True)
+class ClockEstimate:
+    """How far the server's clock is ahead of ours, from the quickest of the last 16 ping exchanges (as NTP's clock filter does).
+
+    Each exchange is (round trip, offset), microseconds; the offset is off by at most half the round trip.
+    """
+
+    exchanges: tuple[tuple[int, int], ...] = ()
+
+    def update(self, sent: int, server_time: int, received: int) -> ClockEstimate:
+        """With one more exchange: our clock when the ping left, the server's in its pong, ours when the pong came.
+
+        A round trip below zero (our clock was set back meanwhile) changes nothing.
+        """
+        if received < sent:
+            return self
+        exchange = (received - sent, server_time - (sent + received) // 2)
+        return replace(self, exchanges=(*self.exchanges, exchange)[-CLOCK_WINDOW:])
+
+    @property
+    def round_trip(self) -> int | None:
+        """The quickest round trip in the window, microseconds; None before the first exchange."""
+        return min(self.exchanges)[0] if self.exchanges else None
+
+    @property
+    def offset(self) -> int:
+        """The server's clock minus ours, microseconds; 0 before the first exchange."""
+        return min(self.exchanges, key=lambda exchange: exchange[0])[1] if self.exchanges else 0
+
+    def to_server(self, local: int) -> int:
+        """Our time as the server's."""
+        return local + self.offset
+
+    def to_local(self, server: int) -> int:
+        """The server's time as ours."""
+        return server - self.offset

@@ -1,0 +1,390 @@
+"""Every message of `streamcodec.v1` as a frozen dataclass, `serialize` beside `parse`; this file knows bytes, not turns or sockets.
+
+Control messages are msgpack maps with a "type"; packets are msgpack arrays. PROTOCOL.md, beside this file, says what they mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgpack  # type: ignore[import-untyped]
+
+from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
+from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
+from streamcodec.protocol.fields import Checked, flag, from_map, matching, number, shown, text, whole, word
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "PACKET_OVERHEAD",
+    "PROTOCOL_VERSION",
+    "SUBPROTOCOL",
+    "End",
+    "Ended",
+    "Error",
+    "Format",
+    "Gap",
+    "ListenHello",
+    "Message",
+    "ModelInfo",
+    "Packet",
+    "Ping",
+    "Pong",
+    "PublishHello",
+    "Refuse",
+    "StreamEnd",
+    "StreamStart",
+    "Waiting",
+    "Welcome",
+    "parse",
+    "sample_width",
+]
+
+SUBPROTOCOL = "streamcodec.v1"
+PROTOCOL_VERSION = 1
+MAX_MESSAGE_BYTES = 1 << 20
+PACKET_OVERHEAD = 20
+
+Format = Literal["codes", "pcm_s16le", "pcm_f32le"]
+
+MAX_SEQ = 2**32 - 1
+MAX_EPOCH = 255
+MAX_N_Q = 255
+MAX_TEXT = 1000
+
+Version = Annotated[int, whole(PROTOCOL_VERSION, PROTOCOL_VERSION)]
+StreamName = Annotated[str, matching(r"[A-Za-z0-9._~-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ ~ -")]
+AnyFormat = Annotated[Format, word("codes", "pcm_s16le", "pcm_f32le")]
+Bandwidth = Annotated[float, number(1000)]
+NumCodebooks = Annotated[int, whole(1, MAX_N_Q)]
+PacketFrames = Annotated[int, whole(1, MAX_PACKET_FRAMES)]
+StartKind = Annotated[Literal["exact", "primed"], word("exact", "primed")]
+JoinKind = Annotated[Literal["exact", "primed", "resumed"], word("exact", "primed", "resumed")]
+Seq = Annotated[int, whole(0, MAX_SEQ)]
+NextSeq = Annotated[int, whole(0, MAX_SEQ + 1)]
+Epoch = Annotated[int, whole(0, MAX_EPOCH)]
+Micros = Annotated[int, whole(0, 2**53 - 1)]
+Count = Annotated[int, whole(0, 2**53 - 1)]
+Text = Annotated[str, text(0, MAX_TEXT)]
+Token = Annotated[str, text(0, 4096)]
+Fingerprint = Annotated[str, text(1, 128)]
+Code = Annotated[str, matching(r"[a-z][a-z0-9_]{0,39}", "a lower-case word of 1 to 40 characters")]
+
+
+def sample_width(format: Format) -> int:
+    """Bytes per sample in a PCM format; 0 for codes."""
+    return {"codes": 0, "pcm_s16le": 2, "pcm_f32le": 4}[format]
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One packet of audio: `n_q` codebooks of packed codes, or PCM samples where `n_q` is 0.
+
+    `timestamp` is the server's clock in microseconds, modulo 2**32, when the packet's first sample was captured.
+    """
+
+    seq: int
+    epoch: int
+    timestamp: int
+    n_q: int
+    payload: bytes
+
+    type: ClassVar[str] = "packet"
+
+    def __post_init__(self) -> None:
+        for name, most in (("seq", MAX_SEQ), ("epoch", MAX_EPOCH), ("timestamp", 2**32 - 1), ("n_q", MAX_N_Q)):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value <= most:
+                raise LocalProtocolError(f"packet: {name} is {shown(value)}, expected an integer from 0 to {most}")
+        if type(self.payload) is not bytes:
+            raise LocalProtocolError(f"packet: payload is {shown(self.payload)}, expected bytes")
+
+    def serialize(self) -> bytes:
+        """The message's bytes: at most 20 more than the payload's."""
+        return _packed((self.seq, self.epoch, self.timestamp, self.n_q, self.payload))
+
+
+class Control(Checked):
+    """A message that is a map: its type, then the dataclass's fields in their order."""
+
+    __slots__ = ()
+
+    def serialize(self) -> bytes:
+        """The message's bytes, every field written, null where there is none."""
+        return _packed({"type": self.type, **asdict(self)})  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo(Checked):
+    """The model behind a stream; `fingerprint` tells models with the same shape and other weights apart."""
+
+    type: ClassVar[str] = "model"
+    name: Annotated[str, text(1, 200)]
+    fingerprint: Fingerprint
+    sampling_rate: Annotated[int, whole(1, 1_000_000)]
+    hop_length: Annotated[int, whole(1, 1_000_000)]
+    codebook_size: Annotated[int, whole(16, 65536)]
+    num_quantizers: NumCodebooks
+
+    def _check_together(self) -> None:
+        if self.codebook_size & (self.codebook_size - 1):
+            raise LocalProtocolError(f"{self.type}: codebook_size is {self.codebook_size}, expected a power of two")
+
+    @property
+    def bits_per_code(self) -> int:
+        """Bits that one code takes: 10 for 1,024 entries."""
+        return self.codebook_size.bit_length() - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishHello(Control):
+    """A publisher's first message; `sample_rate` and `channels` belong to PCM, `model` to codes."""
+
+    type: ClassVar[str] = "hello"
+    version: Version = PROTOCOL_VERSION
+    role: Annotated[Literal["publish"], word("publish")] = "publish"
+    stream: StreamName
+    format: AnyFormat
+    sample_rate: Annotated[int, whole(1000, 768_000)] | None = None
+    channels: Annotated[int, whole(1, 8)] | None = None
+    model: Fingerprint | None = None
+    bandwidth: Bandwidth | None = None
+    packet_frames: PacketFrames = DEFAULT_PACKET_FRAMES
+    start: StartKind | None = None
+    pace: Annotated[Literal["live", "fast"], word("live", "fast")] = "live"
+    token: Token | None = None
+    client: Text = ""
+
+    def _check_together(self) -> None:
+        _need(self, "sample_rate", self.format != "codes")
+        _need(self, "channels", self.format != "codes")
+        if self.format == "codes":
+            _need(self, "model", True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenHello(Control):
+    """A listener's first message; `model` is needed and `bandwidth` allowed for codes only."""
+
+    type: ClassVar[str] = "hello"
+    version: Version = PROTOCOL_VERSION
+    role: Annotated[Literal["listen"], word("listen")] = "listen"
+    stream: StreamName
+    format: AnyFormat
+    bandwidth: Bandwidth | None = None
+    model: Fingerprint | None = None
+    history_ms: Annotated[int, whole(0, 60_000)] | None = None
+    token: Token | None = None
+    client: Text = ""
+
+    def _check_together(self) -> None:
+        if self.format == "codes":
+            _need(self, "model", True)
+        else:
+            _need(self, "bandwidth", False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome(Control):
+    """The server's yes; what a stream without a publisher does not know yet is None."""
+
+    type: ClassVar[str] = "welcome"
+    version: Version = PROTOCOL_VERSION
+    role: Annotated[Literal["publish", "listen"], word("publish", "listen")]
+    stream: StreamName
+    model: ModelInfo
+    format: AnyFormat
+    bandwidth: Bandwidth | None = None
+    n_q: NumCodebooks | None = None
+    packet_frames: PacketFrames | None = None
+    start: StartKind | None = None
+    epoch: Epoch | None = None
+    next_seq: NextSeq | None = None
+    time: Micros
+    server: Text = ""
+
+    def _check_together(self) -> None:
+        if self.role == "publish":
+            for name in ("bandwidth", "n_q", "packet_frames", "start", "epoch", "next_seq"):
+                if getattr(self, name) is None:
+                    raise LocalProtocolError(f"{self.type}: {name} is None, expected a value with role 'publish'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse(Control):
+    """The server's no to a hello; the connection closes behind it."""
+
+    type: ClassVar[str] = "refuse"
+    code: Code
+    reason: Text
+    retry: Annotated[bool, flag] = False
+    retry_after_ms: Annotated[int, whole(0, 86_400_000)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting(Control):
+    """Nobody publishes the stream yet; a `start` follows when somebody does."""
+
+    type: ClassVar[str] = "waiting"
+    stream: StreamName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStart(Control):
+    """A stream, or a new epoch of it, begins for this listener; packets before `live_seq` are history."""
+
+    type: ClassVar[str] = "start"
+    epoch: Epoch
+    n_q: NumCodebooks
+    bandwidth: Bandwidth
+    packet_frames: PacketFrames
+    start: JoinKind
+    first_seq: NextSeq
+    live_seq: NextSeq
+    format: AnyFormat
+    sample_rate: Annotated[int, whole(1, 1_000_000)]
+    reason: Text = ""
+
+    def _check_together(self) -> None:
+        if self.live_seq < self.first_seq:
+            raise LocalProtocolError(f"{self.type}: live_seq is {self.live_seq}, expected first_seq {self.first_seq} or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap(Control):
+    """Packets `first_seq` to `first_seq + count - 1` will never come."""
+
+    type: ClassVar[str] = "gap"
+    first_seq: Seq
+    count: Annotated[int, whole(1, 2**32)]
+    reason: Text = ""
+
+    def _check_together(self) -> None:
+        if self.next_seq > MAX_SEQ + 1:
+            most = MAX_SEQ + 1 - self.first_seq
+            raise LocalProtocolError(f"{self.type}: count is {self.count}, expected at most {most} from first_seq {self.first_seq}")
+
+    @property
+    def next_seq(self) -> int:
+        """The first number behind the gap."""
+        return self.first_seq + self.count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End(Control):
+    """The publisher is done; `last_seq` is the last number it used, None if it used none."""
+
+    type: ClassVar[str] = "end"
+    last_seq: Seq | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Control):
+    """The answer to `end` when everything has gone out: packets received, packets emitted, received packets dropped."""
+
+    type: ClassVar[str] = "ended"
+    received: Count
+    emitted: Count
+    dropped: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnd(Control):
+    """The stream is over for this listener, which waits again; `next_seq` follows the last packet or gap."""
+
+    type: ClassVar[str] = "stream_end"
+    next_seq: NextSeq
+    reason: Text = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping(Control):
+    """A client asks for the server's time; `time` is the client's own, microseconds."""
+
+    type: ClassVar[str] = "ping"
+    time: Micros
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pong(Control):
+    """The server's time, microseconds, and the ping's `time` as it came."""
+
+    type: ClassVar[str] = "pong"
+    time: Micros
+    server_time: Micros
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error(Control):
+    """The sender gives up: the connection closes behind it with the code's close code."""
+
+    type: ClassVar[str] = "error"
+    code: Code
+    reason: Text
+
+
+ControlMessage = PublishHello | ListenHello | Welcome | Refuse | Waiting | StreamStart | Gap | End | Ended | StreamEnd | Ping | Pong | Error
+Message = Packet | ControlMessage
+_CONTROLS: dict[str, type[ControlMessage]] = {
+    "hello publish": PublishHello,
+    "hello listen": ListenHello,
+    **{cls.type: cls for cls in (Welcome, Refuse, Waiting, StreamStart, Gap, End, Ended, StreamEnd, Ping, Pong, Error)},
+}
+
+
+def parse(data: bytes) -> Message:
+    """Read one binary WebSocket message.
+
+    Raises `RemoteProtocolError`: BAD_MESSAGE for bytes that are no message of this protocol, BAD_VERSION for a hello or welcome
+    of another version, BAD_REQUEST for a field that is missing or out of range.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"the message has {len(data)} bytes, expected at most {MAX_MESSAGE_BYTES}")
+    try:
+        value = msgpack.unpackb(data, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException) as exc:
+        raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"the message is not one msgpack value: {shown(exc)}") from exc
+    if isinstance(value, list):
+        return _parse_packet(value)
+    if isinstance(value, dict):
+        return _parse_control(value)
+    raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"the message is {shown(value)}, expected a map or a packet's array")
+
+
+def _parse_packet(values: list[Any]) -> Packet:
+    if len(values) != 5:
+        raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"packet: the array has {len(values)} elements, expected 5")
+    try:
+        return Packet(*values)
+    except LocalProtocolError as exc:
+        raise RemoteProtocolError(WireCode.BAD_MESSAGE, str(exc)) from exc
+
+
+def _parse_control(values: dict[str, Any]) -> Message:
+    kind, role, version = values.get("type"), values.get("role"), values.get("version")
+    if kind in ("hello", "welcome") and version != PROTOCOL_VERSION:
+        raise RemoteProtocolError(WireCode.BAD_VERSION, f"{kind}: version is {shown(version)}, expected {PROTOCOL_VERSION}")
+    if kind == "hello" and role not in ("publish", "listen"):
+        raise RemoteProtocolError(WireCode.BAD_REQUEST, f"hello: role is {shown(role)}, expected 'publish' or 'listen'")
+    name = f"hello {role}" if kind == "hello" else kind
+    if not isinstance(name, str) or name not in _CONTROLS:
+        raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"type is {shown(kind)}, expected one of {', '.join(_CONTROLS)}")
+    try:
+        return from_map(_CONTROLS[name], values)
+    except LocalProtocolError as exc:
+        raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
+
+
+def _packed(value: object) -> bytes:
+    data: bytes = msgpack.packb(value)
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise LocalProtocolError(f"the message has {len(data)} bytes, expected at most {MAX_MESSAGE_BYTES}")
+    return data
+
+
+def _need(message: PublishHello | ListenHello, field: str, needed: bool) -> None:
+    """Raise `LocalProtocolError` unless the field is given exactly when the message's format needs it."""
+    value = getattr(message, field)
+    if (value is not None) is not needed:
+        expected = "a value" if needed else "null"
+        raise LocalProtocolError(f"{message.type}: {field} is {shown(value)}, expected {expected} with format {message.format!r}")

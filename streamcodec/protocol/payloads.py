@@ -1,0 +1,62 @@
+"""What a packet's payload must look like on one connection: bytes are counted here, never decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamcodec.config import MAX_PACKET_FRAMES
+from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.protocol.bitpacking import payload_frames
+from streamcodec.protocol.messages import Format, Packet, PublishHello, StreamStart, Welcome, sample_width
+
+__all__ = ["PayloadRule"]
+
+
+@dataclass(frozen=True)
+class PayloadRule:
+    """One direction's format; `bits` and the frame counts matter for codes, `rate` and `channels` for PCM."""
+
+    format: Format
+    n_q: int
+    bits: int
+    packet_frames: int
+    most_frames: int
+    rate: int
+    channels: int
+
+    @classmethod
+    def of_publisher(cls, hello: PublishHello, welcome: Welcome) -> PayloadRule:
+        """What the publisher of `hello` may send; a packet holds at most `packet_frames` frames."""
+        n_q = welcome.n_q or 0 if hello.format == "codes" else 0
+        frames = welcome.packet_frames or 0
+        return cls(hello.format, n_q, welcome.model.bits_per_code, frames, frames, hello.sample_rate or 0, hello.channels or 0)
+
+    @classmethod
+    def of_listener(cls, welcome: Welcome, start: StreamStart) -> PayloadRule:
+        """What comes behind `start`; PCM is mono."""
+        n_q = start.n_q if start.format == "codes" else 0
+        return cls(start.format, n_q, welcome.model.bits_per_code, start.packet_frames, MAX_PACKET_FRAMES, start.sample_rate, 1)
+
+    def check(self, packet: Packet) -> bool:
+        """Whether the packet holds fewer frames than a packet does; raises `RemoteProtocolError` BAD_PAYLOAD unless it is whole."""
+        if packet.n_q != self.n_q:
+            raise _bad(packet, f"n_q is {packet.n_q}, expected {self.n_q} with format {self.format!r}")
+        if self.format == "codes":
+            try:
+                frames = payload_frames(packet.payload, self.n_q, self.bits)
+            except InputError as exc:
+                raise _bad(packet, str(exc)) from exc
+            if frames > self.most_frames:
+                raise _bad(packet, f"the payload holds {frames} frames, expected at most {self.most_frames}")
+            return frames < self.packet_frames
+        size, step = len(packet.payload), self.channels * sample_width(self.format)
+        if not 0 < size <= self.rate * step or size % step:
+            raise _bad(
+                packet,
+                f"payload has {size} bytes, expected a multiple of {step} ({self.channels} x {self.format}) up to {self.rate * step}",
+            )
+        return False
+
+
+def _bad(packet: Packet, reason: str) -> RemoteProtocolError:
+    return RemoteProtocolError(WireCode.BAD_PAYLOAD, f"packet {packet.seq}: {reason}")

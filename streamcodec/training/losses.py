@@ -1,0 +1,98 @@
+"""What the autoencoder is told about its output: how it looks to the ear at several resolutions, and how far the waveform is off.
+
+All losses take reconstruction and original as [B, T] float32 and are means over the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["SpectralLoss", "SpectralTerms", "mel_bands", "si_sdr", "snr"]
+
+
+def mel_bands(rate: int, window: int, bands: int) -> Tensor:
+    """Triangular mel filters [window // 2 + 1, bands], each averaging over its band; HTK's mel scale, 0 Hz to half the rate.
+
+    Filters narrower than a bin (low bands of short windows) take the nearest bin.
+    """
+
+    def to_mel(hertz: float) -> float:
+        return 2595.0 * math.log10(1.0 + hertz / 700.0)
+
+    mels = torch.linspace(0.0, to_mel(rate / 2), bands + 2, dtype=torch.float64)
+    edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    bins = torch.linspace(0.0, rate / 2, window // 2 + 1, dtype=torch.float64)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = torch.minimum(rising, falling).clamp(min=0.0)
+    nearest = (bins - edges[1:-1]).abs().argmin(dim=0)
+    filters[nearest, torch.arange(bands)] = filters[nearest, torch.arange(bands)].clamp(min=1e-3)
+    return (filters / filters.sum(dim=0)).float()
+
+
+class SpectralTerms(NamedTuple):
+    """`mel`: mean |difference| of log-mel in nepers; `relative`: error of the magnitudes relative to the original's."""
+
+    mel: Tensor
+    relative: Tensor
+
+
+class SpectralLoss(nn.Module):
+    """L1 of log-mel and relative spectral error, averaged over STFTs of several windows at a quarter-window hop.
+
+    Spectra are normalised so that white noise has the same level in each; `floor` is the amplitude under which nothing is heard.
+    The relative error is the spectral convergence of Arik et al. (2018).
+    """
+
+    def __init__(
+        self,
+        rate: int,
+        windows: Sequence[int] = (256, 512, 1024, 2048),
+        bands: Sequence[int] = (40, 56, 72, 80),
+        floor: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        self.windows = tuple(windows)
+        self.floor = floor
+        for window, count in zip(windows, bands, strict=True):
+            hann = torch.hann_window(window)
+            self.register_buffer(f"window_{window}", hann / hann.square().sum().sqrt(), persistent=False)
+            self.register_buffer(f"mel_{window}", mel_bands(rate, window, count), persistent=False)
+
+    def _spectra(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        spectra = []
+        for window in self.windows:
+            stft = torch.stft(x, window, window // 4, window=self.get_buffer(f"window_{window}"), return_complex=True)
+            power = stft.real.square() + stft.imag.square()
+            magnitude = (power + 1e-10).sqrt().transpose(1, 2)  # [B, frames, bins]
+            mel = magnitude @ self.get_buffer(f"mel_{window}")
+            spectra.append((magnitude, (mel + self.floor).log()))
+        return spectra
+
+    def forward(self, y: Tensor, x: Tensor) -> SpectralTerms:
+        with torch.no_grad():
+            originals = self._spectra(x)
+        mels, relatives = [], []
+        for (magnitude, mel), (original, original_mel) in zip(self._spectra(y), originals, strict=True):
+            mels.append((mel - original_mel).abs().mean())
+            error = (magnitude - original).square().sum(dim=(1, 2)).sqrt()
+            relatives.append((error / (original.square().sum(dim=(1, 2)).sqrt() + 1e-3)).mean())
+        return SpectralTerms(torch.stack(mels).mean(), torch.stack(relatives).mean())
+
+
+def snr(y: Tensor, x: Tensor) -> Tensor:
+    """Signal-to-noise ratio of each row [B, T] -> [B], in dB; sounds under -70 dBFS count as silence, so none is infinite."""
+    quiet = 1e-7 * x.shape[-1]
+    return 10.0 * torch.log10((x.square().sum(-1) + quiet) / ((y - x).square().sum(-1) + quiet))
+
+
+def si_sdr(y: Tensor, x: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio of each row [B, T] -> [B], in dB (Le Roux et al., 2019)."""
+    y, x = y - y.mean(-1, keepdim=True), x - x.mean(-1, keepdim=True)
+    target = (y * x).sum(-1, keepdim=True) / (x.square().sum(-1, keepdim=True) + 1e-8) * x
+    return 10.0 * torch.log10((target.square().sum(-1) + 1e-8) / ((y - target).square().sum(-1) + 1e-8))

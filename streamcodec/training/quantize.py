@@ -1,0 +1,131 @@
+"""Codebooks that learn: they follow the latents by moving averages and take no gradient.
+
+Follows van den Oord et al., "Neural Discrete Representation Learning" (2017, appendix A.1), and for the revival of dead codes and the
+dropout of quantizers Zeghidour et al., "SoundStream" (2021).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["LearningRVQ", "kmeans", "perplexity"]
+
+
+def kmeans(points: Tensor, count: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Lloyd's algorithm: points [N, D] -> centres [count, D] and how many points each has [count]; empty ones restart at a random point."""
+    picks = torch.randint(len(points), (count,), generator=generator) if len(points) < count else torch.randperm(len(points), generator=generator)[:count]
+    centres = points[picks].clone()
+    sizes = torch.zeros(count)
+    for _ in range(iterations):
+        index = _nearest(points, centres)
+        sizes = torch.bincount(index, minlength=count).float()
+        sums = torch.zeros_like(centres).index_add_(0, index, points)
+        spare = points[torch.randint(len(points), (count,), generator=generator)]
+        centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp(min=1.0), spare)
+    return centres, sizes
+
+
+def _nearest(points: Tensor, centres: Tensor) -> Tensor:
+    # argmin |p - c|^2 = argmax p.c - |c|^2 / 2
+    return torch.addmm(-0.5 * centres.square().sum(-1), points, centres.t()).argmax(dim=-1)
+
+
+def perplexity(codes: Tensor, size: int) -> Tensor:
+    """How many entries each codebook uses in effect: codes [B, n_q, F] -> exp of the entropy of their histogram [n_q]."""
+    histograms = torch.stack([torch.bincount(c.reshape(-1), minlength=size) for c in codes.unbind(1)]).double()
+    p = histograms / histograms.sum(-1, keepdim=True)
+    return torch.exp(-(p * p.clamp(min=1e-12).log()).sum(-1)).float()
+
+
+class LearningRVQ(nn.Module):
+    """Residual codebooks in training: `embed` [n_q, size, dim] is `sums / counts`, both decaying averages.
+
+    A code whose count falls under `dead` times the mean is revived: it moves to a residual drawn from the batch at hand.
+    """
+
+    embed: Tensor
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, n_q: int, size: int, dim: int, *, decay: float = 0.99, dead: float = 0.1) -> None:
+        super().__init__()
+        self.decay = decay
+        self.dead = dead
+        self.register_buffer("embed", torch.zeros(n_q, size, dim))
+        self.register_buffer("sums", torch.zeros(n_q, size, dim))
+        self.register_buffer("counts", torch.zeros(n_q, size))
+
+    @property
+    def n_q(self) -> int:
+        """The number of codebooks."""
+        return self.embed.shape[0]
+
+    @torch.no_grad()
+    def start(self, latents: Tensor, per_step: int, generator: torch.Generator, iterations: int = 10) -> None:
+        """Fit the codebooks one after the other to latents [N, dim] by k-means; a training step will bring `per_step` vectors."""
+        residual = latents.clone()
+        for i in range(self.n_q):
+            self.embed[i], sizes = kmeans(residual, self.embed.shape[1], iterations, generator)
+            self.counts[i] = (sizes * (per_step / len(latents))).clamp(min=1e-3)
+            residual -= F.embedding(_nearest(residual, self.embed[i]), self.embed[i])
+        self.sums.copy_(self.embed * self.counts[..., None])
+
+    def forward(self, latents: Tensor, n_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize latents [B, dim, F], row b with its first `n_q[b]` codebooks.
+
+        Returns the quantized latents [B, dim, F], whose gradient passes straight through to `latents`; the commitment: the squared distance
+        from the latents to what each used codebook reached, relative to their power and averaged over codebooks; and the codes [B, n_q, F]
+        of all codebooks.
+        """
+        z = latents.transpose(1, 2).float()  # [B, F, dim]
+        reached, codes = self._descend(z.detach())
+        deepest = reached[n_q - 1, torch.arange(len(n_q))]
+        used = torch.arange(self.n_q)[:, None] < n_q  # [n_q, B]
+        distance = (z - reached).square().mean(dim=(2, 3))  # [n_q, B]
+        power = z.detach().square().mean() + 1e-8
+        commitment = ((distance * used).sum(0) / n_q).mean() / power
+        quantized = z + (deepest - z).detach()
+        return quantized.transpose(1, 2), commitment, codes
+
+    @torch.no_grad()
+    def _descend(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        # All codebooks see all vectors, whatever the dropout: the upper ones would otherwise learn from a few per step.
+        residual = z.reshape(-1, z.shape[-1])
+        sums, reached, codes = torch.zeros_like(residual), [], []
+        for i in range(self.n_q):
+            index = _nearest(residual, self.embed[i])
+            if self.training:
+                self._follow(i, residual, index)
+            step = F.embedding(index, self.embed[i])
+            residual, sums = residual - step, sums + step
+            reached.append(sums)
+            codes.append(index)
+        return torch.stack(reached).view(self.n_q, *z.shape), torch.stack(codes).view(self.n_q, *z.shape[:2]).transpose(0, 1)
+
+    def _follow(self, i: int, residual: Tensor, index: Tensor) -> None:
+        size = self.counts.shape[1]
+        self.counts[i].mul_(self.decay).add_(torch.bincount(index, minlength=size), alpha=1.0 - self.decay)
+        self.sums[i].mul_(self.decay).index_add_(0, index, residual, alpha=1.0 - self.decay)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Move every entry to its average; once after each forward in training, so that a batch is coded by one set of codebooks."""
+        self.embed.copy_(self.sums / self.counts[..., None].clamp(min=1e-6))
+
+    @torch.no_grad()
+    def revive(self, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """Move dead codes to residuals of latents [B, dim, F]; returns which codes moved [n_q, size]."""
+        residual = latents.transpose(1, 2).float().reshape(-1, latents.shape[1])
+        moved = self.counts < self.dead * self.counts.mean(dim=1, keepdim=True)
+        for i in range(self.n_q):
+            nearest = _nearest(residual, self.embed[i])
+            dead = moved[i].nonzero().squeeze(1)
+            if len(dead):
+                picks = torch.randint(len(residual), (len(dead),), generator=generator)
+                self.embed[i, dead] = residual[picks]
+                self.counts[i, dead] = self.counts[i].mean()
+                self.sums[i, dead] = self.embed[i, dead] * self.counts[i, dead, None]
+            residual = residual - F.embedding(nearest, self.embed[i])
+        return moved

@@ -1,0 +1,121 @@
+"""The schedule: which phase, learning rate and loss weights apply when this share of the budget is spent. Pure arithmetic.
+
+    progress   0 ...... autoencoder ................ adversarial ................ 1
+    phase      AUTOENCODER | QUANTIZED               | ADVERSARIAL
+    learning   warm-up, then slowly down                | cosine to the end
+
+Averaged weights are good at any time; a bigger budget stretches the phases, and a phase once entered is never left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from enum import IntEnum
+from typing import Any
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError
+from streamcodec.training.augment import Augmentation
+
+__all__ = ["EMBEDDED", "Phase", "Recipe"]
+
+EMBEDDED = CodecConfig(num_filters=16, pad_mode="constant", use_conv_shortcut=False)
+"""The embedded model's architecture: 342 MMAC per second of audio each way."""
+
+
+class Phase(IntEnum):
+    """What is trained: the bare autoencoder, then with codebooks, then against a discriminator too."""
+
+    AUTOENCODER = 0
+    QUANTIZED = 1
+    ADVERSARIAL = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Every number of a training run; `steps`, where given, is the budget instead of `hours` of computing."""
+
+    hours: float = 12.0
+    steps: int | None = None
+    seed: int = 0
+    crop_frames: int = 48
+    batch: int = 12
+    music_share: float = 0.07
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    autoencoder_until: float = 0.10
+    adversarial_from: float = 0.60
+
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 300
+    betas: tuple[float, float] = (0.8, 0.99)
+    clip: float = 1.0
+    average: float = 0.999
+
+    mel: float = 1.0
+    relative: float = 0.3
+    snr_first: float = 0.3
+    snr_last: float = 0.08
+    commitment: float = 1.0
+    latent_power: float = 1e-3
+    latent_noise: tuple[float, float] = (0.05, 0.8)
+    latent_noise_ramp_steps: int = 3000
+
+    n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
+    kmeans_batches: int = 60
+    revive_every: int = 20
+
+    adversarial_pull: float = 0.5
+    adversarial_rows: int = 6
+    feature_matching: float = 2.0
+    discriminator_rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.autoencoder_until <= self.adversarial_from:
+            raise InputError(f"phases end at {self.autoencoder_until} and {self.adversarial_from} of the budget, expected them in order")
+        if self.steps is None and self.hours <= 0.0:
+            raise InputError(f"hours is {self.hours}, expected more than 0")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+        """The inverse of `to_dict`."""
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("augmentation").items()}
+        return cls(**values, augmentation=Augmentation(**settings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers as plain values."""
+        return asdict(self)
+
+    def with_budget(self, hours: float | None, steps: int | None) -> Recipe:
+        """The same recipe over another budget; None keeps what it had."""
+        return replace(self, hours=self.hours if hours is None else hours, steps=self.steps if steps is None else steps)
+
+    def progress(self, step: int, hours: float) -> float:
+        """The share of the budget that `step` steps in `hours` hours of computing have spent; 1 and more is all of it."""
+        return step / self.steps if self.steps is not None else hours / self.hours
+
+    def phase(self, progress: float) -> Phase:
+        """The phase at `progress`."""
+        if progress < self.autoencoder_until:
+            return Phase.AUTOENCODER
+        return Phase.QUANTIZED if progress < self.adversarial_from else Phase.ADVERSARIAL
+
+    def rate(self, step: int, progress: float) -> float:
+        """The factor on every learning rate: up over the warm-up, down to a half until the last phase, then a cosine to 2%."""
+        warm = min(1.0, (step + 1) / self.warmup_steps)
+        if progress < self.adversarial_from:
+            return warm * (1.0 - 0.5 * progress / self.adversarial_from)
+        rest = min(1.0, (progress - self.adversarial_from) / max(1.0 - self.adversarial_from, 1e-9))
+        return warm * (0.02 + 0.48 * 0.5 * (1.0 + math.cos(math.pi * rest)))
+
+    def snr_weight(self, progress: float) -> float:
+        """The weight of the negative SNR: whole while there are no codebooks, then fading until the last phase."""
+        span = max(self.adversarial_from - self.autoencoder_until, 1e-9)
+        faded = min(1.0, max(0.0, (progress - self.autoencoder_until) / span))
+        return self.snr_first + (self.snr_last - self.snr_first) * faded
+
+    def averaging(self, step: int) -> float:
+        """The decay of the averaged weights, short at first so that they leave the initialisation behind."""
+        return min(self.average, (1.0 + step) / (10.0 + step))

@@ -1,0 +1,60 @@
+"""A run's folder: checkpoints that a power cut cannot tear, and CSV logs that a resumed run continues."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["CsvLog", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(folder: Path, step: int, values: Mapping[str, Any], *, keep: int = 2) -> Path:
+    """Write `checkpoint-<step>.pt` whole or not at all, and delete all but the newest `keep`."""
+    target = folder / f"checkpoint-{step:08d}.pt"
+    partial = target.with_suffix(".part")
+    with partial.open("wb") as file:
+        torch.save(dict(values), file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(target)
+    for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
+        old.unlink()
+    return target
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, or None."""
+    return max(folder.glob("checkpoint-*.pt"), default=None)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's tensors and numbers; nothing else is unpickled."""
+    values: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return values
+
+
+class CsvLog:
+    """Rows appended to a CSV file, whose header is the first row's keys; later rows may lack some."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._columns: list[str] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                self._columns = next(csv.reader(file), [])
+
+    def add(self, row: Mapping[str, object]) -> None:
+        """Append one row; a column not in the header is an error."""
+        new = not self._columns
+        if new:
+            self._columns = list(row)
+        with self.path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="")
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})

@@ -1,0 +1,137 @@
+"""What every test room shares: models, real speech, and the reference packages."""
+
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+import streamcodec
+from streamcodec.audio import bundled_clip
+
+# Models take tens of milliseconds a call on a busy machine: deadlines would assert a speed.
+settings.register_profile(
+    "house", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def speech_codec() -> streamcodec.Codec:
+    """The embedded model."""
+    return streamcodec.load()
+
+
+@pytest.fixture(scope="session")
+def speech() -> npt.NDArray[np.float32]:
+    """The bundled clip [T] at 24 kHz."""
+    samples, rate = bundled_clip()
+    assert rate == 24_000
+    return samples
+
+
+def _fill_codebooks(embeds: list[torch.Tensor], latent_std: float) -> None:
+    """Random codebooks on the scale of the residuals they meet, as trained ones are: packages initialise them with zeros."""
+    generator = torch.Generator().manual_seed(5)
+    for i, embed in enumerate(embeds):
+        embed.copy_(torch.randn(embed.shape, generator=generator) * latent_std * 0.9**i)
+
+
+class Reference:
+    """A reference package's model: whole clips in, whole clips out."""
+
+    def __init__(self, model: torch.nn.Module, save: Callable[[Path], Path], encode: Any, decode: Any) -> None:
+        self.model = model
+        self.save = save
+        self._encode = encode
+        self._decode = decode
+
+    def encode(self, clips: npt.NDArray[np.float32], bandwidth: float) -> npt.NDArray[np.int64]:
+        """Clips [B, T] -> codes [B, n_q, F]."""
+        with torch.inference_mode():
+            codes: npt.NDArray[np.int64] = self._encode(torch.from_numpy(clips)[:, None], bandwidth).numpy()
+        return codes
+
+    def decode(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Codes [B, n_q, F] -> samples [B, F * hop]."""
+        with torch.inference_mode():
+            samples: npt.NDArray[np.float32] = self._decode(torch.from_numpy(np.asarray(codes, np.int64)))[:, 0].numpy()
+        return samples
+
+
+def transformers_reference(seed: int = 0, **overrides: Any) -> Reference:
+    """`transformers.EncodecModel` with random weights; the full-size 24 kHz model unless `overrides` say otherwise."""
+    from transformers import EncodecConfig, EncodecModel
+
+    torch.manual_seed(seed)
+    model = EncodecModel(EncodecConfig(**overrides)).eval()
+    with torch.no_grad():
+        std = float(model.encoder(torch.randn(1, 1, 24_000) * 0.1).std())
+        _fill_codebooks([layer.codebook.embed for layer in model.quantizer.layers], std)
+
+    def save(folder: Path) -> Path:
+        model.save_pretrained(folder)
+        return folder
+
+    def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
+        return model.encode(x, bandwidth=bandwidth).audio_codes[0]  # type: ignore[no-any-return]
+
+    def decode(codes: torch.Tensor) -> torch.Tensor:
+        return model.decode(codes[None], [None]).audio_values  # type: ignore[no-any-return]
+
+    return Reference(model, save, encode, decode)
+
+
+def encodec_reference(seed: int = 0) -> Reference:
+    """The package `encodec`, full-size 24 kHz model with random weights."""
+    # It imports torchaudio for a resampler that nothing here calls; PyPI's torchaudio does not load beside every torch.
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+        warnings.simplefilter("ignore")  # torch's deprecation of the weight norm that the package uses
+        from encodec import EncodecModel
+
+        torch.manual_seed(seed)
+        model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
+    with torch.no_grad():
+        std = float(model.encoder(torch.randn(1, 1, 24_000) * 0.1).std())
+        _fill_codebooks([layer._codebook.embed for layer in model.quantizer.vq.layers], std)
+        for layer in model.quantizer.vq.layers:
+            layer._codebook.inited.fill_(1)
+
+    def save(folder: Path) -> Path:
+        path = folder / "reference.th"
+        torch.save(model.state_dict(), path)
+        return path
+
+    def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
+        model.set_target_bandwidth(bandwidth)
+        return model.encode(x)[0][0]  # type: ignore[no-any-return]
+
+    def decode(codes: torch.Tensor) -> torch.Tensor:
+        return model.decode([(codes, None)])  # type: ignore[no-any-return]
+
+    return Reference(model, save, encode, decode)
+
+
+@pytest.fixture(scope="session", params=["encodec", "transformers"])
+def full_size(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, streamcodec.Codec]:
+    """A reference package's full-size model and our codec, loaded from the checkpoint that the package wrote."""
+    reference = encodec_reference() if request.param == "encodec" else transformers_reference()
+    return reference, streamcodec.load(reference.save(tmp_path_factory.mktemp(request.param)))
