@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any, Literal
 
 from streamcodec.errors import CodesError, InputError, UnsupportedModelError
@@ -53,8 +54,9 @@ class CodecConfig:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise UnsupportedModelError(f"{field} is {value!r}, expected an integer from {low} to {high}")
-        if not self.upsampling_ratios or any(not isinstance(r, int) or not 1 <= r <= 64 for r in self.upsampling_ratios):
-            raise UnsupportedModelError(f"upsampling_ratios is {self.upsampling_ratios!r}, expected integers from 1 to 64")
+        ratios = self.upsampling_ratios
+        if not 1 <= len(ratios) <= _MAX_RATIOS or any(not isinstance(r, int) or isinstance(r, bool) or not 1 <= r <= 64 for r in ratios):
+            raise UnsupportedModelError(f"upsampling_ratios is {ratios!r}, expected 1 to {_MAX_RATIOS} integers from 1 to 64")
         if self.audio_channels != 1:
             raise UnsupportedModelError(
                 f"audio_channels is {self.audio_channels}: only mono models stream here (the 48 kHz stereo model does not)"
@@ -65,8 +67,10 @@ class CodecConfig:
             raise UnsupportedModelError(
                 f"norm_type is {self.norm_type!r}, expected 'weight_norm' or 'none' (time_group_norm looks at a whole clip and cannot stream)"
             )
-        if not 0.0 <= self.trim_right_ratio <= 1.0:
-            raise UnsupportedModelError(f"trim_right_ratio is {self.trim_right_ratio}, expected 0 to 1")
+        if not isinstance(self.use_conv_shortcut, bool):
+            raise UnsupportedModelError(f"use_conv_shortcut is {self.use_conv_shortcut!r}, expected true or false")
+        if not _is_number(self.trim_right_ratio) or not 0.0 <= self.trim_right_ratio <= 1.0:
+            raise UnsupportedModelError(f"trim_right_ratio is {self.trim_right_ratio!r}, expected 0 to 1")
         if self.codebook_dim != self.hidden_size:
             raise UnsupportedModelError(
                 f"codebook_dim is {self.codebook_dim} and hidden_size {self.hidden_size}: expected equal (projected codebooks are not supported)"
@@ -75,12 +79,19 @@ class CodecConfig:
             raise UnsupportedModelError(f"codebook_size is {self.codebook_size}, expected a power of two")
         if (self.num_filters * 2 ** len(self.upsampling_ratios)) % self.compress:
             raise UnsupportedModelError(f"compress is {self.compress}, expected a divisor of the channels")
-        if not self.target_bandwidths or any(not 0 < b <= 1000 for b in self.target_bandwidths):
+        if not self.target_bandwidths or any(not _is_number(b) or not 0 < b <= 1000 for b in self.target_bandwidths):
             raise UnsupportedModelError(f"target_bandwidths is {self.target_bandwidths!r}, expected kbps above 0")
         if min(self.bandwidth_to_n_q(b) for b in self.target_bandwidths) < 1:
             raise UnsupportedModelError(
                 f"target_bandwidths {self.target_bandwidths!r}: the least is below one codebook ({self.kbps_per_codebook} kbps)"
             )
+        if self.num_quantizers > _MAX_QUANTIZERS:
+            raise UnsupportedModelError(
+                f"target_bandwidths {self.target_bandwidths!r}: the highest takes {self.num_quantizers} codebooks, expected at most {_MAX_QUANTIZERS}"
+            )
+        # 24 and 24.0 are one model: they must be one text in a fingerprint.
+        object.__setattr__(self, "trim_right_ratio", float(self.trim_right_ratio))
+        object.__setattr__(self, "target_bandwidths", tuple(float(b) for b in self.target_bandwidths))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CodecConfig:
@@ -157,8 +168,9 @@ class CodecConfig:
         """
         if bandwidth is None:
             bandwidth = max((b for b in self.target_bandwidths if b <= 6.0), default=min(self.target_bandwidths))
-        if not any(abs(bandwidth - b) < 1e-6 for b in self.target_bandwidths):
-            raise CodesError(f"bandwidth {bandwidth:g} kbps: this model has {', '.join(f'{b:g}' for b in self.target_bandwidths)}")
+        if not isinstance(bandwidth, Real) or not any(abs(bandwidth - b) < 1e-6 for b in self.target_bandwidths):
+            has = ", ".join(f"{b:g}" for b in self.target_bandwidths)
+            raise CodesError(f"bandwidth is {bandwidth!r}, this model has {has} kbps")
         return self.bandwidth_to_n_q(bandwidth)
 
     def bandwidth_of(self, n_q: int) -> float:
@@ -170,6 +182,12 @@ class CodecConfig:
         return -(-samples // self.hop_length)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+_MAX_RATIOS = 10
+_MAX_QUANTIZERS = 256
 _RANGES = (
     ("sampling_rate", 1, 1_000_000),
     ("audio_channels", 1, 64),

@@ -31,7 +31,7 @@ class _StateLayout:
         return torch.cat([t.reshape(t.shape[0], -1) for t in state], dim=1)
 
     def unpack(self, rows: Tensor) -> State:
-        parts = rows.split(self._sizes, dim=1)
+        parts = torch.split(rows, self._sizes, dim=1)
         return tuple(part.reshape(rows.shape[0], *shape) for part, shape in zip(parts, self._shapes, strict=True))
 
 

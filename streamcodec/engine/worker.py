@@ -18,7 +18,7 @@ import numpy as np
 
 from streamcodec.config import Start
 from streamcodec.engine.batcher import Batcher
-from streamcodec.engine.contract import Codes, Engine
+from streamcodec.engine.contract import Codes, Engine, States
 from streamcodec.engine.rows import DecoderRow, EncoderRow, Step, join_codes
 from streamcodec.errors import LocalProtocolError, StreamCodecError
 
@@ -65,6 +65,7 @@ class WorkerStream:
         sink: Sink,
         prepare: Callable[[Any], Any],
         finish: Callable[[Any], Any],
+        drain: Callable[[], Any] | None,
     ) -> None:
         self._worker = worker
         self._closed = False
@@ -74,6 +75,7 @@ class WorkerStream:
         self.sink = sink
         self.prepare = prepare
         self.finish = finish
+        self.drain = drain
         self.inbox: deque[tuple[str, Any, float]] = deque()
         self.ending: str | None = None
         self.waiting = False
@@ -134,10 +136,15 @@ class Worker:
         start: Start,
         prepare: Callable[[Any], Any] = lambda samples: samples,
         finish: Callable[[Codes], Any] = lambda codes: codes,
+        drain: Callable[[], Any] | None = None,
     ) -> WorkerStream:
-        """Open an encoder: `prepare` makes samples [T] of what is fed, `finish` makes an output of each packet's codes [n_q, F]."""
+        """Open an encoder.
+
+        `prepare` makes samples [T] of what is fed, `drain` returns what it still holds back when a run ends, and `finish` makes an output
+        of each packet's codes [n_q, F].
+        """
         make_row = lambda: EncoderRow(self.engine, n_q=n_q, packet_frames=packet_frames, start=start)  # noqa: E731
-        return WorkerStream(self, make_row, sink, prepare, finish)
+        return WorkerStream(self, make_row, sink, prepare, finish, drain)
 
     def open_decoder(
         self,
@@ -150,7 +157,7 @@ class Worker:
     ) -> WorkerStream:
         """Open a decoder: `prepare` makes codes [n_q, F] of what is fed, `finish` makes an output of the samples [T] of each step."""
         make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=start)  # noqa: E731
-        return WorkerStream(self, make_row, sink, prepare, finish)
+        return WorkerStream(self, make_row, sink, prepare, finish, None)
 
     # The worker's thread -----------------------------------------------------------------------------------------------------------
 
@@ -191,6 +198,8 @@ class Worker:
                         stream.row.feed(stream.prepare(item))
                     else:
                         stream.ending = verb
+                        if stream.drain is not None:
+                            stream.row.feed(stream.drain())
                         stream.row.finish()
                 step = stream.row.next_step()
                 if step is not None:
@@ -218,13 +227,7 @@ class Worker:
         streams = [stream for _, (stream, _) in batch]
         steps = [step for _, (_, step) in batch]
         try:
-            states = None if steps[0].state is None else np.stack([step.state for step in steps])
-            if isinstance(streams[0].row, EncoderRow):
-                n_q = max(stream.row.n_q for stream in streams if isinstance(stream.row, EncoderRow))
-                results, states = self.engine.encode(np.stack([step.data for step in steps]), states, n_q, steps[0].final)
-            else:
-                codes = join_codes([step.data[None] for step in steps], axis=0, unused=self.engine.config.codebook_size)
-                results, states = self.engine.decode(codes, states, steps[0].final)
+            results, states = self._call(streams, steps)
         except Exception as exc:  # the engine's own failure must not end the thread that serves everybody else
             for stream in streams:
                 self._fail(stream, exc)
@@ -235,12 +238,24 @@ class Worker:
         self.stats.busy_s += done - started
         for row, (due, (stream, _)) in enumerate(batch):
             stream.waiting = False
+            outputs: list[Any]
             if isinstance(stream.row, EncoderRow):
                 outputs = stream.row.complete(results[row, : stream.row.n_q], states[row])
             else:
                 outputs = [stream.row.complete(results[row], states[row])]
             self._calls.append((stream.sink, Result([stream.finish(output) for output in outputs], False, due, started, done)))
             self._pump(stream)
+
+    def _call(self, streams: list[WorkerStream], steps: list[Step[Any]]) -> tuple[Any, States]:
+        known: list[Any] = [step.state for step in steps if step.state is not None]
+        states: Any = np.stack(known) if known else None
+        if isinstance(streams[0].row, EncoderRow):
+            n_q = max(stream.row.n_q for stream in streams if isinstance(stream.row, EncoderRow))
+            samples: list[Any] = [step.data for step in steps]
+            return self.engine.encode(np.stack(samples), states, n_q, steps[0].final)
+        parts: list[Codes] = [np.asarray(step.data, np.int32)[None] for step in steps]
+        codes = join_codes(parts, axis=0, unused=self.engine.config.codebook_size)
+        return self.engine.decode(codes, states, steps[0].final)
 
     def _fail(self, stream: WorkerStream, exc: Exception) -> None:
         self._drop(stream)

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import re
-import zipfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +124,7 @@ def fingerprint(model: EncodecModel) -> str:
 def _parse_config(text: str, path: Path) -> Mapping[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise CheckpointError(f"{path}: the config is not JSON: {exc}") from exc
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: the config is a {type(values).__name__}, expected an object")
@@ -163,22 +162,26 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         if not digest.startswith(named_hash[1]):
             raise CheckpointError(f"{path}: its sha256 starts with {digest[:8]}, its name says {named_hash[1]}: the file is damaged")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as exc:
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as exc:  # torch's restricted unpickler lets through whatever a damaged pickle makes it stumble over
         first_line = str(exc).strip().split("\n")[0][:200]
         raise CheckpointError(f"{path}: not a readable PyTorch state dict ({first_line or type(exc).__name__})") from exc
     if isinstance(loaded, dict) and isinstance(loaded.get("best_state"), dict):
         loaded = loaded["best_state"]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise CheckpointError(f"{path}: holds {type(loaded).__name__}, expected a state dict of tensors")
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()):
+        raise CheckpointError(f"{path}: holds {type(loaded).__name__}, expected a state dict of named tensors")
     return loaded
 
 
 def _canonical(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
+    for original, tensor in tensors.items():
+        name = original
         for pattern, replacement in _META_NAMES:
             name = pattern.sub(replacement, name)
+        if name in named:
+            raise CheckpointError(f"{path}: has {original}, which is {name} under another name")
         if not _TRAINING_ONLY.match(name):
             named[name] = tensor.float()
     return _fold(named, path)
@@ -192,8 +195,12 @@ def _fold(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
             if layer + direction not in tensors:
                 raise CheckpointError(f"{path}: has {name} but not {layer + direction}")
             g, v = tensors.pop(name), tensors.pop(layer + direction)
+            if v.dim() == 0:
+                raise CheckpointError(f"{path}: {layer + direction} has shape [], expected a kernel")
             if g.shape != (v.shape[0],) + (1,) * (v.dim() - 1):
                 raise CheckpointError(f"{path}: {name} has shape {list(g.shape)}, expected {[v.shape[0]] + [1] * (v.dim() - 1)}")
+            if layer + "weight" in tensors:
+                raise CheckpointError(f"{path}: has {layer}weight both plain and weight-normed")
             tensors[layer + "weight"] = v * (g / torch.norm_except_dim(v, 2, 0))
     return tensors
 
@@ -202,31 +209,39 @@ def _infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
     """The config of a state dict that comes without one, from its shapes; what shapes cannot tell is as in the published 24 kHz model."""
     if any(".norm." in name for name in tensors):
         raise UnsupportedModelError(f"{path}: has group-norm layers, as the 48 kHz model does: it needs whole clips and cannot stream")
+
+    def shape_of(name: str, axes: int) -> tuple[int, ...]:
+        shape = tuple(tensors[name].shape)
+        if len(shape) != axes or 0 in shape:
+            raise CheckpointError(f"{path}: {name} has shape {list(shape)}, expected {axes} axes, none empty")
+        return shape
+
     try:
-        first = tensors["encoder.layers.0.conv.weight"]
-        convs = sorted((int(m[1]), t) for n, t in tensors.items() if (m := re.match(r"^encoder\.layers\.(\d+)\.conv\.weight$", n)))
-        strides = [t.shape[2] // 2 for _, t in convs[1:-1]]
+        first = shape_of("encoder.layers.0.conv.weight", 3)
+        numbers = sorted(int(m[1]) for n in tensors if (m := re.match(r"^encoder\.layers\.(\d+)\.conv\.weight$", n)))
+        convs = [shape_of(f"encoder.layers.{number}.conv.weight", 3) for number in numbers]
+        strides = [kernel // 2 for _, _, kernel in convs[1:-1]]
         blocks = {int(m[1]) for n in tensors if (m := re.match(r"^encoder\.layers\.(\d+)\.block\.", n))}
-        residual = tensors[f"encoder.layers.{min(blocks)}.block.1.conv.weight"] if blocks else None
+        residual = shape_of(f"encoder.layers.{min(blocks)}.block.1.conv.weight", 3) if blocks else None
         codebooks = [n for n in tensors if _EMBED.match(n)]
-        codebook = tensors["quantizer.layers.0.codebook.embed"]
+        codebook = shape_of("quantizer.layers.0.codebook.embed", 2)
         bandwidths = (1.5, 3.0, 6.0, 12.0, 24.0)
         draft = CodecConfig(
-            audio_channels=first.shape[1],
-            num_filters=first.shape[0],
+            audio_channels=first[1],
+            num_filters=first[0],
             upsampling_ratios=tuple(reversed(strides)),
-            hidden_size=convs[-1][1].shape[0],
+            hidden_size=convs[-1][0],
             num_lstm_layers=sum(1 for n in tensors if re.match(r"^encoder\.layers\.\d+\.lstm\.weight_ih_l\d+$", n)),
             num_residual_layers=len(blocks) // max(1, len(strides)),
-            kernel_size=first.shape[2],
-            last_kernel_size=convs[-1][1].shape[2],
-            residual_kernel_size=3 if residual is None else residual.shape[2],
-            compress=2 if residual is None else residual.shape[1] // residual.shape[0],
+            kernel_size=first[2],
+            last_kernel_size=convs[-1][2],
+            residual_kernel_size=3 if residual is None else residual[2],
+            compress=2 if residual is None else residual[1] // residual[0],
             use_conv_shortcut=any(".shortcut." in n for n in tensors),
-            codebook_size=codebook.shape[0],
-            codebook_dim=codebook.shape[1],
+            codebook_size=codebook[0],
+            codebook_dim=codebook[1],
         )
-    except (KeyError, IndexError, ZeroDivisionError) as exc:
+    except KeyError as exc:
         raise CheckpointError(f"{path}: not an EnCodec state dict: {exc} is missing among {len(tensors)} tensors") from exc
     highest = draft.bandwidth_of(len(codebooks))
     kept = tuple(b for b in bandwidths if b <= highest + 1e-6)
@@ -234,7 +249,9 @@ def _infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
 
 
 def _build(config: CodecConfig, tensors: dict[str, Tensor], path: Path) -> EncodecModel:
-    model = EncodecModel(config)
+    # Without storage until the tensors are known to fit: a config may ask for any size.
+    with torch.device("meta"):
+        model = EncodecModel(config)
     expected = {name: tuple(tensor.shape) for name, tensor in _to_canonical(model).items()}
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
@@ -277,7 +294,7 @@ def _load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
     transposed = _transposed_layers(model)
     state = {n: CausalConvTranspose1d.from_transposed(t) if n in transposed else t for n, t in tensors.items() if not _EMBED.match(n)}
     state["quantizer.embed"] = torch.stack([tensors[f"quantizer.layers.{i}.codebook.embed"] for i in range(model.config.num_quantizers)])
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)
 
 
 # Writing ---------------------------------------------------------------------------------------------------------------------------

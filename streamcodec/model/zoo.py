@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from importlib import resources
 from pathlib import Path
@@ -38,9 +39,11 @@ def locate(name_or_path: str | Path) -> Path:
     embedded = embedded_models()
     if str(name_or_path) in embedded:
         return embedded[str(name_or_path)]
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return path
+    path = Path(name_or_path)
+    with contextlib.suppress(RuntimeError, OSError):  # no such user, or no name that a file could have
+        path = path.expanduser()
+        if str(name_or_path) and path.exists():
+            return path
     if isinstance(name_or_path, str) and _HUB_ID.match(name_or_path) and path.suffix not in (".th", ".pt", ".safetensors"):
         return _from_hub(name_or_path)
     raise ModelNotFoundError(
@@ -67,13 +70,17 @@ def _from_hub(repo_id: str) -> Path:
     except HFValidationError as exc:
         raise ModelNotFoundError(f"{repo_id}: not a hub id: {exc}") from exc
     try:
+        # One question, asked once: a download asks six times in 23 seconds before it believes that there is no network.
+        huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repo_id, _HUB_FILES[0]))
         return Path([huggingface_hub.hf_hub_download(repo_id, name) for name in _HUB_FILES][0]).parent
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as exc:
         raise ModelNotFoundError(f"{repo_id}: not in the hub's cache, and the hub cannot be reached ({_first_line(exc)})") from exc
     except EntryNotFoundError as exc:
         raise CheckpointError(f"{repo_id}: the repository has no {' and '.join(_HUB_FILES)}: {_first_line(exc)}") from exc
-    except (HfHubHTTPError, OSError) as exc:
-        raise ModelNotFoundError(f"{repo_id}: the hub refused or cannot be reached ({_first_line(exc)})") from exc
+    except (HfHubHTTPError, PermissionError) as exc:
+        raise ModelNotFoundError(f"{repo_id}: the hub refused or its cache cannot be written ({_first_line(exc)})") from exc
+    except Exception as exc:  # the HTTP library's own errors: which library it is differs between versions of the hub's client
+        raise ModelNotFoundError(f"{repo_id}: not in the hub's cache, and the hub cannot be reached ({_first_line(exc)})") from exc
 
 
 def _first_line(exc: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode

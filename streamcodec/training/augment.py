@@ -32,9 +32,14 @@ NONE = Augmentation(speed=0.0, reverb=0.0, noise=0.0, other=0.0, band=0.0, level
 
 
 def augment(
-    read: Callable[[int], Samples], other: Callable[[int], Samples], length: int, rate: int, settings: Augmentation, chance: np.random.Generator
+    read: Callable[[int], Samples],
+    other: Callable[[int], Samples],
+    length: int,
+    rate: int,
+    settings: Augmentation,
+    chance: np.random.Generator,
 ) -> Samples:
-    """`length` samples made from `read(n)`, the sound, and `other(n)`, what may be heard beside it."""
+    """`length` samples made from `read(n)`, the sound, and `other(n)`, what may be heard beside it; none clips."""
     factor = chance.uniform(0.88, 1.14) if chance.random() < settings.speed else 1.0
     x = read(round(length * factor) + (8 if factor != 1.0 else 0))
     if factor != 1.0:
@@ -70,7 +75,7 @@ def mixed(x: Samples, other: Samples, ratio: float) -> Samples:
 
 
 def reverberant(x: Samples, rate: int, seconds: float, wet: float, chance: np.random.Generator) -> Samples:
-    """`x` in a room that decays by 60 dB in `seconds`: exponentially decaying noise as its impulse response, `wet` of the sound's energy."""
+    """`x` in a room that decays by 60 dB in `seconds`; `wet` is the room's share of the energy. Its response is decaying noise."""
     t = np.arange(int(seconds * rate)) / rate
     response = chance.standard_normal(len(t)) * 10.0 ** (-3.0 * t / seconds)
     response[: rate // 200] = 0.0  # the first reflections are 5 ms late

@@ -26,7 +26,7 @@ class Batches:
         longest = round(self.length * 1.2)
         self._speech = _long(corpus.spans("speech", held_out=False), longest)
         self._music = _long(corpus.spans("music", held_out=False), longest)
-        if not self._speech:
+        if not len(self._speech):
             raise InputError(f"the corpus has no training speech as long as a crop ({longest / corpus.rate:.1f} s)")
 
     def __call__(self, step: int) -> Tensor:
@@ -34,7 +34,7 @@ class Batches:
         chance = np.random.default_rng((self.recipe.seed, step))
         rows = []
         for _ in range(self.recipe.batch):
-            music = bool(self._music) and chance.random() < self.recipe.music_share
+            music = len(self._music) > 0 and chance.random() < self.recipe.music_share
             rows.append(self._row(self._music if music else self._speech, chance))
         return torch.from_numpy(np.stack(rows))[:, None]
 

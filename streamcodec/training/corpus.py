@@ -72,9 +72,11 @@ def build(folders: Sequence[Folder], target: Path, *, rate: int = 24_000, minimu
                 speaker = path.relative_to(folder.path).parent.as_posix()
                 stretches.append(Stretch(folder.name, speaker, folder.kind, folder.held_out, offset, len(samples)))
                 offset += len(samples)
-            log.info("%-16s %6.2f h from %d files%s", folder.name, (offset - before) / rate / 3600, len(files), " (held out)" if folder.held_out else "")
+            side = "held out" if folder.held_out else "training"
+            log.info("%-16s %6.2f h from %d files, %s", folder.name, (offset - before) / rate / 3600, len(files), side)
     if not stretches:
-        raise InputError(f"no audio in {', '.join(str(f.path) for f in folders) or 'no folders'}: expected files such as .wav, .flac or .ogg")
+        looked = ", ".join(str(f.path) for f in folders) or "no folders"
+        raise InputError(f"no audio in {looked}: expected files such as .wav, .flac or .ogg")
     partial.replace(target / _SAMPLES)
     licences = {f.name: f.licence for f in folders}
     index = {"rate": rate, "licences": licences, "stretches": [asdict(s) for s in stretches]}
@@ -123,7 +125,9 @@ class Corpus:
         """`length` samples from `start` on."""
         return self._samples[start : start + length].astype(np.float32) / 32768.0
 
-    def clips(self, seconds: float, count: int, *, kind: Kind = "speech", held_out: bool = True, sources: Iterable[str] | None = None) -> list[Samples]:
+    def clips(
+        self, seconds: float, count: int, *, kind: Kind = "speech", held_out: bool = True, sources: Iterable[str] | None = None
+    ) -> list[Samples]:
         """`count` clips, spread evenly over the sources and over each one: always the same ones for the same corpus."""
         wanted = None if sources is None else set(sources)
         spans = [span for name, span in self.spans(kind, held_out=held_out).items() if wanted is None or name in wanted]

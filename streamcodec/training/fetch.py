@@ -28,7 +28,7 @@ def fetch(folder: Path, sources: Iterable[Source] = SOURCES) -> None:
     """
     for tool in ("apt-get", "dpkg"):
         if shutil.which(tool) is None:
-            raise MissingDependencyError(f"{tool} is not on this machine: the corpus comes from Debian packages (or build one from a folder of yours)")
+            raise MissingDependencyError(f"{tool} is not on this machine: the corpus comes from Debian packages (or use audio of your own)")
     folder.mkdir(parents=True, exist_ok=True)
     for package, target in sorted({(s.package, unpacked(folder, s)) for s in sources}):
         if target.is_dir():

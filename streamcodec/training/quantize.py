@@ -15,16 +15,20 @@ __all__ = ["LearningRVQ", "kmeans", "perplexity"]
 
 def kmeans(points: Tensor, count: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm: points [N, D] -> centres [count, D] and how many points each has [count]; empty ones restart at a random point."""
-    picks = torch.randint(len(points), (count,), generator=generator) if len(points) < count else torch.randperm(len(points), generator=generator)[:count]
-    centres = points[picks].clone()
+    centres = (
+        _draw(points, count, generator).clone() if len(points) < count else points[torch.randperm(len(points), generator=generator)[:count]]
+    )
     sizes = torch.zeros(count)
     for _ in range(iterations):
         index = _nearest(points, centres)
         sizes = torch.bincount(index, minlength=count).float()
         sums = torch.zeros_like(centres).index_add_(0, index, points)
-        spare = points[torch.randint(len(points), (count,), generator=generator)]
-        centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp(min=1.0), spare)
+        centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp(min=1.0), _draw(points, count, generator))
     return centres, sizes
+
+
+def _draw(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    return points[torch.randint(len(points), (count,), generator=generator)]
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
@@ -123,8 +127,7 @@ class LearningRVQ(nn.Module):
             nearest = _nearest(residual, self.embed[i])
             dead = moved[i].nonzero().squeeze(1)
             if len(dead):
-                picks = torch.randint(len(residual), (len(dead),), generator=generator)
-                self.embed[i, dead] = residual[picks]
+                self.embed[i, dead] = _draw(residual, len(dead), generator)
                 self.counts[i, dead] = self.counts[i].mean()
                 self.sums[i, dead] = self.embed[i, dead] * self.counts[i, dead, None]
             residual = residual - F.embedding(nearest, self.embed[i])

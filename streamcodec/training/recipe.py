@@ -80,9 +80,8 @@ class Recipe:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """The inverse of `to_dict`."""
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("augmentation").items()}
-        return cls(**values, augmentation=Augmentation(**settings))
+        settings: dict[str, Any] = _with_tuples(values["augmentation"])
+        return cls(**{**_with_tuples(values), "augmentation": Augmentation(**settings)})
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as plain values."""
@@ -119,3 +118,7 @@ class Recipe:
     def averaging(self, step: int) -> float:
         """The decay of the averaged weights, short at first so that they leave the initialisation behind."""
         return min(self.average, (1.0 + step) / (10.0 + step))
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -1,0 +1,183 @@
+"""A client's end of one connection: a socket joined to a session, its errors turned into ours, its clock set by the server's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
+from websockets.typing import Subprotocol
+
+from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused, RemoteProtocolError, WireCode
+from streamcodec.protocol import (
+    MAX_MESSAGE_BYTES,
+    SUBPROTOCOL,
+    ClientSession,
+    ClockEstimate,
+    Error,
+    ListenHello,
+    Message,
+    Pong,
+    PublishHello,
+    Refuse,
+    Welcome,
+    unwrap_timestamp,
+)
+from streamcodec.protocol.sessions import State
+
+__all__ = ["Connection", "now_us", "open_connection"]
+
+_PINGS_AT_START = 4
+_PING_EVERY_S = 5.0
+
+
+def now_us() -> int:
+    """This program's clock: microseconds that only go forward, of `time.perf_counter`."""
+    return time.perf_counter_ns() // 1000
+
+
+async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s: float = 10.0) -> Connection:
+    """Connect, say hello and wait for the answer.
+
+    Raises `Refused` where the server says no, `ConnectionFailed` where there is no server or it speaks something else, and `InputError`
+    for a malformed `url`.
+    """
+    try:
+        ws = await connect(
+            url,
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            compression=None,
+            max_size=MAX_MESSAGE_BYTES,
+            open_timeout=timeout_s,
+            write_limit=4096,
+            ping_interval=10,
+            ping_timeout=10,
+            proxy=None,
+        )
+    except InvalidURI as exc:
+        raise InputError(f"{url!r} is no WebSocket address, expected for instance ws://127.0.0.1:8765") from exc
+    except NegotiationError as exc:
+        raise ConnectionFailed(f"{url} answers, but does not speak {SUBPROTOCOL}") from exc
+    except InvalidHandshake as exc:
+        raise ConnectionFailed(f"{url} answers, but not as a WebSocket server: {exc}") from exc
+    except TimeoutError as exc:
+        raise ConnectionFailed(f"{url} does not answer within {timeout_s:g} s") from exc
+    except (OSError, EOFError) as exc:
+        raise ConnectionFailed(f"cannot connect to {url}: {_short(exc)}. Is the server running (streamcodec serve)?") from exc
+    if ws.subprotocol != SUBPROTOCOL:
+        await ws.close()
+        raise ConnectionFailed(f"{url} answers, but does not speak {SUBPROTOCOL}")
+    connection = Connection(ws, ClientSession(hello), url)
+    try:
+        async with asyncio.timeout(timeout_s):
+            await connection.greet()
+    except TimeoutError as exc:
+        await connection.close()
+        raise ConnectionFailed(f"{url} does not answer the hello within {timeout_s:g} s") from exc
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+class Connection:
+    """An established connection. One task may receive; any may send."""
+
+    def __init__(self, ws: ClientConnection, session: ClientSession, url: str) -> None:
+        self.session = session
+        self.url = url
+        self.clock = ClockEstimate()
+        self.welcome: Welcome
+        self._ws = ws
+        self._sending = asyncio.Lock()
+        self._pinger: asyncio.Task[None] | None = None
+
+    async def greet(self) -> None:
+        """Send the hello and take the welcome."""
+        sent = now_us()
+        await self.flush()
+        message = await self.receive()
+        if not isinstance(message, Welcome):
+            raise LocalProtocolError(f"the server answered the hello with {message.type!r}")
+        self.welcome = message
+        self.clock = self.clock.update(sent, message.time, now_us())
+        self._pinger = asyncio.create_task(self._ping())
+
+    async def receive(self) -> Message:
+        """The next message, clock exchanges aside.
+
+        Raises `Refused` for a refusal or an error of the server's, `RemoteProtocolError` where it breaks the rules, `ConnectionFailed` when
+        the connection is over.
+        """
+        while True:
+            try:
+                data = await self._ws.recv()
+            except ConnectionClosed as exc:
+                raise self._lost(exc) from exc
+            try:
+                messages = self.session.feed(data)
+            except RemoteProtocolError:
+                await self.close()
+                raise
+            if not messages and self.session.state is State.CLOSED:
+                raise ConnectionFailed(f"the connection to {self.url} is closed")
+            for message in messages:
+                if isinstance(message, Pong):
+                    self.clock = self.clock.update(message.time, message.server_time, now_us())
+                elif isinstance(message, Refuse):
+                    raise Refused(message.code, message.reason, message.retry)
+                elif isinstance(message, Error):
+                    raise Refused(message.code, message.reason, _retry(message.code))
+                else:
+                    return message
+
+    async def flush(self) -> None:
+        """Send what the session has queued."""
+        async with self._sending:
+            for data in self.session.data_to_send():
+                try:
+                    await self._ws.send(data)
+                except ConnectionClosed as exc:
+                    raise self._lost(exc) from exc
+
+    async def close(self) -> None:
+        """Close the socket; harmless when it is closed."""
+        if self._pinger is not None:
+            self._pinger.cancel()
+        try:
+            await self.flush()
+        except ConnectionFailed:
+            pass
+        await self._ws.close(self.session.close_code or 1000)
+
+    def server_time(self, timestamp: int) -> int:
+        """A packet's 32-bit timestamp as a whole time on the server's clock (us)."""
+        return unwrap_timestamp(timestamp, self.clock.to_server(now_us()))
+
+    async def _ping(self) -> None:
+        count = 0
+        try:
+            while True:
+                await asyncio.sleep(0.05 if count < _PINGS_AT_START else _PING_EVERY_S)
+                if self.session.close_code is not None:
+                    return
+                self.session.ping(now_us())
+                await self.flush()
+                count += 1
+        except (ConnectionFailed, LocalProtocolError):
+            return  # whoever receives or sends learns why
+
+    def _lost(self, exc: ConnectionClosed) -> ConnectionFailed:
+        if exc.rcvd is not None and 4000 <= exc.rcvd.code < 5000:
+            code = next((c for c in WireCode if c.close_code == exc.rcvd.code), WireCode.INTERNAL)
+            return Refused(code, exc.rcvd.reason or "the server closed the connection", code.retry)
+        return ConnectionFailed(f"the connection to {self.url} was lost: {exc}")
+
+
+def _retry(code: str) -> bool:
+    return any(known == code and known.retry for known in WireCode)
+
+
+def _short(exc: BaseException) -> str:
+    return getattr(exc, "strerror", None) or str(exc) or type(exc).__name__

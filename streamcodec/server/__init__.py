@@ -1,0 +1,8 @@
+"""The server: publishers to listeners, one model worker, nothing unbounded."""
+
+from streamcodec.server.app import DEFAULT_PORT, Server
+from streamcodec.server.auth import Tokens
+from streamcodec.server.limits import Limits
+from streamcodec.server.metrics import Metrics, PacketTrace
+
+__all__ = ["DEFAULT_PORT", "Limits", "Metrics", "PacketTrace", "Server", "Tokens"]

@@ -1,0 +1,172 @@
+"""The server: a socket, a hub of streams and one model worker, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from types import TracebackType
+from typing import Self
+
+import websockets
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+import streamcodec
+from streamcodec.codec import Codec
+from streamcodec.engine.worker import Calls, Worker
+from streamcodec.errors import StreamCodecError, WireCode
+from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo
+from streamcodec.server.auth import Tokens
+from streamcodec.server.connection import Connection
+from streamcodec.server.limits import Limits
+from streamcodec.server.metrics import Metrics
+from streamcodec.server.streams import Hub
+
+__all__ = ["DEFAULT_PORT", "Server"]
+
+DEFAULT_PORT = 8765
+
+log = logging.getLogger("streamcodec.server")
+
+
+class Server:
+    """Carries streams from publishers to listeners; use it as an async context manager.
+
+    `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on a thread of its own.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        *,
+        tokens: Tokens | None = None,
+        limits: Limits | None = None,
+        max_batch: int = 32,
+    ) -> None:
+        self.codec = codec
+        self.host = host
+        self.port = port
+        self.limits = limits or Limits()
+        self.metrics = Metrics()
+        self.tokens = tokens or Tokens()
+        self._max_batch = max_batch
+        self._connections: set[Connection] = set()
+        self._stopping = False
+        self._worker: Worker
+        self._socket: WebSocketServer
+        self._loop: asyncio.AbstractEventLoop
+        self.hub: Hub
+        config = codec.config
+        self._model = ModelInfo(
+            name=codec.name[:200],
+            fingerprint=codec.fingerprint,
+            sampling_rate=config.sampling_rate,
+            hop_length=config.hop_length,
+            codebook_size=config.codebook_size,
+            num_quantizers=config.num_quantizers,
+        )
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"ws://{host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
+        self.hub = Hub(self._worker, self.limits, self.metrics)
+        try:
+            self._socket = await serve(
+                self._handle,
+                self.host,
+                self.port,
+                subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+                compression=None,
+                max_size=MAX_MESSAGE_BYTES,
+                # A few packets: what waits in buffers is latency that no queue of ours sees.
+                max_queue=8,
+                write_limit=4096,
+                ping_interval=10,
+                ping_timeout=10,
+                process_request=self._http,
+                server_header=f"streamcodec/{streamcodec.__version__}",
+            )
+        except OSError as exc:
+            raise StreamCodecError(f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}") from exc
+        self._worker.start()
+        self.port = self._socket.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Stop gracefully: take nothing new, bring out what was accepted, tell everybody, close."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._socket.close(close_connections=False)
+        streams = list(self.hub.streams.values())
+        for stream in streams:
+            stream.end("the server is closing")
+        if streams:
+            await asyncio.wait([asyncio.ensure_future(stream.ended.wait()) for stream in streams], timeout=self.limits.drain_s)
+            await self._let_queues_empty()
+        await asyncio.gather(*(c.close(WireCode.SERVER_CLOSING, "the server is closing") for c in self._connections))
+        self._socket.close()
+        await self._socket.wait_closed()
+        await asyncio.to_thread(self._worker.stop)
+
+    async def _let_queues_empty(self) -> None:
+        give_up = self._loop.time() + self.limits.drain_s
+        while any(m.queued_s > 0 for group in self.hub.listeners.values() for m in group) and self._loop.time() < give_up:
+            await asyncio.sleep(0.01)
+
+    async def _handle(self, ws: ServerConnection) -> None:
+        connection = Connection(ws, self.hub, self._model, self.tokens, f"streamcodec {streamcodec.__version__}")
+        if self._stopping:
+            await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
+            return
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+    def _deliver(self, calls: Calls) -> None:
+        def make() -> None:
+            for sink, result in calls:
+                try:
+                    sink(result)
+                except Exception:
+                    log.exception("a stream could not take its result")
+
+        try:
+            self._loop.call_soon_threadsafe(make)
+        except RuntimeError:
+            log.debug("the loop closed before the worker's last results")
+
+    def _http(self, ws: ServerConnection, request: Request) -> Response | None:
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return ws.respond(http.HTTPStatus.OK, "ok\n")
+        if path == "/metrics":
+            return ws.respond(http.HTTPStatus.OK, self.metrics.render(self._gauges()))
+        if "Upgrade" not in request.headers:
+            return ws.respond(http.HTTPStatus.UPGRADE_REQUIRED, f"A WebSocket server for the subprotocol {SUBPROTOCOL}: see PROTOCOL.md.\n")
+        return None
+
+    def _gauges(self) -> dict[str, float]:
+        stats = self._worker.stats
+        return {
+            "publishers": len(self.hub.streams),
+            "listeners": self.hub.num_listeners,
+            "engine_steps_total": stats.steps,
+            "engine_rows_total": stats.rows,
+            "engine_busy_seconds_total": stats.busy_s,
+        }

@@ -1,0 +1,263 @@
+"""One WebSocket connection: bytes between the socket and a session, and the session's messages to and from a stream.
+
+Whatever a peer does wrong ends its own connection with a code and a reason; the other streams never notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.protocol import (
+    End,
+    Ended,
+    Error,
+    Gap,
+    ListenHello,
+    Message,
+    ModelInfo,
+    Packet,
+    Ping,
+    Pong,
+    PublishHello,
+    ServerSession,
+    Welcome,
+)
+from streamcodec.protocol.sessions import State
+from streamcodec.server.auth import Tokens
+from streamcodec.server.listeners import Listener
+from streamcodec.server.metrics import now_us
+from streamcodec.server.streams import Hub, Stream
+
+__all__ = ["Connection"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("streamcodec.server")
+
+
+class Connection:
+    """Serves one client from its hello to its end."""
+
+    def __init__(self, ws: ServerConnection, hub: Hub, model: ModelInfo, tokens: Tokens, banner: str) -> None:
+        self._ws = ws
+        self._hub = hub
+        self._model = model
+        self._tokens = tokens
+        self._banner = banner
+        self._session = ServerSession()
+        self._sending = asyncio.Lock()
+        self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def serve(self) -> None:
+        """Run the connection to its end; errors end here, told to the peer and counted."""
+        try:
+            await self._serve()
+        except ConnectionClosed:
+            pass
+        except RemoteProtocolError as exc:
+            log.info("%s: %s", self._peer, exc)
+            await self._give_up(exc)
+        except Exception as exc:
+            log.exception("%s: internal error", self._peer)
+            await self._give_up(exc)
+
+    async def close(self, code: WireCode, reason: str) -> None:
+        """End the connection for a reason of the server's own."""
+        await self._give_up(RemoteProtocolError(code, reason))
+
+    @property
+    def _peer(self) -> str:
+        address = self._ws.remote_address
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "peer"
+
+    async def _give_up(self, exc: Exception) -> None:
+        metrics = self._hub.metrics
+        if self._session.state in (State.HELLO, State.PUBLISH_ASKED, State.LISTEN_ASKED):
+            metrics.refused += 1
+        else:
+            metrics.failed += 1
+        code = self._session.fail(exc)
+        await self._close(code, str(exc) if isinstance(exc, RemoteProtocolError) else "internal error")
+
+    async def _close(self, code: int, reason: str = "") -> None:
+        try:
+            await self._flush()
+            # A close frame's reason may have 123 bytes.
+            await self._ws.close(code, reason.encode()[:120].decode(errors="ignore"))
+        except ConnectionClosed:
+            pass
+
+    async def _serve(self) -> None:
+        limits = self._hub.limits
+        try:
+            data = await asyncio.wait_for(self._ws.recv(), limits.handshake_s)
+        except TimeoutError:
+            raise RemoteProtocolError(WireCode.TIMEOUT, f"no hello within {limits.handshake_s:g} s") from None
+        [hello] = self._session.feed(data)
+        assert isinstance(hello, (PublishHello, ListenHello))
+        if not self._tokens.allows(hello.role, hello.token):
+            raise RemoteProtocolError(WireCode.UNAUTHORIZED, f"the token does not allow to {hello.role}")
+        if hello.model not in (None, self._model.fingerprint):
+            raise RemoteProtocolError(
+                WireCode.MODEL_MISMATCH,
+                f"the server's model is {self._model.name} with fingerprint {self._model.fingerprint}, the hello's is {hello.model}",
+            )
+        try:
+            if isinstance(hello, PublishHello):
+                await self._publisher(hello)
+            else:
+                await self._listener(hello)
+        except InputError as exc:
+            raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
+
+    async def _flush(self) -> None:
+        async with self._sending:
+            for message in self._session.data_to_send():
+                await self._ws.send(message)
+
+    # Publishers ----------------------------------------------------------------------------------------------------------------------
+
+    async def _publisher(self, hello: PublishHello) -> None:
+        stream = self._hub.publish(hello, self._stream_failed)
+        try:
+            self._session.accept(
+                Welcome(
+                    role="publish",
+                    stream=hello.stream,
+                    model=self._model,
+                    format=hello.format,
+                    bandwidth=stream.bandwidth,
+                    n_q=stream.n_q,
+                    packet_frames=stream.packet_frames,
+                    start=stream.start,
+                    epoch=stream.epoch,
+                    next_seq=stream.next_seq,
+                    time=now_us(),
+                    server=self._banner,
+                )
+            )
+            self._hub.metrics.publishers_accepted += 1
+            stream.announce()
+            await self._flush()
+            log.info("%s publishes %s: %s, %g kbps, %d frames a packet", self._peer, hello.stream, hello.format, stream.bandwidth, stream.packet_frames)
+            await self._read_publisher(hello, stream)
+        finally:
+            stream.end("the publisher vanished")
+
+    async def _read_publisher(self, hello: PublishHello, stream: Stream) -> None:
+        told = 0
+        async for message in self._messages():
+            if isinstance(message, Packet):
+                stream.feed(message)
+                if hello.pace == "fast":
+                    await stream.room()
+            elif isinstance(message, Gap):
+                stream.publisher_gap(message)
+            elif isinstance(message, End):
+                stream.end("the publisher ended it")
+                await self._unless_failed(stream.ended.wait())
+                self._tell_dropped(stream, told)
+                self._session.send(Ended(received=stream.received, emitted=stream.emitted, dropped=stream.dropped))
+                await self._close(1000)
+                return
+            if stream.dropped > told:
+                told = self._tell_dropped(stream, told)
+                await self._flush()
+
+    def _tell_dropped(self, stream: Stream, told: int) -> int:
+        """Tell the publisher which of its packets were dropped since it was last told: the newest ones that it sent."""
+        if stream.dropped > told:
+            count = stream.dropped - told
+            self._session.send(Gap(first_seq=self._session.next_seq - count, count=count, reason="overload"))
+        return stream.dropped
+
+    def _stream_failed(self, exc: Exception) -> None:
+        if not self._failure.done():
+            self._failure.set_result(exc)
+
+    # Listeners -----------------------------------------------------------------------------------------------------------------------
+
+    async def _listener(self, hello: ListenHello) -> None:
+        hub, config = self._hub, self._hub.worker.engine.config
+        if hub.num_listeners >= hub.limits.max_listeners:
+            raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {hub.limits.max_listeners} listeners")
+        n_q = None if hello.bandwidth is None else config.n_q_for(hello.bandwidth)
+        history_s = hub.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, hub.limits.history_s)
+        listener = Listener(hello.stream, hello.format, n_q, history_s, hub.limits.listener_queue_s)
+        live = hub.streams.get(hello.stream)
+        self._session.accept(
+            Welcome(
+                role="listen",
+                stream=hello.stream,
+                model=self._model,
+                format=hello.format,
+                bandwidth=live.bandwidth if live else None,
+                n_q=live.n_q if live else None,
+                packet_frames=live.packet_frames if live else None,
+                start=live.start if live else None,
+                epoch=live.epoch if live else None,
+                next_seq=live.next_seq if live else None,
+                time=now_us(),
+                server=self._banner,
+            )
+        )
+        await self._flush()
+        hub.metrics.listeners_accepted += 1
+        log.info("%s listens to %s: %s", self._peer, hello.stream, hello.format)
+        hub.subscribe(listener)
+        writer = asyncio.create_task(self._write_listener(listener))
+        try:
+            async for _ in self._messages(writer):
+                pass
+        finally:
+            writer.cancel()
+            hub.unsubscribe(listener)
+            hub.metrics.packets_dropped_listener += listener.dropped
+
+    async def _write_listener(self, listener: Listener) -> None:
+        metrics = self._hub.metrics
+        while True:
+            message = await listener.get()
+            self._session.send(message)
+            if isinstance(message, Packet):
+                metrics.packets_sent += 1
+            await self._flush()
+
+    # Both ----------------------------------------------------------------------------------------------------------------------------
+
+    async def _messages(self, writer: asyncio.Task[None] | None = None) -> AsyncIterator[Message]:
+        """What the peer sends, pings answered, until it closes; raises what broke the stream or the writer meanwhile."""
+        while self._session.close_code is None:
+            data = await self._unless_failed(self._ws.recv(), writer)
+            for message in self._session.feed(data):
+                if isinstance(message, Ping):
+                    self._session.send(Pong(time=message.time, server_time=now_us()))
+                    await self._flush()
+                elif isinstance(message, Error):
+                    log.info("%s gave up: %s (%s)", self._peer, message.reason, message.code)
+                else:
+                    yield message
+        await self._close(self._session.close_code)
+
+    async def _unless_failed(self, work: Coroutine[Any, Any, T], writer: asyncio.Task[None] | None = None) -> T:
+        """Await `work`, unless the stream or the writer breaks first: then raise why."""
+        task = asyncio.ensure_future(work)
+        others: set[asyncio.Future[Any]] = {self._failure} if writer is None else {self._failure, writer}
+        try:
+            await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not task.done():
+                task.cancel()
+        if self._failure.done():
+            exc = self._failure.result()
+            raise RemoteProtocolError(WireCode.BAD_PAYLOAD, str(exc)) if isinstance(exc, InputError) else exc
+        if writer is not None and writer.done():
+            writer.result()
+        return await task

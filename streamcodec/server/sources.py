@@ -1,0 +1,222 @@
+"""Where a stream's packets come from: codes that are relayed, or PCM that the worker encodes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from streamcodec.audio import StreamResampler, pcm_to_float
+from streamcodec.audio.samples import PcmFormat, Samples
+from streamcodec.config import CodecConfig, Start
+from streamcodec.engine.contract import Codes
+from streamcodec.engine.worker import Result, Worker
+from streamcodec.protocol import Packet, pack_codes, payload_frames, sample_width
+from streamcodec.protocol.clock import TIMESTAMP_MODULUS
+
+__all__ = ["CodesSource", "PcmSource", "Source", "SourceSink"]
+
+
+class SourceSink(Protocol):
+    """What a source tells its stream."""
+
+    def emit(self, payload: bytes, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
+        """A packet of codes; `timestamp` is its first sample's; `times` are when it was complete, encoding began and was done (us)."""
+
+    def discontinuity(self, missing: int, reason: str) -> None:
+        """A new epoch begins behind `missing` packets that will never come."""
+
+    def gap(self, missing: int, reason: str) -> None:
+        """`missing` packets will never come; the epoch goes on."""
+
+    def finished(self) -> None:
+        """All that was fed has come out."""
+
+    def failed(self, exc: Exception) -> None:
+        """What was fed cannot be used, or the engine broke."""
+
+
+class Source(Protocol):
+    """A publisher's packets on their way into a stream."""
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that were fed and have not come out."""
+
+    def feed(self, packet: Packet, now: int) -> None:
+        """Take the publisher's next packet, at `now` on the server's clock (us)."""
+
+    def gap(self, count: int, reason: str) -> None:
+        """The publisher lost `count` of its packets."""
+
+    def end(self) -> None:
+        """Nothing more comes: bring out the rest, then call `finished`."""
+
+    def close(self) -> None:
+        """Forget all that is under way."""
+
+
+class CodesSource:
+    """Codes that the client encoded; the session has checked their size, and ten bits cannot name an entry that is not there."""
+
+    backlog_s = 0.0
+
+    def __init__(self, sink: SourceSink, config: CodecConfig, n_q: int) -> None:
+        self._sink = sink
+        self._bits = config.bits_per_code
+        self._n_q = n_q
+        self._epoch = 0
+
+    def feed(self, packet: Packet, now: int) -> None:
+        if packet.epoch != self._epoch:
+            self._epoch = packet.epoch
+            self._sink.discontinuity(0, "publisher")
+        self._sink.emit(packet.payload, payload_frames(packet.payload, self._n_q, self._bits), packet.timestamp, (now, now, now))
+
+    def gap(self, count: int, reason: str) -> None:
+        self._sink.gap(count, reason or "publisher")
+
+    def end(self) -> None:
+        self._sink.finished()
+
+    def close(self) -> None:
+        pass
+
+
+class PcmSource:
+    """PCM of any rate that the worker resamples and encodes.
+
+    Where a live publisher is faster than the machine, whole messages are dropped from `limit_s` of backlog on until half of it is left
+    (None: never). What follows is a new epoch, and the packets in between count as missing, so that numbers go on with time.
+    """
+
+    def __init__(
+        self,
+        sink: SourceSink,
+        worker: Worker,
+        *,
+        format: PcmFormat,
+        rate: int,
+        channels: int,
+        n_q: int,
+        packet_frames: int,
+        start: Start,
+        limit_s: float | None,
+        dropped: Callable[[int], None],
+    ) -> None:
+        config = worker.engine.config
+        self._sink = sink
+        self._format: PcmFormat = format
+        self._channels = channels
+        self._bytes_per_s = rate * channels * sample_width(format)
+        self._frame_rate = config.frame_rate
+        self._packet_s = packet_frames / config.frame_rate
+        self._bits = config.bits_per_code
+        self._limit_s = limit_s
+        self._dropped = dropped
+        self._dropping_s = 0.0
+        self._expected: int | None = None
+        self._runs = deque([_Run()])  # the first is being encoded, the last is being fed
+        self._resampler = StreamResampler(rate, config.sampling_rate)
+        self._encoder = worker.open_encoder(
+            self._on_result,
+            n_q=n_q,
+            packet_frames=packet_frames,
+            start=start,
+            prepare=self._prepare,
+            finish=self._finish,
+            drain=self._resampler.flush,
+        )
+
+    @property
+    def backlog_s(self) -> float:
+        return sum(run.fed_s - run.out_s for run in self._runs)
+
+    def feed(self, packet: Packet, now: int) -> None:  # noqa: ARG002
+        duration_s = len(packet.payload) / self._bytes_per_s
+        if self._limit_s is not None and self.backlog_s > (self._limit_s / 2 if self._dropping_s else self._limit_s):
+            self._dropping_s += duration_s
+            self._dropped(1)
+            return
+        if self._dropping_s:
+            self._restart(self._dropping_s, "overload")
+        elif self._expected is not None:
+            late = (packet.timestamp - self._expected + TIMESTAMP_MODULUS // 2) % TIMESTAMP_MODULUS - TIMESTAMP_MODULUS // 2
+            self._restart(max(0.0, late / 1e6), "publisher")
+        self._dropping_s, self._expected = 0.0, None
+        self._runs[-1].add(duration_s, packet.timestamp)
+        self._encoder.feed(packet.payload)
+
+    def gap(self, count: int, reason: str) -> None:  # noqa: ARG002
+        # How long it was shows in the next timestamp; messages may have any length.
+        if self._expected is None:
+            self._expected = self._runs[-1].next_timestamp
+
+    def end(self) -> None:
+        self._encoder.end()
+
+    def close(self) -> None:
+        self._encoder.close()
+
+    def _restart(self, missing_s: float, reason: str) -> None:
+        self._runs.append(_Run(round(missing_s / self._packet_s), reason))
+        self._encoder.restart()
+
+    # On the worker's thread.
+
+    def _prepare(self, data: bytes) -> Samples:
+        samples = pcm_to_float(data, self._format, self._channels)
+        return self._resampler.feed(samples)
+
+    def _finish(self, codes: Codes) -> tuple[bytes, int]:
+        return pack_codes(codes, self._bits), codes.shape[1]
+
+    # On the loop.
+
+    def _on_result(self, result: Result) -> None:
+        if result.error is not None:
+            self._sink.failed(result.error)
+            return
+        times = (int(result.due * 1e6), int(result.started * 1e6), int(result.done * 1e6))
+        for payload, frames in result.outputs:
+            timestamp = self._runs[0].take(frames / self._frame_rate)
+            self._sink.emit(payload, frames, timestamp, times)
+        if result.ended:
+            self._runs.popleft()
+            if self._runs:
+                self._sink.discontinuity(self._runs[0].missing, self._runs[0].reason)
+            else:
+                self._sink.finished()
+
+
+class _Run:
+    """One unbroken piece of a publisher's audio: how much went in and came out, and when each moment of it was captured."""
+
+    def __init__(self, missing: int = 0, reason: str = "") -> None:
+        self.missing = missing
+        self.reason = reason
+        self.fed_s = 0.0
+        self.out_s = 0.0
+        self._anchors: deque[tuple[float, int]] = deque()
+
+    @property
+    def next_timestamp(self) -> int | None:
+        """The timestamp that the next message would have if nothing were lost."""
+        if not self._anchors:
+            return None
+        position_s, timestamp = self._anchors[-1]
+        return timestamp + round((self.fed_s - position_s) * 1e6)
+
+    def add(self, duration_s: float, timestamp: int) -> None:
+        """A message of `duration_s` came in whose first sample has `timestamp`."""
+        self._anchors.append((self.fed_s, timestamp))
+        self.fed_s += duration_s
+
+    def take(self, duration_s: float) -> int:
+        """A packet of `duration_s` comes out: the timestamp of its first sample."""
+        while len(self._anchors) > 1 and self._anchors[1][0] <= self.out_s + 1e-9:
+            self._anchors.popleft()
+        position_s, timestamp = self._anchors[0]
+        at = timestamp + round((self.out_s - position_s) * 1e6)
+        self.out_s += duration_s
+        return at % TIMESTAMP_MODULUS

@@ -1,0 +1,8 @@
+"""How the embedded model was made, and how to make another: packages -> corpus -> batches -> steps -> checkpoint -> model.
+
+This room imports the model and is imported by nobody but the command line; nothing here runs where a codec is served.
+"""
+
+from streamcodec.training.cli import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""`python -m streamcodec.training` is `streamcodec train`."""
+
+from streamcodec.training.cli import main
+
+raise SystemExit(main())

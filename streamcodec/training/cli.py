@@ -1,0 +1,107 @@
+"""The recipe's four commands: fetch the packages, build the corpus, train, export. Paths are always arguments."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from streamcodec.errors import InputError
+from streamcodec.training.corpus import Corpus, Folder, build
+from streamcodec.training.export import export
+from streamcodec.training.fetch import fetch, unpacked
+from streamcodec.training.loop import Pace, Run
+from streamcodec.training.recipe import EMBEDDED, Recipe
+from streamcodec.training.sources import SOURCES
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 when it is done, 3 when training was told to stop before its end."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="streamcodec train", description="Train a codec model of your own, or the embedded one anew.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("fetch", help="download the corpus's Debian packages and unpack them")
+    command.add_argument("folder", type=Path, nargs="?", default=Path("packages"))
+    command.set_defaults(run=_fetch)
+
+    command = commands.add_parser("build", help="turn audio into a corpus")
+    command.add_argument("--packages", type=Path, help="what `fetch` downloaded")
+    for option, what in (
+        ("--audio", "speech of your own, in any format"),
+        ("--music", "music and noise of your own"),
+        ("--held-out", "speech to evaluate on, never trained on"),
+    ):
+        command.add_argument(option, type=Path, action="append", default=[], metavar="FOLDER", help=f"{what}; may be repeated")
+    command.add_argument("--corpus", type=Path, default=Path("corpus"))
+    command.set_defaults(run=_build)
+
+    command = commands.add_parser("train", help="train, or go on from the run's latest checkpoint")
+    command.add_argument("name", help="the run's name")
+    command.add_argument("--corpus", type=Path, default=Path("corpus"))
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds the runs' folders")
+    command.add_argument("--hours", type=float, help="budget in hours of computing (12)")
+    command.add_argument("--steps", type=int, help="budget in steps instead")
+    command.add_argument("--filters", type=int, help="channels of the first layer (16)")
+    command.add_argument("--lstm-layers", type=int, help="LSTM layers (2)")
+    command.add_argument("--batch", type=int, help="crops a step (12)")
+    command.add_argument("--threads", type=int, help="processor threads (all)")
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("export", help="write a run's averaged weights as a model")
+    command.add_argument("run_folder", type=Path, metavar="RUN")
+    command.add_argument("target", type=Path, help="a folder for layout hf, a .safetensors file for layout streamcodec")
+    command.add_argument("--layout", choices=("hf", "streamcodec"), default="hf")
+    command.set_defaults(run=_export)
+    return parser
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    fetch(arguments.folder)
+    return 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    folders = []
+    if arguments.packages is not None:
+        folders += [Folder(s.name, unpacked(arguments.packages, s), s.kind, s.held_out, s.pattern, s.licence) for s in SOURCES]
+    folders += [Folder(path.name, path) for path in arguments.audio]
+    folders += [Folder(path.name, path, kind="music") for path in arguments.music]
+    folders += [Folder(path.name, path, held_out=True) for path in arguments.held_out]
+    if len({f.name for f in folders}) < len(folders):
+        raise InputError("two folders have the same last name, which names the source: rename one")
+    corpus = build(folders, arguments.corpus)
+    logging.info("%.2f h in %s", corpus.hours(), arguments.corpus)
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    recipe = Recipe().with_budget(arguments.hours, arguments.steps)
+    if arguments.batch:
+        recipe = replace(recipe, batch=arguments.batch)
+    config = replace(
+        EMBEDDED,
+        num_filters=arguments.filters or EMBEDDED.num_filters,
+        num_lstm_layers=EMBEDDED.num_lstm_layers if arguments.lstm_layers is None else arguments.lstm_layers,
+    )
+    run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), config, recipe, Pace())
+    return 0 if run.train() else 3
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    export(arguments.run_folder, arguments.target, arguments.layout)
+    return 0

@@ -1,0 +1,182 @@
+"""A run: steps from a checkpoint to the budget's end, with logs, evaluations and checkpoints by the way.
+
+The budget counts the processor's time, shared among the threads, so a run that is paused or crowded out spends nothing meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError
+from streamcodec.training.batches import Batches
+from streamcodec.training.corpus import Corpus
+from streamcodec.training.evaluate import evaluate
+from streamcodec.training.recipe import Phase, Recipe
+from streamcodec.training.rundir import CsvLog, latest_checkpoint, load_checkpoint, save_checkpoint
+from streamcodec.training.step import Learner
+
+__all__ = ["Pace", "Run"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often something else than learning happens: in steps, and for checkpoints in seconds."""
+
+    log_steps: int = 100
+    evaluate_steps: int = 2000
+    perceptual_steps: int = 8000
+    checkpoint_seconds: float = 240.0
+    clips: int = 24
+    clip_seconds: float = 4.0
+
+
+class Run:
+    """Training in one folder; made anew it goes on from the folder's latest checkpoint, whose config and recipe then hold."""
+
+    def __init__(
+        self,
+        folder: Path,
+        corpus: Corpus,
+        config: CodecConfig,
+        recipe: Recipe,
+        pace: Pace = Pace(),
+        *,
+        computed: Callable[[], float] = lambda: time.process_time() / torch.get_num_threads(),
+        wall: Callable[[], float] = time.monotonic,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.pace = folder, pace
+        self._computed, self._wall = computed, wall
+        saved = self._latest()
+        if saved is not None:
+            config = CodecConfig.from_dict(saved["config"])
+            recipe = Recipe.from_dict(saved["recipe"]).with_budget(recipe.hours, recipe.steps)
+        if corpus.rate != config.sampling_rate:
+            raise InputError(f"the corpus is at {corpus.rate} Hz and the model at {config.sampling_rate} Hz")
+        self.recipe = recipe
+        self.learner = Learner(config, recipe)
+        self.step, self._seconds_before = 0, 0.0
+        if saved is not None:
+            self.learner.restore(saved["learner"])
+            self.step, self._seconds_before = saved["step"], saved["seconds"]
+            log.info("resumed at step %d after %.2f h of computing", self.step, self.hours)
+        self.batches = Batches(corpus, recipe, config.hop_length)
+        self._clips = corpus.clips(pace.clip_seconds, pace.clips) if pace.clips else []
+        self._steps_log, self._quality_log = CsvLog(folder / "steps.csv"), CsvLog(folder / "quality.csv")
+        (folder / "recipe.json").write_text(json.dumps({"config": config.to_dict(), "recipe": recipe.to_dict()}, indent=2) + "\n")
+
+    def _latest(self) -> dict[str, Any] | None:
+        self._started = self._computed()
+        path = latest_checkpoint(self.folder)
+        return None if path is None else load_checkpoint(path)
+
+    @property
+    def hours(self) -> float:
+        """Hours of computing so far, all resumptions together."""
+        return (self._seconds_before + self._computed() - self._started) / 3600.0
+
+    @property
+    def progress(self) -> float:
+        """The share of the budget spent."""
+        return self.recipe.progress(self.step, self.hours)
+
+    def save(self) -> Path:
+        """Write a checkpoint now."""
+        values = {
+            "config": self.learner.config.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "step": self.step,
+            "seconds": self.hours * 3600.0,
+            "learner": self.learner.state(),
+        }
+        return save_checkpoint(self.folder, self.step, values)
+
+    def train(self) -> bool:
+        """Learn until the budget is spent (True) or SIGTERM or SIGINT asks to stop (False); a checkpoint is left either way."""
+        sums: dict[str, float] = {}
+        saved_at = logged_at = self._wall()
+        with _told_to_stop() as stop:
+            while self.progress < 1.0 and not stop:
+                self._enter_phase()
+                for name, value in self.learner.step(self.batches(self.step), self.step, self.progress).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                self.step += 1
+                if self.step % self.pace.log_steps == 0:
+                    now = self._wall()
+                    self._log(sums, (now - logged_at) / self.pace.log_steps)
+                    sums, logged_at = {}, now
+                if self._clips and self.step % self.pace.evaluate_steps == 0:
+                    self.evaluate(perceptual=self.step % self.pace.perceptual_steps == 0)
+                    logged_at = self._wall()
+                if self._wall() - saved_at >= self.pace.checkpoint_seconds:
+                    self.save()
+                    saved_at = self._wall()
+            self.save()
+            return not stop
+
+    def _enter_phase(self) -> None:
+        due = self.recipe.phase(self.progress)
+        if due > Phase.AUTOENCODER and self.learner.phase is Phase.AUTOENCODER:
+            log.info("step %d: starting the codebooks", self.step)
+            self.learner.start_codebooks(self._latents())
+            self.save()
+        if due > self.learner.phase:
+            log.info("step %d: phase %s", self.step, due.name.lower())
+            self.learner.phase = due
+
+    @torch.no_grad()
+    def _latents(self) -> Tensor:
+        # The batches just learnt from, seen by the autoencoder as it is now.
+        seen = range(max(0, self.step - self.recipe.kmeans_batches), max(self.step, 1))
+        latents = [self.learner.model.encoder(self.batches(step), None, True)[0] for step in seen]
+        return torch.cat([z.transpose(1, 2).reshape(-1, z.shape[1]) for z in latents])
+
+    def evaluate(self, *, perceptual: bool) -> list[dict[str, float]]:
+        """Measure the averaged model on held-out clips, and log it."""
+        rows = evaluate(self.learner.average, self._clips, quantized=self.learner.phase > Phase.AUTOENCODER, perceptual=perceptual)
+        columns = ("kbps", "sisdr", "mel", "level", "perplexity_first", "perplexity_least", "pesq", "stoi")
+        for row in rows:
+            self._quality_log.add({"step": self.step, "hours": self.hours, **{k: row.get(k, "") for k in columns}})
+            log.info("step %d: %s", self.step, "  ".join(f"{k} {v:.3g}" for k, v in row.items()))
+        return rows
+
+    def _log(self, sums: dict[str, float], seconds: float) -> None:
+        columns = ("rate", "mel", "relative", "snr", "regular", "gradient", "critic", "adversarial", "features")
+        means = {k: sums[k] / self.pace.log_steps if k in sums else "" for k in columns}
+        self._steps_log.add({"step": self.step, "hours": self.hours, "phase": int(self.learner.phase), "seconds_a_step": seconds, **means})
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in means.items() if isinstance(v, float))
+        log.info("step %d  %.2f h  %.2f s  %s", self.step, self.hours, seconds, shown)
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[list[int]]:
+    """A list that fills when SIGTERM or SIGINT comes; outside the main thread, where no handler can be set, it stays empty."""
+    told: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:
+        before = {}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

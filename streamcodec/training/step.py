@@ -1,0 +1,161 @@
+"""One training step: what is computed from a batch and which gradients reach what. It knows no files and no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from streamcodec.config import CodecConfig
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
+from streamcodec.training.initialise import initialise
+from streamcodec.training.losses import SpectralLoss, snr
+from streamcodec.training.quantize import LearningRVQ
+from streamcodec.training.recipe import Phase, Recipe
+
+__all__ = ["Learner"]
+
+
+@dataclass
+class _Output:
+    samples: Tensor
+    latents: Tensor
+    regular: Tensor
+    n_q: Tensor | None
+
+
+class Learner:
+    """The networks, their optimizers and the averaged copy: all that a checkpoint holds, and `step`, which moves it on."""
+
+    def __init__(self, config: CodecConfig, recipe: Recipe) -> None:
+        self.config = config
+        self.recipe = recipe
+        generator = torch.Generator().manual_seed(recipe.seed)
+        self.model = EncodecModel(config)
+        initialise(self.model, generator)
+        self.average = EncodecModel(config)
+        self.average.load_state_dict(self.model.state_dict())
+        self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
+        self.discriminator = Discriminator()
+        self.spectral = SpectralLoss(config.sampling_rate)
+        self.parameters = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, recipe.learning_rate, recipe.betas, weight_decay=0.0)
+        self.critic_optimizer = torch.optim.AdamW(
+            self.discriminator.parameters(), recipe.discriminator_rate, recipe.betas, weight_decay=0.0
+        )
+        self.phase = Phase.AUTOENCODER
+
+    def state(self) -> dict[str, Any]:
+        """Everything learnt so far, as tensors and numbers."""
+        return {"phase": int(self.phase), **{name: part.state_dict() for name, part in self._parts().items()}}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.phase = Phase(state["phase"])
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "average": self.average,
+            "rvq": self.rvq,
+            "discriminator": self.discriminator,
+            "optimizer": self.optimizer,
+            "critic_optimizer": self.critic_optimizer,
+        }
+
+    @torch.no_grad()
+    def start_codebooks(self, latents: Tensor) -> None:
+        """Enter the quantized phase: fit all codebooks to latents [N, dim] of the trained autoencoder."""
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        self.rvq.start(latents, self.recipe.batch * self.recipe.crop_frames, generator)
+        self.average.quantizer.embed.copy_(self.rvq.embed)
+        self.phase = Phase.QUANTIZED
+
+    def step(self, x: Tensor, step: int, progress: float) -> dict[str, float]:
+        """Learn from a batch [B, 1, T]; returns the losses."""
+        chance = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
+        rate = self.recipe.rate(step, progress)
+        self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate * rate
+        self.critic_optimizer.param_groups[0]["lr"] = self.recipe.discriminator_rate * rate
+        output = self._run(x, step, chance)
+        original, y = x[:, 0], output.samples
+        terms, ratios = self.spectral(y, original), snr(y, original)
+        loss = self.recipe.mel * terms.mel + self.recipe.relative * terms.relative - self.recipe.snr_weight(progress) * ratios.mean()
+        logged = {"mel": terms.mel, "relative": terms.relative, "snr": ratios.mean(), "regular": output.regular}
+        at_y = torch.autograd.grad(loss, y)[0]
+        if self.phase is Phase.ADVERSARIAL:
+            pull, judged = self._judge(y, original, at_y)
+            at_y = at_y + pull
+            logged |= judged
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward([y, output.regular], [at_y, torch.ones_like(output.regular)])
+        logged["gradient"] = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        if torch.isfinite(logged["gradient"]):
+            self.optimizer.step()
+        self._follow(output, step, chance)
+        return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
+
+    def _run(self, x: Tensor, step: int, chance: torch.Generator) -> _Output:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            latents = self.model.encoder(x, None, True)[0]
+        latents = latents.float()
+        if self.phase is Phase.AUTOENCODER:
+            n_q, decoded = None, latents + self._noise(latents, step, chance)
+            regular = self.recipe.latent_power * latents.square().mean()
+        else:
+            choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
+            n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
+            decoded, distance, _ = self.rvq(latents, n_q)
+            regular = self.recipe.commitment * distance
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = self.model.decoder(decoded, None, True)[0]
+        return _Output(y[:, 0].float(), latents.detach(), regular, n_q)
+
+    def _noise(self, latents: Tensor, step: int, chance: torch.Generator) -> Tensor:
+        # White noise stands in for the codebooks' error. Under it the encoder spends power only on dimensions that are worth their bits
+        # (water-filling), so that few codebooks later say much.
+        low, high = self.recipe.latent_noise
+        share = torch.rand(len(latents), 1, 1, generator=chance)
+        level = low * (high / low) ** share * min(1.0, step / self.recipe.latent_noise_ramp_steps)
+        return torch.randn(latents.shape, generator=chance) * level * latents.detach().square().mean().sqrt()
+
+    def _judge(self, y: Tensor, x: Tensor, at_y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        # Half the rows go before the discriminator. Its gradient on the samples is scaled to a fixed share of the other losses', so that
+        # no weight needs tuning when either changes (the balancer of Défossez et al., 2022, with two members).
+        rows = min(self.recipe.adversarial_rows, len(y))
+        heard, fake = x[:rows], y[:rows].detach().requires_grad_(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            critic = critic_loss(self.discriminator(heard), self.discriminator(fake.detach()))
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(critic)
+        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.recipe.clip)
+        self.critic_optimizer.step()
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            real = self.discriminator(heard)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            adversarial, features = generator_losses(real, self.discriminator(fake))
+        pull = torch.autograd.grad(adversarial + self.recipe.feature_matching * features, fake)[0]
+        scale = self.recipe.adversarial_pull * at_y[:rows].norm() / (pull.norm() + 1e-8)
+        whole = torch.zeros_like(at_y)
+        whole[:rows] = scale * pull
+        return whole, {"critic": critic.detach(), "adversarial": adversarial.detach(), "features": features.detach()}
+
+    @torch.no_grad()
+    def _follow(self, output: _Output, step: int, chance: torch.Generator) -> None:
+        decay = self.recipe.averaging(step)
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        averages, currents = map(list, zip(*pairs, strict=True))
+        torch._foreach_lerp_(averages, currents, 1.0 - decay)
+        if output.n_q is None:
+            return
+        self.rvq.settle()
+        embed = self.average.quantizer.embed
+        embed.lerp_(self.rvq.embed, 1.0 - decay)
+        if step % self.recipe.revive_every == 0:
+            moved = self.rvq.revive(output.latents, chance)
+            embed[moved] = self.rvq.embed[moved]
