@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamcodec.audio.resampling import StreamResampler, check_rate, resample
-from streamcodec.audio.samples import as_clip, check_block
+from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
 from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
 from streamcodec.engine.contract import Codes, Engine, Samples
 from streamcodec.engine.rows import DecoderRow, EncoderRow, Step
@@ -78,6 +78,13 @@ class Codec:
         """Frames per second."""
         return self.config.frame_rate
 
+    def warm_up(self, packet_frames: int = DEFAULT_PACKET_FRAMES) -> None:
+        """Run a few packets of silence through, so that a stream's first packet takes no longer than the others."""
+        for _ in range(3):
+            encoder, decoder = self.stream_encoder(packet_frames=packet_frames), self.stream_decoder()
+            silence = np.zeros(2 * packet_frames * self.hop_length, np.float32)
+            decoder.feed(encoder.feed(silence) + encoder.flush())
+
     def encode(
         self,
         audio: Any,
@@ -106,7 +113,7 @@ class Codec:
         total, size = clips.shape[1], max(_CHUNK_FRAMES, self.engine.encoder_start_frames) * self.hop_length
         parts, states = [], None
         for at in range(0, total, size):
-            chunk = np.ascontiguousarray(clips[:, at : at + size])
+            chunk = _owned(clips[:, at : at + size])
             codes, states = self.engine.encode(chunk, states, n_q, final=at + size >= total)
             parts.append(codes)
             if progress:
@@ -121,8 +128,8 @@ class Codec:
         array, back = _as_numpy(codes)
         checked, batched = self._check_codes(array, batch=True)
         if n_q is not None:
-            if not 1 <= n_q <= checked.shape[1]:
-                raise CodesError(f"n_q is {n_q}, expected 1 to {checked.shape[1]}: the codebooks that these codes have")
+            if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)) or not 1 <= n_q <= checked.shape[1]:
+                raise CodesError(f"n_q is {n_q!r}, expected 1 to {checked.shape[1]}: the codebooks that these codes have")
             checked = checked[:, :n_q]
         total, size = checked.shape[2], max(_CHUNK_FRAMES, self.engine.decoder_start_frames)
         parts, states = [], None
@@ -146,12 +153,12 @@ class Codec:
         """Latents [hidden_size, frames] -> samples [frames * hop], or with a leading batch: the decoder behind `embed`."""
         array, back = _as_numpy(latents)
         size = self.config.hidden_size
-        if array.ndim not in (2, 3) or array.shape[-2] != size or array.shape[-1] == 0:
+        if array.ndim not in (2, 3) or array.shape[-2] != size or array.size == 0:
             raise InputError(f"latents have shape {list(array.shape)}, expected [{size}, frames] or [B, {size}, frames]")
         if not np.issubdtype(array.dtype, np.floating) or not np.isfinite(array).all():
             raise InputError(f"latents are {array.dtype}, expected finite floating-point numbers")
         batched = array.ndim == 3
-        samples = self.engine.decode_latents(np.ascontiguousarray(array if batched else array[None], np.float32))
+        samples = self.engine.decode_latents(_owned(array if batched else array[None]))
         return back(samples if batched else samples[0])
 
     def stream_encoder(
@@ -169,6 +176,8 @@ class Codec:
         frame exists; `"primed"` holds nothing and equals the reference on the same samples after one second of silence. The default is
         "primed" for reflect-padded models, "exact" for the others. `sample_rate` (Hz) and `channels` say what will be fed.
         """
+        if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
+            raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
         row = EncoderRow(
             self.engine,
             n_q=self.config.n_q_for(bandwidth),
@@ -191,9 +200,9 @@ class Codec:
         return start or self.engine.default_live_start
 
     def _check_codes(self, codes: npt.NDArray[Any], *, batch: bool) -> tuple[Codes, bool]:
-        """Codes as int32 [B, n_q, F], and whether they came with a batch axis."""
+        """A copy of the codes as int32 [B, n_q, F], and whether they came with a batch axis."""
         shapes = "[n_q, frames] or [B, n_q, frames]" if batch else "[n_q, frames]"
-        if codes.ndim not in ((2, 3) if batch else (2,)) or codes.shape[-1] == 0:
+        if codes.ndim not in ((2, 3) if batch else (2,)) or 0 in codes.shape[:-2] + codes.shape[-1:]:
             raise CodesError(f"codes have shape {list(codes.shape)}, expected {shapes} with at least one frame")
         if not np.issubdtype(codes.dtype, np.integer):
             raise CodesError(f"codes are {codes.dtype}, expected integers")
@@ -204,7 +213,7 @@ class Codec:
         low, high = int(codes.min()), int(codes.max())
         if low < 0 or high >= self.config.codebook_size:
             raise CodesError(f"codes range from {low} to {high}, expected 0 to {self.config.codebook_size - 1}")
-        return np.ascontiguousarray(codes if codes.ndim == 3 else codes[None], np.int32), codes.ndim == 3
+        return np.array(codes if codes.ndim == 3 else codes[None], np.int32, order="C"), codes.ndim == 3
 
 
 class StreamEncoder:
@@ -218,9 +227,10 @@ class StreamEncoder:
         self._flushed = False
 
     def feed(self, audio: Any) -> list[Codes]:
-        """Take samples [T], or [C, T] of as many channels as were agreed; return the packets that became whole, each [n_q, packet_frames]."""
+        """Take samples [T], or [C, T] of as many channels as were agreed; return the packets [n_q, packet_frames] that became whole."""
         self._check_open()
-        block = check_block(_as_numpy(audio)[0], self._channels)
+        # A copy: a row keeps what is no whole packet yet, and callers refill their buffers.
+        block = np.array(check_block(_as_numpy(audio)[0], self._channels))
         self._row.feed(self._resampler.feed(block))
         return self._drain()
 
@@ -258,9 +268,9 @@ class StreamDecoder:
         `n_q` may differ from packet to packet. Raises `CodesError`; nothing of a refused call is decoded.
         """
         self._check_open()
-        several: Iterable[Any] = packets if isinstance(packets, (list, tuple)) and np.ndim(packets[0] if packets else 0) == 2 else [packets]
-        if isinstance(packets, (list, tuple)) and not packets:
-            return np.empty(0, np.float32)
+        several: Iterable[Any] = [packets]
+        if isinstance(packets, (list, tuple)) and (not packets or _as_numpy(packets[0])[0].ndim == 2):
+            several = packets
         for codes in [self._codec._check_codes(_as_numpy(packet)[0], batch=False)[0][0] for packet in several]:
             self._row.feed(codes)
         return self._drain()
@@ -295,8 +305,16 @@ def _as_numpy(values: Any) -> tuple[npt.NDArray[Any], Callable[[npt.NDArray[Any]
 
         if isinstance(values, torch.Tensor):
             device = values.device
-            return values.detach().cpu().numpy(), lambda answer: torch.from_numpy(answer).to(device)
+            try:
+                return values.detach().cpu().numpy(), lambda answer: torch.from_numpy(answer).to(device)
+            except (TypeError, RuntimeError) as exc:
+                raise InputError(f"a tensor of {values.dtype} has no numpy array: {exc}") from exc
     try:
         return np.asarray(values), lambda answer: answer
     except (ValueError, TypeError) as exc:
         raise InputError(f"a {type(values).__name__} is no array of numbers: {exc}") from exc
+
+
+def _owned(values: npt.NDArray[Any]) -> Samples:
+    """`values` as an array that torch takes without a warning: contiguous, and writable though nobody writes."""
+    return np.require(values, np.float32, ["C", "W"])

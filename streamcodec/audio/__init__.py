@@ -1,5 +1,6 @@
 """Sound on its way in and out: samples, rates, packets, files, devices; no tensors, no sockets."""
 
+from streamcodec.audio.capture import CaptureBuffer
 from streamcodec.audio.devices import DeviceInfo, find_device, list_devices, open_input, open_output
 from streamcodec.audio.files import AudioBlocks, AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
 from streamcodec.audio.meter import Level, bar
@@ -11,6 +12,7 @@ from streamcodec.audio.samples import Layout, PcmFormat, Samples, as_clip, check
 __all__ = [
     "AudioBlocks",
     "AudioWriter",
+    "CaptureBuffer",
     "DeviceInfo",
     "Layout",
     "Level",

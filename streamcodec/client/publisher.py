@@ -44,7 +44,7 @@ def publish(
 ) -> Publisher:
     """Prepare to publish `stream` at `url`; enter the result with `async with` to connect.
 
-    As PCM (the server encodes): blocks of `channels` at `sample_rate` Hz. As codes: packets of `packet_frames` frames from a `Codec` whose
+    As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent. As codes: packets of `packet_frames` frames from a `Codec` whose
     fingerprint is `model`. `bandwidth` is in kbps, the model's default where None. A live publisher is a clock: where the uplink falls more
     than `queue_s` behind, the oldest audio is dropped and the server told. A fast one is as quick as the server lets it be and drops nothing.
     Raises `InputError` for what cannot be asked for.
@@ -56,7 +56,7 @@ def publish(
         stream=stream,
         format=format,
         sample_rate=sample_rate if pcm else None,
-        channels=channels if pcm else None,
+        channels=1 if pcm else None,
         model=model,
         bandwidth=bandwidth,
         packet_frames=packet_frames,
@@ -65,17 +65,18 @@ def publish(
         token=token,
         client="streamcodec",
     )
-    return Publisher(url, hello, queue_s)
+    return Publisher(url, hello, channels, queue_s)
 
 
 class Publisher:
     """One published stream; made by `publish`."""
 
-    def __init__(self, url: str, hello: PublishHello, queue_s: float) -> None:
+    def __init__(self, url: str, hello: PublishHello, channels: int, queue_s: float) -> None:
         self.url = url
         self.hello = hello
         self.dropped_s = 0.0
         self.server_dropped = 0
+        self._channels = channels
         self._queue_s = queue_s
         self._queue: deque[_Outgoing] = deque()
         self._queued_s = 0.0
@@ -174,14 +175,12 @@ class Publisher:
         self._changed.set()
 
     def _pcm(self, block: Any) -> list[tuple[bytes, float]]:
-        assert self.hello.sample_rate is not None and self.hello.channels is not None and self.hello.format != "codes"
-        samples = check_block(block, self.hello.channels)
-        if self.hello.channels > 1:
-            # What was mixed down here goes out once per agreed channel.
-            samples = np.repeat(samples, self.hello.channels)
-        step = self.hello.sample_rate // 10 * self.hello.channels
+        assert self.hello.sample_rate is not None and self.hello.format != "codes"
+        # Mixed down here: the codec is mono, so more channels would only cost uplink.
+        samples = check_block(block, self._channels)
+        step = self.hello.sample_rate // 10
         parts = [samples[at : at + step] for at in range(0, len(samples), step)]
-        return [(float_to_pcm(part, self.hello.format), len(part) / self.hello.channels / self.hello.sample_rate) for part in parts]
+        return [(float_to_pcm(part, self.hello.format), len(part) / self.hello.sample_rate) for part in parts]
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -78,6 +78,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self.codec.warm_up)
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
         self.hub = Hub(self._worker, self.limits, self.metrics)
         try:

@@ -12,7 +12,7 @@ from streamcodec.audio.samples import Samples
 from streamcodec.config import Start
 from streamcodec.engine.contract import Codes
 from streamcodec.engine.worker import Result, Worker
-from streamcodec.protocol import Message, Packet, StreamStart, unpack_codes
+from streamcodec.protocol import Gap, Message, Packet, StreamStart, unpack_codes
 
 __all__ = ["DecodedPacket", "SharedDecoder"]
 
@@ -28,7 +28,11 @@ class DecodedPacket:
 
 
 class SharedDecoder:
-    """Decodes a stream's packets in order; what comes out, packets and messages, goes to `sink`."""
+    """Decodes a stream's packets in order; what comes out, packets and messages, goes to `sink`.
+
+    From `limit_s` of packets under way on, packets are left out until half of it is left, and a gap takes the place of each. So it is with
+    all that follows once the decoder broke, which `failed` is told.
+    """
 
     def __init__(
         self,
@@ -36,8 +40,11 @@ class SharedDecoder:
         *,
         n_q: int,
         start: Start,
+        restart: Start,
         next_seq: int,
         epoch: int,
+        limit_s: float,
+        dropped: Callable[[], None],
         sink: Callable[[DecodedPacket | Message], None],
         failed: Callable[[Exception], None],
     ) -> None:
@@ -45,23 +52,44 @@ class SharedDecoder:
         self.next_seq = next_seq
         self.epoch = epoch
         self._hop = config.hop_length
+        self._rate = config.sampling_rate
         self._bits = config.bits_per_code
         self._n_q = n_q
+        self._limit_s = limit_s
+        self._dropped = dropped
+        self._dropping = False
         self._sink = sink
         self._failed = failed
+        self._broken = False
+        self._backlog = 0  # samples
         self._waiting: deque[tuple[Packet, int] | Message] = deque()  # a packet and its samples, or a message in its place
         self._samples: list[Samples] = []
-        self._decoder = worker.open_decoder(self._on_result, n_q=n_q, start=start, prepare=self._prepare)
+        self._decoder = worker.open_decoder(self._on_result, n_q=n_q, start=start, restart=restart, prepare=self._prepare)
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that were fed and have not come out."""
+        return self._backlog / self._rate
 
     def feed(self, packet: Packet, frames: int) -> None:
         """Take the stream's next packet; one before `next_seq` only warms the decoder."""
+        self._dropping = self.backlog_s > (self._limit_s / 2 if self._dropping else self._limit_s)
+        if self._dropping or self._broken:
+            self._dropped()
+            self.pass_on(Gap(first_seq=packet.seq, count=1, reason="internal" if self._broken else "overload"))
+            return
         self._waiting.append((packet, frames * self._hop))
+        self._backlog += frames * self._hop
         self._decoder.feed(packet.payload)
 
     def pass_on(self, message: Message) -> None:
         """Hand `message` to the sink behind all that was fed before it."""
         if isinstance(message, StreamStart):
             self._decoder.restart()
+        last = self._waiting[-1] if self._waiting else None
+        if isinstance(message, Gap) and isinstance(last, Gap):
+            self._waiting.pop()
+            message = Gap(first_seq=last.first_seq, count=last.count + message.count, reason=message.reason)
         self._waiting.append(message)
         self._settle()
 
@@ -69,9 +97,13 @@ class SharedDecoder:
         """Bring out all that was fed, then hand over `message`."""
         self._waiting.append(message)
         self._decoder.end()
+        self._settle()
 
     def close(self) -> None:
-        """Forget all that is under way."""
+        """Forget all that is under way; the sink hears of nothing any more."""
+        # A step that has begun gives its result all the same, perhaps when another decoder has taken this one's place.
+        self._sink = lambda item: None  # noqa: ARG005
+        self._waiting.clear()
         self._decoder.close()
 
     def _prepare(self, payload: bytes) -> Codes:
@@ -79,6 +111,8 @@ class SharedDecoder:
 
     def _on_result(self, result: Result) -> None:
         if result.error is not None:
+            self._broken = True
+            self._settle()
             self._failed(result.error)
             return
         self._samples += [samples for samples in result.outputs if samples.size]
@@ -89,15 +123,21 @@ class SharedDecoder:
             head = self._waiting[0]
             if isinstance(head, tuple):
                 packet, size = head
+                if self._broken:
+                    self._give_up(packet, size)
+                    continue
                 if sum(part.size for part in self._samples) < size:
                     return
                 joined = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
                 self._samples = [joined[size:]] if joined.size > size else []
+                self._backlog -= size
                 if packet.seq >= self.next_seq:
                     self.next_seq = packet.seq + 1
                     self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[:size]))
             else:
                 if isinstance(head, StreamStart):
                     self.next_seq, self.epoch = head.live_seq, head.epoch
+                elif isinstance(head, Gap):
+                    self.next_seq = head.next_seq
                 self._sink(head)
             self._waiting.popleft()

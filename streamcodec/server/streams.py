@@ -24,6 +24,7 @@ from streamcodec.protocol import (
     StreamStart,
     Waiting,
     truncate_payload,
+    unwrap_timestamp,
 )
 from streamcodec.server.decoding import DecodedPacket, SharedDecoder
 from streamcodec.server.limits import Limits
@@ -185,8 +186,9 @@ class Stream:
         if self._decoder is not None:
             self._decoder.feed(packet, frames)
         received, started, done = times
-        captured = timestamp + round(duration_s * 1e6)
-        self.hub.metrics.trace(PacketTrace(self.hello.stream, packet.seq, captured, received, started, done, now_us()))
+        now = now_us()
+        captured = unwrap_timestamp(timestamp, now) + round(duration_s * 1e6)
+        self.hub.metrics.trace(PacketTrace(self.hello.stream, packet.seq, captured, received, started, done, now))
         self._progress.set()
 
     def discontinuity(self, missing: int, reason: str) -> None:

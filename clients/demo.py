@@ -1,0 +1,231 @@
+"""Hear it in one go: server, microphone client and playback client in one process, and what every packet's way took.
+
+Run it as `streamcodec demo`. It goes from microphone to speaker where there are both, from the bundled clip into a file where there are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamcodec.audio import Level, Samples, bar, bundled_clip, read_audio, resample, write_audio
+from streamcodec.client import Listener, Player, Publisher, listen, publish
+from streamcodec.errors import DeviceError, InputError, MissingDependencyError
+from streamcodec_clients.liveline import LiveLine
+from streamcodec_clients.mic import publish_source
+from streamcodec_clients.options import positive_int
+from streamcodec_clients.playback import PacketTimes, play
+from streamcodec_clients.sinks import DeviceSink, Sink
+from streamcodec_clients.sources import ClipSource, DeviceSource, Source
+
+__all__ = ["STAGES", "PacketWay", "add_arguments", "run"]
+
+STAGES = ("uplink", "queue", "encode", "downlink", "decode")
+
+EXAMPLES = """examples:
+  streamcodec demo                      microphone to speaker, or the bundled clip where there is no sound card
+  streamcodec demo --input talk.wav     any audio file, in real time
+  streamcodec demo --bandwidth 1.5      at another bandwidth
+  streamcodec demo --packet-frames 2    27 ms packets
+
+each packet's stages, all after its last sample was captured:
+  uplink    to the server                    encode    the model's step
+  queue     until a step takes it            downlink  to the listener
+                                             decode    until its samples exist
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketWay:
+    """One packet's stages in milliseconds, in the order of `STAGES`, and what was buffered ahead of it for the device."""
+
+    seq: int
+    stages: tuple[float, ...]
+    buffered_ms: float
+
+    @property
+    def added_ms(self) -> float:
+        """All stages together: what was added to the packet itself."""
+        return sum(self.stages)
+
+
+class _Recorder:
+    """A sink that keeps what it is given, in front of a device if there is one."""
+
+    def __init__(self, device: Sink | None) -> None:
+        self.label = "memory" if device is None else device.label
+        self.live = device is not None
+        self.parts: list[Samples] = []
+        self._device = device
+
+    @property
+    def underruns(self) -> int:
+        return 0 if self._device is None else self._device.underruns
+
+    @property
+    def buffered_s(self) -> float:
+        return 0.0 if self._device is None else self._device.buffered_s
+
+    def write(self, samples: Samples) -> None:
+        self.parts.append(samples)
+        if self._device is not None:
+            self._device.write(samples)
+
+    async def finish(self) -> None:
+        if self._device is not None:
+            await self._device.finish()
+
+
+class _Tee:
+    """A source that keeps what passes, mixed down."""
+
+    def __init__(self, source: Source, seconds: float | None) -> None:
+        self._source = source
+        self._seconds = seconds
+        self.label, self.sample_rate, self.channels = source.label, source.sample_rate, source.channels
+        self.parts: list[Samples] = []
+
+    async def blocks(self):  # type: ignore[no-untyped-def]
+        passed_s = 0.0
+        async for block, captured in self._source.blocks():
+            self.parts.append(block.mean(axis=0))
+            yield block, captured
+            passed_s += block.shape[1] / self.sample_rate
+            if self._seconds is not None and passed_s >= self._seconds:
+                return
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    parser.add_argument("--input", type=Path, metavar="FILE", help="an audio file instead of the microphone")
+    parser.add_argument("--clip", action="store_true", help="the bundled clip, even where there is a microphone")
+    parser.add_argument("--silent", action="store_true", help="no speaker, even where there is one")
+    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so long (default: 15 from a microphone, else the whole file)")
+    parser.add_argument("--output", type=Path, default=Path("demo-out"), metavar="FOLDER", help="for the WAV files and the picture (default: %(default)s)")
+    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="1.5, 3, 6, 12 or 24 (default: 6)")
+    parser.add_argument("--packet-frames", type=positive_int, default=6, metavar="N", help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)")
+    parser.add_argument("--model", default="speech-24k", help="an embedded name, a file, a folder or a hub id (default: %(default)s)")
+    parser.add_argument("--threads", type=positive_int, default=1, help="of the model (default: %(default)s)")
+    parser.add_argument("--quiet", action="store_true", help="no live line")
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Run the demo; returns the exit status."""
+    from streamcodec.codec import load
+    from streamcodec.server import PacketTrace, Server
+
+    line = LiveLine(quiet=args.quiet, log_every_s=2.0)
+    args.output.mkdir(parents=True, exist_ok=True)
+    codec, decoding = load(args.model), load(args.model)
+    codec.config.n_q_for(args.bandwidth)
+    decoding.warm_up(args.packet_frames)
+    source, sink = _Tee(*_choose_source(args, line)), _Recorder(_choose_sink(args, codec.sample_rate, line))
+    line.note(f"model {codec.name}, {codec.engine.name}; {source.label} -> server -> {sink.label}")
+    inside: dict[int, PacketTrace] = {}
+    ways: list[PacketWay] = []
+    level = Level(rate=codec.sample_rate)
+
+    def on_packet(times: PacketTimes, listener: Listener) -> None:
+        trace = inside.pop(times.seq, None)
+        if trace is None:
+            return
+        marks = (trace.captured, trace.received, trace.started, trace.done, times.received, times.decoded)
+        stages = tuple((b - a) / 1000 for a, b in zip(marks, marks[1:], strict=False))
+        ways.append(PacketWay(times.seq, stages, times.buffered_s * 1000))
+        if line.due():
+            line.draw(f"[{bar(level.peak_db)}] packet {times.seq}  added {ways[-1].added_ms:5.1f} ms  underruns {sink.underruns}  lost {listener.lost}")
+
+    async with Server(codec, port=0) as server:
+        server.metrics.on_trace = lambda trace: inside.__setitem__(trace.seq, trace)
+        async with listen(server.url, "demo", model=codec.fingerprint, bandwidth=args.bandwidth) as listener:
+            playing = asyncio.create_task(play(listener, Player(decoding), sink, level=level, on_packet=on_packet))
+            try:
+                ended = await _publish(args, server.url, source)
+                await playing
+            finally:
+                playing.cancel()
+                source.close()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await sink.finish()
+    line.clear()
+    heard, spoken = np.concatenate(sink.parts), np.concatenate(source.parts)
+    spoken = resample(spoken, source.sample_rate, codec.sample_rate)
+    _report(args, codec.sample_rate, spoken, heard, ways, ended.emitted, listener, sink)
+    return 0
+
+
+async def _publish(args: argparse.Namespace, url: str, source: Source):  # type: ignore[no-untyped-def]
+    publisher: Publisher = publish(
+        url, "demo", sample_rate=source.sample_rate, bandwidth=args.bandwidth, packet_frames=args.packet_frames
+    )
+    async with publisher:
+        return await publish_source(source, publisher)
+
+
+def _choose_source(args: argparse.Namespace, line: LiveLine) -> tuple[Source, float | None]:
+    if args.input is not None:
+        samples, rate = read_audio(args.input)
+        return ClipSource(samples.mean(axis=0), rate, str(args.input)), args.seconds
+    if not args.clip:
+        try:
+            return DeviceSource(), args.seconds or 15.0
+        except (DeviceError, MissingDependencyError) as exc:
+            line.note(f"no microphone ({exc}): using the bundled clip")
+    samples, rate = bundled_clip()
+    return ClipSource(samples, rate, "the bundled clip"), args.seconds
+
+
+def _choose_sink(args: argparse.Namespace, rate: int, line: LiveLine) -> Sink | None:
+    if args.silent:
+        return None
+    try:
+        return DeviceSink(None, rate)
+    except (DeviceError, MissingDependencyError) as exc:
+        line.note(f"no speaker ({exc}): recording only")
+        return None
+
+
+def _report(
+    args: argparse.Namespace,
+    rate: int,
+    spoken: Samples,
+    heard: Samples,
+    ways: list[PacketWay],
+    emitted: int,
+    listener: Listener,
+    sink: _Recorder,
+) -> None:
+    if not ways:
+        raise InputError("the audio is shorter than one packet: nothing to measure")
+    packet_ms = args.packet_frames * 1000 / 75
+    print(f"{emitted} packets of {packet_ms:.1f} ms published, {listener.packets} heard, {listener.lost} lost, {sink.underruns} underruns")
+    print(f"\nmilliseconds after a packet's last sample was captured ({len(ways)} packets)\n")
+    print(f"{'stage':<18}{'p50':>8}{'p95':>8}{'p99':>8}{'most':>8}")
+    columns = [*((name, [way.stages[i] for way in ways]) for i, name in enumerate(STAGES)), ("all together", [w.added_ms for w in ways])]
+    if sink.live:
+        columns.append(("playout, device", [way.buffered_ms for way in ways]))
+    for name, values in columns:
+        p50, p95, p99, most = np.percentile(values, [50, 95, 99, 100])
+        print(f"{name:<18}{p50:8.1f}{p95:8.1f}{p99:8.1f}{most:8.1f}")
+    print()
+    write_audio(args.output / "spoken.wav", spoken, rate)
+    write_audio(args.output / "heard.wav", heard, rate)
+    written = ["spoken.wav", "heard.wav"]
+    try:
+        from streamcodec_clients.figures import draw_demo
+
+        draw_demo(args.output / "demo.png", spoken, heard, rate, ways)
+        written.append("demo.png")
+    except MissingDependencyError as exc:
+        print(exc)
+    print(f"written to {args.output}: {', '.join(written)}")

@@ -1,0 +1,55 @@
+"""The demo's picture: what was spoken, what was heard, and what each packet's way took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamcodec.audio import Samples
+from streamcodec.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from streamcodec_clients.demo import PacketWay
+
+__all__ = ["draw_demo"]
+
+
+def draw_demo(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequence[PacketWay]) -> None:
+    """Write a PNG: waveforms and spectrograms before and after, latency of each packet by stage."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as exc:
+        raise MissingDependencyError("the picture needs matplotlib: pip install 'streamcodec[plots]'") from exc
+    from streamcodec_clients.demo import STAGES
+
+    figure = Figure(figsize=(12, 11), layout="constrained")
+    waves, before, after, latency = figure.subplots(4, 1, height_ratios=[1, 1.3, 1.3, 1.2])
+    seconds = max(len(spoken), len(heard)) / rate
+    waves.plot(np.arange(len(spoken)) / rate, spoken, color="#9aa5b1", linewidth=0.6, label="spoken")
+    waves.plot(np.arange(len(heard)) / rate, heard, color="#d1495b", linewidth=0.6, alpha=0.7, label="heard")
+    waves.set(xlim=(0, seconds), ylabel="amplitude", title="waveform")
+    waves.legend(loc="upper right")
+    _spectrogram(before, spoken, rate, seconds, "spoken")
+    image = _spectrogram(after, heard, rate, seconds, "heard, through codes")
+    after.set_xlabel("seconds")
+    figure.colorbar(image, ax=[before, after], label="dB", shrink=0.7, pad=0.01)
+    bottom = np.zeros(len(ways))
+    at = [way.seq for way in ways]
+    for stage, name in enumerate(STAGES):
+        values = np.array([way.stages[stage] for way in ways])
+        latency.bar(at, values, bottom=bottom, width=1.0, label=name)
+        bottom += values
+    latency.set(xlabel="packet", ylabel="milliseconds", title="added after each packet's last sample was captured", xlim=(-0.5, max(at) + 0.5))
+    latency.legend(loc="upper right", ncols=len(STAGES))
+    figure.savefig(path, dpi=110)
+
+
+def _spectrogram(axes: Any, samples: Samples, rate: int, seconds: float, title: str) -> Any:
+    # The quietest that is drawn is 80 dB below full scale: digital silence would stretch the colours.
+    padded = np.pad(samples, (0, max(0, 1024 - len(samples)))) + np.float32(1e-5) * np.random.default_rng(0).standard_normal(max(1024, len(samples)))
+    *_, image = axes.specgram(padded, NFFT=1024, Fs=rate, noverlap=768, cmap="magma", vmin=-130, vmax=-35)
+    axes.set(xlim=(0, seconds), ylim=(0, rate / 2), ylabel="Hz", title=title)
+    return image

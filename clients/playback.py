@@ -1,0 +1,145 @@
+"""Play a stream, record it or pipe it on. Run it as `streamcodec play`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from streamcodec.audio import Level, Samples, bar
+from streamcodec.client import Listener, Player, backoff, listen, now_us
+from streamcodec.errors import ConnectionFailed, Refused
+from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec_clients.liveline import LiveLine
+from streamcodec_clients.options import add_connection_options
+from streamcodec_clients.sinks import Sink, open_sink
+
+__all__ = ["PacketTimes", "add_arguments", "play", "run"]
+
+EXAMPLES = """examples:
+  streamcodec play                          play "live" on the default speaker
+  streamcodec play --output heard.wav       record it until it ends
+  streamcodec play --bandwidth 1.5          ask the server for fewer codebooks of it
+  streamcodec play --pcm                    let the server decode: no model and no torch needed here
+  streamcodec play --output - | aplay -f S16_LE -r 24000
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PacketTimes:
+    """One packet at the listener, on `now_us()`: its last sample captured, received, decoded; and what was buffered ahead of it (s)."""
+
+    seq: int
+    captured: int
+    received: int
+    decoded: int
+    buffered_s: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EXAMPLES
+    add_connection_options(parser)
+    parser.add_argument("--output", metavar="WHERE", help="a device's index or part of its name, a .wav or .flac file, or - for a pipe (default: the default speaker)")
+    parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="at most this much of the stream (default: all of it)")
+    parser.add_argument("--pcm", action="store_true", help="let the server decode")
+    parser.add_argument("--follow", action="store_true", help="go on waiting when the stream ends")
+    parser.add_argument("--slack-ms", type=float, default=40.0, metavar="MS", help="what a device holds back against late packets (default: %(default)g)")
+    parser.add_argument("--model", default="speech-24k", help="the server's model (default: %(default)s)")
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Play until the stream ends; reconnect where that may help. Returns the exit status."""
+    line = LiveLine(quiet=args.quiet)
+    codec = None
+    if not args.pcm:
+        from streamcodec.codec import load
+
+        codec = load(args.model)
+        codec.warm_up()
+    rate = codec.sample_rate if codec is not None else 24_000
+    sink = open_sink(args.output, rate, args.slack_ms / 1000)
+    level = Level(rate=rate)
+    waits = backoff()
+
+    def show(times: PacketTimes, listener: Listener) -> None:
+        if line.due():
+            delay_ms = (times.decoded - times.captured) / 1000 + times.buffered_s * 1000
+            line.draw(
+                f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency {delay_ms:5.1f} ms  underruns {sink.underruns}  lost {listener.lost}"
+            )
+
+    try:
+        while True:
+            try:
+                async with listen(
+                    args.server,
+                    args.stream,
+                    format="codes" if codec is not None else "pcm_s16le",
+                    model=codec.fingerprint if codec is not None else None,
+                    bandwidth=args.bandwidth,
+                    token=args.token,
+                ) as listener:
+                    line.note(f"listening to {args.stream!r} at {args.server}, into {sink.label}")
+                    player = Player(codec, fill_gaps=not sink.live)
+                    await play(listener, player, sink, level=level, follow=args.follow, note=line.note, on_packet=show)
+                    line.note(f"{args.stream!r} ended: {listener.packets} packets, {listener.lost} lost, {sink.underruns} underruns")
+                    return 0
+            except ConnectionFailed as exc:
+                if args.no_retry or (isinstance(exc, Refused) and not exc.retry):
+                    raise
+                wait_s = next(waits)
+                line.note(f"{exc}; trying again in {wait_s:.1f} s")
+                await asyncio.sleep(wait_s)
+    finally:
+        line.clear()
+        await sink.finish()
+
+
+async def play(
+    listener: Listener,
+    player: Player,
+    sink: Sink,
+    *,
+    level: Level | None = None,
+    follow: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+    on_packet: Callable[[PacketTimes, Listener], None] | None = None,
+) -> None:
+    """Decode what `listener` receives and write it to `sink`, until the stream ends (or for ever with `follow`).
+
+    Decoding runs on a thread of its own, so that the loop goes on answering while the model works.
+    """
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, thread_name_prefix="streamcodec-decode") as thread:
+        async for event in listener:
+            received = now_us()
+            samples: Samples = await loop.run_in_executor(thread, player.feed, event)
+            decoded = now_us()
+            if level is not None:
+                level.feed(samples)
+            buffered_s = sink.buffered_s
+            if samples.size:
+                sink.write(samples)
+            if isinstance(event, Packet) and on_packet is not None:
+                captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
+                on_packet(PacketTimes(event.seq, captured, received, decoded, buffered_s), listener)
+            elif isinstance(event, Waiting):
+                note(f"nobody publishes {event.stream!r} yet: waiting")
+            elif isinstance(event, StreamStart):
+                note(f"{listener.hello.stream!r} begins: {event.bandwidth:g} kbps, {event.packet_frames} frames a packet ({event.reason})")
+            elif isinstance(event, Gap):
+                note(f"{event.count} packets lost ({event.reason})")
+            elif isinstance(event, StreamEnd) and not follow:
+                return
+
+
+if __name__ == "__main__":
+    import sys
+
+    from streamcodec.cli import main
+
+    raise SystemExit(main(["play", *sys.argv[1:]]))

@@ -1,0 +1,128 @@
+"""Where a listener's audio goes: a device, a file or a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from streamcodec.audio import AudioWriter, PlayoutBuffer, Samples, StreamResampler, find_device, float_to_pcm, open_output
+
+__all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
+
+
+class Sink(Protocol):
+    """Takes samples [T] at 24 kHz or whatever rate the stream has."""
+
+    label: str
+    live: bool
+    underruns: int
+    buffered_s: float
+    """Seconds between what is written now and the ear, as far as this program knows."""
+
+    def write(self, samples: Samples) -> None:
+        """Play or store samples."""
+        ...
+
+    async def finish(self) -> None:
+        """Wait until all that was written is out, and let go."""
+        ...
+
+
+class DeviceSink:
+    """A speaker at its own rate behind a playout buffer that holds back `slack_s` against packets that come late."""
+
+    live = True
+
+    def __init__(self, spec: str | None, rate: int, slack_s: float = 0.04, block_ms: float = 5.0, ceiling_s: float = 0.5) -> None:
+        device = find_device(spec, "output")
+        self.label = f"speaker {device.name}"
+        channels = min(2, device.max_output_channels)
+        self._stream = open_output(device, channels, block_ms, self._callback)
+        self._rate = float(self._stream.samplerate)
+        self._resampler = StreamResampler(rate, self._rate)
+        self._slack = round(slack_s * self._rate)
+        self._buffer = PlayoutBuffer(1, round(ceiling_s * self._rate), round(0.005 * self._rate))
+        self._scratch = np.zeros(round(self._rate), np.float32)
+        self._started = False
+
+    @property
+    def underruns(self) -> int:
+        """How often the device wanted more than there was."""
+        return self._buffer.underruns
+
+    @property
+    def buffered_s(self) -> float:
+        """Playout buffer and device together."""
+        return self._buffer.buffered / self._rate + float(self._stream.latency)
+
+    def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
+        mono = self._scratch[:frames]
+        self._buffer.pull(frames, mono)
+        out[:] = mono[:, None]
+
+    def write(self, samples: Samples) -> None:
+        if not self._started:
+            self._started = True
+            self._buffer.push(np.zeros(self._slack, np.float32))
+            self._stream.start()
+        self._buffer.push(self._resampler.feed(samples))
+
+    async def finish(self) -> None:
+        if self._started:
+            self._buffer.push(self._resampler.flush())
+            self._buffer.finish()
+            while not self._buffer.drained:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(float(self._stream.latency))
+            self._stream.stop()
+        self._stream.close()
+
+
+class FileSink:
+    """An audio file, WAV or FLAC by its suffix."""
+
+    live = False
+    underruns = 0
+    buffered_s = 0.0
+
+    def __init__(self, path: Path, rate: int) -> None:
+        self.label = str(path)
+        self._writer = AudioWriter(path, rate)
+
+    def write(self, samples: Samples) -> None:
+        self._writer.write(samples)
+
+    async def finish(self) -> None:
+        self._writer.close()
+
+
+class PipeSink:
+    """Raw 16-bit little-endian PCM, mono, on a pipe."""
+
+    live = False
+    underruns = 0
+    buffered_s = 0.0
+    label = "pipe (s16le)"
+
+    def __init__(self, pipe: BinaryIO | None = None) -> None:
+        self._pipe = pipe or sys.stdout.buffer
+
+    def write(self, samples: Samples) -> None:
+        self._pipe.write(float_to_pcm(samples, "pcm_s16le"))
+        self._pipe.flush()
+
+    async def finish(self) -> None:
+        self._pipe.flush()
+
+
+def open_sink(spec: str | None, rate: int, slack_s: float = 0.04) -> Sink:
+    """Open what `spec` names: None the default speaker, "-" a pipe, a path with a suffix a file, else a device by index or name."""
+    if spec == "-":
+        return PipeSink()
+    if spec is not None and (Path(spec).suffix or "/" in spec):
+        return FileSink(Path(spec), rate)
+    return DeviceSink(spec, rate, slack_s)

@@ -1,0 +1,190 @@
+"""Where a publisher's audio comes from: a device, a file or a pipe, as blocks with the time of their capture."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from streamcodec.audio import CaptureBuffer, Samples, find_device, open_audio_blocks, open_input
+from streamcodec.client import now_us
+from streamcodec.errors import DeviceError
+
+__all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "Source", "open_source"]
+
+_BLOCK_S = 0.02
+_RING_S = 2.0
+
+
+class Source(Protocol):
+    """Audio to publish: blocks [C, T] at `sample_rate` Hz and when each one's first sample was captured (us of `now_us`)."""
+
+    label: str
+    sample_rate: int
+    channels: int
+
+    def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
+        """The blocks, each as soon as it exists, until there are no more."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the device or file."""
+        ...
+
+
+class DeviceSource:
+    """A microphone at its own rate; `spec` is an index, a part of a name, or None for the system's default."""
+
+    def __init__(self, spec: str | None = None, block_ms: float = 5.0) -> None:
+        device = find_device(spec, "input")
+        self.label = f"microphone {device.name}"
+        self.sample_rate = round(device.default_rate)
+        self.channels = min(2, device.max_input_channels)
+        self._buffer = CaptureBuffer(round(_RING_S * self.sample_rate), self.channels)
+        self._ready = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._stream = open_input(device, self.channels, block_ms, self._callback)
+
+    @property
+    def dropped(self) -> int:
+        """Sample frames that came while nobody read for two seconds."""
+        return self._buffer.dropped
+
+    def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
+        age_s = time.currentTime - time.inputBufferAdcTime
+        # Some hosts give no usable times: then a block is as old as it is long.
+        if not 0 < age_s < 1:
+            age_s = frames / self.sample_rate
+        self._buffer.write(data, now_us() - round(age_s * 1e6))
+        self._loop.call_soon_threadsafe(self._ready.set)
+
+    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
+        # What piled up while nobody read is stale.
+        self._buffer.read()
+        if not self._stream.active:
+            self._stream.start()
+        while True:
+            try:
+                await asyncio.wait_for(self._ready.wait(), 5.0)
+            except TimeoutError:
+                raise DeviceError(f"{self.label} has given nothing for 5 s: was it unplugged?") from None
+            self._ready.clear()
+            taken = self._buffer.read()
+            if taken is not None:
+                yield taken
+
+    def close(self) -> None:
+        self._stream.abort()
+        self._stream.close()
+
+
+class FileSource:
+    """An audio file, in real time or as fast as it goes."""
+
+    def __init__(self, path: Path, *, fast: bool = False) -> None:
+        self._file = open_audio_blocks(path, 1.0 if fast else _BLOCK_S)
+        self._blocks = iter(self._file)
+        self.label = str(path)
+        self.sample_rate = self._file.rate
+        self.channels = self._file.channels
+        self._fast = fast
+
+    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
+        pace = _Pace()
+        for block in self._blocks:
+            captured = now_us() if self._fast else await pace.until_over(block.shape[1] / self.sample_rate)
+            yield block, captured
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class ClipSource:
+    """Samples [T] that are there already, in real time."""
+
+    channels = 1
+
+    def __init__(self, samples: Samples, sample_rate: int, label: str) -> None:
+        self.label = label
+        self.sample_rate = sample_rate
+        self._samples = samples
+
+    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
+        pace, size = _Pace(), round(_BLOCK_S * self.sample_rate)
+        for at in range(0, len(self._samples), size):
+            block = self._samples[at : at + size]
+            captured = await pace.until_over(len(block) / self.sample_rate)
+            yield block[None], captured
+
+    def close(self) -> None:
+        pass
+
+
+class PipeSource:
+    """Raw 16-bit little-endian PCM on a pipe, interleaved; its writer sets the pace."""
+
+    def __init__(self, sample_rate: int, channels: int, pipe: BinaryIO | None = None) -> None:
+        self.label = f"pipe ({sample_rate} Hz, {channels} channel(s), s16le)"
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self._pipe = pipe or sys.stdin.buffer
+
+    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
+        queue: asyncio.Queue[bytes] = asyncio.Queue(4)
+        loop = asyncio.get_running_loop()
+        # A thread of its own that nobody joins: a read from a pipe cannot be interrupted.
+        threading.Thread(target=self._read, args=(queue, loop), daemon=True).start()
+        held, width = b"", 2 * self.channels
+        while data := await queue.get():
+            held += data
+            whole = len(held) - len(held) % width
+            samples = np.frombuffer(held[:whole], "<i2").reshape(-1, self.channels).T.astype(np.float32) / 32768
+            held = held[whole:]
+            if samples.size:
+                yield samples, now_us() - round(samples.shape[1] / self.sample_rate * 1e6)
+
+    def _read(self, queue: asyncio.Queue[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        size = max(1, round(_BLOCK_S * self.sample_rate)) * 2 * self.channels
+        read = getattr(self._pipe, "read1", self._pipe.read)
+        try:
+            while True:
+                data = read(size)
+                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
+                if not data:
+                    return
+        except (RuntimeError, OSError):
+            return  # the loop is gone
+
+    def close(self) -> None:
+        pass
+
+
+def open_source(spec: str | None, *, fast: bool, rate: int, channels: int) -> Source:
+    """Open what `spec` names: None the default microphone, "-" a pipe, an existing file, else a device by index or name."""
+    if spec == "-":
+        return PipeSource(rate, channels)
+    if spec is not None and (Path(spec).exists() or Path(spec).suffix or "/" in spec):
+        return FileSource(Path(spec), fast=fast)
+    return DeviceSource(spec)
+
+
+class _Pace:
+    """Real time for what is there already: a block is captured when a device would have captured it."""
+
+    def __init__(self) -> None:
+        self._begun: int | None = None
+        self._position_s = 0.0
+
+    async def until_over(self, duration_s: float) -> int:
+        """Wait until a block of `duration_s` would be complete; return when its first sample was captured."""
+        if self._begun is None:
+            self._begun = now_us()
+        captured = self._begun + round(self._position_s * 1e6)
+        self._position_s += duration_s
+        await asyncio.sleep(max(0.0, (self._begun + self._position_s * 1e6 - now_us()) / 1e6))
+        return captured

@@ -1,0 +1,85 @@
+"""What would not work on this machine, and what to install: each check is one line, and none changes anything."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamcodec.errors import StreamCodecError
+
+__all__ = ["Finding", "examine"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: `works`, what was found, and what to do where it does not; `needed` says that nothing works without it."""
+
+    name: str
+    works: bool
+    told: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def examine(model: str, port: int) -> Iterator[Finding]:
+    """Run every check, yielding each as it is done."""
+    yield Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}", "install Python 3.11 or newer")
+    for package in ("numpy", "websockets", "msgpack", "soxr", "soundfile"):
+        yield _package(package, f"pip install {package}")
+    yield _package("uvloop", "pip install uvloop (the event loop works without it, slower)", needed=False)
+    for package in ("torch", "safetensors"):
+        yield _package(package, "pip install 'streamcodec[codec]'; without it this machine can publish PCM and play PCM only")
+    yield _package("matplotlib", "pip install 'streamcodec[plots]'; without it the demo draws no picture", needed=False)
+    yield _guarded("model", lambda: _model(model), "give another --model, or see streamcodec models")
+    yield _guarded("microphone", lambda: _device("input"), "plug one in, or publish a file: streamcodec mic --input FILE", needed=False)
+    yield _guarded("speaker", lambda: _device("output"), "plug one in, or record: streamcodec play --output FILE.wav", needed=False)
+    yield _guarded("port", lambda: _port(port), f"stop what uses it, or serve on another: streamcodec serve --port {port + 1}", needed=False)
+
+
+def _package(name: str, remedy: str, needed: bool = True) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name), needed=needed)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, "not installed", remedy, needed)
+
+
+def _guarded(name: str, check: Callable[[], str], remedy: str, needed: bool = True) -> Finding:
+    try:
+        return Finding(name, True, check(), needed=needed)
+    except (StreamCodecError, OSError) as exc:
+        return Finding(name, False, str(exc), remedy, needed)
+
+
+def _model(name: str) -> str:
+    from streamcodec.codec import load
+
+    codec = load(name)
+    encoder = codec.stream_encoder()
+    packet = np.zeros(6 * codec.hop_length, np.float32)
+    times = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        encoder.feed(packet)
+        times.append(time.perf_counter() - begun)
+    step_ms = 1000 * sorted(times)[len(times) // 2]
+    return f"{name} ({codec.fingerprint}) on {codec.engine.name}: {step_ms:.1f} ms per 80 ms packet, {80 / step_ms:.0f} times real time"
+
+
+def _device(kind: str) -> str:
+    from streamcodec.audio import find_device
+
+    return str(find_device(None, "input" if kind == "input" else "output"))
+
+
+def _port(port: int) -> str:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+    return f"{port} is free"
