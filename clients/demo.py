@@ -1,6 +1,6 @@
 """Hear it in one go: server, microphone client and playback client in one process, and what every packet's way took.
 
-Run it as `streamcodec demo`. It goes from microphone to speaker where there are both, from the bundled clip into a file where there are not.
+Run it as `streamcodec demo`: from microphone to speaker where there are both, from the bundled clip into a file where there are not.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,14 @@ import numpy as np
 from streamcodec.audio import Level, Samples, bar, bundled_clip, read_audio, resample, write_audio
 from streamcodec.client import Listener, Player, Publisher, listen, publish
 from streamcodec.errors import DeviceError, InputError, MissingDependencyError
-from streamcodec_clients.liveline import LiveLine
-from streamcodec_clients.mic import publish_source
-from streamcodec_clients.options import positive_int
-from streamcodec_clients.playback import PacketTimes, play
-from streamcodec_clients.sinks import DeviceSink, Sink
-from streamcodec_clients.sources import ClipSource, DeviceSource, Source
+from streamcodec.protocol import Ended
+
+from .liveline import LiveLine
+from .mic import publish_source
+from .options import positive_int
+from .playback import PacketTimes, play
+from .sinks import DeviceSink, Sink
+from .sources import ClipSource, DeviceSource, Source
 
 __all__ = ["STAGES", "PacketWay", "add_arguments", "run"]
 
@@ -90,7 +94,7 @@ class _Tee:
         self.label, self.sample_rate, self.channels = source.label, source.sample_rate, source.channels
         self.parts: list[Samples] = []
 
-    async def blocks(self):  # type: ignore[no-untyped-def]
+    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
         passed_s = 0.0
         async for block, captured in self._source.blocks():
             self.parts.append(block.mean(axis=0))
@@ -110,10 +114,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input", type=Path, metavar="FILE", help="an audio file instead of the microphone")
     parser.add_argument("--clip", action="store_true", help="the bundled clip, even where there is a microphone")
     parser.add_argument("--silent", action="store_true", help="no speaker, even where there is one")
-    parser.add_argument("--seconds", type=float, metavar="S", help="stop after so long (default: 15 from a microphone, else the whole file)")
-    parser.add_argument("--output", type=Path, default=Path("demo-out"), metavar="FOLDER", help="for the WAV files and the picture (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="stop after so long (default: 15 from a microphone, else the whole file)"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo-out"), metavar="FOLDER", help="for the WAV files and the picture (default: %(default)s)"
+    )
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="1.5, 3, 6, 12 or 24 (default: 6)")
-    parser.add_argument("--packet-frames", type=positive_int, default=6, metavar="N", help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)")
+    parser.add_argument(
+        "--packet-frames", type=positive_int, default=6, metavar="N", help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)"
+    )
     parser.add_argument("--model", default="speech-24k", help="an embedded name, a file, a folder or a hub id (default: %(default)s)")
     parser.add_argument("--threads", type=positive_int, default=1, help="of the model (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no live line")
@@ -126,7 +136,7 @@ async def run(args: argparse.Namespace) -> int:
 
     line = LiveLine(quiet=args.quiet, log_every_s=2.0)
     args.output.mkdir(parents=True, exist_ok=True)
-    codec, decoding = load(args.model), load(args.model)
+    codec, decoding = load(args.model, threads=args.threads), load(args.model)
     codec.config.n_q_for(args.bandwidth)
     decoding.warm_up(args.packet_frames)
     source, sink = _Tee(*_choose_source(args, line)), _Recorder(_choose_sink(args, codec.sample_rate, line))
@@ -140,10 +150,11 @@ async def run(args: argparse.Namespace) -> int:
         if trace is None:
             return
         marks = (trace.captured, trace.received, trace.started, trace.done, times.received, times.decoded)
-        stages = tuple((b - a) / 1000 for a, b in zip(marks, marks[1:], strict=False))
+        stages = tuple((b - a) / 1000 for a, b in pairwise(marks))
         ways.append(PacketWay(times.seq, stages, times.buffered_s * 1000))
         if line.due():
-            line.draw(f"[{bar(level.peak_db)}] packet {times.seq}  added {ways[-1].added_ms:5.1f} ms  underruns {sink.underruns}  lost {listener.lost}")
+            health = f"underruns {sink.underruns}  lost {listener.lost}"
+            line.draw(f"[{bar(level.peak_db)}] packet {times.seq}  added {ways[-1].added_ms:5.1f} ms  {health}")
 
     async with Server(codec, port=0) as server:
         server.metrics.on_trace = lambda trace: inside.__setitem__(trace.seq, trace)
@@ -164,10 +175,8 @@ async def run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _publish(args: argparse.Namespace, url: str, source: Source):  # type: ignore[no-untyped-def]
-    publisher: Publisher = publish(
-        url, "demo", sample_rate=source.sample_rate, bandwidth=args.bandwidth, packet_frames=args.packet_frames
-    )
+async def _publish(args: argparse.Namespace, url: str, source: Source) -> Ended:
+    publisher: Publisher = publish(url, "demo", sample_rate=source.sample_rate, bandwidth=args.bandwidth, packet_frames=args.packet_frames)
     async with publisher:
         return await publish_source(source, publisher)
 
@@ -222,7 +231,7 @@ def _report(
     write_audio(args.output / "heard.wav", heard, rate)
     written = ["spoken.wav", "heard.wav"]
     try:
-        from streamcodec_clients.figures import draw_demo
+        from .figures import draw_demo
 
         draw_demo(args.output / "demo.png", spoken, heard, rate, ways)
         written.append("demo.png")

@@ -12,7 +12,7 @@ from streamcodec.audio import Samples
 from streamcodec.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from streamcodec_clients.demo import PacketWay
+    from .demo import PacketWay
 
 __all__ = ["draw_demo"]
 
@@ -23,7 +23,7 @@ def draw_demo(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequ
         from matplotlib.figure import Figure
     except ImportError as exc:
         raise MissingDependencyError("the picture needs matplotlib: pip install 'streamcodec[plots]'") from exc
-    from streamcodec_clients.demo import STAGES
+    from .demo import STAGES
 
     figure = Figure(figsize=(12, 11), layout="constrained")
     waves, before, after, latency = figure.subplots(4, 1, height_ratios=[1, 1.3, 1.3, 1.2])
@@ -42,14 +42,18 @@ def draw_demo(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequ
         values = np.array([way.stages[stage] for way in ways])
         latency.bar(at, values, bottom=bottom, width=1.0, label=name)
         bottom += values
-    latency.set(xlabel="packet", ylabel="milliseconds", title="added after each packet's last sample was captured", xlim=(-0.5, max(at) + 0.5))
+    latency.set(
+        xlabel="packet", ylabel="milliseconds", title="added after each packet's last sample was captured", xlim=(-0.5, max(at) + 0.5)
+    )
     latency.legend(loc="upper right", ncols=len(STAGES))
     figure.savefig(path, dpi=110)
 
 
 def _spectrogram(axes: Any, samples: Samples, rate: int, seconds: float, title: str) -> Any:
     # The quietest that is drawn is 80 dB below full scale: digital silence would stretch the colours.
-    padded = np.pad(samples, (0, max(0, 1024 - len(samples)))) + np.float32(1e-5) * np.random.default_rng(0).standard_normal(max(1024, len(samples)))
+    padded = np.pad(samples, (0, max(0, 1024 - len(samples)))) + np.float32(1e-5) * np.random.default_rng(0).standard_normal(
+        max(1024, len(samples))
+    )
     *_, image = axes.specgram(padded, NFFT=1024, Fs=rate, noverlap=768, cmap="magma", vmin=-130, vmax=-35)
     axes.set(xlim=(0, seconds), ylim=(0, rate / 2), ylabel="Hz", title=title)
     return image

@@ -12,9 +12,10 @@ from streamcodec.client import Publisher, backoff, now_us, publish
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import Ended
-from streamcodec_clients.liveline import LiveLine
-from streamcodec_clients.options import add_connection_options, positive_int
-from streamcodec_clients.sources import Source, open_source
+
+from .liveline import LiveLine
+from .options import add_connection_options, positive_int
+from .sources import Source, open_source
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec
@@ -37,12 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_connection_options(parser)
-    parser.add_argument("--input", metavar="WHAT", help="a device's index or part of its name, an audio file, or - for a pipe (default: the default microphone)")
+    parser.add_argument(
+        "--input",
+        metavar="WHAT",
+        help="a device's index or part of its name, an audio file, or - for a pipe (default: the default microphone)",
+    )
     parser.add_argument("--rate", type=positive_int, default=48_000, help="of a pipe, Hz (default: %(default)s)")
     parser.add_argument("--channels", type=positive_int, default=1, help="of a pipe (default: %(default)s)")
     parser.add_argument("--fast", action="store_true", help="publish a file as fast as the server takes it, dropping nothing")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="1.5, 3, 6, 12 or 24 with the models known today (default: 6)")
-    parser.add_argument("--packet-frames", type=positive_int, default=DEFAULT_PACKET_FRAMES, metavar="N", help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)")
+    parser.add_argument(
+        "--packet-frames",
+        type=positive_int,
+        default=DEFAULT_PACKET_FRAMES,
+        metavar="N",
+        help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)",
+    )
     parser.add_argument("--start", choices=["exact", "primed"], help="how the codec opens (default: the model's own)")
     parser.add_argument("--encode", action="store_true", help="encode here and send codes: 64 times less to send than 16-bit PCM at 24 kHz")
     parser.add_argument("--model", default="speech-24k", help="for --encode: the server's model (default: %(default)s)")
@@ -55,14 +66,16 @@ async def run(args: argparse.Namespace) -> int:
     if args.encode:
         from streamcodec.codec import load
 
-        codec = load(args.model)
+        codec = load(args.model, threads=1)
     source = open_source(args.input, fast=args.fast, rate=args.rate, channels=args.channels)
     level = Level(rate=source.sample_rate)
 
     def show(publisher: Publisher) -> None:
         if line.due():
             trip = publisher.round_trip_ms
-            told = f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  round trip {trip or 0:.1f} ms  waiting {publisher.queued_s * 1000:.0f} ms"
+            told = (
+                f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  round trip {trip or 0:.1f} ms  waiting {publisher.queued_s * 1000:.0f} ms"
+            )
             lost = publisher.dropped_s
             line.draw(told + (f"  dropped {lost:.1f} s" if lost else ""))
 
@@ -71,7 +84,10 @@ async def run(args: argparse.Namespace) -> int:
         while True:
             try:
                 ended = await _once(args, source, codec, level, line, show)
-                line.note(f"published {ended.emitted} packets of {args.stream!r}" + (f", {ended.dropped} messages dropped by the server" if ended.dropped else ""))
+                line.note(
+                    f"published {ended.emitted} packets of {args.stream!r}"
+                    + (f", {ended.dropped} messages dropped by the server" if ended.dropped else "")
+                )
                 return 0
             except ConnectionFailed as exc:
                 if args.no_retry or (isinstance(exc, Refused) and not exc.retry):

@@ -12,7 +12,9 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """Where to connect, under which name, and how much to say."""
     parser.add_argument("--server", metavar="URL", default="ws://127.0.0.1:8765", help="the server (default: %(default)s)")
     parser.add_argument("--stream", metavar="NAME", default="live", help="the stream's name (default: %(default)s)")
-    parser.add_argument("--token", default=os.environ.get("STREAMCODEC_TOKEN"), help="what the server asks for, if it does (default: $STREAMCODEC_TOKEN)")
+    parser.add_argument(
+        "--token", default=os.environ.get("STREAMCODEC_TOKEN"), help="what the server asks for, if it does (default: $STREAMCODEC_TOKEN)"
+    )
     parser.add_argument("--no-retry", action="store_true", help="give up when the connection fails instead of trying again")
     parser.add_argument("--quiet", action="store_true", help="no live line")
 

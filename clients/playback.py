@@ -12,9 +12,10 @@ from streamcodec.audio import Level, Samples, bar
 from streamcodec.client import Listener, Player, backoff, listen, now_us
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
-from streamcodec_clients.liveline import LiveLine
-from streamcodec_clients.options import add_connection_options
-from streamcodec_clients.sinks import Sink, open_sink
+
+from .liveline import LiveLine
+from .options import add_connection_options
+from .sinks import Sink, open_sink
 
 __all__ = ["PacketTimes", "add_arguments", "play", "run"]
 
@@ -43,11 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
     add_connection_options(parser)
-    parser.add_argument("--output", metavar="WHERE", help="a device's index or part of its name, a .wav or .flac file, or - for a pipe (default: the default speaker)")
+    parser.add_argument(
+        "--output",
+        metavar="WHERE",
+        help="a device's index or part of its name, a .wav or .flac file, or - for a pipe (default: the default speaker)",
+    )
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="at most this much of the stream (default: all of it)")
     parser.add_argument("--pcm", action="store_true", help="let the server decode")
     parser.add_argument("--follow", action="store_true", help="go on waiting when the stream ends")
-    parser.add_argument("--slack-ms", type=float, default=40.0, metavar="MS", help="what a device holds back against late packets (default: %(default)g)")
+    parser.add_argument(
+        "--slack-ms", type=float, default=40.0, metavar="MS", help="what a device holds back against late packets (default: %(default)g)"
+    )
     parser.add_argument("--model", default="speech-24k", help="the server's model (default: %(default)s)")
 
 
@@ -58,7 +65,7 @@ async def run(args: argparse.Namespace) -> int:
     if not args.pcm:
         from streamcodec.codec import load
 
-        codec = load(args.model)
+        codec = load(args.model, threads=1)
         codec.warm_up()
     rate = codec.sample_rate if codec is not None else 24_000
     sink = open_sink(args.output, rate, args.slack_ms / 1000)
@@ -68,9 +75,8 @@ async def run(args: argparse.Namespace) -> int:
     def show(times: PacketTimes, listener: Listener) -> None:
         if line.due():
             delay_ms = (times.decoded - times.captured) / 1000 + times.buffered_s * 1000
-            line.draw(
-                f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency {delay_ms:5.1f} ms  underruns {sink.underruns}  lost {listener.lost}"
-            )
+            health = f"underruns {sink.underruns}  lost {listener.lost}"
+            line.draw(f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency {delay_ms:5.1f} ms  {health}")
 
     try:
         while True:
@@ -106,7 +112,7 @@ async def play(
     *,
     level: Level | None = None,
     follow: bool = False,
-    note: Callable[[str], None] = lambda text: None,
+    note: Callable[[str], None] = lambda _: None,
     on_packet: Callable[[PacketTimes, Listener], None] | None = None,
 ) -> None:
     """Decode what `listener` receives and write it to `sink`, until the stream ends (or for ever with `follow`).

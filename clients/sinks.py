@@ -18,10 +18,21 @@ class Sink(Protocol):
     """Takes samples [T] at 24 kHz or whatever rate the stream has."""
 
     label: str
-    live: bool
-    underruns: int
-    buffered_s: float
-    """Seconds between what is written now and the ear, as far as this program knows."""
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody hears it now, so that what comes too late is worth nothing."""
+        ...
+
+    @property
+    def underruns(self) -> int:
+        """How often a device wanted more than there was."""
+        ...
+
+    @property
+    def buffered_s(self) -> float:
+        """Seconds between what is written now and the ear, as far as this program knows."""
+        ...
 
     def write(self, samples: Samples) -> None:
         """Play or store samples."""
@@ -75,7 +86,7 @@ class DeviceSink:
         if self._started:
             self._buffer.push(self._resampler.flush())
             self._buffer.finish()
-            while not self._buffer.drained:
+            while not self._buffer.drained:  # noqa: ASYNC110 - a device thread drains it
                 await asyncio.sleep(0.02)
             await asyncio.sleep(float(self._stream.latency))
             self._stream.stop()

@@ -143,7 +143,8 @@ class PipeSource:
         while data := await queue.get():
             held += data
             whole = len(held) - len(held) % width
-            samples = np.frombuffer(held[:whole], "<i2").reshape(-1, self.channels).T.astype(np.float32) / 32768
+            values = np.frombuffer(held[:whole], "<i2").reshape(-1, self.channels).T
+            samples = values.astype(np.float32) / np.float32(32768)
             held = held[whole:]
             if samples.size:
                 yield samples, now_us() - round(samples.shape[1] / self.sample_rate * 1e6)

@@ -1,7 +1,7 @@
 """The command line: each command is one function of its arguments that returns the exit status.
 
-0 is success, 1 a failure of the outside world (connection, device, a machine that lacks something), 2 a mistake in what was asked for, 130 an
-interrupt. Errors this package raises on purpose are one line on standard error; anything else is a bug and keeps its traceback.
+0 is success, 1 a failure of the outside world (connection, device, a machine that lacks something), 2 a mistake in what was asked for,
+130 an interrupt. Errors this package raises on purpose are one line on standard error; anything else is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -94,16 +94,19 @@ def _serve(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    _set_threads(args.threads)
-    codec = load(args.model, device=args.device)
+    codec = load(args.model, device=args.device, threads=args.threads)
     limits = Limits(max_publishers=args.max_publishers, max_listeners=args.max_listeners)
     tokens = Tokens(
-        publish=_tokens(args.publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(args.listen_token_file, "STREAMCODEC_LISTEN_TOKEN")
+        publish=_tokens(args.publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"),
+        listen=_tokens(args.listen_token_file, "STREAMCODEC_LISTEN_TOKEN"),
     )
 
     async def serve() -> int:
         async with Server(codec, args.host, args.port, tokens=tokens, limits=limits) as server:
-            print(f"streamcodec {streamcodec.__version__} at {server.url}: model {codec.name} ({codec.fingerprint}), {codec.engine.name}", flush=True)
+            print(
+                f"streamcodec {streamcodec.__version__} at {server.url}: model {codec.name} ({codec.fingerprint}), {codec.engine.name}",
+                flush=True,
+            )
             await asyncio.Event().wait()
         return 0
 
@@ -139,7 +142,6 @@ def _play(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from streamcodec_clients import demo
 
-    _set_threads(args.threads)
     return _run(demo.run(args))
 
 
@@ -165,7 +167,8 @@ def _encode(args: argparse.Namespace) -> int:
     codes = np.concatenate(packets, axis=1)
     write_codes(output, codes, codec, round(duration_s * codec.sample_rate))
     size = output.stat().st_size
-    print(f"{output}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({8 * size / duration_s / 1000:.2f} kbps)")
+    kbps = 8 * size / duration_s / 1000
+    print(f"{output}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)")
     return 0
 
 
@@ -219,7 +222,9 @@ def _models(args: argparse.Namespace) -> int:
         print(f"{name}")
         print(f"  fingerprint  {fingerprint(model)}")
         print(f"  file         {path}")
-        print(f"  size         {size:.1f} M parameters, {config.num_quantizers} codebooks of {config.codebook_size} x {config.codebook_dim}")
+        print(
+            f"  size         {size:.1f} M parameters, {config.num_quantizers} codebooks of {config.codebook_size} x {config.codebook_dim}"
+        )
         print(f"  cost         {macs['encoder'] / 1e6:.0f} + {macs['decoder'] / 1e6:.0f} MMAC per second to encode and decode")
         print(f"  audio        {config.sampling_rate} Hz mono, {config.frame_rate:g} frames per second, {config.pad_mode} padding")
         print(f"  bandwidths   {', '.join(f'{b:g}' for b in config.target_bandwidths)} kbps")
@@ -256,15 +261,7 @@ def _doctor(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> Codec:
     from streamcodec.codec import load
 
-    _set_threads(args.threads)
-    return load(args.model, device=args.device)
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    return load(args.model, device=args.device, threads=args.threads)
 
 
 def _progress(seconds: float, doing: str) -> Any:
@@ -297,7 +294,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(serve)
     serve.add_argument("--max-publishers", type=int, default=256, help="refuse more than so many (default: %(default)s)")
     serve.add_argument("--max-listeners", type=int, default=1024, help="refuse more than so many (default: %(default)s)")
-    serve.add_argument("--publish-token-file", type=Path, metavar="FILE", help="tokens, one a line, that allow to publish; also $STREAMCODEC_PUBLISH_TOKEN")
+    serve.add_argument(
+        "--publish-token-file", type=Path, metavar="FILE", help="tokens, one a line, that allow to publish; also $STREAMCODEC_PUBLISH_TOKEN"
+    )
     serve.add_argument("--listen-token-file", type=Path, metavar="FILE", help="tokens that allow to listen; also $STREAMCODEC_LISTEN_TOKEN")
     serve.add_argument("--verbose", action="store_true", help="say more")
 
@@ -337,7 +336,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="speech-24k", help="an embedded name, a file, a folder or a hub id (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch's name of it; cuda is untested (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of the model; steps are too small to gain much from more (default: %(default)s)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of the model; steps are too small to gain much from more (default: %(default)s)"
+    )
 
 
 if __name__ == "__main__":

@@ -27,21 +27,24 @@ A = TypeVar("A")
 _CHUNK_FRAMES = 300  # a clip goes through the model in pieces of 4 s: bounded memory, the same sums
 
 
-def load(name_or_path: str | Path = "speech-24k", *, device: str = "cpu") -> Codec:
+def load(name_or_path: str | Path = "speech-24k", *, device: str = "cpu", threads: int | None = None) -> Codec:
     """Load a model and return its `Codec`.
 
     `name_or_path` is an embedded name, a checkpoint file (`.safetensors`, `.th`), a model folder, or a hub id such as
-    `facebook/encodec_24khz`. Raises a `ModelError` that names what is wrong with it.
+    `facebook/encodec_24khz`. `threads` sets how many torch uses, in the whole process; one is best for a few live streams. Raises a
+    `ModelError` that names what is wrong with it.
     """
     try:
         import safetensors  # noqa: F401
-        import torch  # noqa: F401
+        import torch
     except ImportError as exc:
         raise MissingDependencyError(f"running a model needs {exc.name}: pip install 'streamcodec[codec]'") from exc
     from streamcodec.engine.torch_engine import TorchEngine
     from streamcodec.model.checkpoint import fingerprint
     from streamcodec.model.zoo import load_model
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     model = load_model(name_or_path)
     return Codec(TorchEngine(model, device), name=str(name_or_path), fingerprint=fingerprint(model))
 

@@ -65,7 +65,8 @@ class CodecConfig:
             raise UnsupportedModelError(f"pad_mode is {self.pad_mode!r}, expected 'reflect' or 'constant'")
         if self.norm_type not in ("weight_norm", "none"):
             raise UnsupportedModelError(
-                f"norm_type is {self.norm_type!r}, expected 'weight_norm' or 'none' (time_group_norm looks at a whole clip and cannot stream)"
+                f"norm_type is {self.norm_type!r}, expected 'weight_norm' or 'none' "
+                "(time_group_norm looks at a whole clip and cannot stream)"
             )
         if not isinstance(self.use_conv_shortcut, bool):
             raise UnsupportedModelError(f"use_conv_shortcut is {self.use_conv_shortcut!r}, expected true or false")
@@ -73,12 +74,13 @@ class CodecConfig:
             raise UnsupportedModelError(f"trim_right_ratio is {self.trim_right_ratio!r}, expected 0 to 1")
         if self.codebook_dim != self.hidden_size:
             raise UnsupportedModelError(
-                f"codebook_dim is {self.codebook_dim} and hidden_size {self.hidden_size}: expected equal (projected codebooks are not supported)"
+                f"codebook_dim is {self.codebook_dim} and hidden_size {self.hidden_size}: expected equal "
+                "(projected codebooks are not supported)"
             )
         if self.codebook_size & (self.codebook_size - 1):
             raise UnsupportedModelError(f"codebook_size is {self.codebook_size}, expected a power of two")
-        if (self.num_filters * 2 ** len(self.upsampling_ratios)) % self.compress:
-            raise UnsupportedModelError(f"compress is {self.compress}, expected a divisor of the channels")
+        if self.compress > self.num_filters or (self.num_filters * 2 ** len(ratios)) % self.compress:
+            raise UnsupportedModelError(f"compress is {self.compress}, expected a divisor of the channels ({self.num_filters} and more)")
         if not self.target_bandwidths or any(not _is_number(b) or not 0 < b <= 1000 for b in self.target_bandwidths):
             raise UnsupportedModelError(f"target_bandwidths is {self.target_bandwidths!r}, expected kbps above 0")
         if min(self.bandwidth_to_n_q(b) for b in self.target_bandwidths) < 1:
@@ -87,7 +89,8 @@ class CodecConfig:
             )
         if self.num_quantizers > _MAX_QUANTIZERS:
             raise UnsupportedModelError(
-                f"target_bandwidths {self.target_bandwidths!r}: the highest takes {self.num_quantizers} codebooks, expected at most {_MAX_QUANTIZERS}"
+                f"target_bandwidths {self.target_bandwidths!r}: the highest takes {self.num_quantizers} codebooks, "
+                f"expected at most {_MAX_QUANTIZERS}"
             )
         # 24 and 24.0 are one model: they must be one text in a fingerprint.
         object.__setattr__(self, "trim_right_ratio", float(self.trim_right_ratio))
@@ -159,7 +162,7 @@ class CodecConfig:
 
     def bandwidth_to_n_q(self, bandwidth: float) -> int:
         """How many codebooks fit into `bandwidth` kbps: 6 kbps is 8."""
-        return int(math.floor(bandwidth / self.kbps_per_codebook + 1e-9))
+        return math.floor(bandwidth / self.kbps_per_codebook + 1e-9)
 
     def n_q_for(self, bandwidth: float | None = None) -> int:
         """The codebooks of one of the model's target bandwidths; None is the middle one the paper uses, 6 kbps, or the highest below it.

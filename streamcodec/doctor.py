@@ -30,7 +30,9 @@ class Finding:
 
 def examine(model: str, port: int) -> Iterator[Finding]:
     """Run every check, yielding each as it is done."""
-    yield Finding("python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}", "install Python 3.11 or newer")
+    yield Finding(
+        "python", sys.version_info >= (3, 11), f"{platform.python_version()} on {platform.platform()}", "install Python 3.11 or newer"
+    )
     for package in ("numpy", "websockets", "msgpack", "soxr", "soundfile"):
         yield _package(package, f"pip install {package}")
     yield _package("uvloop", "pip install uvloop (the event loop works without it, slower)", needed=False)
@@ -40,7 +42,9 @@ def examine(model: str, port: int) -> Iterator[Finding]:
     yield _guarded("model", lambda: _model(model), "give another --model, or see streamcodec models")
     yield _guarded("microphone", lambda: _device("input"), "plug one in, or publish a file: streamcodec mic --input FILE", needed=False)
     yield _guarded("speaker", lambda: _device("output"), "plug one in, or record: streamcodec play --output FILE.wav", needed=False)
-    yield _guarded("port", lambda: _port(port), f"stop what uses it, or serve on another: streamcodec serve --port {port + 1}", needed=False)
+    yield _guarded(
+        "port", lambda: _port(port), f"stop what uses it, or serve on another: streamcodec serve --port {port + 1}", needed=False
+    )
 
 
 def _package(name: str, remedy: str, needed: bool = True) -> Finding:
@@ -60,7 +64,7 @@ def _guarded(name: str, check: Callable[[], str], remedy: str, needed: bool = Tr
 def _model(name: str) -> str:
     from streamcodec.codec import load
 
-    codec = load(name)
+    codec = load(name, threads=1)
     encoder = codec.stream_encoder()
     packet = np.zeros(6 * codec.hop_length, np.float32)
     times = []

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -339,10 +339,7 @@ def _to_meta_name(name: str, config: CodecConfig) -> str:
     spacing = 2 + config.num_residual_layers
     transposed = {first_up + i * spacing for i in range(len(config.upsampling_ratios))}
 
-    def conv(match: re.Match[str]) -> str:
-        in_decoder = re.match(r"^decoder\.layers\.(\d+)\.conv\.", name)
-        return ".convtr.convtr." if in_decoder and int(in_decoder[1]) in transposed else ".conv.conv."
-
-    rename: Callable[[re.Match[str]], str] = conv
-    name = re.sub(r"\.conv\.", rename, name, count=1)
+    in_decoder = re.match(r"^decoder\.layers\.(\d+)\.conv\.", name)
+    conv = ".convtr.convtr." if in_decoder and int(in_decoder[1]) in transposed else ".conv.conv."
+    name = name.replace(".conv.", conv, 1)
     return re.sub(r"^(encoder|decoder)\.layers\.", r"\1.model.", name)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from streamcodec.config import CodecConfig, Start
-from streamcodec.model.layers import CausalConv1d, CausalConvTranspose1d, LSTM, ResidualBlock, Sequence1d, State
+from streamcodec.model.layers import LSTM, CausalConv1d, CausalConvTranspose1d, ResidualBlock, Sequence1d, State
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.model.seanet import build_decoder, build_encoder
 

@@ -26,7 +26,7 @@ class ResidualVQ(nn.Module):
         self.register_buffer("embed", torch.zeros(n_q, size, dim))
 
     def encode(self, latents: Tensor, n_q: int) -> Tensor:
-        """Latents [B, dim, F] -> codes [B, n_q, F], int64: the nearest entry of each codebook to the residual left by the ones before it."""
+        """Latents [B, dim, F] -> codes [B, n_q, F], int64: each codebook's nearest entry to the residual that the ones before it left."""
         residual = latents.transpose(1, 2)  # [B, F, dim]
         codes = []
         for embed in self.embed[:n_q]:

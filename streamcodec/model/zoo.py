@@ -47,7 +47,8 @@ def locate(name_or_path: str | Path) -> Path:
     if isinstance(name_or_path, str) and _HUB_ID.match(name_or_path) and path.suffix not in (".th", ".pt", ".safetensors"):
         return _from_hub(name_or_path)
     raise ModelNotFoundError(
-        f"{name_or_path}: no such file or folder, and neither an embedded model ({', '.join(embedded)}) nor a hub id such as facebook/encodec_24khz"
+        f"{name_or_path}: no such file or folder, and neither an embedded model ({', '.join(embedded)}) "
+        "nor a hub id such as facebook/encodec_24khz"
     )
 
 
@@ -64,7 +65,8 @@ def _from_hub(repo_id: str) -> Path:
     except ImportError as exc:
         raise MissingDependencyError("loading from the hub needs huggingface_hub: pip install 'streamcodec[codec]'") from exc
     try:
-        return Path([huggingface_hub.hf_hub_download(repo_id, name, local_files_only=True) for name in _HUB_FILES][0]).parent
+        cached = [huggingface_hub.hf_hub_download(repo_id, name, local_files_only=True) for name in _HUB_FILES]
+        return Path(cached[0]).parent
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as exc:
@@ -72,7 +74,8 @@ def _from_hub(repo_id: str) -> Path:
     try:
         # One question, asked once: a download asks six times in 23 seconds before it believes that there is no network.
         huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repo_id, _HUB_FILES[0]))
-        return Path([huggingface_hub.hf_hub_download(repo_id, name) for name in _HUB_FILES][0]).parent
+        fetched = [huggingface_hub.hf_hub_download(repo_id, name) for name in _HUB_FILES]
+        return Path(fetched[0]).parent
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as exc:
         raise ModelNotFoundError(f"{repo_id}: not in the hub's cache, and the hub cannot be reached ({_first_line(exc)})") from exc
     except EntryNotFoundError as exc:

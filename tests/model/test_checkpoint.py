@@ -1,4 +1,4 @@
-"""Checkpoints that the packages `encodec` and `transformers` write are read, theirs read ours, and a damaged one is one error that names why."""
+"""We read what `encodec` and `transformers` write, they read what we write, and a damaged file is one error that names the culprit."""
 
 from __future__ import annotations
 
@@ -382,7 +382,8 @@ def test_the_48_khz_model_of_transformers_is_refused_by_what_it_does_to_clips(tm
         "use_causal_conv": False,
         "target_bandwidths": [3.0, 6.0],
     }
-    from transformers import EncodecConfig, EncodecModel as HfModel  # fmt: skip # noqa: I001
+    from transformers import EncodecConfig
+    from transformers import EncodecModel as HfModel
 
     model = HfModel(EncodecConfig(**{**MINI, **config}))
     model.save_pretrained(tmp_path / "model")
@@ -404,7 +405,7 @@ def test_a_config_of_another_size_than_the_weights_names_the_first_tensor_that_d
 
 def test_a_config_that_asks_for_terabytes_is_refused_without_allocating_them(hf_folder: Path, tmp_path: Path) -> None:
     folder = rewrite_config(copy_of(hf_folder, tmp_path), num_filters=1024, upsampling_ratios=[2] * 10)
-    with pytest.raises(ModelError, match="does not fit its config|upsampling_ratios"):
+    with pytest.raises(ModelError, match="does not fit its config"):
         load_file(folder)
 
 

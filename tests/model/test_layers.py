@@ -32,7 +32,8 @@ class Case:
 def convolutions(draw: st.DrawFn) -> Case:
     stride = draw(st.integers(1, 5))
     dilation = draw(st.integers(1, 3)) if stride == 1 else 1
-    # Reflecting the last partial stride looks back over stride - 1 inputs, so a stream's history must hold as many: EnCodec has k = 2 stride.
+    # Reflecting the last partial stride looks back over stride - 1 inputs, so a stream's history must hold as many.
+    # EnCodec has k = 2 stride.
     kernel = draw(st.integers(1, 7)) if stride == 1 else draw(st.integers(2 * stride - 1, 2 * stride + 3))
     channels = draw(st.integers(1, 3))
     layer = CausalConv1d(channels, draw(st.integers(1, 3)), kernel, stride=stride, dilation=dilation, pad_mode=draw(PAD_MODES))

@@ -1,0 +1,449 @@
+"""The worker is one thread that serves many: what a stream gets is what it would get alone, and what breaks one breaks no other."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streamcodec.config import CodecConfig, Start
+from streamcodec.engine.contract import Codes, Samples, States
+from streamcodec.engine.worker import Calls, Result, Worker
+from streamcodec.errors import AudioError, LocalProtocolError
+
+HOP = 4
+TIMEOUT_S = 30.0
+
+
+class FakeEngine:
+    """Codes are the samples at the frame starts (cut to the codebook), samples are the codes again; the state counts frames.
+
+    `gate` holds every step while it is closed; `entered` says that one has begun. A sample of 666 in any row breaks the step.
+    """
+
+    name = "fake"
+    encoder_state_size = decoder_state_size = 1
+    encoder_start_frames = decoder_start_frames = 1
+    decoder_hold_frames = 0
+    default_live_start: Start = "exact"
+
+    def __init__(self) -> None:
+        self.config = CodecConfig(upsampling_ratios=(HOP,), target_bandwidths=(1000.0,))
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.batches: list[tuple[str, int, bool]] = []
+        self.threads: set[str] = set()
+
+    def encoder_start(self, start: Start) -> States:
+        self.threads.add(threading.current_thread().name)
+        return np.full(1, 1000.0 if start == "primed" else 0.0, np.float32)
+
+    def decoder_start(self, start: Start, n_q: int) -> States:  # noqa: ARG002
+        return self.encoder_start(start)
+
+    def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
+        self._pass("encode", samples, final)
+        frames = -(-samples.shape[1] // HOP)
+        assert final or samples.shape[1] % HOP == 0
+        assert states is not None
+        codes = np.repeat(samples[:, None, ::HOP], n_q, axis=1).astype(np.int32)
+        codes += np.arange(n_q, dtype=np.int32)[:, None] * 10_000
+        return codes, states + frames
+
+    def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
+        self._pass("decode", codes, final)
+        assert states is not None
+        return np.repeat(codes[:, 0].astype(np.float32), HOP, axis=1) + states, states
+
+    def embed(self, codes: Codes) -> Samples:
+        raise NotImplementedError
+
+    def decode_latents(self, latents: Samples) -> Samples:
+        raise NotImplementedError
+
+    def _pass(self, kind: str, data: Any, final: bool) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.entered.set()
+        assert self.gate.wait(TIMEOUT_S)
+        self.batches.append((kind, data.shape[0], final))
+        if (data == 666).any():
+            raise RuntimeError("the engine broke")
+
+
+class Collector:
+    """A sink: what came, in order, and whether the last run is over."""
+
+    def __init__(self) -> None:
+        self.results: list[Result] = []
+        self._arrived = threading.Condition()
+
+    def __call__(self, result: Result) -> None:
+        with self._arrived:
+            self.results.append(result)
+            self._arrived.notify_all()
+
+    def wait(self, condition: Callable[[Collector], bool]) -> None:
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: condition(self), TIMEOUT_S), self.results
+
+    def wait_ended(self, runs: int = 1) -> None:
+        self.wait(lambda c: sum(r.ended for r in c.results) >= runs)
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [output for result in self.results for output in result.outputs]
+
+    @property
+    def error(self) -> Exception | None:
+        return next((r.error for r in self.results if r.error is not None), None)
+
+
+def deliver(calls: Calls) -> None:
+    for sink, result in calls:
+        sink(result)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def worker(engine: FakeEngine) -> Iterator[Worker]:
+    worker = Worker(engine, deliver)
+    worker.start()
+    yield worker
+    engine.gate.set()
+    worker.stop()
+
+
+def ramp(frames: int, first: int = 0) -> Samples:
+    """Samples whose frames are told apart by their first sample."""
+    return np.repeat(np.arange(first, first + frames, dtype=np.float32), HOP)
+
+
+def open_encoder(worker: Worker, sink: Collector, n_q: int = 2, packet_frames: int = 3, start: Start = "exact", **more: Any) -> Any:
+    return worker.open_encoder(sink, n_q=n_q, packet_frames=packet_frames, start=start, **more)
+
+
+def first_book(collector: Collector) -> list[int]:
+    return [int(code) for codes in collector.outputs for code in codes[0]]
+
+
+# Runs ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_packets_come_whole_and_in_order_and_the_rest_comes_with_the_end(worker):
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    for at in range(0, 40, 7):
+        stream.feed(ramp(10)[at : at + 7])
+    stream.end()
+    sink.wait_ended()
+    assert [codes.shape for codes in sink.outputs] == [(2, 3), (2, 3), (2, 3), (2, 1)]
+    assert first_book(sink) == list(range(10))
+    assert [r.ended for r in sink.results] == [False] * (len(sink.results) - 1) + [True]
+
+
+def test_a_last_frame_that_is_not_full_is_a_frame_all_the_same(worker):
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    stream.feed(ramp(4)[:-1])
+    stream.end()
+    sink.wait_ended()
+    assert first_book(sink) == [0, 1, 2, 3]
+
+
+def test_a_stream_that_was_never_fed_ends_with_nothing(worker):
+    sink = Collector()
+    open_encoder(worker, sink).end()
+    sink.wait_ended()
+    assert sink.outputs == []
+    assert len(sink.results) == 1
+
+
+def test_a_restart_ends_the_run_and_what_follows_is_a_stream_of_its_own(worker):
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    stream.feed(ramp(4))
+    stream.restart()
+    stream.feed(ramp(5, first=100))
+    stream.restart()
+    stream.restart()
+    stream.end()
+    sink.wait_ended(4)
+    runs: list[list[int]] = [[]]
+    for result in sink.results:
+        runs[-1] += [int(code) for codes in result.outputs for code in codes[0]]
+        if result.ended:
+            runs.append([])
+    assert runs == [[0, 1, 2, 3], [100, 101, 102, 103, 104], [], [], []]
+
+
+def test_what_was_fed_behind_an_end_of_run_waits_until_that_run_has_come_out(worker, engine):
+    engine.gate.clear()
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    stream.feed(ramp(7))
+    stream.restart()
+    stream.feed(ramp(3, first=50))
+    stream.end()
+    engine.gate.set()
+    sink.wait_ended(2)
+    assert first_book(sink) == [*range(7), 50, 51, 52]
+
+
+def test_what_a_drain_holds_back_is_encoded_with_its_run_each_time(worker):
+    sink, held = Collector(), []
+
+    def prepare(samples: Samples) -> Samples:
+        held.append(samples[-HOP:])
+        return samples[:-HOP]
+
+    def drain() -> Samples:
+        rest = np.concatenate(held)
+        held.clear()
+        return rest
+
+    stream = open_encoder(worker, sink, prepare=prepare, drain=drain)
+    stream.feed(ramp(4))
+    stream.restart()
+    stream.feed(ramp(3, first=20))
+    stream.end()
+    sink.wait_ended(2)
+    assert first_book(sink) == [0, 1, 2, 3, 20, 21, 22]
+
+
+def test_feeding_behind_an_end_or_a_close_raises(worker):
+    for finish in ("end", "close"):
+        stream = open_encoder(worker, Collector())
+        getattr(stream, finish)()
+        for verb in (lambda s=stream: s.feed(ramp(1)), stream.restart, stream.end):
+            with pytest.raises(LocalProtocolError, match="ended or closed"):
+                verb()
+        stream.close()
+
+
+def test_a_decoder_that_starts_late_has_another_start_behind_a_restart(worker):
+    sink = Collector()
+    stream = worker.open_decoder(sink, n_q=1, start="primed", restart="exact")
+    codes = np.zeros((1, 1), np.int32)
+    for _ in range(2):
+        stream.feed(codes)
+        stream.restart()
+    stream.end()
+    sink.wait_ended(3)
+    assert [float(samples[0]) for samples in sink.outputs] == [1000.0, 0.0]
+
+
+# Batches ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_steps_of_many_streams_share_one_call_and_none_is_larger_than_agreed(engine):
+    worker = Worker(engine, deliver, max_batch=4)
+    sinks = [Collector() for _ in range(10)]
+    streams = [open_encoder(worker, sink, n_q=1 + i % 3) for i, sink in enumerate(sinks)]
+    for i, stream in enumerate(streams):
+        stream.feed(ramp(3, first=10 * i))
+        stream.end()
+    worker.start()
+    for sink in sinks:
+        sink.wait_ended()
+    worker.stop()
+    assert [size for kind, size, _ in engine.batches if kind == "encode"] == [4, 4, 2]
+    for i, sink in enumerate(sinks):
+        (codes,) = sink.outputs
+        n_q = 1 + i % 3
+        np.testing.assert_array_equal(codes, np.arange(10 * i, 10 * i + 3) + 10_000 * np.arange(n_q)[:, None])
+    assert worker.stats.steps == 3
+    assert worker.stats.rows == 10
+
+
+def test_the_engine_is_called_on_the_worker_s_thread_only(worker, engine):
+    sink, other = Collector(), Collector()
+    stream = open_encoder(worker, sink, start="primed")
+    decoder = worker.open_decoder(other, n_q=2, start="primed")
+    stream.feed(ramp(3))
+    decoder.feed(np.zeros((2, 3), np.int32))
+    stream.restart()
+    stream.end()
+    decoder.end()
+    sink.wait_ended(2)
+    other.wait_ended()
+    assert engine.threads == {"streamcodec-model"}
+
+
+def test_a_lone_row_of_another_kind_is_not_kept_waiting_by_a_crowd(worker, engine):
+    engine.gate.clear()
+    crowd = [Collector() for _ in range(20)]
+    streams = [open_encoder(worker, sink) for sink in crowd]
+    streams[0].feed(ramp(3))
+    assert engine.entered.wait(TIMEOUT_S)
+    lonely = Collector()
+    decoder = worker.open_decoder(lonely, n_q=1, start="exact")
+    decoder.feed(np.zeros((1, 3), np.int32))
+    for stream in streams:
+        stream.feed(ramp(30))
+    engine.gate.set()
+    lonely.wait(lambda c: bool(c.results))
+    kinds = [kind for kind, _, _ in engine.batches]
+    assert kinds.index("decode") == 1
+
+
+# What breaks -----------------------------------------------------------------------------------------------------------------------------
+
+
+def refuse(_: object) -> Samples:
+    raise AudioError("audio holds nan at index 0, expected finite samples")
+
+
+def stumble(_: object) -> Samples:
+    raise IndexError("a bug of ours")
+
+
+@pytest.mark.parametrize("prepare", [refuse, stumble])
+def test_what_prepare_refuses_closes_that_stream_only(worker, prepare):
+    good, bad = Collector(), Collector()
+    fine, broken = open_encoder(worker, good), open_encoder(worker, bad, prepare=prepare)
+    broken.feed(ramp(3))
+    fine.feed(ramp(3))
+    broken.feed(ramp(3))
+    broken.end()
+    fine.end()
+    good.wait_ended()
+    assert first_book(good) == [0, 1, 2]
+    assert len(bad.results) == 1
+    assert bad.results[0].ended
+    assert isinstance(bad.error, (AudioError, IndexError))
+
+
+def test_what_finish_and_drain_raise_closes_that_stream_only(worker):
+    good, bad, worse = Collector(), Collector(), Collector()
+    fine = open_encoder(worker, good)
+    broken = [open_encoder(worker, bad, finish=stumble), open_encoder(worker, worse, drain=lambda: stumble(0))]
+    for stream in [*broken, fine]:
+        stream.feed(ramp(3))
+        stream.end()
+    for sink in (good, bad, worse):
+        sink.wait_ended()
+    assert first_book(good) == [0, 1, 2]
+    assert isinstance(bad.error, IndexError)
+    assert isinstance(worse.error, IndexError)
+
+
+def test_an_engine_that_breaks_is_told_to_the_rows_of_that_step_and_to_no_others(worker, engine):
+    engine.gate.clear()
+    sinks = {name: Collector() for name in ("poison", "beside", "decoder", "later")}
+    poison, beside = open_encoder(worker, sinks["poison"]), open_encoder(worker, sinks["beside"])
+    decoder = worker.open_decoder(sinks["decoder"], n_q=1, start="exact")
+    decoder.feed(np.zeros((1, 1), np.int32))
+    assert engine.entered.wait(TIMEOUT_S)
+    poison.feed(np.full(3 * HOP, 666, np.float32))
+    beside.feed(ramp(3))
+    engine.gate.set()
+    for name in ("poison", "beside"):
+        sinks[name].wait_ended()
+        assert str(sinks[name].error) == "the engine broke"
+        assert len(sinks[name].results) == 1
+    # The worker goes on, for those that were there and for new ones.
+    later = open_encoder(worker, sinks["later"])
+    later.feed(ramp(3))
+    later.end()
+    decoder.feed(np.zeros((1, 1), np.int32))
+    decoder.end()
+    for name in ("later", "decoder"):
+        sinks[name].wait_ended()
+        assert sinks[name].error is None
+    assert len(sinks["decoder"].outputs) == 2
+    beside.feed(ramp(3))
+    beside.end()
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_a_closed_stream_is_dropped_with_what_waits_whether_it_was_ended_or_not(worker, engine, ended_before):
+    engine.gate.clear()
+    dropped, beside = Collector(), Collector()
+    first = open_encoder(worker, beside)
+    first.feed(ramp(3))
+    assert engine.entered.wait(TIMEOUT_S)
+    gone = open_encoder(worker, dropped)
+    gone.feed(ramp(30))
+    if ended_before:
+        gone.end()
+    gone.close()
+    first.end()
+    engine.gate.set()
+    beside.wait_ended()
+    assert first_book(beside) == [0, 1, 2]
+    assert dropped.results == []
+    assert worker.stats.rows == 1
+
+
+# The real model --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alone(speech_codec, speech):
+    rng = np.random.default_rng(7)
+    bandwidths = [1.5, 3.0, 6.0, 12.0, 24.0]
+    plans = []
+    for i in range(10):
+        length = int(rng.integers(2_000, 36_000))
+        at = int(rng.integers(0, len(speech) - length))
+        plans.append((speech[at : at + length], bandwidths[i % 5], int(rng.choice([1, 6, 6, 25])), ("exact", "primed")[i % 2]))
+    worker = Worker(speech_codec.engine, deliver, max_batch=4)
+    worker.start()
+    sinks = [Collector() for _ in plans]
+    blocks: list[tuple[int, Samples]] = []
+    for i, (clip, *_) in enumerate(plans):
+        cuts = np.sort(rng.integers(0, len(clip), 12))
+        blocks += [(i, part) for part in np.split(clip, cuts)]
+    # Shuffled between streams, in order within each: streams open with their first block and end with their last.
+    order = rng.permutation([i for i, _ in blocks])
+    queues = {i: [part for j, part in blocks if j == i] for i in range(len(plans))}
+    streams: dict[int, Any] = {}
+    for i in order:
+        _, bandwidth, packet_frames, start = plans[i]
+        if i not in streams:
+            streams[i] = open_encoder(worker, sinks[i], speech_codec.config.n_q_for(bandwidth), packet_frames, start)
+        streams[i].feed(queues[i].pop(0))
+        if not queues[i]:
+            streams[i].end()
+    for sink in sinks:
+        sink.wait_ended()
+    worker.stop()
+    assert worker.stats.rows > worker.stats.steps, "nothing was batched"
+    equal = total = 0
+    for sink, (clip, bandwidth, packet_frames, start) in zip(sinks, plans, strict=True):
+        assert sink.error is None
+        alone = speech_codec.stream_encoder(bandwidth, packet_frames=packet_frames, start=start)
+        expected = np.concatenate([*alone.feed(clip), *alone.flush()], axis=1)
+        got = np.concatenate(sink.outputs, axis=1)
+        assert got.shape == expected.shape
+        assert all(codes.shape[1] == packet_frames for codes in sink.outputs[:-1])
+        equal += int((got == expected).sum())
+        total += expected.size
+    assert equal / total >= 0.999
+
+
+def test_decoders_of_different_n_q_share_steps_and_give_the_audio_of_each_alone(speech_codec, speech):
+    clip = speech[24_000:48_000]
+    codes = speech_codec.encode(clip, bandwidth=24.0).astype(np.int32)
+    worker = Worker(speech_codec.engine, deliver)
+    sinks = []
+    for n_q in (2, 4, 8, 16, 32):
+        sink = Collector()
+        sinks.append((n_q, sink))
+        stream = worker.open_decoder(sink, n_q=n_q, start="exact")
+        for at in range(0, codes.shape[1], 6):
+            stream.feed(codes[:n_q, at : at + 6])
+        stream.end()
+    worker.start()
+    for n_q, sink in sinks:
+        sink.wait_ended()
+        np.testing.assert_allclose(np.concatenate(sink.outputs), speech_codec.decode(codes[:n_q]), atol=1e-4)
+    worker.stop()
+    assert worker.stats.rows > worker.stats.steps

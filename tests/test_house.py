@@ -1,0 +1,200 @@
+"""The house as DESIGN.md draws it: imports run one way, light rooms stay light, and no module grows past its measure."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "streamcodec"
+
+# What each room may import of the package besides itself. `model <- engine <- codec <- server <- cli`; `protocol`, `audio` <- `server`,
+# `client` <- `clients`; `errors`, `config` <- all. "streamcodec" is the root module: its version, and names that it resolves lazily.
+MAY_IMPORT = {
+    "errors": set[str](),
+    "config": {"errors"},
+    "model": {"config", "errors"},
+    "engine": {"model", "config", "errors"},
+    "audio": {"errors", "config"},
+    "codec": {"engine", "model", "audio", "config", "errors"},
+    "protocol": {"errors", "config"},
+    "server": {"streamcodec", "codec", "engine", "model", "audio", "protocol", "config", "errors"},
+    "client": {"streamcodec", "protocol", "audio", "config", "errors"},
+    "training": {"streamcodec", "codec", "engine", "model", "audio", "config", "errors"},
+    "streamcodec": {"codec", "config", "errors"},
+    "clients": {"streamcodec", "client", "codec", "protocol", "audio", "config", "errors"},
+    "codes_file": {"codec", "engine", "protocol", "config", "errors"},
+    "doctor": {"streamcodec", "codec", "audio", "config", "errors"},
+    "cli": {
+        *("streamcodec", "streamcodec_clients", "codes_file", "doctor", "codec", "engine", "model", "audio", "protocol", "server"),
+        *("client", "training", "config", "errors"),
+    },
+    "__main__": {"cli", "errors"},
+}
+# What a room may import only inside a function, so that importing the room does not load it.
+MAY_IMPORT_LAZILY = {"client": {"codec"}, "clients": {"server", "streamcodec_clients"}, "streamcodec": {"codec"}}
+
+# Packages that a room must do without.
+HEAVY = {"torch", "transformers", "encodec", "safetensors", "huggingface_hub", "openvino", "onnxruntime"}
+SOCKETS = {"asyncio", "websockets", "uvloop", "socket", "ssl", "http", "nats"}
+SOUND = {"sounddevice", "soundfile", "soxr"}
+FORBIDDEN = {
+    "errors": HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
+    "config": HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
+    "model": SOCKETS | SOUND | {"msgpack"},
+    "engine": SOCKETS | SOUND | {"msgpack"},
+    "codec": SOCKETS | SOUND | {"msgpack"},
+    "audio": HEAVY | SOCKETS | {"msgpack"},
+    "protocol": HEAVY | SOCKETS | SOUND,
+    "server": HEAVY | SOUND | {"msgpack"},
+    "client": HEAVY | SOUND | {"msgpack"},
+}
+# Beyond the standard library.
+ONLY_THIRD_PARTY = {"errors": set[str](), "config": set[str](), "protocol": {"msgpack", "numpy"}, "audio": {"numpy", *SOUND}}
+
+LONGEST_MODULE = 350
+LONGER_FOR_A_REASON = {
+    "protocol/messages.py": "one frozen dataclass per message with its parse beside its serialize: a table, told in one place",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, absolute, where it stands and whether only a call reaches it."""
+
+    module: str
+    file: Path
+    line: int
+    lazy: bool
+
+    def __str__(self) -> str:
+        return f"{self.file.relative_to(ROOT)}:{self.line} imports {self.module}"
+
+
+def modules() -> list[Path]:
+    return sorted([*PACKAGE.rglob("*.py"), *(ROOT / "clients").rglob("*.py")])
+
+
+def room_of(file: Path) -> str:
+    """The first name below the package: a folder, or a module that stands alone."""
+    if not file.is_relative_to(PACKAGE):
+        return "clients"
+    first = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "streamcodec" if first == "__init__" else first
+
+
+def imports_of(file: Path) -> Iterator[Import]:
+    def visit(node: ast.AST, lazy: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (Import(alias.name, file, child.lineno, lazy) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = absolute(file, child)
+                # `from streamcodec import audio` may name a room.
+                yield from (
+                    Import(f"{base}.{alias.name}" if base == "streamcodec" else base, file, child.lineno, lazy) for alias in child.names
+                )
+            elif not is_the_programs_own_start(child):
+                inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+                yield from visit(child, lazy or inside or is_for_type_checkers(child))
+
+    yield from visit(ast.parse(file.read_text(encoding="utf-8")), False)
+
+
+def absolute(file: Path, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join([*parts[: len(parts) - node.level], *([node.module] if node.module else [])])
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def is_the_programs_own_start(node: ast.AST) -> bool:
+    """`if __name__ == "__main__"`, which nobody reaches by importing."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+
+
+def room_imported(found: Import) -> str | None:
+    """The room of this house that an import reaches, or None for the outside."""
+    first, _, rest = found.module.partition(".")
+    if first in ("streamcodec_clients", "clients"):
+        return "streamcodec_clients"
+    if first != "streamcodec":
+        return None
+    second = rest.partition(".")[0]
+    if (PACKAGE / second).is_dir() or (PACKAGE / f"{second}.py").is_file():
+        return second or "streamcodec"
+    return "streamcodec"
+
+
+every_module = pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(ROOT)))
+
+
+@every_module
+def test_imports_run_one_way_through_the_house(file: Path) -> None:
+    room = room_of(file)
+    assert room in MAY_IMPORT, f"{room} is no room of DESIGN.md: say here what it may import"
+    allowed = MAY_IMPORT[room] | {room}
+    if room == "clients":
+        allowed = allowed | {"streamcodec_clients"}
+    lazily = allowed | MAY_IMPORT_LAZILY.get(room, set())
+    for found in imports_of(file):
+        target = room_imported(found)
+        assert target is None or target in (lazily if found.lazy else allowed), f"{found}: {room} must not"
+
+
+@every_module
+def test_no_room_imports_a_package_that_it_must_do_without(file: Path) -> None:
+    room = room_of(file)
+    for found in imports_of(file):
+        package = found.module.partition(".")[0]
+        # The front door names what it needs before it opens: torch and safetensors, inside `load`.
+        assert package not in FORBIDDEN.get(room, set()), f"{found}: {room} must not"
+        if room in ONLY_THIRD_PARTY and package != "streamcodec":
+            assert package in sys.stdlib_module_names | ONLY_THIRD_PARTY[room], f"{found}: {room} is the standard library and little else"
+        assert room != "codec" or package not in HEAVY or found.lazy, f"{found}: only a call may load it"
+
+
+@every_module
+def test_sound_devices_are_opened_lazily(file: Path) -> None:
+    # Importing sounddevice fails where PortAudio is absent, as on a server.
+    for found in imports_of(file):
+        assert found.module.partition(".")[0] != "sounddevice" or found.lazy, f"{found}: only a call may load it"
+
+
+def test_rooms_do_not_form_circles() -> None:
+    edges = {room: {r for r in others if r != room} for room, others in MAY_IMPORT.items()}
+    done: set[str] = set()
+    while ready := {room for room, others in edges.items() if room not in done and others - {"streamcodec", "streamcodec_clients"} <= done}:
+        done |= ready
+    assert done == edges.keys()
+
+
+@every_module
+def test_no_module_grows_past_its_measure(file: Path) -> None:
+    lines = len(file.read_text(encoding="utf-8").splitlines())
+    name = str(file.relative_to(PACKAGE)) if file.is_relative_to(PACKAGE) else str(file.relative_to(ROOT))
+    assert lines <= LONGEST_MODULE or name in LONGER_FOR_A_REASON, f"{name} has {lines} lines, expected at most {LONGEST_MODULE}: split it"
+
+
+@pytest.mark.parametrize(
+    "module", ["streamcodec", "streamcodec.client", "streamcodec.protocol", "streamcodec.audio", "streamcodec.config", "streamcodec.codec"]
+)
+def test_importing_a_light_room_loads_neither_torch_nor_a_sound_device(module: str) -> None:
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    if not (path / "__init__.py").is_file() and not path.with_suffix(".py").is_file():
+        pytest.skip(f"{module} is not written yet")
+    heavy = sorted(HEAVY | {"sounddevice"})
+    script = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
