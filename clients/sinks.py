@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from streamcodec.audio import AudioWriter, PlayoutBuffer, Samples, StreamResampler, find_device, float_to_pcm, open_output
+from streamcodec.errors import DeviceError, MissingDependencyError
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
 
@@ -136,4 +137,7 @@ def open_sink(spec: str | None, rate: int, slack_s: float = 0.04) -> Sink:
         return PipeSink()
     if spec is not None and (Path(spec).suffix or "/" in spec):
         return FileSink(Path(spec), rate)
-    return DeviceSink(spec, rate, slack_s)
+    try:
+        return DeviceSink(spec, rate, slack_s)
+    except (DeviceError, MissingDependencyError) as exc:
+        raise DeviceError(f"{exc}. To record instead: --output heard.wav") from exc

@@ -13,7 +13,7 @@ import numpy as np
 
 from streamcodec.audio import CaptureBuffer, Samples, find_device, open_audio_blocks, open_input
 from streamcodec.client import now_us
-from streamcodec.errors import DeviceError
+from streamcodec.errors import DeviceError, MissingDependencyError
 
 __all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "Source", "open_source"]
 
@@ -171,7 +171,10 @@ def open_source(spec: str | None, *, fast: bool, rate: int, channels: int) -> So
         return PipeSource(rate, channels)
     if spec is not None and (Path(spec).exists() or Path(spec).suffix or "/" in spec):
         return FileSource(Path(spec), fast=fast)
-    return DeviceSource(spec)
+    try:
+        return DeviceSource(spec)
+    except (DeviceError, MissingDependencyError) as exc:
+        raise DeviceError(f"{exc}. To publish a file instead: --input FILE") from exc
 
 
 class _Pace:

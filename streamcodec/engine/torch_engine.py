@@ -6,8 +6,10 @@ It flattens the model's state, a tuple of tensors, into one row of floats per st
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -82,19 +84,20 @@ class TorchEngine:
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         with torch.inference_mode():
             state = None if states is None else self._decoder_layout.unpack(self._to_torch(states))
-            samples, state = self._model.decode(torch.from_numpy(codes).to(self.device, torch.int64), state, final)
+            samples, state = self._model.decode(self._to_torch(codes).to(torch.int64), state, final)
             return self._to_numpy(samples[:, 0]), self._to_numpy(self._decoder_layout.pack(state))
 
     def embed(self, codes: Codes) -> Samples:
         with torch.inference_mode():
-            return self._to_numpy(self._model.quantizer.decode(torch.from_numpy(codes).to(self.device, torch.int64)).contiguous())
+            return self._to_numpy(self._model.quantizer.decode(self._to_torch(codes).to(torch.int64)).contiguous())
 
     def decode_latents(self, latents: Samples) -> Samples:
         with torch.inference_mode():
             return self._to_numpy(self._model.decoder(self._to_torch(latents), None, True)[0][:, 0])
 
-    def _to_torch(self, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+    def _to_torch(self, array: npt.NDArray[Any]) -> Tensor:
+        # A caller may hold an array that must not be written to; torch would warn that it could be.
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
 
     @staticmethod
     def _to_numpy(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
