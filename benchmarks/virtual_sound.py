@@ -80,7 +80,7 @@ class Recording:
         assert self._process.stdout is not None
         self._process.stdout.close()
         data = b"".join(self._chunks)
-        return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / 32768
+        return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
 
 
 class VirtualSound:
@@ -100,6 +100,8 @@ class VirtualSound:
             "XDG_CONFIG_HOME": str(home / "config"),
             "PULSE_SERVER": f"unix:{socket}",
             "PULSE_LATENCY_MSEC": "20",
+            # HOME is this folder's now; what a model was converted to stays where it is.
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
         }
         self._server = subprocess.Popen(
             ["pulseaudio", "-n", "-F", str(script), "--exit-idle-time=-1", "--daemonize=no", "--use-pid-file=no", "--log-level=error"],

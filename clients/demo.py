@@ -22,7 +22,7 @@ from streamcodec.protocol import Ended
 
 from .liveline import LiveLine
 from .mic import publish_source
-from .options import positive_int
+from .options import number, positive_int
 from .playback import PacketTimes, play
 from .sinks import DeviceSink, Sink
 from .sources import ClipSource, DeviceSource, Source
@@ -106,16 +106,24 @@ class _Tee:
     def close(self) -> None:
         self._source.close()
 
+    @property
+    def exhausted(self) -> bool:
+        return self._source.exhausted
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EXAMPLES
-    parser.add_argument("--input", type=Path, metavar="FILE", help="an audio file instead of the microphone")
-    parser.add_argument("--clip", action="store_true", help="the bundled clip, even where there is a microphone")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--input", type=Path, metavar="FILE", help="an audio file instead of the microphone")
+    what.add_argument("--clip", action="store_true", help="the bundled clip, even where there is a microphone")
     parser.add_argument("--silent", action="store_true", help="no speaker, even where there is one")
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help="stop after so long (default: 15 from a microphone, else the whole file)"
+        "--seconds",
+        type=number(0.1, 86_400),
+        metavar="S",
+        help="stop after so long (default: 15 from a microphone, else the whole file)",
     )
     parser.add_argument(
         "--output", type=Path, default=Path("demo-out"), metavar="FOLDER", help="for the WAV files and the picture (default: %(default)s)"
@@ -135,12 +143,18 @@ async def run(args: argparse.Namespace) -> int:
     from streamcodec.server import PacketTrace, Server
 
     line = LiveLine(quiet=args.quiet, log_every_s=2.0)
-    args.output.mkdir(parents=True, exist_ok=True)
+    try:
+        args.output.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise InputError(f"{args.output} cannot be the folder for the results: {exc.strerror or exc}") from exc
     codec, decoding = load(args.model, threads=args.threads), load(args.model)
     codec.config.n_q_for(args.bandwidth)
     decoding.warm_up(args.packet_frames)
-    source, sink = _Tee(*_choose_source(args, line)), _Recorder(_choose_sink(args, codec.sample_rate, line))
+    chosen, seconds = _choose_source(args, line)
+    source, sink = _Tee(chosen, seconds), _Recorder(_choose_sink(args, codec.sample_rate, line))
     line.note(f"model {codec.name}, {codec.engine.name}; {source.label} -> server -> {sink.label}")
+    if isinstance(chosen, DeviceSource):
+        line.note(f"speak for {seconds:g} seconds" + ("; with headphones, or you will hear an echo of the echo" if sink.live else ""))
     inside: dict[int, PacketTrace] = {}
     ways: list[PacketWay] = []
     level = Level(rate=codec.sample_rate)
@@ -168,7 +182,9 @@ async def run(args: argparse.Namespace) -> int:
                 source.close()
                 with contextlib.suppress(asyncio.CancelledError):
                     await sink.finish()
-    line.clear()
+                line.clear()
+    if not ways:
+        raise InputError(f"{source.label}: too short for a single packet")
     heard, spoken = np.concatenate(sink.parts), np.concatenate(source.parts)
     spoken = resample(spoken, source.sample_rate, codec.sample_rate)
     _report(args, codec.sample_rate, spoken, heard, ways, ended.emitted, listener, sink)
@@ -214,10 +230,9 @@ def _report(
     listener: Listener,
     sink: _Recorder,
 ) -> None:
-    if not ways:
-        raise InputError("the audio is shorter than one packet: nothing to measure")
     packet_ms = args.packet_frames * 1000 / 75
-    print(f"{emitted} packets of {packet_ms:.1f} ms published, {listener.packets} heard, {listener.lost} lost, {sink.underruns} underruns")
+    underruns = f", {sink.underruns} underruns" if sink.live else ""
+    print(f"{emitted} packets of {packet_ms:.1f} ms published, {listener.packets} heard, {listener.lost} lost{underruns}")
     print(f"\nmilliseconds after a packet's last sample was captured ({len(ways)} packets)\n")
     print(f"{'stage':<18}{'p50':>8}{'p95':>8}{'p99':>8}{'most':>8}")
     columns = [*((name, [way.stages[i] for way in ways]) for i, name in enumerate(STAGES)), ("all together", [w.added_ms for w in ways])]

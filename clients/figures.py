@@ -30,7 +30,7 @@ def draw_demo(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequ
     seconds = max(len(spoken), len(heard)) / rate
     waves.plot(np.arange(len(spoken)) / rate, spoken, color="#9aa5b1", linewidth=0.6, label="spoken")
     waves.plot(np.arange(len(heard)) / rate, heard, color="#d1495b", linewidth=0.6, alpha=0.7, label="heard")
-    waves.set(xlim=(0, seconds), ylabel="amplitude", title="waveform")
+    waves.set(xlim=(0, seconds), ylabel="amplitude", xlabel="seconds", title="waveform: spoken, and heard through the codec")
     waves.legend(loc="upper right")
     _spectrogram(before, spoken, rate, seconds, "spoken")
     image = _spectrogram(after, heard, rate, seconds, "heard, through codes")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamcodec.audio import Level, bar
-from streamcodec.client import Publisher, backoff, now_us, publish
+from streamcodec.client import Publisher, now_us, publish
 from streamcodec.config import DEFAULT_PACKET_FRAMES
-from streamcodec.errors import ConnectionFailed, Refused
+from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import Ended
 
 from .liveline import LiveLine
 from .options import add_connection_options, positive_int
+from .retry import keep_trying
 from .sources import Source, open_source
 
 if TYPE_CHECKING:
@@ -43,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="a device's index or part of its name, an audio file, or - for a pipe (default: the default microphone)",
     )
-    parser.add_argument("--rate", type=positive_int, default=48_000, help="of a pipe, Hz (default: %(default)s)")
-    parser.add_argument("--channels", type=positive_int, default=1, help="of a pipe (default: %(default)s)")
+    parser.add_argument("--rate", type=positive_int, metavar="HZ", default=48_000, help="of a pipe (default: %(default)s)")
+    parser.add_argument("--channels", type=positive_int, metavar="N", default=1, help="of a pipe (default: %(default)s)")
     parser.add_argument("--fast", action="store_true", help="publish a file as fast as the server takes it, dropping nothing")
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="1.5, 3, 6, 12 or 24 with the models known today (default: 6)")
     parser.add_argument(
@@ -79,28 +81,30 @@ async def run(args: argparse.Namespace) -> int:
             lost = publisher.dropped_s
             line.draw(told + (f"  dropped {lost:.1f} s" if lost else ""))
 
-    waits = backoff()
+    def tell(ended: Ended) -> None:
+        lost = f", {ended.dropped} messages dropped by the server" if ended.dropped else ""
+        line.note(f"published {ended.emitted} packets as {args.stream!r}{lost}")
+
     try:
-        while True:
-            try:
-                ended = await _once(args, source, codec, level, line, show)
-                line.note(
-                    f"published {ended.emitted} packets of {args.stream!r}"
-                    + (f", {ended.dropped} messages dropped by the server" if ended.dropped else "")
-                )
-                return 0
-            except ConnectionFailed as exc:
-                if args.no_retry or (isinstance(exc, Refused) and not exc.retry):
-                    raise
-                wait_s = next(waits)
-                line.note(f"{exc}; trying again in {wait_s:.1f} s")
-                await asyncio.sleep(wait_s)
+        # What a source has given and the connection lost is lost: behind the end of a file there is nothing to try again for.
+        await keep_trying(
+            lambda: _once(args, source, codec, level, line, show, tell), note=line.note, give_up=lambda: args.no_retry or source.exhausted
+        )
+        return 0
     finally:
         source.close()
         line.clear()
 
 
-async def _once(args: argparse.Namespace, source: Source, codec: Codec | None, level: Level, line: LiveLine, show: OnBlock) -> Ended:
+async def _once(
+    args: argparse.Namespace,
+    source: Source,
+    codec: Codec | None,
+    level: Level,
+    line: LiveLine,
+    show: OnBlock,
+    tell: Callable[[Ended], None],
+) -> None:
     pace: Literal["live", "fast"] = "fast" if args.fast else "live"
     async with publish(
         args.server,
@@ -117,10 +121,11 @@ async def _once(args: argparse.Namespace, source: Source, codec: Codec | None, l
     ) as publisher:
         line.note(f"publishing {source.label} as {args.stream!r} at {args.server}, {publisher.welcome.bandwidth:g} kbps")
         try:
-            return await publish_source(source, publisher, codec=codec, level=level, on_block=show)
+            tell(await publish_source(source, publisher, codec=codec, level=level, on_block=show))
         except asyncio.CancelledError:
             # An interrupt is how a microphone ends: politely, so that nothing that was said is lost.
-            await asyncio.wait_for(publisher.end(), 2.0)
+            with contextlib.suppress(TimeoutError, StreamCodecError):
+                tell(await asyncio.wait_for(publisher.end(), 2.0))
             raise
 
 

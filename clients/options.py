@@ -1,11 +1,18 @@
-"""Options that every client has."""
+"""Options that every client has, and the kinds of numbers that options take."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-__all__ = ["add_connection_options", "positive_int"]
+from streamcodec.errors import InputError
+
+if TYPE_CHECKING:
+    from streamcodec.codec import Codec
+
+__all__ = ["add_connection_options", "add_model_options", "load_codec", "number", "port", "positive_int"]
 
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +26,65 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no live line")
 
 
+def add_model_options(parser: argparse.ArgumentParser, *, precision: str = "fp32") -> None:
+    """Which model, and what it runs on; `precision` is the default one."""
+    parser.add_argument("--model", default="speech-24k", help="an embedded name, a file, a folder or a hub id (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="torch's name of it; cuda is untested (default: %(default)s)")
+    parser.add_argument(
+        "--engine", choices=["auto", "torch", "openvino"], default="auto", help="what runs it (default: the fastest installed)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "bf16"],
+        default=precision,
+        help="bf16 is faster and gives other codes of the same quality; auto is bf16 where the processor has it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        default=1,
+        help="of the model; steps are too small to gain much from more (default: %(default)s)",
+    )
+
+
+def load_codec(args: argparse.Namespace, *, patient: bool = True) -> Codec:
+    """The codec that the options of `add_model_options` ask for; `patient` is as in `streamcodec.load`."""
+    from streamcodec.codec import load
+
+    try:
+        return load(args.model, device=args.device, engine=args.engine, precision=args.precision, threads=args.threads, patient=patient)
+    except (RuntimeError, AssertionError) as exc:
+        # What torch raises for a device that it does not know or was not built for.
+        if args.device == "cpu":
+            raise
+        raise InputError(f"device {args.device!r} cannot be used: {str(exc).splitlines()[0]}") from exc
+
+
 def positive_int(text: str) -> int:
     """An argument that must be a whole number above 0."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return value
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """An argument that must be a TCP port; 0 leaves the choice to the system."""
+    if not text.strip().isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port, expected 0 to 65535")
+    return int(text)
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """The kind of an argument that must be a number from `low` to `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number from {low:g} to {high:g}")
+        return value
+
+    return parse

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from streamcodec.audio import Level, Samples, bar
-from streamcodec.client import Listener, Player, backoff, listen, now_us
-from streamcodec.errors import ConnectionFailed, Refused
+from streamcodec.client import Listener, Player, listen, now_us
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
 
 from .liveline import LiveLine
-from .options import add_connection_options
+from .options import add_connection_options, number
+from .retry import keep_trying
 from .sinks import Sink, open_sink
 
 __all__ = ["PacketTimes", "add_arguments", "play", "run"]
@@ -50,10 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a device's index or part of its name, a .wav or .flac file, or - for a pipe (default: the default speaker)",
     )
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="at most this much of the stream (default: all of it)")
-    parser.add_argument("--pcm", action="store_true", help="let the server decode")
+    parser.add_argument("--pcm", action="store_true", help="let the server decode: no model and no torch needed here")
     parser.add_argument("--follow", action="store_true", help="go on waiting when the stream ends")
     parser.add_argument(
-        "--slack-ms", type=float, default=40.0, metavar="MS", help="what a device holds back against late packets (default: %(default)g)"
+        "--slack-ms",
+        type=number(0, 5000),
+        default=40.0,
+        metavar="MS",
+        help="what a device holds back against late packets (default: %(default)g)",
     )
     parser.add_argument("--model", default="speech-24k", help="the server's model (default: %(default)s)")
 
@@ -70,7 +74,6 @@ async def run(args: argparse.Namespace) -> int:
     rate = codec.sample_rate if codec is not None else 24_000
     sink = open_sink(args.output, rate, args.slack_ms / 1000)
     level = Level(rate=rate)
-    waits = backoff()
 
     def show(times: PacketTimes, listener: Listener) -> None:
         if line.due():
@@ -78,28 +81,25 @@ async def run(args: argparse.Namespace) -> int:
             health = f"underruns {sink.underruns}  lost {listener.lost}"
             line.draw(f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency {delay_ms:5.1f} ms  {health}")
 
-    try:
-        while True:
+    async def attempt() -> None:
+        async with listen(
+            args.server,
+            args.stream,
+            format="codes" if codec is not None else "pcm_s16le",
+            model=codec.fingerprint if codec is not None else None,
+            bandwidth=args.bandwidth,
+            token=args.token,
+        ) as listener:
+            line.note(f"listening to {args.stream!r} at {args.server}, into {sink.label}")
+            player = Player(codec, fill_gaps=not sink.live)
             try:
-                async with listen(
-                    args.server,
-                    args.stream,
-                    format="codes" if codec is not None else "pcm_s16le",
-                    model=codec.fingerprint if codec is not None else None,
-                    bandwidth=args.bandwidth,
-                    token=args.token,
-                ) as listener:
-                    line.note(f"listening to {args.stream!r} at {args.server}, into {sink.label}")
-                    player = Player(codec, fill_gaps=not sink.live)
-                    await play(listener, player, sink, level=level, follow=args.follow, note=line.note, on_packet=show)
-                    line.note(f"{args.stream!r} ended: {listener.packets} packets, {listener.lost} lost, {sink.underruns} underruns")
-                    return 0
-            except ConnectionFailed as exc:
-                if args.no_retry or (isinstance(exc, Refused) and not exc.retry):
-                    raise
-                wait_s = next(waits)
-                line.note(f"{exc}; trying again in {wait_s:.1f} s")
-                await asyncio.sleep(wait_s)
+                await play(listener, player, sink, level=level, follow=args.follow, note=line.note, on_packet=show)
+            finally:
+                line.note(f"{args.stream!r}: {listener.packets} packets, {listener.lost} lost, {sink.underruns} underruns")
+
+    try:
+        await keep_trying(attempt, note=line.note, give_up=lambda: args.no_retry)
+        return 0
     finally:
         line.clear()
         await sink.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -50,6 +51,7 @@ class DeviceSink:
     live = True
 
     def __init__(self, spec: str | None, rate: int, slack_s: float = 0.04, block_ms: float = 5.0, ceiling_s: float = 0.5) -> None:
+        # What is beyond `slack_s + ceiling_s` is dropped: it would only be heard later and later.
         device = find_device(spec, "output")
         self.label = f"speaker {device.name}"
         channels = min(2, device.max_output_channels)
@@ -57,7 +59,7 @@ class DeviceSink:
         self._rate = float(self._stream.samplerate)
         self._resampler = StreamResampler(rate, self._rate)
         self._slack = round(slack_s * self._rate)
-        self._buffer = PlayoutBuffer(1, round(ceiling_s * self._rate), round(0.005 * self._rate))
+        self._buffer = PlayoutBuffer(1, round((slack_s + ceiling_s) * self._rate), round(0.005 * self._rate))
         self._scratch = np.zeros(round(self._rate), np.float32)
         self._started = False
 
@@ -80,14 +82,19 @@ class DeviceSink:
         if not self._started:
             self._started = True
             self._buffer.push(np.zeros(self._slack, np.float32))
-            self._stream.start()
+            try:
+                self._stream.start()
+            except Exception as exc:  # PortAudio's own error, which only sounddevice can name
+                raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
         self._buffer.push(self._resampler.feed(samples))
 
     async def finish(self) -> None:
         if self._started:
             self._buffer.push(self._resampler.flush())
             self._buffer.finish()
-            while not self._buffer.drained:  # noqa: ASYNC110 - a device thread drains it
+            # A device that is gone drains nothing.
+            give_up = time.monotonic() + self.buffered_s + 1.0
+            while not self._buffer.drained and time.monotonic() < give_up:  # noqa: ASYNC110 - a device thread drains it
                 await asyncio.sleep(0.02)
             await asyncio.sleep(float(self._stream.latency))
             self._stream.stop()

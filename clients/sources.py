@@ -6,6 +6,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -28,8 +29,13 @@ class Source(Protocol):
     sample_rate: int
     channels: int
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether there will never be another block."""
+        ...
+
     def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
-        """The blocks, each as soon as it exists, until there are no more."""
+        """The blocks, each as soon as it exists, until there are no more; asked again, those that were not yet given."""
         ...
 
     def close(self) -> None:
@@ -39,6 +45,8 @@ class Source(Protocol):
 
 class DeviceSource:
     """A microphone at its own rate; `spec` is an index, a part of a name, or None for the system's default."""
+
+    exhausted = False
 
     def __init__(self, spec: str | None = None, block_ms: float = 5.0) -> None:
         device = find_device(spec, "input")
@@ -67,7 +75,10 @@ class DeviceSource:
         # What piled up while nobody read is stale.
         self._buffer.read()
         if not self._stream.active:
-            self._stream.start()
+            try:
+                self._stream.start()
+            except Exception as exc:  # PortAudio's own error, which only sounddevice can name
+                raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
         while True:
             try:
                 await asyncio.wait_for(self._ready.wait(), 5.0)
@@ -92,6 +103,7 @@ class FileSource:
         self.label = str(path)
         self.sample_rate = self._file.rate
         self.channels = self._file.channels
+        self.exhausted = False
         self._fast = fast
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
@@ -99,6 +111,7 @@ class FileSource:
         for block in self._blocks:
             captured = now_us() if self._fast else await pace.until_over(block.shape[1] / self.sample_rate)
             yield block, captured
+        self.exhausted = True
 
     def close(self) -> None:
         self._file.close()
@@ -113,12 +126,18 @@ class ClipSource:
         self.label = label
         self.sample_rate = sample_rate
         self._samples = samples
+        self._at = 0
+
+    @property
+    def exhausted(self) -> bool:
+        return self._at >= len(self._samples)
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
-        pace, size = _Pace(), round(_BLOCK_S * self.sample_rate)
-        for at in range(0, len(self._samples), size):
-            block = self._samples[at : at + size]
+        pace, size = _Pace(), max(1, round(_BLOCK_S * self.sample_rate))
+        while not self.exhausted:
+            block = self._samples[self._at : self._at + size]
             captured = await pace.until_over(len(block) / self.sample_rate)
+            self._at += size
             yield block[None], captured
 
     def close(self) -> None:
@@ -132,34 +151,43 @@ class PipeSource:
         self.label = f"pipe ({sample_rate} Hz, {channels} channel(s), s16le)"
         self.sample_rate = sample_rate
         self.channels = channels
+        self.exhausted = False
         self._pipe = pipe or sys.stdin.buffer
+        self._queue: asyncio.Queue[bytes] | None = None
+        self._held = b""
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
-        queue: asyncio.Queue[bytes] = asyncio.Queue(4)
-        loop = asyncio.get_running_loop()
-        # A thread of its own that nobody joins: a read from a pipe cannot be interrupted.
-        threading.Thread(target=self._read, args=(queue, loop), daemon=True).start()
-        held, width = b"", 2 * self.channels
-        while data := await queue.get():
-            held += data
-            whole = len(held) - len(held) % width
-            values = np.frombuffer(held[:whole], "<i2").reshape(-1, self.channels).T
+        if self._queue is None:
+            self._queue = asyncio.Queue(4)
+            # One thread for good, that nobody joins: a read from a pipe cannot be interrupted, and two readers would share its bytes out.
+            threading.Thread(target=self._read, args=(self._queue, asyncio.get_running_loop()), daemon=True).start()
+        width = 2 * self.channels
+        while not self.exhausted:
+            data = await self._queue.get()
+            self.exhausted = not data
+            self._held += data
+            whole = len(self._held) - len(self._held) % width
+            values = np.frombuffer(self._held[:whole], "<i2").reshape(-1, self.channels).T
             samples = values.astype(np.float32) / np.float32(32768)
-            held = held[whole:]
+            self._held = self._held[whole:]
             if samples.size:
                 yield samples, now_us() - round(samples.shape[1] / self.sample_rate * 1e6)
 
     def _read(self, queue: asyncio.Queue[bytes], loop: asyncio.AbstractEventLoop) -> None:
         size = max(1, round(_BLOCK_S * self.sample_rate)) * 2 * self.channels
         read = getattr(self._pipe, "read1", self._pipe.read)
-        try:
-            while True:
-                data = read(size)
-                asyncio.run_coroutine_threadsafe(queue.put(data), loop).result()
-                if not data:
-                    return
-        except (RuntimeError, OSError):
-            return  # the loop is gone
+        data = b"-"
+        while data:
+            try:
+                data = read(size) or b""
+            except (OSError, ValueError):
+                data = b""  # closed under our feet
+            putting = queue.put(data)
+            try:
+                asyncio.run_coroutine_threadsafe(putting, loop).result()
+            except (RuntimeError, CancelledError):
+                putting.close()
+                return  # the loop is gone
 
     def close(self) -> None:
         pass

@@ -14,13 +14,10 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamcodec
-from streamcodec.errors import InputError, LocalProtocolError, ModelError, StreamCodecError
-
-if TYPE_CHECKING:
-    from streamcodec.codec import Codec
+from streamcodec.errors import CodesError, InputError, LocalProtocolError, ModelError, StreamCodecError
 
 __all__ = ["main"]
 
@@ -44,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     command: Command = args.command
+    # Converting a model takes seconds: whoever waits is told why.
+    told = logging.StreamHandler()
+    told.setFormatter(logging.Formatter("%(message)s"))
+    engine_log = logging.getLogger("streamcodec.engine")
+    engine_log.addHandler(told)
+    engine_log.setLevel(logging.INFO)
+    engine_log.propagate = False
     try:
         return command(args)
     except KeyboardInterrupt:
@@ -89,12 +93,13 @@ def _run(main_: Coroutine[Any, Any, int]) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from streamcodec.codec import load
+    from streamcodec_clients.options import load_codec
+
     from streamcodec.server import Limits, Server, Tokens
 
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    codec = load(args.model, device=args.device, threads=args.threads)
+    codec = load_codec(args, patient=False)
     limits = Limits(max_publishers=args.max_publishers, max_listeners=args.max_listeners)
     tokens = Tokens(
         publish=_tokens(args.publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"),
@@ -119,11 +124,14 @@ def _tokens(path: Path | None, variable: str) -> tuple[str, ...]:
     found = [os.environ[variable]] if os.environ.get(variable) else []
     if path is not None:
         try:
-            found += [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            listed = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         except OSError as exc:
             raise InputError(f"{path}: {exc.strerror or exc}") from exc
-        if not found:
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{path}: is no text file, expected one token a line") from exc
+        if not listed:
             raise InputError(f"{path}: holds no token, expected one a line")
+        found += listed
     return tuple(found)
 
 
@@ -147,14 +155,15 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _encode(args: argparse.Namespace) -> int:
     import numpy as np
+    from streamcodec_clients.options import load_codec
 
     from streamcodec.audio import open_audio_blocks
-    from streamcodec.codes_file import write_codes
+    from streamcodec.codes_file import check_target, write_codes
 
-    codec = _load(args)
-    output = args.output or args.input.with_suffix(".codes")
     samples = 0
     with open_audio_blocks(args.input) as blocks:
+        output = check_target(args.output or args.input.with_suffix(".codes"))
+        codec = load_codec(args)
         encoder = codec.stream_encoder(args.bandwidth, packet_frames=25, start="exact", sample_rate=blocks.rate, channels=blocks.channels)
         packets = []
         with _progress(blocks.duration_s, "encoding") as bar:
@@ -164,6 +173,8 @@ def _encode(args: argparse.Namespace) -> int:
                 bar.update(block.shape[1] / blocks.rate)
         packets += encoder.flush()
         duration_s = samples / blocks.rate
+    if not packets:
+        raise InputError(f"{args.input}: is shorter than one sample at {codec.sample_rate} Hz")
     codes = np.concatenate(packets, axis=1)
     write_codes(output, codes, codec, round(duration_s * codec.sample_rate))
     size = output.stat().st_size
@@ -173,19 +184,24 @@ def _encode(args: argparse.Namespace) -> int:
 
 
 def _decode(args: argparse.Namespace) -> int:
+    from streamcodec_clients.options import load_codec
+
     from streamcodec.audio import AudioWriter
     from streamcodec.codes_file import read_codes
 
-    codec = _load(args)
     file = read_codes(args.input)
+    # Not the input's name with .wav: that is often the recording that was encoded.
+    output = args.output or args.input.with_suffix(".decoded.wav")
+    codec = load_codec(args)
     if file.fingerprint != codec.fingerprint:
         raise InputError(
             f"{args.input}: made with {file.model} ({file.fingerprint}); {codec.name} is {codec.fingerprint}: give its model with --model"
         )
     codes = file.codes
+    if codec.config.frames_for(file.samples) != codes.shape[1]:
+        raise CodesError(f"{args.input}: {codes.shape[1]} frames are not {file.samples} samples: it is damaged")
     if args.bandwidth is not None:
         codes = codes[: codec.config.n_q_for(args.bandwidth)]
-    output = args.output or args.input.with_suffix(".wav")
     left = file.samples
     decoder = codec.stream_decoder(start="exact")
     with AudioWriter(output, codec.sample_rate) as writer, _progress(left / codec.sample_rate, "decoding") as bar:
@@ -258,12 +274,6 @@ def _doctor(args: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def _load(args: argparse.Namespace) -> Codec:
-    from streamcodec.codec import load
-
-    return load(args.model, device=args.device, threads=args.threads)
-
-
 def _progress(seconds: float, doing: str) -> Any:
     from tqdm import tqdm
 
@@ -277,6 +287,7 @@ def _progress(seconds: float, doing: str) -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     from streamcodec_clients import demo, mic, playback
+    from streamcodec_clients.options import add_model_options, port, positive_int
 
     parser = argparse.ArgumentParser(prog="streamcodec", description=OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"streamcodec {streamcodec.__version__}")
@@ -290,10 +301,14 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = add("serve", _serve, "run the server until it is interrupted")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every network (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8765, help="0 takes any free one (default: %(default)s)")
-    _add_model_options(serve)
-    serve.add_argument("--max-publishers", type=int, default=256, help="refuse more than so many (default: %(default)s)")
-    serve.add_argument("--max-listeners", type=int, default=1024, help="refuse more than so many (default: %(default)s)")
+    serve.add_argument("--port", type=port, default=8765, help="0 takes any free one (default: %(default)s)")
+    add_model_options(serve, precision="auto")
+    serve.add_argument(
+        "--max-publishers", type=positive_int, metavar="N", default=256, help="refuse more than so many (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--max-listeners", type=positive_int, metavar="N", default=1024, help="refuse more than so many (default: %(default)s)"
+    )
     serve.add_argument(
         "--publish-token-file", type=Path, metavar="FILE", help="tokens, one a line, that allow to publish; also $STREAMCODEC_PUBLISH_TOKEN"
     )
@@ -307,14 +322,14 @@ def _parser() -> argparse.ArgumentParser:
     encode = add("encode", _encode, "encode an audio file into a file of codes")
     encode.add_argument("input", type=Path, help="any file that libsndfile reads")
     encode.add_argument("output", type=Path, nargs="?", help="default: the input's name with .codes")
-    encode.add_argument("--bandwidth", type=float, metavar="KBPS", help="default: 6")
-    _add_model_options(encode)
+    encode.add_argument("--bandwidth", type=float, metavar="KBPS", help="1.5, 3, 6, 12 or 24 with the models known today (default: 6)")
+    add_model_options(encode)
 
     decode = add("decode", _decode, "decode a file of codes into audio")
     decode.add_argument("input", type=Path, help="what streamcodec encode wrote")
-    decode.add_argument("output", type=Path, nargs="?", help="a .wav or .flac file; default: the input's name with .wav")
+    decode.add_argument("output", type=Path, nargs="?", help="a .wav or .flac file; default: the input's name with .decoded.wav")
     decode.add_argument("--bandwidth", type=float, metavar="KBPS", help="decode only so much of it (default: all)")
-    _add_model_options(decode)
+    add_model_options(decode)
 
     convert = add("convert", _convert, "convert a checkpoint between the layouts of streamcodec, Hugging Face and Meta")
     convert.add_argument("source", help="an embedded name, a file, a folder or a hub id")
@@ -328,17 +343,9 @@ def _parser() -> argparse.ArgumentParser:
     add("devices", _devices, "list the sound devices")
 
     doctor = add("doctor", _doctor, "say what would not work here, and what to install")
-    doctor.add_argument("--model", default="speech-24k", help="default: %(default)s")
-    doctor.add_argument("--port", type=int, default=8765, help="default: %(default)s")
+    doctor.add_argument("--model", default="speech-24k", help="the one that will be used (default: %(default)s)")
+    doctor.add_argument("--port", type=port, default=8765, help="the one that the server will use (default: %(default)s)")
     return parser
-
-
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="speech-24k", help="an embedded name, a file, a folder or a hub id (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="torch's name of it; cuda is untested (default: %(default)s)")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="of the model; steps are too small to gain much from more (default: %(default)s)"
-    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from streamcodec.audio.resampling import StreamResampler, check_rate, resample
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
 from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
-from streamcodec.engine.contract import Codes, Engine, Samples
+from streamcodec.engine.contract import Codes, Engine, EngineName, PrecisionName, Samples
 from streamcodec.engine.rows import DecoderRow, EncoderRow, Step
 from streamcodec.errors import AudioError, CodesError, InputError, MissingDependencyError
 
@@ -27,26 +27,41 @@ A = TypeVar("A")
 _CHUNK_FRAMES = 300  # a clip goes through the model in pieces of 4 s: bounded memory, the same sums
 
 
-def load(name_or_path: str | Path = "speech-24k", *, device: str = "cpu", threads: int | None = None) -> Codec:
+def load(
+    name_or_path: str | Path = "speech-24k",
+    *,
+    device: str = "cpu",
+    engine: EngineName = "auto",
+    precision: PrecisionName = "fp32",
+    threads: int | None = None,
+    patient: bool = True,
+) -> Codec:
     """Load a model and return its `Codec`.
 
     `name_or_path` is an embedded name, a checkpoint file (`.safetensors`, `.th`), a model folder, or a hub id such as
-    `facebook/encodec_24khz`. `threads` sets how many torch uses, in the whole process; one is best for a few live streams. Raises a
-    `ModelError` that names what is wrong with it.
+    `facebook/encodec_24khz`.
+
+    `engine` is "torch", "openvino" (CPU only; a model's first start on a machine converts it, a few seconds), or "auto": OpenVINO where it
+    is installed. `precision` is "fp32", "bf16" (OpenVINO: faster, other codes of the same quality), or "auto": bf16 where the processor has
+    it. `threads` is how many the model uses, 1 by default with OpenVINO, torch's own choice without; torch's are set for the whole process.
+    Without `patient`, torch stands in while a model is converted. Raises a `ModelError` that names what is wrong with the model, and
+    `InputError` for options that do not go together.
     """
     try:
         import safetensors  # noqa: F401
         import torch
     except ImportError as exc:
         raise MissingDependencyError(f"running a model needs {exc.name}: pip install 'streamcodec[codec]'") from exc
-    from streamcodec.engine.torch_engine import TorchEngine
+    from streamcodec.engine.select import make_engine
     from streamcodec.model.checkpoint import fingerprint
     from streamcodec.model.zoo import load_model
 
     if threads is not None:
         torch.set_num_threads(threads)
     model = load_model(name_or_path)
-    return Codec(TorchEngine(model, device), name=str(name_or_path), fingerprint=fingerprint(model))
+    digest = fingerprint(model)
+    runs = make_engine(model, digest, engine, precision, device=device, threads=threads or 1, patient=patient)
+    return Codec(runs, name=str(name_or_path), fingerprint=digest)
 
 
 class Codec:

@@ -26,10 +26,14 @@ settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_torch_thread() -> Iterator[None]:
+def _plain_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Torch on one thread unless a test asks for another engine: converting each test's own small model would take most of the time."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STREAMCODEC_ENGINE", "torch")
+        patch.setenv("STREAMCODEC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
     torch.set_num_threads(before)
 
 

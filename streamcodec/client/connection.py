@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
+from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
 
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused, RemoteProtocolError, WireCode
@@ -55,7 +56,7 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
             ping_timeout=10,
             proxy=None,
         )
-    except InvalidURI as exc:
+    except (InvalidURI, ValueError) as exc:
         raise InputError(f"{url!r} is no WebSocket address, expected for instance ws://127.0.0.1:8765") from exc
     except NegotiationError as exc:
         raise ConnectionFailed(f"{url} answers, but does not speak {SUBPROTOCOL}") from exc
@@ -145,11 +146,19 @@ class Connection:
         """Close the socket; harmless when it is closed."""
         if self._pinger is not None:
             self._pinger.cancel()
-        try:
+        discarding = asyncio.create_task(self._discard())
+        with contextlib.suppress(ConnectionFailed):
             await self.flush()
-        except ConnectionFailed:
-            pass
-        await self._ws.close(self.session.close_code or 1000)
+        try:
+            await self._ws.close(self.session.close_code or 1000)
+        finally:
+            discarding.cancel()
+
+    async def _discard(self) -> None:
+        """Read what still comes: the server's close frame is behind all that it sent before."""
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # whoever reads already does as well
+            while True:
+                await self._ws.recv()
 
     def server_time(self, timestamp: int) -> int:
         """A packet's 32-bit timestamp as a whole time on the server's clock (us)."""

@@ -106,7 +106,6 @@ class Player:
         self._decoder: StreamDecoder | None = None
         self._silent_before = 0
         self._skip = 0
-        self.last_frames = 0
 
     @property
     def sample_rate(self) -> int:
@@ -146,16 +145,21 @@ class Player:
         assert self._start is not None
         if self._decoder is None:
             format: PcmFormat = "pcm_s16le" if self._start.format == "pcm_s16le" else "pcm_f32le"
-            return pcm_to_float(packet.payload, format)
+            live = packet.seq >= self._silent_before
+            return pcm_to_float(packet.payload, format) if live else np.empty(0, np.float32)
         assert self._codec is not None
         codes = unpack_codes(packet.payload, packet.n_q, self._codec.config.bits_per_code)
         samples = self._decoder.feed(codes)
         if packet.seq < self._silent_before:
             self._skip += codes.shape[1] * self._codec.hop_length
+        return self._audible(samples)
+
+    def _audible(self, samples: Samples) -> Samples:
+        """Cut off what is left of the history: a decoder may hold its first frames back."""
         skipped = min(self._skip, samples.size)
         self._skip -= skipped
         return samples[skipped:]
 
     def _finish(self) -> Samples:
         decoder, self._decoder = self._decoder, None
-        return decoder.flush() if decoder is not None else np.empty(0, np.float32)
+        return self._audible(decoder.flush()) if decoder is not None else np.empty(0, np.float32)

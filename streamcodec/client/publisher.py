@@ -44,10 +44,11 @@ def publish(
 ) -> Publisher:
     """Prepare to publish `stream` at `url`; enter the result with `async with` to connect.
 
-    As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent. As codes: packets of `packet_frames` frames from a `Codec` whose
-    fingerprint is `model`. `bandwidth` is in kbps, the model's default where None. A live publisher is a clock: where the uplink falls more
-    than `queue_s` behind, the oldest audio is dropped and the server told. A fast one is as quick as the server lets it be and drops nothing.
-    Raises `InputError` for what cannot be asked for.
+    As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent. As codes: packets of
+    `packet_frames` frames from a `Codec` whose fingerprint is `model`. `bandwidth` is in kbps, the model's default where None.
+
+    A live publisher is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server told. A fast
+    one is as quick as the server lets it be and drops nothing. Raises `InputError` for what cannot be asked for.
     """
     pcm = format != "codes"
     if not pcm and model is None:
@@ -128,8 +129,7 @@ class Publisher:
         """Queue a block without waiting: samples [T] or [C, T], or codes [n_q, F].
 
         `captured_us` is when its first sample was captured, on `now_us()`; by default a block's length ago. Beyond `queue_s` of waiting
-        audio the oldest is dropped, counted in `dropped_s`, and the server is told. Raises `AudioError`, `CodesError`, or why the connection
-        is over.
+        audio the oldest is dropped, counted in `dropped_s`, and the server is told. Raises an `InputError`, or why the connection is over.
         """
         self._enqueue(block, captured_us)
         while self._queued_s > self._queue_s and len(self._queue) > 1:
@@ -151,7 +151,8 @@ class Publisher:
         """Send what waits, say that this is all, and return the server's count of it."""
         self._closing = True
         self._changed.set()
-        return await self._ended
+        # Shielded: whoever gives up waiting must not take the answer from everybody else.
+        return await asyncio.shield(self._ended)
 
     def _enqueue(self, block: Any, captured_us: int | None) -> None:
         self._check()

@@ -5,14 +5,17 @@ A state is one float32 row [S] per stream, so streams are batched by stacking ro
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from streamcodec.config import CodecConfig, Start
 
-__all__ = ["Codes", "Engine", "Samples", "States"]
+__all__ = ["Codes", "Engine", "EngineName", "PrecisionName", "Samples", "States"]
+
+EngineName = Literal["auto", "torch", "openvino"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
 
 Samples = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
@@ -22,7 +25,6 @@ States = npt.NDArray[np.float32]
 class Engine(Protocol):
     """Runs a model's steps. Calls must come from one thread at a time."""
 
-    name: str
     config: CodecConfig
     encoder_state_size: int
     decoder_state_size: int
@@ -32,6 +34,11 @@ class Engine(Protocol):
     decoder_hold_frames: int
     """Frames that a decoder must keep back until the stream goes on or ends: 0 unless `trim_right_ratio` is below 1."""
     default_live_start: Start
+
+    @property
+    def name(self) -> str:
+        """What runs the model, for people."""
+        ...
 
     def encoder_start(self, start: Start) -> States | None:
         """The state [S] that a stream starts from, or None where its first step opens it (reflection needs to see the first frames)."""

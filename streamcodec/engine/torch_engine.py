@@ -18,10 +18,10 @@ from streamcodec.engine.contract import Codes, Samples, States
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.layers import State
 
-__all__ = ["TorchEngine"]
+__all__ = ["StateLayout", "TorchEngine"]
 
 
-class _StateLayout:
+class StateLayout:
     """How a tuple of tensors [B, ...] lies in one row [B, S]."""
 
     def __init__(self, example: State) -> None:
@@ -52,11 +52,11 @@ class TorchEngine:
         self._primed_decoders: dict[int, States] = {}
         with torch.inference_mode():
             primed = model.primed_encoder_state()
-            self._encoder_layout = _StateLayout(primed)
-            self._primed_encoder: States = self._to_numpy(self._encoder_layout.pack(primed))[0]
-            self._decoder_layout = _StateLayout(model.primed_decoder_state(1))
-        self.encoder_state_size = self._encoder_layout.size
-        self.decoder_state_size = self._decoder_layout.size
+            self.encoder_layout = StateLayout(primed)
+            self._primed_encoder: States = self._to_numpy(self.encoder_layout.pack(primed))[0]
+            self.decoder_layout = StateLayout(model.primed_decoder_state(1))
+        self.encoder_state_size = self.encoder_layout.size
+        self.decoder_state_size = self.decoder_layout.size
 
     def encoder_start(self, start: Start) -> States | None:
         if start == "primed":
@@ -68,7 +68,7 @@ class TorchEngine:
         if start == "primed":
             if n_q not in self._primed_decoders:
                 with torch.inference_mode():
-                    state = self._decoder_layout.pack(self._model.primed_decoder_state(n_q))
+                    state = self.decoder_layout.pack(self._model.primed_decoder_state(n_q))
                 self._primed_decoders[n_q] = self._to_numpy(state)[0]
             return self._primed_decoders[n_q].copy()
         if self.config.pad_mode == "constant" and not self.decoder_hold_frames:
@@ -77,15 +77,15 @@ class TorchEngine:
 
     def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
         with torch.inference_mode():
-            state = None if states is None else self._encoder_layout.unpack(self._to_torch(states))
+            state = None if states is None else self.encoder_layout.unpack(self._to_torch(states))
             codes, state = self._model.encode(self._to_torch(samples)[:, None], state, n_q, final)
-            return codes.to(torch.int32).cpu().numpy(), self._to_numpy(self._encoder_layout.pack(state))
+            return codes.to(torch.int32).cpu().numpy(), self._to_numpy(self.encoder_layout.pack(state))
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         with torch.inference_mode():
-            state = None if states is None else self._decoder_layout.unpack(self._to_torch(states))
+            state = None if states is None else self.decoder_layout.unpack(self._to_torch(states))
             samples, state = self._model.decode(self._to_torch(codes).to(torch.int64), state, final)
-            return self._to_numpy(samples[:, 0]), self._to_numpy(self._decoder_layout.pack(state))
+            return self._to_numpy(samples[:, 0]), self._to_numpy(self.decoder_layout.pack(state))
 
     def embed(self, codes: Codes) -> Samples:
         with torch.inference_mode():

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import chain, repeat
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -20,7 +21,7 @@ from streamcodec.config import Start
 from streamcodec.engine.batcher import Batcher
 from streamcodec.engine.contract import Codes, Engine, States
 from streamcodec.engine.rows import DecoderRow, EncoderRow, Step, join_codes
-from streamcodec.errors import LocalProtocolError, StreamCodecError
+from streamcodec.errors import LocalProtocolError
 
 __all__ = ["Result", "Worker", "WorkerStats", "WorkerStream"]
 
@@ -30,7 +31,7 @@ class Result:
     """What one step gave one stream.
 
     `outputs` are what `finish` made of the packets or samples. `ended` says that the stream's current run is over (`end` or `restart`).
-    `due`, `started` and `done` are `time.perf_counter()` seconds: when the step's input was complete, when the step began and when it was over.
+    `due`, `started` and `done` are `time.perf_counter()` seconds: the step's input was complete, the step began, it was over.
     `error` is why the stream was closed, if it was.
     """
 
@@ -68,18 +69,21 @@ class WorkerStream:
         drain: Callable[[], Any] | None,
     ) -> None:
         self._worker = worker
+        self._ended = False
         self._closed = False
-        # Below: the worker thread's own.
+        # Below: the worker thread's own. The row is made there too, as a start state may take a run of the engine.
         self.make_row = make_row
-        self.row = make_row()
+        self.row: EncoderRow | DecoderRow
         self.sink = sink
         self.prepare = prepare
         self.finish = finish
         self.drain = drain
         self.inbox: deque[tuple[str, Any, float]] = deque()
         self.ending: str | None = None
+        self.refused: Exception | None = None
         self.waiting = False
         self.gone = False
+        self._post("open", None)
 
     def feed(self, item: Any) -> None:
         """Give the stream `item`; `prepare(item)`, on the worker's thread, makes samples or codes of it."""
@@ -92,16 +96,16 @@ class WorkerStream:
     def end(self) -> None:
         """Bring all that was fed to its end; the last result has `ended` set and the stream is closed behind it."""
         self._post("end", None)
-        self._closed = True
+        self._ended = True
 
     def close(self) -> None:
-        """Drop the stream with all that is under way; no result comes any more from steps that have not begun."""
+        """Drop the stream with all that is under way, ended or not; no result comes any more from steps that have not begun."""
         if not self._closed:
-            self._post("close", None)
-            self._closed = True
+            self._closed = self._ended = True
+            self._worker._commands.put((self, "close", None, time.perf_counter()))
 
     def _post(self, verb: str, item: Any) -> None:
-        if self._closed:
+        if self._ended:
             raise LocalProtocolError(f"{verb} on a stream that was ended or closed")
         self._worker._commands.put((self, verb, item, time.perf_counter()))
 
@@ -152,11 +156,16 @@ class Worker:
         *,
         n_q: int,
         start: Start,
+        restart: Start | None = None,
         prepare: Callable[[Any], Any] = lambda codes: codes,
         finish: Callable[[Any], Any] = lambda samples: samples,
     ) -> WorkerStream:
-        """Open a decoder: `prepare` makes codes [n_q, F] of what is fed, `finish` makes an output of the samples [T] of each step."""
-        make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=start)  # noqa: E731
+        """Open a decoder: `prepare` makes codes [n_q, F] of what is fed, `finish` makes an output of the samples [T] of each step.
+
+        The first run has `start`; those behind a `restart()` have `restart`, or the same where it is None.
+        """
+        starts = chain([start], repeat(restart or start))
+        make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=next(starts))  # noqa: E731
         return WorkerStream(self, make_row, sink, prepare, finish, None)
 
     # The worker's thread -----------------------------------------------------------------------------------------------------------
@@ -192,10 +201,12 @@ class Worker:
         try:
             while not stream.waiting and not stream.gone:
                 due = time.perf_counter()
-                while stream.inbox and stream.ending is None:
+                while stream.inbox and stream.ending is None and stream.refused is None:
                     verb, item, due = stream.inbox.popleft()
-                    if verb == "feed":
-                        stream.row.feed(stream.prepare(item))
+                    if verb == "open":
+                        stream.row = stream.make_row()
+                    elif verb == "feed":
+                        self._feed(stream, item)
                     else:
                         stream.ending = verb
                         if stream.drain is not None:
@@ -205,12 +216,21 @@ class Worker:
                 if step is not None:
                     stream.waiting = True
                     self._batcher.add(_key(step), (stream, step), due)
+                elif stream.refused is not None:
+                    self._fail(stream, stream.refused)
                 elif stream.ending is not None:
                     self._end_run(stream, due)
                 else:
                     return
-        except StreamCodecError as exc:
+        except Exception as exc:  # whatever one stream's functions raise must not end the thread that serves everybody else
             self._fail(stream, exc)
+
+    def _feed(self, stream: WorkerStream, item: Any) -> None:
+        try:
+            stream.row.feed(stream.prepare(item))
+        except Exception as exc:
+            # What came before it is sound: its whole packets come out first.
+            stream.refused = exc
 
     def _end_run(self, stream: WorkerStream, due: float) -> None:
         rest = stream.row.remainder() if isinstance(stream.row, EncoderRow) else []
@@ -239,11 +259,16 @@ class Worker:
         for row, (due, (stream, _)) in enumerate(batch):
             stream.waiting = False
             outputs: list[Any]
-            if isinstance(stream.row, EncoderRow):
-                outputs = stream.row.complete(results[row, : stream.row.n_q], states[row])
-            else:
-                outputs = [stream.row.complete(results[row], states[row])]
-            self._calls.append((stream.sink, Result([stream.finish(output) for output in outputs], False, due, started, done)))
+            try:
+                if isinstance(stream.row, EncoderRow):
+                    outputs = stream.row.complete(results[row, : stream.row.n_q], states[row])
+                else:
+                    outputs = [stream.row.complete(results[row], states[row])]
+                outputs = [stream.finish(output) for output in outputs]
+            except Exception as exc:
+                self._fail(stream, exc)
+                continue
+            self._calls.append((stream.sink, Result(outputs, False, due, started, done)))
             self._pump(stream)
 
     def _call(self, streams: list[WorkerStream], steps: list[Step[Any]]) -> tuple[Any, States]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -111,21 +112,33 @@ class Server:
         if self._stopping:
             return
         self._stopping = True
+        self.hub.closing = True
         self._socket.close(close_connections=False)
         streams = list(self.hub.streams.values())
         for stream in streams:
             stream.end("the server is closing")
-        if streams:
-            await asyncio.wait([asyncio.ensure_future(stream.ended.wait()) for stream in streams], timeout=self.limits.drain_s)
-            await self._let_queues_empty()
-        await asyncio.gather(*(c.close(WireCode.SERVER_CLOSING, "the server is closing") for c in self._connections))
-        self._socket.close()
-        await self._socket.wait_closed()
+        await self._until(lambda: all(stream.ended.is_set() for stream in streams))
+        await self._until(lambda: all(listener.empty for group in self.hub.listeners.values() for listener in group))
+        if closing := [asyncio.create_task(c.close(WireCode.SERVER_CLOSING, "the server is closing")) for c in self._connections]:
+            done, late = await asyncio.wait(closing, timeout=self.limits.drain_s)
+            if late:
+                # Peers that read nothing cannot be told.
+                for connection in self._connections:
+                    connection.abort()
+                done, _ = await asyncio.wait(closing)
+            for task in done:
+                if (error := task.exception()) is not None:
+                    log.error("a connection did not close in order", exc_info=error)
+        try:
+            await asyncio.wait_for(self._socket.wait_closed(), self.limits.drain_s)
+        except TimeoutError:
+            log.warning("a client that has not even said what it wants kept its connection open")
         await asyncio.to_thread(self._worker.stop)
 
-    async def _let_queues_empty(self) -> None:
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for `condition`, at most `drain_s`."""
         give_up = self._loop.time() + self.limits.drain_s
-        while any(m.queued_s > 0 for group in self.hub.listeners.values() for m in group) and self._loop.time() < give_up:
+        while not condition() and self._loop.time() < give_up:  # noqa: ASYNC110 - a few rounds, once in a server's life
             await asyncio.sleep(0.01)
 
     async def _handle(self, ws: ServerConnection) -> None:

@@ -6,12 +6,13 @@ Whatever a peer does wrong ends its own connection with a code and a reason; the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import (
@@ -29,7 +30,6 @@ from streamcodec.protocol import (
     ServerSession,
     Welcome,
 )
-from streamcodec.protocol.sessions import State
 from streamcodec.server.auth import Tokens
 from streamcodec.server.listeners import Listener
 from streamcodec.server.metrics import now_us
@@ -65,12 +65,20 @@ class Connection:
             log.info("%s: %s", self._peer, exc)
             await self._give_up(exc)
         except Exception as exc:
+            if self._session.close_code is not None:
+                # `close` came between: what did not fit any more into a session that is over is no news.
+                await self._close(self._session.close_code)
+                return
             log.exception("%s: internal error", self._peer)
             await self._give_up(exc)
 
     async def close(self, code: WireCode, reason: str) -> None:
         """End the connection for a reason of the server's own."""
-        await self._give_up(RemoteProtocolError(code, reason))
+        await self._close(self._session.fail(RemoteProtocolError(code, reason)), reason)
+
+    def abort(self) -> None:
+        """Drop the connection without a word."""
+        self._ws.transport.abort()
 
     @property
     def _peer(self) -> str:
@@ -79,7 +87,7 @@ class Connection:
 
     async def _give_up(self, exc: Exception) -> None:
         metrics = self._hub.metrics
-        if self._session.state in (State.HELLO, State.PUBLISH_ASKED, State.LISTEN_ASKED):
+        if self._session.welcome is None:
             metrics.refused += 1
         else:
             metrics.failed += 1
@@ -87,12 +95,21 @@ class Connection:
         await self._close(code, str(exc) if isinstance(exc, RemoteProtocolError) else "internal error")
 
     async def _close(self, code: int, reason: str = "") -> None:
+        discarding = asyncio.create_task(self._discard())
         try:
             await self._flush()
             # A close frame's reason may have 123 bytes.
             await self._ws.close(code, reason.encode()[:120].decode(errors="ignore"))
         except ConnectionClosed:
             pass
+        finally:
+            discarding.cancel()
+
+    async def _discard(self) -> None:
+        """Read what still comes: a peer's close frame is behind all that it sent before."""
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # whoever reads already does as well
+            while True:
+                await self._ws.recv()
 
     async def _serve(self) -> None:
         limits = self._hub.limits
@@ -146,7 +163,14 @@ class Connection:
             self._hub.metrics.publishers_accepted += 1
             stream.announce()
             await self._flush()
-            log.info("%s publishes %s: %s, %g kbps, %d frames a packet", self._peer, hello.stream, hello.format, stream.bandwidth, stream.packet_frames)
+            log.info(
+                "%s publishes %s: %s, %g kbps, %d frames a packet",
+                self._peer,
+                hello.stream,
+                hello.format,
+                stream.bandwidth,
+                stream.packet_frames,
+            )
             await self._read_publisher(hello, stream)
         finally:
             stream.end("the publisher vanished")
@@ -175,7 +199,8 @@ class Connection:
         """Tell the publisher which of its packets were dropped since it was last told: the newest ones that it sent."""
         if stream.dropped > told:
             count = stream.dropped - told
-            self._session.send(Gap(first_seq=self._session.next_seq - count, count=count, reason="overload"))
+            reason = "closing" if stream.ending else "overload"
+            self._session.send(Gap(first_seq=self._session.next_seq - count, count=count, reason=reason))
         return stream.dropped
 
     def _stream_failed(self, exc: Exception) -> None:
@@ -218,6 +243,7 @@ class Connection:
                 pass
         finally:
             writer.cancel()
+            writer.add_done_callback(lambda done: done.cancelled() or done.exception())
             hub.unsubscribe(listener)
             hub.metrics.packets_dropped_listener += listener.dropped
 
@@ -225,6 +251,8 @@ class Connection:
         metrics = self._hub.metrics
         while True:
             message = await listener.get()
+            if self._session.close_code is not None:
+                return
             self._session.send(message)
             if isinstance(message, Packet):
                 metrics.packets_sent += 1
@@ -253,6 +281,8 @@ class Connection:
         try:
             await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Where both broke at once the other's reason is raised: asyncio would complain of one that nobody asked for.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
             if not task.done():
                 task.cancel()
         if self._failure.done():

@@ -44,7 +44,7 @@ class SharedDecoder:
         next_seq: int,
         epoch: int,
         limit_s: float,
-        dropped: Callable[[], None],
+        dropped: Callable[[int], None],
         sink: Callable[[DecodedPacket | Message], None],
         failed: Callable[[Exception], None],
     ) -> None:
@@ -75,11 +75,11 @@ class SharedDecoder:
         """Take the stream's next packet; one before `next_seq` only warms the decoder."""
         self._dropping = self.backlog_s > (self._limit_s / 2 if self._dropping else self._limit_s)
         if self._dropping or self._broken:
-            self._dropped()
+            self._dropped(1)
             self.pass_on(Gap(first_seq=packet.seq, count=1, reason="internal" if self._broken else "overload"))
             return
         self._waiting.append((packet, frames * self._hop))
-        self._backlog += frames * self._hop
+        self._backlog += frames * self._hop if packet.seq >= self.next_seq else 0
         self._decoder.feed(packet.payload)
 
     def pass_on(self, message: Message) -> None:
@@ -103,6 +103,7 @@ class SharedDecoder:
         """Forget all that is under way; the sink hears of nothing any more."""
         # A step that has begun gives its result all the same, perhaps when another decoder has taken this one's place.
         self._sink = lambda item: None  # noqa: ARG005
+        self._failed = lambda exc: None  # noqa: ARG005
         self._waiting.clear()
         self._decoder.close()
 
@@ -112,6 +113,10 @@ class SharedDecoder:
     def _on_result(self, result: Result) -> None:
         if result.error is not None:
             self._broken = True
+            self._samples, self._backlog = [], 0
+            for index, item in enumerate(self._waiting):
+                if isinstance(item, tuple):
+                    self._waiting[index] = Gap(first_seq=item[0].seq, count=1, reason="internal")
             self._settle()
             self._failed(result.error)
             return
@@ -123,21 +128,21 @@ class SharedDecoder:
             head = self._waiting[0]
             if isinstance(head, tuple):
                 packet, size = head
-                if self._broken:
-                    self._give_up(packet, size)
-                    continue
                 if sum(part.size for part in self._samples) < size:
                     return
                 joined = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
                 self._samples = [joined[size:]] if joined.size > size else []
-                self._backlog -= size
                 if packet.seq >= self.next_seq:
+                    self._backlog -= size
                     self.next_seq = packet.seq + 1
                     self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[:size]))
             else:
                 if isinstance(head, StreamStart):
                     self.next_seq, self.epoch = head.live_seq, head.epoch
                 elif isinstance(head, Gap):
+                    if head.first_seq < self.next_seq:  # of packets that were only to warm the decoder
+                        self._waiting.popleft()
+                        continue
                     self.next_seq = head.next_seq
                 self._sink(head)
             self._waiting.popleft()

@@ -1,6 +1,6 @@
 """A listener's queue: what waits to be sent to one connection, bounded in seconds of audio.
 
-When it is full the oldest packets go and a gap takes their place, so a listener that cannot follow hears the present, and knows what it lost.
+When it is full the oldest packets go and a gap takes their place: a listener that cannot follow hears the present and knows what it lost.
 """
 
 from __future__ import annotations

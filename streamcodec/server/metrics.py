@@ -43,6 +43,7 @@ class Metrics:
     packets_emitted: int = 0
     packets_sent: int = 0
     packets_dropped_overload: int = 0
+    packets_dropped_decoder: int = 0
     packets_dropped_listener: int = 0
     epochs: int = 0
     on_trace: Callable[[PacketTrace], None] | None = None
@@ -61,4 +62,5 @@ class Metrics:
         for share in (0.5, 0.95, 0.99):
             if waits:
                 values[f'encode_wait_ms{{quantile="{share}"}}'] = waits[min(len(waits) - 1, int(share * len(waits)))] / 1000
-        return "".join(f"streamcodec_{name} {value:g}\n" for name, value in {**values, **gauges}.items())
+        # Every digit: a counter that is rounded stands still for readers.
+        return "".join(f"streamcodec_{name} {value}\n" for name, value in {**values, **gauges}.items())

@@ -115,7 +115,9 @@ class PcmSource:
         self._limit_s = limit_s
         self._dropped = dropped
         self._dropping_s = 0.0
+        self._epoch: int | None = None
         self._expected: int | None = None
+        self._closed = False
         self._runs = deque([_Run()])  # the first is being encoded, the last is being fed
         self._resampler = StreamResampler(rate, config.sampling_rate)
         self._encoder = worker.open_encoder(
@@ -138,6 +140,10 @@ class PcmSource:
             self._dropping_s += duration_s
             self._dropped(1)
             return
+        if self._epoch not in (None, packet.epoch) and self._expected is None:
+            # The publisher's input was interrupted: a new epoch, as long after the last one as the timestamps say.
+            self._expected = self._runs[-1].next_timestamp
+        self._epoch = packet.epoch
         if self._dropping_s:
             self._restart(self._dropping_s, "overload")
         elif self._expected is not None:
@@ -156,6 +162,7 @@ class PcmSource:
         self._encoder.end()
 
     def close(self) -> None:
+        self._closed = True
         self._encoder.close()
 
     def _restart(self, missing_s: float, reason: str) -> None:
@@ -174,10 +181,17 @@ class PcmSource:
     # On the loop.
 
     def _on_result(self, result: Result) -> None:
-        if result.error is not None:
-            self._sink.failed(result.error)
+        if self._closed:
             return
-        times = (int(result.due * 1e6), int(result.started * 1e6), int(result.done * 1e6))
+        try:
+            if result.error is not None:
+                raise result.error
+            self._pass_on(result)
+        except Exception as exc:  # a stream that lost count must end: nobody else would end it
+            self._sink.failed(exc)
+
+    def _pass_on(self, result: Result) -> None:
+        times = (round(result.due * 1e6), round(result.started * 1e6), round(result.done * 1e6))
         for payload, frames in result.outputs:
             timestamp = self._runs[0].take(frames / self._frame_rate)
             self._sink.emit(payload, frames, timestamp, times)
@@ -186,6 +200,7 @@ class PcmSource:
             if self._runs:
                 self._sink.discontinuity(self._runs[0].missing, self._runs[0].reason)
             else:
+                self._sink.gap(round(self._dropping_s / self._packet_s), "overload")
                 self._sink.finished()
 
 

@@ -6,14 +6,13 @@ A stream outlives no publisher; listeners belong to a name and wait across publi
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
 from streamcodec.audio import PcmFormat, float_to_pcm
 from streamcodec.config import Start
 from streamcodec.engine.worker import Worker
-from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import (
     Format,
     Gap,
@@ -26,7 +25,9 @@ from streamcodec.protocol import (
     truncate_payload,
     unwrap_timestamp,
 )
+from streamcodec.protocol.messages import MAX_SEQ
 from streamcodec.server.decoding import DecodedPacket, SharedDecoder
+from streamcodec.server.history import History
 from streamcodec.server.limits import Limits
 from streamcodec.server.listeners import Listener
 from streamcodec.server.metrics import Metrics, PacketTrace, now_us
@@ -47,6 +48,7 @@ class Hub:
         self.metrics = metrics
         self.streams: dict[str, Stream] = {}
         self.listeners: dict[str, set[Listener]] = {}
+        self.closing = False
 
     @property
     def num_listeners(self) -> int:
@@ -55,6 +57,8 @@ class Hub:
 
     def publish(self, hello: PublishHello, failed: Failed) -> Stream:
         """Open a stream; `failed` is called when it breaks. Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL or BAD_REQUEST."""
+        if self.closing:
+            raise RemoteProtocolError(WireCode.SERVER_CLOSING, "the server is closing")
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         if len(self.streams) >= self.limits.max_publishers:
@@ -103,8 +107,7 @@ class Stream:
         self._failed = failed
         self._config = config
         self._epoch_first_seq = 0
-        self._history: deque[tuple[Packet, int]] = deque()
-        self._history_frames = 0
+        self._history = History(hub.limits.history_s, config.frame_rate)
         self._members: set[Listener] = set()
         self._decoder: SharedDecoder | None = None
         self._progress = asyncio.Event()
@@ -137,23 +140,32 @@ class Stream:
     def feed(self, packet: Packet) -> None:
         """Take the publisher's next packet."""
         self.received += 1
+        if self.ending:
+            # The server is closing, and its publisher has not yet been told.
+            self.dropped += 1
+            return
         self._source.feed(packet, now_us())
 
     def publisher_gap(self, gap: Gap) -> None:
         """The publisher lost packets before it could send them."""
-        self._source.gap(gap.count, gap.reason)
+        if not self.ending:
+            self._source.gap(gap.count, gap.reason)
 
     async def room(self) -> None:
-        """Wait until a fast publisher may go on: neither encoder nor any listener is more than half its bound behind."""
+        """Wait until a fast publisher may go on: neither encoder, decoder nor any listener is more than half its bound behind."""
         limits = self.hub.limits
-        give_up = asyncio.get_running_loop().time() + limits.stall_s
-        while self._source.backlog_s > limits.encode_backlog_s / 2 or any(m.queued_s > limits.listener_queue_s / 2 for m in self._members):
-            self._progress.clear()
-            left = give_up - asyncio.get_running_loop().time()
-            try:
-                await asyncio.wait_for(self._progress.wait(), max(0.0, left))
-            except TimeoutError:
-                return
+        try:
+            async with asyncio.timeout(limits.stall_s):
+                while not self.ending and (
+                    self._source.backlog_s > limits.encode_backlog_s / 2
+                    or (self._decoder is not None and self._decoder.backlog_s > limits.decode_backlog_s / 2)
+                    or any(m.lagging and not m.given_up for m in self._members)
+                ):
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            for listener in self._members:
+                listener.given_up = listener.lagging
 
     def end(self, reason: str) -> None:
         """Bring out all that was accepted, then end the stream for its listeners; `ended` is set when that is done."""
@@ -161,10 +173,14 @@ class Stream:
             self.ending = True
             self._end_reason = reason
             self._source.end()
+            self._progress.set()
 
     def _count_dropped(self, count: int) -> None:
         self.dropped += count
         self.hub.metrics.packets_dropped_overload += count
+
+    def _count_undecoded(self, count: int) -> None:
+        self.hub.metrics.packets_dropped_decoder += count
 
     # From the source -----------------------------------------------------------------------------------------------------------------
 
@@ -173,7 +189,7 @@ class Stream:
         self.next_seq += 1
         self.emitted += 1
         self.hub.metrics.packets_emitted += 1
-        self._remember(packet, frames)
+        self._history.add(packet, frames)
         duration_s = frames / self._config.frame_rate
         cut: dict[int, Packet] = {self.n_q: packet}
         for listener in self._members:
@@ -196,7 +212,7 @@ class Stream:
         self.epoch = (self.epoch + 1) % 256
         self.hub.metrics.epochs += 1
         self._epoch_first_seq = self.next_seq
-        self._forget()
+        self._history.clear()
         for listener in self._members:
             if listener.format == "codes":
                 listener.put(self._start_message(listener, self.next_seq, self.next_seq, self.epoch, reason))
@@ -205,25 +221,22 @@ class Stream:
             self._decoder.pass_on(self._start_message(None, self.next_seq, self.next_seq, self.epoch, reason))
 
     def gap(self, missing: int, reason: str) -> None:
+        missing = min(missing, MAX_SEQ + 1 - self.next_seq)
         if missing:
             message = Gap(first_seq=self.next_seq, count=missing, reason=reason)
             self.next_seq += missing
-            self._forget()
+            self._history.clear()
             self._broadcast(message)
-
-    def finished(self) -> None:
-        message = StreamEnd(next_seq=self.next_seq, reason=self._end_reason)
-        if self._decoder is not None:
-            self._to_listeners(message, pcm=False)
-            self._decoder.end(message)
-        else:
-            self._to_listeners(message)
-            self._gone()
 
     def failed(self, exc: Exception) -> None:
         self.ending = True
-        message = StreamEnd(next_seq=self.next_seq, reason="the publisher's audio could not be used")
+        self._end_reason = "the publisher's audio could not be used" if isinstance(exc, InputError) else "internal error"
+        self._source.close()
         self._failed(exc)
+        self.finished()
+
+    def finished(self) -> None:
+        message = StreamEnd(next_seq=self.next_seq, reason=self._end_reason)
         if self._decoder is not None:
             self._to_listeners(message, pcm=False)
             self._decoder.end(message)
@@ -238,7 +251,7 @@ class Stream:
         listener.progressed = self._progress.set
         self._members.add(listener)
         if listener.format == "codes":
-            history = self._recent(listener.history_s)
+            history = self._history.recent(listener.history_s)
             first = history[0][0].seq if history else self.next_seq
             listener.put(self._start_message(listener, first, self.next_seq, self.epoch, reason))
             n_q = self._n_q_of(listener)
@@ -260,14 +273,17 @@ class Stream:
             self._decoder = None
 
     def _open_decoder(self) -> SharedDecoder:
-        history = list(self._history)
-        fresh = not history or history[0][0].seq == self._epoch_first_seq
+        history = self._history.recent()
+        first = history[0][0].seq if history else self.next_seq
         decoder = SharedDecoder(
             self.hub.worker,
             n_q=self.n_q,
-            start=self.start if fresh else "primed",
+            start=self.start if first == self._epoch_first_seq else "primed",
+            restart=self.start,
             next_seq=self.next_seq,
             epoch=self.epoch,
+            limit_s=self.hub.limits.decode_backlog_s,
+            dropped=self._count_undecoded,
             sink=self._on_decoded,
             failed=self._failed,
         )
@@ -276,6 +292,7 @@ class Stream:
         return decoder
 
     def _on_decoded(self, item: DecodedPacket | Message) -> None:
+        self._progress.set()
         pcm = [listener for listener in self._members if listener.format != "codes"]
         if isinstance(item, DecodedPacket):
             packets: dict[Format, Packet] = {}
@@ -305,6 +322,7 @@ class Stream:
 
     def _gone(self) -> None:
         self._members.clear()
+        self._progress.set()
         if self.hub.streams.get(self.hello.stream) is self:
             del self.hub.streams[self.hello.stream]
         self.ended.set()
@@ -326,24 +344,3 @@ class Stream:
 
     def _n_q_of(self, listener: Listener) -> int:
         return self.n_q if listener.n_q is None else min(self.n_q, listener.n_q)
-
-    def _remember(self, packet: Packet, frames: int) -> None:
-        self._history.append((packet, frames))
-        self._history_frames += frames
-        most = self.hub.limits.history_s * self._config.frame_rate
-        while self._history_frames - self._history[0][1] >= most:
-            self._history_frames -= self._history.popleft()[1]
-
-    def _forget(self) -> None:
-        """Drop the history: what a late listener warms its decoder with must be unbroken."""
-        self._history.clear()
-        self._history_frames = 0
-
-    def _recent(self, seconds: float) -> list[tuple[Packet, int]]:
-        wanted, frames, taken = seconds * self._config.frame_rate, 0, 0
-        for _, size in reversed(self._history):
-            if frames >= wanted:
-                break
-            frames += size
-            taken += 1
-        return list(self._history)[len(self._history) - taken :]

@@ -321,6 +321,20 @@ def test_what_prepare_refuses_closes_that_stream_only(worker, prepare):
     assert isinstance(bad.error, (AudioError, IndexError))
 
 
+def test_what_came_before_a_refused_block_comes_out_in_whole_packets(engine):
+    sink, worker = Collector(), Worker(engine, deliver)
+    stream = open_encoder(worker, sink, prepare=lambda block: refuse(block) if block is None else block)
+    stream.feed(ramp(7))
+    stream.feed(None)
+    stream.feed(ramp(7))
+    stream.end()
+    worker.start()
+    sink.wait_ended()
+    worker.stop()
+    assert first_book(sink) == [0, 1, 2, 3, 4, 5]
+    assert isinstance(sink.error, AudioError)
+
+
 def test_what_finish_and_drain_raise_closes_that_stream_only(worker):
     good, bad, worse = Collector(), Collector(), Collector()
     fine = open_encoder(worker, good)

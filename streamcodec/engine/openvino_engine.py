@@ -1,0 +1,229 @@
+"""The fast CPU engine: OpenVINO, converted in memory from the torch module that defines the model.
+
+Only the steps of a running stream are compiled, once for all batch and packet sizes; the first step of a reflecting stream and the last
+step of any run in torch, on the same states. The search through the codebooks and their look-up stay in float32 whatever the
+precision of the rest: what they decide is discrete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from streamcodec.config import Start
+from streamcodec.engine.contract import Codes, Samples, States
+from streamcodec.engine.torch_engine import StateLayout, TorchEngine
+from streamcodec.errors import MissingDependencyError
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.layers import Sequence1d
+
+__all__ = ["OpenVinoEngine", "has_bf16", "is_prepared"]
+
+Precision = Literal["fp32", "bf16"]
+
+
+class _Network(nn.Module):
+    """An encoder or decoder between flat arrays: x and states [B, S] in, y and new states out."""
+
+    def __init__(self, layers: Sequence1d, layout: StateLayout, audio_in: bool) -> None:
+        super().__init__()
+        self._layers = layers
+        self._layout = layout
+        self._audio_in = audio_in
+
+    def forward(self, x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        y, state = self._layers(x[:, None] if self._audio_in else x, self._layout.unpack(states))
+        return y if self._audio_in else y[:, 0], self._layout.pack(state)
+
+
+class _Search(nn.Module):
+    """Latents [B, D, F] -> codes [B, n_q, F]."""
+
+    def __init__(self, model: EncodecModel, n_q: int) -> None:
+        super().__init__()
+        self._quantizer = model.quantizer
+        self._n_q = n_q
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self._quantizer.encode(latents, self._n_q).to(torch.int32)
+
+
+class OpenVinoEngine:
+    """Runs `model` with OpenVINO on the CPU in fp32 or bf16, on `threads` threads.
+
+    The converted networks are kept in the user's cache folder, so only a model's first start converts. Raises `MissingDependencyError`
+    where OpenVINO is not installed.
+    """
+
+    def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1) -> None:
+        self._ov = _openvino()
+        self._torch = torch_engine = TorchEngine(model)
+        self._model = model
+        self._fingerprint = fingerprint
+        self._threads = threads
+        self.precision = precision
+        self.name = f"OpenVINO {self._ov.__version__.split('-')[0]}, {precision}, {threads} thread(s)"
+        self.config = model.config
+        self.encoder_state_size = torch_engine.encoder_state_size
+        self.decoder_state_size = torch_engine.decoder_state_size
+        self.encoder_start_frames = torch_engine.encoder_start_frames
+        self.decoder_start_frames = torch_engine.decoder_start_frames
+        self.decoder_hold_frames = torch_engine.decoder_hold_frames
+        self.default_live_start: Start = torch_engine.default_live_start
+        self._core = self._ov.Core()
+        embed = model.quantizer.embed.numpy()
+        # One more row of zeros in each codebook: what an unused code stands for.
+        self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
+        self._rows_per_book = embed.shape[1] + 1
+        self._searches: dict[int, Any] = {}
+        hop, dim = self.config.hop_length, self.config.codebook_dim
+        encoder = _Network(model.encoder, torch_engine.encoder_layout, audio_in=True)
+        decoder = _Network(model.decoder, torch_engine.decoder_layout, audio_in=False)
+        self._encoder = self._compile(
+            "encoder",
+            encoder,
+            (torch.zeros(2, 2 * hop), torch.zeros(2, self.encoder_state_size)),
+            ([-1, -1], [-1, self.encoder_state_size]),
+            precision,
+        )
+        self._decoder = self._compile(
+            "decoder",
+            decoder,
+            (torch.zeros(2, dim, 2), torch.zeros(2, self.decoder_state_size)),
+            ([-1, dim, -1], [-1, self.decoder_state_size]),
+            precision,
+        )
+
+    def encoder_start(self, start: Start) -> States | None:
+        return self._torch.encoder_start(start)
+
+    def decoder_start(self, start: Start, n_q: int) -> States | None:
+        return self._torch.decoder_start(start, n_q)
+
+    def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
+        if states is None or final:
+            return self._torch.encode(samples, states, n_q, final)
+        latents, after = _infer(self._encoder, samples, states)
+        if n_q not in self._searches:
+            shape = [-1, self.config.codebook_dim, -1]
+            example = torch.zeros(1, self.config.codebook_dim, 2)
+            self._searches[n_q] = self._compile(f"search{n_q}", _Search(self._model, n_q), (example,), (shape,), "fp32")
+        (codes,) = _infer(self._searches[n_q], latents)
+        return codes, after
+
+    def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
+        if states is None or final:
+            return self._torch.decode(codes, states, final)
+        samples, after = _infer(self._decoder, self.embed(codes), states)
+        return samples, after
+
+    def embed(self, codes: Codes) -> Samples:
+        offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * self._rows_per_book
+        return np.ascontiguousarray(self._table[codes + offsets].sum(axis=1).transpose(0, 2, 1))
+
+    def decode_latents(self, latents: Samples) -> Samples:
+        return self._torch.decode_latents(latents)
+
+    def _compile(
+        self, name: str, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...], precision: Precision
+    ) -> Any:
+        network = self._cached(name, lambda: self._convert(module, example, shapes))
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+            "INFERENCE_NUM_THREADS": self._threads,
+            "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
+        }
+        return self._core.compile_model(network, "CPU", options).create_infer_request()
+
+    def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
+        # Tracing warns of loops over fixed numbers of codebooks, and of its own age.
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network = self._ov.convert_model(module.eval(), example_input=example)
+        network.reshape({i: self._ov.PartialShape(shape) for i, shape in enumerate(shapes)})
+        return network
+
+    def _cached(self, name: str, convert: Callable[[], Any]) -> Any:
+        """The converted network from the cache folder, else from `convert`, which is then kept for the next start."""
+        folder = _cache_folder(self._fingerprint)
+        path = folder / f"{name}.xml"
+        try:
+            if path.exists():
+                return self._core.read_model(path)
+        except RuntimeError:
+            pass  # damaged: convert anew
+        network = convert()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as draft:
+                self._ov.save_model(network, Path(draft) / f"{name}.xml", compress_to_fp16=False)
+                # The weights first: whoever sees the .xml finds its .bin.
+                for suffix in (".bin", ".xml"):
+                    (Path(draft) / f"{name}{suffix}").replace(folder / f"{name}{suffix}")
+        except OSError:
+            pass  # a folder that cannot be written only costs the next start its time
+        return network
+
+
+def is_prepared(fingerprint: str) -> bool:
+    """Whether a model's networks are in the cache, so that an engine for it starts without converting."""
+    folder = _cache_folder(fingerprint)
+    return all((folder / f"{name}.xml").exists() for name in ("encoder", "decoder"))
+
+
+def has_bf16() -> bool:
+    """Whether OpenVINO is here and this processor multiplies bf16 natively."""
+    try:
+        ov = _openvino()
+    except MissingDependencyError:
+        return False
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _infer(request: Any, *inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    results = request.infer(inputs, share_inputs=True, share_outputs=True)
+    # What is shared is overwritten by the next step.
+    return tuple(np.array(results[i]) for i in range(len(results)))
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as exc:
+        raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
+    return openvino
+
+
+def _cache_folder(fingerprint: str) -> Path:
+    """Where one model's networks are kept, as these versions of everything convert them."""
+    if override := os.environ.get("STREAMCODEC_CACHE"):
+        root = Path(override)
+    elif sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "streamcodec"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "streamcodec"
+    versions = f"{fingerprint} {_openvino().__version__} {torch.__version__} {_source_hash()}"
+    return root / hashlib.sha256(versions.encode()).hexdigest()[:16]
+
+
+def _source_hash() -> str:
+    """The code that shapes the networks: another version of it must not meet a network converted by this one."""
+    from streamcodec.model import layers, quantizer, seanet
+
+    digest = hashlib.sha256()
+    for source in (__file__, *(module.__file__ for module in (layers, quantizer, seanet))):
+        assert source is not None
+        digest.update(Path(source).read_bytes())
+    return digest.hexdigest()

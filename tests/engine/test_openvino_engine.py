@@ -1,0 +1,171 @@
+"""The OpenVINO engine keeps the contract: the reference's codes, torch's states, and networks that are converted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from conftest import Reference, transformers_reference
+
+import streamcodec
+from streamcodec.codec import Codec
+from streamcodec.engine import openvino_engine, select
+from streamcodec.engine.openvino_engine import OpenVinoEngine, has_bf16
+from streamcodec.engine.select import make_engine
+from streamcodec.engine.torch_engine import TorchEngine
+from streamcodec.errors import InputError
+from streamcodec.model.checkpoint import fingerprint, load_file
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.zoo import load_model
+
+Audio = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.delenv("STREAMCODEC_ENGINE")
+        patch.setenv("STREAMCODEC_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def embedded() -> tuple[EncodecModel, str]:
+    model = load_model()
+    return model, fingerprint(model)
+
+
+def codec_of(model: EncodecModel, engine: object) -> Codec:
+    return Codec(engine, name="test", fingerprint=fingerprint(model))  # type: ignore[arg-type]
+
+
+def streamed(codec: Codec, clip: Audio, bandwidth: float, packet_frames: int = 6) -> tuple[npt.NDArray[np.int32], Audio]:
+    """The codes and the decoded audio of a stream that is fed 20 ms blocks."""
+    encoder = codec.stream_encoder(bandwidth, packet_frames=packet_frames, start="exact")
+    decoder = codec.stream_decoder(bandwidth, start="exact")
+    packets = [p for at in range(0, len(clip), 480) for p in encoder.feed(clip[at : at + 480])] + encoder.flush()
+    audio = [decoder.feed(packet) for packet in packets] + [decoder.flush()]
+    return np.concatenate(packets, axis=1), np.concatenate(audio)
+
+
+@pytest.mark.parametrize("packet_frames", [1, 6])
+def test_a_stream_of_the_full_size_model_equals_the_reference(
+    packet_frames: int, full_size_transformers: tuple[Reference, Path], speech: Audio
+) -> None:
+    reference, folder = full_size_transformers
+    model = load_file(folder)
+    codec = codec_of(model, OpenVinoEngine(model, fingerprint(model)))
+    clip = speech[24_000:60_123]
+    codes, audio = streamed(codec, clip, 24, packet_frames)
+    expected = reference.encode(clip[None], 24)[0]
+    assert codes.shape == expected.shape
+    assert (codes == expected).mean() >= 0.999
+    decoded = reference.decode(codes[None])[0]
+    assert np.abs(audio - decoded).max() <= 1e-4
+
+
+@pytest.fixture(scope="module")
+def full_size_transformers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, Path]:
+    reference = transformers_reference()
+    return reference, reference.save(tmp_path_factory.mktemp("full"))
+
+
+def test_rows_of_a_batch_with_other_bandwidths_get_what_each_gets_alone(embedded: tuple[EncodecModel, str], speech: Audio) -> None:
+    engine, torch_engine = OpenVinoEngine(*embedded), TorchEngine(embedded[0])
+    rng = np.random.default_rng(0)
+    states = np.stack([rng.normal(size=engine.encoder_state_size).astype(np.float32) * 0.1 for _ in range(5)])
+    samples = np.stack([speech[at : at + 1920] for at in range(20_000, 30_000, 2_000)])
+    together, after = engine.encode(samples, states, 8)
+    for row in range(5):
+        alone, state = torch_engine.encode(samples[row : row + 1], states[row : row + 1], 8)
+        assert (alone[0] == together[row]).mean() >= 0.99
+        assert np.abs(state[0] - after[row]).max() < 1e-4
+    mixed = together.copy()
+    mixed[1, 2:] = engine.config.codebook_size
+    decoder_states = np.zeros((5, engine.decoder_state_size), np.float32)
+    audio, _ = engine.decode(mixed, decoder_states)
+    assert np.abs(audio[1] - torch_engine.decode(np.ascontiguousarray(together[1:2, :2]), decoder_states[:1])[0][0]).max() < 1e-4
+    assert np.abs(audio[0] - torch_engine.decode(together[:1], decoder_states[:1])[0][0]).max() < 1e-4
+
+
+def test_a_stream_may_change_engines_between_any_two_packets(embedded: tuple[EncodecModel, str], speech: Audio) -> None:
+    class Turns:
+        """Torch and OpenVINO by turns."""
+
+        def __init__(self) -> None:
+            self._engines = [TorchEngine(embedded[0]), OpenVinoEngine(*embedded)]
+            self._calls = 0
+
+        def __getattr__(self, name: str) -> object:
+            self._calls += 1
+            return getattr(self._engines[self._calls % 2], name)
+
+    clip = speech[:48_000]
+    codes, audio = streamed(codec_of(embedded[0], Turns()), clip, 24)
+    offline = codec_of(embedded[0], TorchEngine(embedded[0]))
+    assert (codes == offline.encode(clip, bandwidth=24)).mean() >= 0.999
+    assert np.abs(audio - offline.decode(codes)).max() <= 1e-4
+
+
+@pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16: the engine would only emulate it")
+def test_bf16_loses_no_quality_against_the_original(embedded: tuple[EncodecModel, str], speech: Audio) -> None:
+    def snr(audio: Audio) -> float:
+        heard = audio[: len(speech)]
+        return float(10 * np.log10(np.sum(speech**2) / np.sum((speech - heard) ** 2)))
+
+    _, exact = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded)), speech, 6)
+    _, rough = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded, precision="bf16")), speech, 6)
+    assert not np.array_equal(exact, rough)
+    assert abs(snr(exact) - snr(rough)) < 0.1
+
+
+def test_the_second_start_converts_nothing_and_a_damaged_cache_is_mended(
+    embedded: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
+) -> None:
+    monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
+    assert not openvino_engine.is_prepared(embedded[1])
+    expected = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded)), speech[:9_600], 6)[0]
+    assert openvino_engine.is_prepared(embedded[1])
+    with monkeypatch.context() as patch:
+        patch.setattr("openvino.convert_model", lambda *args, **kwargs: pytest.fail("converted again"))
+        again = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded)), speech[:9_600], 6)[0]
+        assert np.array_equal(again, expected)
+    for path in tmp_path.rglob("*.xml"):
+        path.write_text("not a network")
+    assert np.array_equal(streamed(codec_of(embedded[0], OpenVinoEngine(*embedded)), speech[:9_600], 6)[0], expected)
+
+
+def test_torch_stands_in_until_the_engine_is_prepared(
+    embedded: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
+) -> None:
+    monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
+    engine = make_engine(*embedded, patient=False)
+    assert engine.name.startswith("torch")
+    codes = streamed(codec_of(embedded[0], engine), speech[:48_000], 24)[0]
+    assert isinstance(engine, select._StandIn)
+    engine.preparing.join()
+    assert engine.name.startswith("OpenVINO")
+    offline = codec_of(embedded[0], TorchEngine(embedded[0])).encode(speech[:48_000], bandwidth=24)
+    assert (codes == offline).mean() >= 0.999
+    assert make_engine(*embedded, patient=False).name.startswith("OpenVINO")
+
+
+def test_what_does_not_go_together_is_refused(embedded: tuple[EncodecModel, str]) -> None:
+    for asked in (
+        {"engine": "tensorrt"},
+        {"precision": "int8"},
+        {"engine": "torch", "precision": "bf16"},
+        {"engine": "openvino", "device": "cuda"},
+    ):
+        with pytest.raises(InputError):
+            make_engine(*embedded, **asked)  # type: ignore[arg-type]
+
+
+def test_auto_says_what_it_chose(embedded: tuple[EncodecModel, str]) -> None:
+    name = make_engine(*embedded, precision="auto").name
+    assert name.startswith("OpenVINO") and (("bf16" in name) == has_bf16())
+    assert make_engine(*embedded, engine="torch").name == f"torch {streamcodec.engine.torch_engine.torch.__version__} on cpu"
