@@ -235,7 +235,8 @@ def fragment(section: Mapping[str, Any], render: Callable[[Figures], str]) -> st
     return (
         f"## {section['title']}\n\n{render(section['figures']).strip()}\n\n"
         f"<sub>`{section['command']}` on {run['when']}, {busy}. {machine['cpu']}{wide}, {machine['cores']} cores, "
-        f"{machine['ram_gib']:g} GiB, {machine['system']}; Python {machine['python']}, {packages}; {machine['threads']} thread(s) per model.</sub>\n"
+        f"{machine['ram_gib']:g} GiB, {machine['system']}; Python {machine['python']}, {packages}; "
+        f"{machine['threads']} thread(s) per model.</sub>\n"
     )
 
 

@@ -175,7 +175,8 @@ class PipeSource:
 
     def _read(self, queue: asyncio.Queue[bytes], loop: asyncio.AbstractEventLoop) -> None:
         size = max(1, round(_BLOCK_S * self.sample_rate)) * 2 * self.channels
-        read = getattr(self._pipe, "read1", self._pipe.read)
+        # Not through Python's buffer: its lock, held by a read that never returns, would make the end of the program a crash.
+        read = getattr(self._pipe, "raw", self._pipe).read
         data = b"-"
         while data:
             try:

@@ -132,7 +132,7 @@ class Codec:
         parts, states = [], None
         for at in range(0, total, size):
             chunk = _owned(clips[:, at : at + size])
-            codes, states = self.engine.encode(chunk, states, n_q, final=at + size >= total)
+            codes, states = self.engine.encode(chunk, states, [n_q] * len(clips), final=at + size >= total)
             parts.append(codes)
             if progress:
                 progress(min(1.0, (at + size) / total))
@@ -263,7 +263,7 @@ class StreamEncoder:
     def _drain(self) -> list[Codes]:
         packets: list[Codes] = []
         while (step := self._row.next_step()) is not None:
-            codes, states = self._engine.encode(step.data[None], _one(step), self._row.n_q, step.final)
+            codes, states = self._engine.encode(step.data[None], _one(step), [self._row.n_q], step.final)
             packets += self._row.complete(codes[0], states[0])
         return packets
 

@@ -14,9 +14,10 @@ from streamcodec.engine.contract import Codes
 from streamcodec.errors import CodesError
 from streamcodec.protocol import pack_codes, unpack_codes
 
-__all__ = ["CodesFile", "read_codes", "write_codes"]
+__all__ = ["CodesFile", "check_target", "read_codes", "write_codes"]
 
 _MAGIC = "streamcodec codes 1"
+_AUDIO_SUFFIXES = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,17 @@ class CodesFile:
     model: str
     fingerprint: str
     samples: int
+
+
+def check_target(path: Path) -> Path:
+    """Return `path` if codes can be put there: said before the work is done. Raises `CodesError` for what they would overwrite or miss."""
+    if path.is_dir():
+        raise CodesError(f"{path} is a folder, expected a file")
+    if path.suffix.lower() in _AUDIO_SUFFIXES:
+        raise CodesError(f"{path} is named like audio, expected another suffix for codes, such as .codes")
+    if not path.parent.is_dir():
+        raise CodesError(f"{path} cannot be written: there is no folder {path.parent}")
+    return path
 
 
 def write_codes(path: Path, codes: Codes, codec: Codec, samples: int) -> None:
@@ -41,7 +53,10 @@ def write_codes(path: Path, codes: Codes, codec: Codec, samples: int) -> None:
         "frames": codes.shape[1],
         "samples": samples,
     }
-    path.write_bytes(msgpack.packb(header) + pack_codes(codes, bits))
+    try:
+        path.write_bytes(msgpack.packb(header) + pack_codes(codes, bits))
+    except OSError as exc:
+        raise CodesError(f"{path}: {exc.strerror or exc}") from exc
 
 
 def read_codes(path: Path) -> CodesFile:
@@ -59,12 +74,15 @@ def read_codes(path: Path) -> CodesFile:
     if not isinstance(header, dict) or header.get("format") != _MAGIC:
         raise CodesError(f"{path}: not a codes file (streamcodec encode writes them)")
     try:
-        n_q, bits, frames = int(header["n_q"]), int(header["bits"]), int(header["frames"])
+        n_q, bits, frames, samples = (int(header[name]) for name in ("n_q", "bits", "frames", "samples"))
         codes = unpack_codes(data[unpacker.tell() :], n_q, bits)
-        if codes.shape[1] != frames:
-            raise CodesError(f"{path}: holds {codes.shape[1]} frames, its header says {frames}: it was cut off or damaged")
-        return CodesFile(codes.astype(np.int32), str(header["model"]), str(header["fingerprint"]), int(header["samples"]))
-    except (KeyError, TypeError) as exc:
+        made_by = str(header["model"]), str(header["fingerprint"])
+    except (KeyError, TypeError, OverflowError) as exc:
         raise CodesError(f"{path}: its header lacks or garbles {exc}") from exc
     except ValueError as exc:
         raise CodesError(f"{path}: damaged: {exc}") from exc
+    if codes.shape[1] != frames:
+        raise CodesError(f"{path}: holds {codes.shape[1]} frames, its header says {frames}: it was cut off or damaged")
+    if samples < 1:
+        raise CodesError(f"{path}: damaged: its header says {samples} samples")
+    return CodesFile(codes.astype(np.int32), *made_by, samples)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -40,11 +41,18 @@ def examine(model: str, port: int) -> Iterator[Finding]:
         yield _package(package, "pip install 'streamcodec[codec]'; without it this machine can publish PCM and play PCM only")
     yield _package("matplotlib", "pip install 'streamcodec[plots]'; without it the demo draws no picture", needed=False)
     yield _guarded("model", lambda: _model(model), "give another --model, or see streamcodec models")
-    yield _guarded("microphone", lambda: _device("input"), "plug one in, or publish a file: streamcodec mic --input FILE", needed=False)
-    yield _guarded("speaker", lambda: _device("output"), "plug one in, or record: streamcodec play --output FILE.wav", needed=False)
+    sound = _guarded("sound", _sound, "files and pipes work without it: mic --input FILE, play --output FILE.wav", needed=False)
+    yield sound
+    if sound.works:
+        yield from _devices()
     yield _guarded(
         "port", lambda: _port(port), f"stop what uses it, or serve on another: streamcodec serve --port {port + 1}", needed=False
     )
+
+
+def _devices() -> Iterator[Finding]:
+    yield _guarded("microphone", lambda: _device("input"), "plug one in, or publish a file: streamcodec mic --input FILE", needed=False)
+    yield _guarded("speaker", lambda: _device("output"), "plug one in, or record: streamcodec play --output FILE.wav", needed=False)
 
 
 def _package(name: str, remedy: str, needed: bool = True) -> Finding:
@@ -76,10 +84,16 @@ def _model(name: str) -> str:
     return f"{name} ({codec.fingerprint}) on {codec.engine.name}: {step_ms:.1f} ms per 80 ms packet, {80 / step_ms:.0f} times real time"
 
 
-def _device(kind: str) -> str:
+def _sound() -> str:
+    from streamcodec.audio import list_devices
+
+    return f"PortAudio with {len(list_devices())} device(s)"
+
+
+def _device(kind: Literal["input", "output"]) -> str:
     from streamcodec.audio import find_device
 
-    return str(find_device(None, "input" if kind == "input" else "output"))
+    return str(find_device(None, kind))
 
 
 def _port(port: int) -> str:

@@ -5,6 +5,7 @@ A state is one float32 row [S] per stream, so streams are batched by stacking ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -48,8 +49,11 @@ class Engine(Protocol):
         """The state [S] that a decoder of `n_q` codebooks starts from, or None as for `encoder_start`."""
         ...
 
-    def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
-        """Samples [B, T] and states [B, S] -> codes [B, n_q, ceil(T / hop)] and new states [B, S]; T is whole hops unless `final`."""
+    def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
+        """Samples [B, T] and states [B, S] -> codes [B, max(n_q), ceil(T / hop)] and new states [B, S]; T is whole hops unless `final`.
+
+        Row b uses its first `n_q[b]` codebooks; the codes of the others are `codebook_size`.
+        """
         ...
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,18 +47,6 @@ class _Network(nn.Module):
         return y if self._audio_in else y[:, 0], self._layout.pack(state)
 
 
-class _Search(nn.Module):
-    """Latents [B, D, F] -> codes [B, n_q, F]."""
-
-    def __init__(self, model: EncodecModel, n_q: int) -> None:
-        super().__init__()
-        self._quantizer = model.quantizer
-        self._n_q = n_q
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return self._quantizer.encode(latents, self._n_q).to(torch.int32)
-
-
 class OpenVinoEngine:
     """Runs `model` with OpenVINO on the CPU in fp32 or bf16, on `threads` threads.
 
@@ -69,7 +57,6 @@ class OpenVinoEngine:
     def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1) -> None:
         self._ov = _openvino()
         self._torch = torch_engine = TorchEngine(model)
-        self._model = model
         self._fingerprint = fingerprint
         self._threads = threads
         self.precision = precision
@@ -86,7 +73,6 @@ class OpenVinoEngine:
         # One more row of zeros in each codebook: what an unused code stands for.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
         self._rows_per_book = embed.shape[1] + 1
-        self._searches: dict[int, Any] = {}
         hop, dim = self.config.hop_length, self.config.codebook_dim
         encoder = _Network(model.encoder, torch_engine.encoder_layout, audio_in=True)
         decoder = _Network(model.decoder, torch_engine.decoder_layout, audio_in=False)
@@ -111,16 +97,11 @@ class OpenVinoEngine:
     def decoder_start(self, start: Start, n_q: int) -> States | None:
         return self._torch.decoder_start(start, n_q)
 
-    def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
+    def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         if states is None or final:
             return self._torch.encode(samples, states, n_q, final)
         latents, after = _infer(self._encoder, samples, states)
-        if n_q not in self._searches:
-            shape = [-1, self.config.codebook_dim, -1]
-            example = torch.zeros(1, self.config.codebook_dim, 2)
-            self._searches[n_q] = self._compile(f"search{n_q}", _Search(self._model, n_q), (example,), (shape,), "fp32")
-        (codes,) = _infer(self._searches[n_q], latents)
-        return codes, after
+        return self._torch.search(latents, n_q), after
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         if states is None or final:
@@ -220,10 +201,10 @@ def _cache_folder(fingerprint: str) -> Path:
 
 def _source_hash() -> str:
     """The code that shapes the networks: another version of it must not meet a network converted by this one."""
-    from streamcodec.model import layers, quantizer, seanet
+    from streamcodec.model import layers, seanet
 
     digest = hashlib.sha256()
-    for source in (__file__, *(module.__file__ for module in (layers, quantizer, seanet))):
+    for source in (__file__, *(module.__file__ for module in (layers, seanet))):
         assert source is not None
         digest.update(Path(source).read_bytes())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, cast, get_args
 
 from streamcodec.config import CodecConfig, Start
@@ -35,7 +35,9 @@ def make_engine(
     """Make the engine that runs `model`.
 
     "auto" is what $STREAMCODEC_ENGINE says, else OpenVINO on CPUs where it is installed, else torch; the precision "auto" is bf16 where
-    OpenVINO runs and the processor multiplies it natively, else fp32. Without `patient`, an engine that must be prepared first is stood in for by torch until it is ready.
+    OpenVINO runs and the processor multiplies it natively, else fp32. Without `patient`, an engine that must be prepared first is stood in
+    for by torch until it is ready.
+
     Raises `InputError` for what does not go together, `MissingDependencyError` where OpenVINO was asked for and is not there.
     """
     if engine == "auto":
@@ -93,7 +95,7 @@ class _StandIn:
     def decoder_start(self, start: Start, n_q: int) -> States | None:
         return self._engine.decoder_start(start, n_q)
 
-    def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
+    def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         return self._engine.encode(samples, states, n_q, final)
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:

@@ -6,6 +6,7 @@ It flattens the model's state, a tuple of tensors, into one row of floats per st
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from streamcodec.config import Start
 from streamcodec.engine.contract import Codes, Samples, States
+from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.layers import State
 
@@ -49,6 +51,7 @@ class TorchEngine:
         self.decoder_start_frames = model.decoder_start_frames
         self.decoder_hold_frames = 0 if model.config.trim_right_ratio == 1.0 else 1
         self.default_live_start: Start = model.default_live_start
+        self.search = CodebookSearch(model.quantizer.embed.cpu())
         self._primed_decoders: dict[int, States] = {}
         with torch.inference_mode():
             primed = model.primed_encoder_state()
@@ -75,11 +78,11 @@ class TorchEngine:
             return np.zeros(self.decoder_state_size, np.float32)
         return None
 
-    def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
+    def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         with torch.inference_mode():
             state = None if states is None else self.encoder_layout.unpack(self._to_torch(states))
-            codes, state = self._model.encode(self._to_torch(samples)[:, None], state, n_q, final)
-            return codes.to(torch.int32).cpu().numpy(), self._to_numpy(self.encoder_layout.pack(state))
+            latents, state = self._model.encoder(self._to_torch(samples)[:, None], state, final)
+            return self.search(self._to_numpy(latents), n_q), self._to_numpy(self.encoder_layout.pack(state))
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         with torch.inference_mode():

@@ -73,7 +73,8 @@ class WorkerStream:
         self._closed = False
         # Below: the worker thread's own. The row is made there too, as a start state may take a run of the engine.
         self.make_row = make_row
-        self.row: EncoderRow | DecoderRow
+        self.row: EncoderRow | DecoderRow | None = None
+        self.due = 0.0
         self.sink = sink
         self.prepare = prepare
         self.finish = finish
@@ -200,42 +201,43 @@ class Worker:
         """Feed the row what has come until a step is due; past an end nothing is fed before the row has run dry."""
         try:
             while not stream.waiting and not stream.gone:
-                due = time.perf_counter()
-                while stream.inbox and stream.ending is None and stream.refused is None:
-                    verb, item, due = stream.inbox.popleft()
-                    if verb == "open":
-                        stream.row = stream.make_row()
-                    elif verb == "feed":
-                        self._feed(stream, item)
-                    else:
-                        stream.ending = verb
-                        if stream.drain is not None:
-                            stream.row.feed(stream.drain())
-                        stream.row.finish()
-                step = stream.row.next_step()
+                step = stream.row.next_step() if stream.row is not None else None
                 if step is not None:
                     stream.waiting = True
-                    self._batcher.add(_key(step), (stream, step), due)
+                    self._batcher.add(_key(step), (stream, step), stream.due)
                 elif stream.refused is not None:
                     self._fail(stream, stream.refused)
                 elif stream.ending is not None:
-                    self._end_run(stream, due)
+                    self._end_run(stream)
+                elif stream.inbox:
+                    self._take(stream)
                 else:
                     return
         except Exception as exc:  # whatever one stream's functions raise must not end the thread that serves everybody else
             self._fail(stream, exc)
 
-    def _feed(self, stream: WorkerStream, item: Any) -> None:
-        try:
-            stream.row.feed(stream.prepare(item))
-        except Exception as exc:
-            # What came before it is sound: its whole packets come out first.
-            stream.refused = exc
+    def _take(self, stream: WorkerStream) -> None:
+        verb, item, stream.due = stream.inbox.popleft()
+        if verb == "open":
+            stream.row = stream.make_row()
+            return
+        assert stream.row is not None
+        if verb == "feed":
+            try:
+                stream.row.feed(stream.prepare(item))
+            except Exception as exc:
+                # What came before it is sound: its whole packets come out first.
+                stream.refused = exc
+        else:
+            stream.ending = verb
+            if stream.drain is not None:
+                stream.row.feed(stream.drain())
+            stream.row.finish()
 
-    def _end_run(self, stream: WorkerStream, due: float) -> None:
+    def _end_run(self, stream: WorkerStream) -> None:
         rest = stream.row.remainder() if isinstance(stream.row, EncoderRow) else []
         now = time.perf_counter()
-        self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, due, now, now)))
+        self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, stream.due, now, now)))
         if stream.ending == "end":
             stream.gone = True
         else:
@@ -263,6 +265,7 @@ class Worker:
                 if isinstance(stream.row, EncoderRow):
                     outputs = stream.row.complete(results[row, : stream.row.n_q], states[row])
                 else:
+                    assert stream.row is not None
                     outputs = [stream.row.complete(results[row], states[row])]
                 outputs = [stream.finish(output) for output in outputs]
             except Exception as exc:
@@ -275,7 +278,7 @@ class Worker:
         known: list[Any] = [step.state for step in steps if step.state is not None]
         states: Any = np.stack(known) if known else None
         if isinstance(streams[0].row, EncoderRow):
-            n_q = max(stream.row.n_q for stream in streams if isinstance(stream.row, EncoderRow))
+            n_q = [stream.row.n_q for stream in streams if isinstance(stream.row, EncoderRow)]
             samples: list[Any] = [step.data for step in steps]
             return self.engine.encode(np.stack(samples), states, n_q, steps[0].final)
         parts: list[Codes] = [np.asarray(step.data, np.int32)[None] for step in steps]

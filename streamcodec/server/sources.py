@@ -115,6 +115,7 @@ class PcmSource:
         self._limit_s = limit_s
         self._dropped = dropped
         self._dropping_s = 0.0
+        self._numbered = 0
         self._epoch: int | None = None
         self._expected: int | None = None
         self._closed = False
@@ -166,8 +167,14 @@ class PcmSource:
         self._encoder.close()
 
     def _restart(self, missing_s: float, reason: str) -> None:
-        self._runs.append(_Run(round(missing_s / self._packet_s), reason))
+        self._runs.append(_Run(self._runs[-1].ends_s + missing_s, reason))
         self._encoder.restart()
+
+    def _missing_before(self, position_s: float) -> int:
+        """Packets that were never numbered before a place in the publisher's time: a run's short last packet has counted as one."""
+        missing = max(0, round(position_s / self._packet_s) - self._numbered)
+        self._numbered += missing
+        return missing
 
     # On the worker's thread.
 
@@ -194,25 +201,32 @@ class PcmSource:
         times = (round(result.due * 1e6), round(result.started * 1e6), round(result.done * 1e6))
         for payload, frames in result.outputs:
             timestamp = self._runs[0].take(frames / self._frame_rate)
+            self._numbered += 1
             self._sink.emit(payload, frames, timestamp, times)
         if result.ended:
-            self._runs.popleft()
+            over = self._runs.popleft()
             if self._runs:
-                self._sink.discontinuity(self._runs[0].missing, self._runs[0].reason)
+                self._sink.discontinuity(self._missing_before(self._runs[0].begins_s), self._runs[0].reason)
             else:
-                self._sink.gap(round(self._dropping_s / self._packet_s), "overload")
+                if self._dropping_s:
+                    self._sink.gap(self._missing_before(over.ends_s + self._dropping_s), "overload")
                 self._sink.finished()
 
 
 class _Run:
     """One unbroken piece of a publisher's audio: how much went in and came out, and when each moment of it was captured."""
 
-    def __init__(self, missing: int = 0, reason: str = "") -> None:
-        self.missing = missing
+    def __init__(self, begins_s: float = 0.0, reason: str = "") -> None:
+        self.begins_s = begins_s
         self.reason = reason
         self.fed_s = 0.0
         self.out_s = 0.0
         self._anchors: deque[tuple[float, int]] = deque()
+
+    @property
+    def ends_s(self) -> float:
+        """Where it ends in the publisher's time, which began with its first sample."""
+        return self.begins_s + self.fed_s
 
     @property
     def next_timestamp(self) -> int | None:

@@ -28,9 +28,6 @@ class Augmentation:
     level: tuple[float, float] = (-12.0, 4.0)
 
 
-NONE = Augmentation(speed=0.0, reverb=0.0, noise=0.0, other=0.0, band=0.0, level=(0.0, 0.0))
-
-
 def augment(
     read: Callable[[int], Samples],
     other: Callable[[int], Samples],

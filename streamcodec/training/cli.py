@@ -1,4 +1,4 @@
-"""The recipe's four commands: fetch the packages, build the corpus, train, export. Paths are always arguments."""
+"""The recipe's commands: fetch the packages, build the corpus, train, plot, export. Paths are always arguments."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from streamcodec.training.corpus import Corpus, Folder, build
 from streamcodec.training.export import export
 from streamcodec.training.fetch import fetch, unpacked
 from streamcodec.training.loop import Pace, Run
+from streamcodec.training.plots import plot
 from streamcodec.training.recipe import EMBEDDED, Recipe
 from streamcodec.training.sources import SOURCES
 
@@ -57,8 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--filters", type=int, help="channels of the first layer (16)")
     command.add_argument("--lstm-layers", type=int, help="LSTM layers (2)")
     command.add_argument("--batch", type=int, help="crops a step (12)")
-    command.add_argument("--threads", type=int, help="processor threads (all)")
+    command.add_argument("--threads", type=int, help="processor threads at most (all)")
     command.set_defaults(run=_train)
+
+    command = commands.add_parser("plot", help="draw a run's logs")
+    command.add_argument("run_folder", type=Path, metavar="RUN")
+    command.add_argument("target", type=Path, help="a .png file")
+    command.set_defaults(run=_plot)
 
     command = commands.add_parser("export", help="write a run's averaged weights as a model")
     command.add_argument("run_folder", type=Path, metavar="RUN")
@@ -100,6 +106,11 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), config, recipe, Pace())
     return 0 if run.train() else 3
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    plot(arguments.run_folder, arguments.target)
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """A run: steps from a checkpoint to the budget's end, with logs, evaluations and checkpoints by the way.
 
-The budget counts the processor's time, shared among the threads, so a run that is paused or crowded out spends nothing meanwhile.
+The budget counts the processor's time, divided by the threads that the run may have at most, so a run that is paused or crowded out
+spends nothing meanwhile.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from streamcodec.training.evaluate import evaluate
 from streamcodec.training.recipe import Phase, Recipe
 from streamcodec.training.rundir import CsvLog, latest_checkpoint, load_checkpoint, save_checkpoint
 from streamcodec.training.step import Learner
+from streamcodec.training.threads import FreeCores
 
 __all__ = ["Pace", "Run"]
 
@@ -38,6 +40,7 @@ class Pace:
     """How often something else than learning happens: in steps, and for checkpoints in seconds."""
 
     log_steps: int = 100
+    thread_steps: int = 20
     evaluate_steps: int = 2000
     perceptual_steps: int = 8000
     checkpoint_seconds: float = 240.0
@@ -56,12 +59,14 @@ class Run:
         recipe: Recipe,
         pace: Pace = Pace(),
         *,
-        computed: Callable[[], float] = lambda: time.process_time() / torch.get_num_threads(),
+        computed: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        threads = torch.get_num_threads()
         self.folder, self.pace = folder, pace
-        self._computed, self._wall = computed, wall
+        self._computed, self._wall = computed or (lambda: time.process_time() / threads), wall
+        self._free_cores = FreeCores(threads)
         saved = self._latest()
         if saved is not None:
             config = CodecConfig.from_dict(saved["config"])
@@ -108,18 +113,19 @@ class Run:
 
     def train(self) -> bool:
         """Learn until the budget is spent (True) or SIGTERM or SIGINT asks to stop (False); a checkpoint is left either way."""
-        sums: dict[str, float] = {}
+        recent: list[dict[str, float]] = []
         saved_at = logged_at = self._wall()
-        with _told_to_stop() as stop:
+        with _told_to_stop() as stop, _threads_restored():
             while self.progress < 1.0 and not stop:
                 self._enter_phase()
-                for name, value in self.learner.step(self.batches(self.step), self.step, self.progress).items():
-                    sums[name] = sums.get(name, 0.0) + value
+                if self.step % self.pace.thread_steps == 0:
+                    torch.set_num_threads(self._free_cores.count())
+                recent.append(self.learner.step(self.batches(self.step), self.step, self.progress))
                 self.step += 1
                 if self.step % self.pace.log_steps == 0:
                     now = self._wall()
-                    self._log(sums, (now - logged_at) / self.pace.log_steps)
-                    sums, logged_at = {}, now
+                    self._log(recent, (now - logged_at) / len(recent))
+                    recent, logged_at = [], now
                 if self._clips and self.step % self.pace.evaluate_steps == 0:
                     self.evaluate(perceptual=self.step % self.pace.perceptual_steps == 0)
                     logged_at = self._wall()
@@ -155,12 +161,22 @@ class Run:
             log.info("step %d: %s", self.step, "  ".join(f"{k} {v:.3g}" for k, v in row.items()))
         return rows
 
-    def _log(self, sums: dict[str, float], seconds: float) -> None:
+    def _log(self, recent: Sequence[dict[str, float]], seconds: float) -> None:
         columns = ("rate", "mel", "relative", "snr", "regular", "gradient", "critic", "adversarial", "features")
-        means = {k: sums[k] / self.pace.log_steps if k in sums else "" for k in columns}
+        values = {k: [r[k] for r in recent if k in r] for k in columns}
+        means = {k: sum(v) / len(v) if v else "" for k, v in values.items()}
         self._steps_log.add({"step": self.step, "hours": self.hours, "phase": int(self.learner.phase), "seconds_a_step": seconds, **means})
         shown = "  ".join(f"{k} {v:.4g}" for k, v in means.items() if isinstance(v, float))
         log.info("step %d  %.2f h  %.2f s  %s", self.step, self.hours, seconds, shown)
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class SpectralLoss(nn.Module):
         mels, relatives = [], []
         for (magnitude, mel), (original, original_mel) in zip(self._spectra(y), originals, strict=True):
             mels.append((mel - original_mel).abs().mean())
-            error = (magnitude - original).square().sum(dim=(1, 2)).sqrt()
+            error = ((magnitude - original).square().sum(dim=(1, 2)) + 1e-10).sqrt()  # the root's slope at zero is infinite
             relatives.append((error / (original.square().sum(dim=(1, 2)).sqrt() + 1e-3)).mean())
         return SpectralTerms(torch.stack(mels).mean(), torch.stack(relatives).mean())
 

@@ -112,9 +112,16 @@ class Learner:
             n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
             decoded, distance, _ = self.rvq(latents, n_q)
             regular = self.recipe.commitment * distance
+        return _Output(self._decode(decoded), latents.detach(), regular, n_q)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        # All but the last layer in bfloat16: samples rounded to 8 bits would be heard by the losses in quiet bands.
+        *layers, last = self.model.decoder.layers
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            y = self.model.decoder(decoded, None, True)[0]
-        return _Output(y[:, 0].float(), latents.detach(), regular, n_q)
+            for layer in layers:
+                latents = layer(latents, None, True)[0]
+        samples: Tensor = last(latents.float(), None, True)[0]
+        return samples[:, 0]
 
     def _noise(self, latents: Tensor, step: int, chance: torch.Generator) -> Tensor:
         # White noise stands in for the codebooks' error. Under it the encoder spends power only on dimensions that are worth their bits
@@ -122,7 +129,8 @@ class Learner:
         low, high = self.recipe.latent_noise
         share = torch.rand(len(latents), 1, 1, generator=chance)
         level = low * (high / low) ** share * min(1.0, step / self.recipe.latent_noise_ramp_steps)
-        return torch.randn(latents.shape, generator=chance) * level * latents.detach().square().mean().sqrt()
+        # Its level has a gradient: were it a constant, the encoder would drown it by shouting.
+        return torch.randn(latents.shape, generator=chance) * level * latents.square().mean().sqrt()
 
     def _judge(self, y: Tensor, x: Tensor, at_y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         # Half the rows go before the discriminator. Its gradient on the samples is scaled to a fixed share of the other losses', so that

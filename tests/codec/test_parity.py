@@ -5,6 +5,8 @@ Sums in another order flip a near-tie now and then, and a flip changes the codeb
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -34,7 +36,7 @@ def chunks(length: int, seed: int) -> list[slice]:
     while at < length:
         at = min(length, at + int(rng.choice([1, 7, 160, 320, 480, 1_920, 2_240, 5_000])) + int(rng.integers(0, 300)))
         cuts.append(at)
-    return [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
 
 
 def stream_encode(codec: streamcodec.Codec, clip: npt.NDArray[np.float32], seed: int, **options: object) -> npt.NDArray[np.int32]:

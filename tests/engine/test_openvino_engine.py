@@ -79,9 +79,9 @@ def test_rows_of_a_batch_with_other_bandwidths_get_what_each_gets_alone(embedded
     rng = np.random.default_rng(0)
     states = np.stack([rng.normal(size=engine.encoder_state_size).astype(np.float32) * 0.1 for _ in range(5)])
     samples = np.stack([speech[at : at + 1920] for at in range(20_000, 30_000, 2_000)])
-    together, after = engine.encode(samples, states, 8)
+    together, after = engine.encode(samples, states, [8] * 5)
     for row in range(5):
-        alone, state = torch_engine.encode(samples[row : row + 1], states[row : row + 1], 8)
+        alone, state = torch_engine.encode(samples[row : row + 1], states[row : row + 1], [8])
         assert (alone[0] == together[row]).mean() >= 0.99
         assert np.abs(state[0] - after[row]).max() < 1e-4
     mixed = together.copy()
@@ -131,7 +131,7 @@ def test_the_second_start_converts_nothing_and_a_damaged_cache_is_mended(
     expected = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded)), speech[:9_600], 6)[0]
     assert openvino_engine.is_prepared(embedded[1])
     with monkeypatch.context() as patch:
-        patch.setattr("openvino.convert_model", lambda *args, **kwargs: pytest.fail("converted again"))
+        patch.setattr("openvino.convert_model", lambda *_, **__: pytest.fail("converted again"))
         again = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded)), speech[:9_600], 6)[0]
         assert np.array_equal(again, expected)
     for path in tmp_path.rglob("*.xml"):

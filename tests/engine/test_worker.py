@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,13 @@ class FakeEngine:
     def decoder_start(self, start: Start, n_q: int) -> States:  # noqa: ARG002
         return self.encoder_start(start)
 
-    def encode(self, samples: Samples, states: States | None, n_q: int, final: bool = False) -> tuple[Codes, States]:
+    def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         self._pass("encode", samples, final)
         frames = -(-samples.shape[1] // HOP)
         assert final or samples.shape[1] % HOP == 0
         assert states is not None
-        codes = np.repeat(samples[:, None, ::HOP], n_q, axis=1).astype(np.int32)
-        codes += np.arange(n_q, dtype=np.int32)[:, None] * 10_000
+        codes = np.repeat(samples[:, None, ::HOP], max(n_q), axis=1).astype(np.int32)
+        codes += np.arange(max(n_q), dtype=np.int32)[:, None] * 10_000
         return codes, states + frames
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:

@@ -1,0 +1,63 @@
+"""Join the sections that the benchmarks wrote into RESULTS.md.
+
+To reproduce the figures, from the repository's root and with the `dev` extra installed (`pip install -e '.[dev]'`):
+
+    python -m benchmarks.seams    # what the naive way costs in sound, ours beside it: half a minute
+    python -m benchmarks.step     # one step's time beside the reference packages': two minutes, on an idle machine
+    python -m benchmarks.load     # 20 publishers and 60 listeners for a minute, everything checked: five minutes
+    python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures these three again first
+
+Each takes `--help`. A benchmark writes `results/NAME.json` (all figures, the machine, the versions, the command), `results/NAME.md` (the
+section, made from the JSON alone) and `results/NAME.png`. Times of two machines, or of two runs, do not compare; the ratios inside one
+run do, since its candidates take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["join"]
+
+_ROOT = Path(__file__).parents[1]
+_RUN = ("seams", "step", "load")
+_ORDER = (*_RUN, "mouth_to_ear")
+
+_HEAD = """# Results
+
+Written by `python -m benchmarks.report` from the files in `results/`, which the benchmarks wrote: no figure here was typed. How to repeat
+them stands at the top of [report.py](report.py).
+"""
+
+
+def join(results: Path) -> str:
+    """RESULTS.md from the sections in `results`: those with a known place first, then the others by name."""
+    names = [path.stem for path in sorted(results.glob("*.md"))]
+    names.sort(key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    sections = [(results / f"{name}.md").read_text(encoding="utf-8") for name in names]
+    # A section's pictures lie beside it, one folder below the report.
+    return "\n".join([_HEAD, *(re.sub(r"(!\[[^\]]*\]\()", rf"\1{results.name}/", section) for section in sections)])
+
+
+def main() -> int:
+    """Write RESULTS.md; 1 if a benchmark that was asked for failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--run", action="store_true", help=f"run {', '.join(_RUN)} first")
+    args = parser.parse_args()
+    failed = 0
+    for name in _RUN if args.run else ():
+        print(f"running {name}", file=sys.stderr)
+        failed += (
+            subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=_ROOT, stdout=subprocess.DEVNULL, check=False).returncode != 0
+        )
+    path = _ROOT / "benchmarks" / "RESULTS.md"
+    path.write_text(join(path.with_name("results")), encoding="utf-8")
+    print(path.relative_to(_ROOT))
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""What is heard comes as events, and a player makes of them the samples that the stream's own decoder would."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from client_rig import MODEL, codes_packet, run, scripted, start
+from conftest import transformers_reference
+
+import streamcodec
+from streamcodec.audio import float_to_pcm
+from streamcodec.client import Player, listen, now_us
+from streamcodec.errors import InputError
+from streamcodec.protocol import Gap, ListenHello, Packet, StreamEnd, StreamStart, Waiting
+
+PACKET = 1920
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory):
+    """A small model that pads by reflection: an exact stream's decoder holds its first packet back."""
+    reference = transformers_reference(seed=6, num_filters=4, hidden_size=16, codebook_dim=16)
+    return streamcodec.load(reference.save(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="module")
+def codes():
+    return np.random.default_rng(2).integers(0, 1024, (8, 60))
+
+
+def packets(codes, first=0, epoch=0):
+    return [codes_packet(first + i, codes[:, at : at + 6], epoch) for i, at in enumerate(range(0, codes.shape[1], 6))]
+
+
+def play(player, events):
+    return np.concatenate([player.feed(event) for event in events])
+
+
+def decoded(codec, codes, kind, bandwidth=6.0):
+    decoder = codec.stream_decoder(bandwidth, start=kind)
+    return np.concatenate([decoder.feed(codes), decoder.flush()])
+
+
+# Events ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_events_come_in_order_with_packets_and_losses_counted():
+    events = [
+        Waiting(stream="alice"),
+        start(format="pcm_s16le"),
+        Packet(0, 0, 123, 0, bytes(4)),
+        Gap(first_seq=1, count=4, reason="slow_listener"),
+        Packet(5, 0, 456, 0, bytes(4)),
+        StreamEnd(next_seq=6, reason="bye"),
+        Waiting(stream="alice"),
+    ]
+    hellos = []
+
+    async def main():
+        async def script(server):
+            hellos.append(await server.welcome())
+            await server.send(*events)
+            await server.ws.wait_closed()
+
+        async with scripted(script) as url, listen(url, "alice", format="pcm_s16le", history_ms=500, token="s3cret") as listener:
+            got = [await anext(listener) for _ in events]
+            assert got == events
+            assert (listener.packets, listener.lost) == (2, 4)
+            assert listener.welcome.stream == "alice"
+        assert hellos == [ListenHello(stream="alice", format="pcm_s16le", history_ms=500, token="s3cret", client="streamcodec")]
+
+    run(main())
+
+
+def test_a_packet_s_time_is_told_on_this_program_s_clock_across_the_wrap_of_32_bits():
+    async def main():
+        ahead = 3 * 2**32 + 77_000_000
+        times = []
+
+        async def script(server):
+            await server.welcome(time=now_us() + ahead)
+            times.append(now_us())
+            await server.send(start(format="pcm_s16le"), Packet(0, 0, (times[0] + ahead) % 2**32, 0, bytes(4)))
+            await server.ws.wait_closed()
+
+        async with scripted(script) as url, listen(url, "alice", format="pcm_s16le") as listener:
+            await anext(listener)
+            packet = await anext(listener)
+            assert abs(listener.captured_us(packet) - times[0]) < 1_000_000
+
+    run(main())
+
+
+def test_listening_to_codes_needs_a_model_to_decode_them():
+    with pytest.raises(InputError, match=r"model=codec\.fingerprint"):
+        listen("ws://127.0.0.1:1", "alice")
+    assert listen("ws://127.0.0.1:1", "alice", model=MODEL.fingerprint).hello.format == "codes"
+
+
+def test_leaving_closes_the_connection_in_order():
+    async def main():
+        closed = asyncio.get_running_loop().create_future()
+
+        async def script(server):
+            await server.welcome()
+            await server.ws.wait_closed()
+            closed.set_result(server.ws.close_code)
+
+        async with scripted(script) as url:
+            async with listen(url, "alice", format="pcm_s16le"):
+                pass
+            assert await closed == 1000
+
+    run(main())
+
+
+# The player ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["exact", "primed"])
+def test_codes_become_the_audio_of_a_decoder_that_starts_as_the_stream_did(codec, codes, kind):
+    player = Player(codec)
+    audio = play(player, [Waiting(stream="a"), start(start=kind), *packets(codes), StreamEnd(next_seq=10)])
+    np.testing.assert_allclose(audio, decoded(codec, codes, kind), atol=1e-6)
+    assert player.sample_rate == 24_000
+
+
+@pytest.mark.parametrize("kind", ["exact", "primed", "resumed"])
+@pytest.mark.parametrize("history", [1, 3, 10])
+def test_history_warms_the_decoder_and_is_not_heard(codec, codes, kind, history):
+    events = [start(start=kind, live_seq=history), *packets(codes), StreamEnd(next_seq=10)]
+    expected = decoded(codec, codes, "primed" if kind == "resumed" else kind)[history * PACKET :]
+    np.testing.assert_allclose(play(Player(codec), events), expected, atol=1e-6)
+
+
+def test_history_that_a_decoder_still_holds_at_the_end_is_not_heard_either(codec, codes):
+    assert play(Player(codec), [start(start="exact", live_seq=1), *packets(codes[:, :6]), StreamEnd(next_seq=1)]).size == 0
+
+
+def test_a_gap_leaves_the_decoder_as_it_is_and_is_filled_only_where_that_was_asked_for(codec, codes):
+    first, _, last = packets(codes)[:2], None, packets(codes[:, 12:], first=5)
+    events = [start(), *first, Gap(first_seq=2, count=3), *last, StreamEnd(next_seq=13)]
+    expected = decoded(codec, codes, "primed")
+    np.testing.assert_allclose(play(Player(codec), events), expected, atol=1e-6)
+    filled = play(Player(codec, fill_gaps=True), events)
+    silence = np.zeros(3 * PACKET, np.float32)
+    np.testing.assert_allclose(filled, np.concatenate([expected[: 2 * PACKET], silence, expected[2 * PACKET :]]), atol=1e-6)
+
+
+def test_an_epoch_starts_the_decoder_afresh_and_brings_out_what_the_old_one_held(codec, codes):
+    second = start(start="exact", epoch=1, first_seq=1, live_seq=1)
+    events = [start(start="exact"), *packets(codes[:, :6]), second, *packets(codes[:, 6:], 1, 1), StreamEnd(next_seq=10)]
+    expected = [decoded(codec, part, "exact") for part in (codes[:, :6], codes[:, 6:])]
+    np.testing.assert_allclose(play(Player(codec), events), np.concatenate(expected), atol=1e-6)
+
+
+def test_the_next_stream_may_have_another_bandwidth(codec, codes):
+    events = [start(n_q=8), *packets(codes), StreamEnd(next_seq=10)]
+    events += [start(n_q=2, bandwidth=1.5), *packets(codes[:2]), StreamEnd(next_seq=10)]
+    expected = [decoded(codec, codes, "primed"), decoded(codec, codes[:2], "primed", 1.5)]
+    np.testing.assert_allclose(play(Player(codec), events), np.concatenate(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["pcm_s16le", "pcm_f32le"])
+def test_pcm_needs_no_model_and_its_history_is_not_heard(format):
+    x = (np.arange(4 * PACKET) % 100 / 128).astype(np.float32)
+    parts = [Packet(i, 0, 0, 0, float_to_pcm(x[i * PACKET : (i + 1) * PACKET], format)) for i in range(4)]
+    events = [start(format=format, live_seq=1), *parts[:2], Gap(first_seq=2, count=1), parts[3], StreamEnd(next_seq=4)]
+    np.testing.assert_allclose(play(Player(), events), np.concatenate([x[PACKET : 2 * PACKET], x[3 * PACKET :]]), atol=1e-4)
+    filled = play(Player(fill_gaps=True), events)
+    assert filled.size == 3 * PACKET
+    assert not filled[PACKET : 2 * PACKET].any()
+
+
+def test_codes_without_a_codec_are_an_input_error():
+    with pytest.raises(InputError, match="needs the codec"):
+        Player().feed(start())
+
+
+def test_what_comes_before_any_stream_is_silent():
+    player = Player(fill_gaps=True)
+    assert player.feed(Waiting(stream="a")).size == 0
+    assert player.feed(StreamEnd(next_seq=0)).size == 0
+    assert isinstance(start(), StreamStart)

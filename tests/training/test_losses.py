@@ -1,0 +1,57 @@
+"""The losses hear what they should and nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from training_material import RATE, voice
+
+from streamcodec.training.losses import SpectralLoss, mel_bands, si_sdr, snr
+
+
+@pytest.fixture
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.from_numpy(voice(0.5, RATE, 1))[None].repeat(2, 1)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    return x + 0.01 * noise, x
+
+
+def test_the_same_sound_costs_nothing(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    terms = SpectralLoss(RATE)(pair[1], pair[1])
+    assert float(terms.mel) == 0.0 and float(terms.relative) < 1e-5
+
+
+def test_a_level_change_costs_its_logarithm() -> None:
+    x = 0.1 * torch.randn(1, 12_000, generator=torch.Generator().manual_seed(0))
+    terms = SpectralLoss(RATE)(0.5 * x, x)
+    assert float(terms.mel) == pytest.approx(math.log(2.0), abs=0.02)
+    assert float(terms.relative) == pytest.approx(0.5, abs=0.01)
+
+
+def test_silence_has_finite_losses_and_gradients() -> None:
+    y = torch.zeros(1, 4096, requires_grad=True)
+    x = torch.zeros(1, 4096)
+    terms = SpectralLoss(RATE)(y, x)
+    (terms.mel + terms.relative - snr(y, x).mean()).backward()  # type: ignore[no-untyped-call]
+    assert y.grad is not None and torch.isfinite(y.grad).all()
+
+
+def test_mel_filters_average_and_leave_out_no_band() -> None:
+    for window, bands in ((256, 40), (2048, 80)):
+        filters = mel_bands(RATE, window, bands)
+        torch.testing.assert_close(filters.sum(dim=0), torch.ones(bands))
+        assert int((filters.argmax(dim=0).diff() < 0).sum()) == 0
+
+
+def test_snr_is_in_decibels() -> None:
+    x = torch.randn(1, 24_000, generator=torch.Generator().manual_seed(0))
+    assert float(snr(0.9 * x, x)) == pytest.approx(20.0, abs=0.01)
+    assert float(snr(torch.zeros_like(x), x)) == pytest.approx(0.0, abs=0.01)
+
+
+def test_si_sdr_does_not_hear_level_but_snr_does(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    y, x = pair
+    torch.testing.assert_close(si_sdr(0.3 * y, x), si_sdr(y, x), rtol=0.0, atol=0.01)
+    assert float(snr(0.3 * y, x).max()) < float(snr(y, x).min())

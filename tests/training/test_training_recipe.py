@@ -1,0 +1,163 @@
+"""The recipe, run on a few seconds of sound: it learns, survives being stopped, and what it exports streams exactly."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_material import RATE, SHORT, TINY, voice, write_voices
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError, ModelNotFoundError
+from streamcodec.model.checkpoint import load_file
+from streamcodec.training import main
+from streamcodec.training.corpus import Corpus, Folder, build
+from streamcodec.training.export import averaged, export
+from streamcodec.training.loop import Pace, Run
+from streamcodec.training.plots import curves, plot
+from streamcodec.training.recipe import Phase
+from streamcodec.training.rundir import latest_checkpoint, load_checkpoint
+
+QUIET = Pace(log_steps=20, evaluate_steps=80, perceptual_steps=10**9, clips=2, clip_seconds=0.8)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = tmp_path_factory.mktemp("audio")
+    folders = [
+        Folder("voices", write_voices(root / "voices")),
+        Folder("music", write_voices(root / "music", speakers=1), kind="music"),
+        Folder("strangers", write_voices(root / "strangers", speakers=1), held_out=True),
+    ]
+    return build(folders, root / "corpus")
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that spent its whole budget."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert Run(folder, corpus, TINY, SHORT, QUIET).train()
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_loss_falls_and_all_phases_are_gone_through(finished: Path) -> None:
+    steps = rows(finished / "steps.csv")
+    assert [int(r["phase"]) for r in steps] == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert float(steps[-1]["mel"]) < 0.8 * float(steps[0]["mel"])
+    assert float(steps[-1]["snr"]) > float(steps[0]["snr"])
+    assert steps[0]["critic"] == "" and float(steps[-1]["critic"]) > 0.0
+
+
+def test_held_out_voices_are_measured_at_every_bandwidth(finished: Path) -> None:
+    quality = rows(finished / "quality.csv")
+    assert [(int(r["step"]), float(r["kbps"])) for r in quality] == [(80, 0.6), (80, 1.2), (160, 0.6), (160, 1.2)]
+    assert all(1.0 <= float(r["perplexity_least"]) <= 16.0 for r in quality)
+
+
+def test_only_the_last_two_checkpoints_are_kept(finished: Path) -> None:
+    kept = sorted(p.name for p in finished.glob("checkpoint-*"))
+    assert len(kept) <= 2 and kept[-1] == "checkpoint-00000160.pt"
+
+
+def test_a_run_told_to_stop_goes_on_as_if_it_had_not(corpus: Corpus, tmp_path: Path) -> None:
+    stopped = Run(tmp_path, corpus, TINY, replace(SHORT, steps=20), QUIET)
+    batches = stopped.batches
+
+    def until_told(step: int) -> torch.Tensor:
+        if step == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batches(step)
+
+    stopped.batches = until_told  # type: ignore[assignment]
+    assert not stopped.train()
+    assert stopped.step == 12 and stopped.learner.phase is Phase.QUANTIZED
+    resumed = Run(tmp_path, corpus, CodecConfig(), replace(SHORT, steps=20), QUIET)  # the checkpoint's config holds
+    assert resumed.step == 12 and resumed.learner.phase is Phase.QUANTIZED
+    torch.testing.assert_close(resumed.learner.state(), stopped.learner.state(), rtol=0.0, atol=0.0)
+    assert torch.equal(resumed.batches(12), batches(12))
+    expected, got = (run.learner.step(batches(12), 12, 0.6) for run in (stopped, resumed))
+    assert got == pytest.approx(expected, rel=0.01)
+    assert resumed.train() and resumed.step == 20
+
+
+def test_a_pause_spends_nothing_of_the_budget(corpus: Corpus, tmp_path: Path) -> None:
+    seconds = iter(np.arange(0.0, 3600.0, 1.0))
+    run = Run(
+        tmp_path, corpus, TINY, replace(SHORT, steps=None, hours=30 / 3600), QUIET, computed=lambda: float(next(seconds)), wall=lambda: 1e9
+    )
+    assert run.train()
+    assert 0 < run.step < 30
+    assert load_checkpoint(tmp_path / f"checkpoint-{run.step:08d}.pt")["seconds"] <= 45.0
+
+
+def test_a_bigger_budget_does_not_leave_the_phase(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    last = latest_checkpoint(finished)
+    assert last is not None
+    (tmp_path / last.name).write_bytes(last.read_bytes())
+    run = Run(tmp_path, corpus, TINY, replace(SHORT, steps=1000), replace(QUIET, clips=0))
+    assert run.recipe.phase(run.progress) is Phase.AUTOENCODER
+    run._enter_phase()
+    assert run.learner.phase is Phase.ADVERSARIAL
+
+
+@pytest.mark.parametrize("layout", ["hf", "streamcodec"])
+def test_the_exported_model_streams_exactly_what_it_codes_whole(finished: Path, tmp_path: Path, layout: str) -> None:
+    target = tmp_path / ("model" if layout == "hf" else "model.safetensors")
+    export(finished, target, layout)  # type: ignore[arg-type]
+    model = load_file(target)
+    assert model.config.hidden_size == TINY.hidden_size and model.config.pad_mode == "constant"
+    samples = torch.from_numpy(voice(1.03, RATE, 7))[None, None]
+    with torch.inference_mode():
+        codes, _ = model.encode(samples, None, 4, True)
+        whole, _ = model.decode(codes, None, True)
+        state, played, packets = None, None, []
+        for at in range(0, samples.shape[-1], 1920):
+            final = at + 1920 >= samples.shape[-1]
+            packet, state = model.encode(samples[..., at : at + 1920], state, 4, final)
+            heard, played = model.decode(packet, played, final)
+            packets.append((packet, heard))
+    assert torch.equal(torch.cat([p for p, _ in packets], dim=-1), codes)
+    torch.testing.assert_close(torch.cat([h for _, h in packets], dim=-1), whole, rtol=0.0, atol=1e-5)
+
+
+def test_the_command_line_builds_trains_and_exports(tmp_path: Path) -> None:
+    voices = write_voices(tmp_path / "mine", speakers=1)
+    stranger = write_voices(tmp_path / "other", speakers=1, files=1)
+    corpus, runs = str(tmp_path / "corpus"), tmp_path / "runs"
+    assert main(["build", "--audio", str(voices), "--held-out", str(stranger), "--corpus", corpus]) == 0
+    command = ["train", "small", "--corpus", corpus, "--runs", str(runs), "--filters", "2", "--lstm-layers", "0", "--batch", "1"]
+    assert main([*command, "--steps", "1"]) == 0
+    assert main([*command, "--steps", "2"]) == 0
+    assert main(["export", str(runs / "small"), str(tmp_path / "small.safetensors"), "--layout", "streamcodec"]) == 0
+    model = load_file(tmp_path / "small.safetensors")
+    assert (model.config.num_filters, model.config.num_quantizers) == (2, 32)
+
+
+def test_a_run_is_drawn(finished: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["plot", str(finished), str(tmp_path / "run.png")]) == 0
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert curves(finished / "quality.csv", "kbps")["sisdr"]["1.2"][0] == [80.0, 160.0]
+    with pytest.raises(InputError, match="no logs"):
+        plot(tmp_path, tmp_path / "none.png")
+
+
+def test_a_folder_without_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError, match="no checkpoint"):
+        averaged(tmp_path)
+
+
+def test_a_corpus_of_another_rate_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="24000 Hz and the model at 48000 Hz"):
+        Run(tmp_path, corpus, replace(TINY, sampling_rate=48_000, target_bandwidths=(1.2,)), SHORT, QUIET)
