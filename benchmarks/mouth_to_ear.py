@@ -58,8 +58,8 @@ class _Program:
         for text in self._process.stdout:
             self._lines.put(text.rstrip())
 
-    def wait_for(self, words: str, seconds: float = 30.0) -> str:
-        """The first line with `words` in it."""
+    def wait_for(self, words: str, seconds: float = 30.0, among: str = "") -> str:
+        """The first line with both `words` and `among` in it."""
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:
             try:
@@ -68,7 +68,7 @@ class _Program:
                 if self._process.poll() is not None:
                     break
                 continue
-            if words in self.said[-1]:
+            if words in self.said[-1] and among in self.said[-1]:
                 return self.said[-1]
         raise RuntimeError(f"{self._process.args!r} never said {words!r}, but: {self.said}")
 
@@ -111,14 +111,14 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
             told, heard = room.stop(), ear.stop()
             offset_s = ear.begun - room.begun
             programs[2].stop()
-            summary = player.wait_for(" ended: ")
+            summary = player.wait_for(" underruns", among="packets, ")
         finally:
             for program in reversed(programs):
                 program.stop()
     lag, correlation = _lag(told, heard)
     delay_s = lag / RATE + offset_s
     stoi = _stoi_against_offline(spoken, resample(heard, RATE, 24_000), codec)
-    numbers = [int(word) for word in summary.split(" ended: ")[1].replace(",", "").split() if word.isdigit()]
+    numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
     return MouthToEar(packet_frames, 1000 * delay_s, stoi, correlation, numbers[2], numbers[1])
 
 

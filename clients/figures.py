@@ -51,8 +51,8 @@ def draw_demo(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequ
 
 def _spectrogram(axes: Any, samples: Samples, rate: int, seconds: float, title: str) -> Any:
     # The quietest that is drawn is 80 dB below full scale: digital silence would stretch the colours.
-    padded = np.pad(samples, (0, max(0, 1024 - len(samples)))) + np.float32(1e-5) * np.random.default_rng(0).standard_normal(
-        max(1024, len(samples))
+    padded = np.pad(samples, (0, max(0, 2048 - len(samples)))) + np.float32(1e-5) * np.random.default_rng(0).standard_normal(
+        max(2048, len(samples))
     )
     *_, image = axes.specgram(padded, NFFT=1024, Fs=rate, noverlap=768, cmap="magma", vmin=-130, vmax=-35)
     axes.set(xlim=(0, seconds), ylim=(0, rate / 2), ylabel="Hz", title=title)

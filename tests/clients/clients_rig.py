@@ -6,7 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import functools
-import sys
+import random
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -82,6 +83,16 @@ def voice(seconds: float, rate: int = 24_000, channels: int = 1) -> Audio:
     return x[0] if channels == 1 else x
 
 
+def free_port() -> int:
+    """A port that nobody uses, and that no outgoing connection is given: those come from 32768 on."""
+    ports = random.SystemRandom().sample(range(20_000, 32_000), 100)
+    for port in ports:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 class Tap:
     """A listener of the test's own: the packets and events of one stream, up to its end."""
 
@@ -137,10 +148,3 @@ async def started(program: Coroutine[Any, Any, int]) -> AsyncIterator[asyncio.Ta
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-def complained(capsys: Any) -> str:
-    """What was said on standard error so far, shown again for whoever reads a failure."""
-    text: str = capsys.readouterr().err
-    sys.stderr.write(text)
-    return text
