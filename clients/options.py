@@ -26,8 +26,8 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no live line")
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, precision: str = "fp32") -> None:
-    """Which model, and what it runs on; `precision` is the default one."""
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, and what it runs on."""
     parser.add_argument("--model", default="speech-24k", help="an embedded name, a file, a folder or a hub id (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="torch's name of it; cuda is untested (default: %(default)s)")
     parser.add_argument(
@@ -36,7 +36,7 @@ def add_model_options(parser: argparse.ArgumentParser, *, precision: str = "fp32
     parser.add_argument(
         "--precision",
         choices=["auto", "fp32", "bf16"],
-        default=precision,
+        default="fp32",
         help="bf16 is faster and gives other codes of the same quality; auto is bf16 where the processor has it (default: %(default)s)",
     )
     parser.add_argument(

@@ -135,24 +135,6 @@ def _tokens(path: Path | None, variable: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _mic(args: argparse.Namespace) -> int:
-    from streamcodec_clients import mic
-
-    return _run(mic.run(args))
-
-
-def _play(args: argparse.Namespace) -> int:
-    from streamcodec_clients import playback
-
-    return _run(playback.run(args))
-
-
-def _demo(args: argparse.Namespace) -> int:
-    from streamcodec_clients import demo
-
-    return _run(demo.run(args))
-
-
 def _encode(args: argparse.Namespace) -> int:
     import numpy as np
     from streamcodec_clients.options import load_codec
@@ -173,10 +155,12 @@ def _encode(args: argparse.Namespace) -> int:
                 bar.update(block.shape[1] / blocks.rate)
         packets += encoder.flush()
         duration_s = samples / blocks.rate
+        # Rounded half up, as the resampler does.
+        length = (2 * samples * codec.sample_rate + blocks.rate) // (2 * blocks.rate)
     if not packets:
         raise InputError(f"{args.input}: is shorter than one sample at {codec.sample_rate} Hz")
     codes = np.concatenate(packets, axis=1)
-    write_codes(output, codes, codec, round(duration_s * codec.sample_rate))
+    write_codes(output, codes, codec, length)
     size = output.stat().st_size
     kbps = 8 * size / duration_s / 1000
     print(f"{output}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)")
@@ -302,7 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = add("serve", _serve, "run the server until it is interrupted")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every network (default: %(default)s)")
     serve.add_argument("--port", type=port, default=8765, help="0 takes any free one (default: %(default)s)")
-    add_model_options(serve, precision="auto")
+    add_model_options(serve)
     serve.add_argument(
         "--max-publishers", type=positive_int, metavar="N", default=256, help="refuse more than so many (default: %(default)s)"
     )
@@ -315,9 +299,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--listen-token-file", type=Path, metavar="FILE", help="tokens that allow to listen; also $STREAMCODEC_LISTEN_TOKEN")
     serve.add_argument("--verbose", action="store_true", help="say more")
 
-    mic.add_arguments(add("mic", _mic, "publish a microphone, a file or a pipe"))
-    playback.add_arguments(add("play", _play, "play, record or pipe on a stream"))
-    demo.add_arguments(add("demo", _demo, "hear it: server, microphone and playback in one go"))
+    mic.add_arguments(add("mic", lambda args: _run(mic.run(args)), "publish a microphone, a file or a pipe"))
+    playback.add_arguments(add("play", lambda args: _run(playback.run(args)), "play, record or pipe on a stream"))
+    demo.add_arguments(add("demo", lambda args: _run(demo.run(args)), "hear it: server, microphone and playback in one go"))
 
     encode = add("encode", _encode, "encode an audio file into a file of codes")
     encode.add_argument("input", type=Path, help="any file that libsndfile reads")
