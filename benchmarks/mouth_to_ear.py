@@ -1,7 +1,8 @@
 """Mouth to ear: a clip played in front of a virtual microphone, and what arrives at a virtual ear through the real programs.
 
 `streamcodec serve`, `mic` and `play` run as their users run them, on sound devices that PulseAudio provides. The delay is where the
-cross-correlation of ear and room peaks; intelligibility is STOI against the same clip encoded and decoded offline.
+cross-correlation of ear and room peaks; intelligibility is STOI against the offline codec on what the microphone program captured: the same
+sound begun one sample later has other codes, so the clip itself would measure that instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy.typing as npt
 import streamcodec
 from benchmarks.common import Observed, argument_parser, table, write_section
 from benchmarks.virtual_sound import RATE, VirtualSound, missing_programs
-from streamcodec.audio import bundled_clip, resample, write_audio
+from streamcodec.audio import bundled_clip, read_audio, resample, write_audio
 
 __all__ = ["MouthToEar", "measure"]
 
@@ -102,7 +103,8 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
             url = start("serve", "--port", "0").wait_for("ws://").split(" at ")[1].split(": model")[0]
             player = start("play", "--server", url, "--bandwidth", "6", "--slack-ms", f"{slack_ms:g}")
             player.wait_for("waiting")
-            start("mic", "--server", url, "--packet-frames", str(packet_frames)).wait_for("publishing")
+            kept = Path(folder) / "kept.wav"
+            start("mic", "--server", url, "--keep", str(kept), "--packet-frames", str(packet_frames)).wait_for("publishing")
             player.wait_for("begins")
             time.sleep(1.0)
             room, ear = sound.record("room"), sound.record("speaker")
@@ -112,12 +114,14 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
             offset_s = ear.begun - room.begun
             programs[2].stop()
             summary = player.wait_for(" underruns", among="packets, ")
+            captured, captured_rate = read_audio(kept)
         finally:
             for program in reversed(programs):
                 program.stop()
     lag, correlation = _lag(told, heard)
     delay_s = lag / RATE + offset_s
-    stoi = _stoi_against_offline(spoken, resample(heard, RATE, 24_000), codec)
+    offline = _offline(captured[0], captured_rate, codec)
+    stoi = _stoi(offline, resample(heard, RATE, 24_000))
     numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
     return MouthToEar(packet_frames, 1000 * delay_s, stoi, correlation, numbers[2], numbers[1])
 
@@ -132,24 +136,20 @@ def _lag(told: Audio, heard: Audio) -> tuple[int, float]:
     return int(lags[best]), float(correlation[best] / (np.linalg.norm(told) * np.linalg.norm(heard) + 1e-12))
 
 
-def _stoi_against_offline(spoken: Audio, heard: Audio, codec: streamcodec.Codec) -> float:
-    """STOI of `heard` against the offline codec, whose frames are laid as the live stream's were.
+def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
+    """What the codec makes of what the microphone program captured, without any network, clock or device behind it."""
+    encoder, decoder = codec.stream_encoder(6, sample_rate=rate), codec.stream_decoder(6)
+    return np.concatenate([decoder.feed(encoder.feed(captured)), decoder.feed(encoder.flush()), decoder.flush()])
 
-    A codec of 320-sample hops makes other codes of the same sound begun at another place in its hop, and where the live stream stood when
-    the clip was played is chance: so the offline clip is coded at sixteen places, and the one most like what was heard is what was meant.
-    """
+
+def _stoi(reference: Audio, heard: Audio) -> float:
+    """STOI of the stretch of `reference` that `heard` is most like."""
     from pystoi import stoi
 
-    best = (-1.0, heard, heard)
-    for shift in range(0, codec.hop_length, codec.hop_length // 16):
-        moved = np.pad(spoken, (shift, 0))
-        offline = codec.decode(codec.encode(moved, bandwidth=6))[: len(moved)]
-        lag, alike = _lag(offline, heard)
-        if alike > best[0]:
-            best = (alike, offline, heard[lag:] if lag >= 0 else np.pad(heard, (-lag, 0)))
-    _, offline, aligned = best
-    size = min(len(offline), len(aligned))
-    return float(stoi(offline[:size], aligned[:size], 24_000))
+    lag, _ = _lag(reference, heard)
+    reference, heard = (reference, heard[lag:]) if lag >= 0 else (reference[-lag:], heard)
+    size = min(len(reference), len(heard))
+    return float(stoi(reference[:size], heard[:size], 24_000))
 
 
 def _render(figures: dict[str, Any]) -> str:

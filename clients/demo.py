@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +24,7 @@ from .mic import publish_source
 from .options import number, positive_int
 from .playback import PacketTimes, play
 from .sinks import DeviceSink, Sink
-from .sources import ClipSource, DeviceSource, Source
+from .sources import ClipSource, DeviceSource, Source, Tee
 
 __all__ = ["STAGES", "PacketWay", "add_arguments", "run"]
 
@@ -85,32 +84,6 @@ class _Recorder:
             await self._device.finish()
 
 
-class _Tee:
-    """A source that keeps what passes, mixed down."""
-
-    def __init__(self, source: Source, seconds: float | None) -> None:
-        self._source = source
-        self._seconds = seconds
-        self.label, self.sample_rate, self.channels = source.label, source.sample_rate, source.channels
-        self.parts: list[Samples] = []
-
-    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
-        passed_s = 0.0
-        async for block, captured in self._source.blocks():
-            self.parts.append(block.mean(axis=0))
-            yield block, captured
-            passed_s += block.shape[1] / self.sample_rate
-            if self._seconds is not None and passed_s >= self._seconds:
-                return
-
-    def close(self) -> None:
-        self._source.close()
-
-    @property
-    def exhausted(self) -> bool:
-        return self._source.exhausted
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -151,7 +124,8 @@ async def run(args: argparse.Namespace) -> int:
     codec.config.n_q_for(args.bandwidth)
     decoding.warm_up(args.packet_frames)
     chosen, seconds = _choose_source(args, line)
-    source, sink = _Tee(chosen, seconds), _Recorder(_choose_sink(args, codec.sample_rate, line))
+    said: list[Samples] = []
+    source, sink = Tee(chosen, said.append, seconds), _Recorder(_choose_sink(args, codec.sample_rate, line))
     line.note(f"model {codec.name}, {codec.engine.name}; {source.label} -> server -> {sink.label}")
     if isinstance(chosen, DeviceSource):
         line.note(f"speak for {seconds:g} seconds" + ("; with headphones, or you will hear an echo of the echo" if sink.live else ""))
@@ -163,7 +137,8 @@ async def run(args: argparse.Namespace) -> int:
         trace = inside.pop(times.seq, None)
         if trace is None:
             return
-        marks = (trace.captured, trace.received, trace.started, trace.done, times.received, times.decoded)
+        # The last frame of a clip may be filled up with silence that nobody captured.
+        marks = (min(trace.captured, trace.received), trace.received, trace.started, trace.done, times.received, times.decoded)
         stages = tuple((b - a) / 1000 for a, b in pairwise(marks))
         ways.append(PacketWay(times.seq, stages, times.buffered_s * 1000))
         if line.due():
@@ -185,7 +160,7 @@ async def run(args: argparse.Namespace) -> int:
                 line.clear()
     if not ways:
         raise InputError(f"{source.label}: too short for a single packet")
-    heard, spoken = np.concatenate(sink.parts), np.concatenate(source.parts)
+    heard, spoken = np.concatenate(sink.parts), np.concatenate(said)
     spoken = resample(spoken, source.sample_rate, codec.sample_rate)
     _report(args, codec.sample_rate, spoken, heard, ways, ended.emitted, listener, sink)
     return 0

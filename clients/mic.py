@@ -6,9 +6,10 @@ import argparse
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from streamcodec.audio import Level, bar
+from streamcodec.audio import AudioWriter, Level, bar
 from streamcodec.client import Publisher, now_us, publish
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import StreamCodecError
@@ -17,7 +18,7 @@ from streamcodec.protocol import Ended
 from .liveline import LiveLine
 from .options import add_connection_options, positive_int
 from .retry import keep_trying
-from .sources import Source, open_source
+from .sources import Source, Tee, open_source
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)",
     )
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="also write what is published, mixed down, to a .wav or .flac file")
     parser.add_argument("--start", choices=["exact", "primed"], help="how the codec opens (default: the model's own)")
     parser.add_argument("--encode", action="store_true", help="encode here and send codes: 64 times less to send than 16-bit PCM at 24 kHz")
     parser.add_argument("--model", default="speech-24k", help="for --encode: the server's model (default: %(default)s)")
@@ -71,6 +73,9 @@ async def run(args: argparse.Namespace) -> int:
         codec = load(args.model, threads=1)
     source = open_source(args.input, fast=args.fast, rate=args.rate, channels=args.channels)
     level = Level(rate=source.sample_rate)
+    kept = AudioWriter(args.keep, source.sample_rate) if args.keep is not None else None
+    if kept is not None:
+        source = Tee(source, kept.write)
 
     def show(publisher: Publisher) -> None:
         if line.due():
@@ -93,6 +98,8 @@ async def run(args: argparse.Namespace) -> int:
         return 0
     finally:
         source.close()
+        if kept is not None:
+            kept.close()
         line.clear()
 
 

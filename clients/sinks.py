@@ -59,37 +59,47 @@ class DeviceSink:
         self._rate = float(self._stream.samplerate)
         self._resampler = StreamResampler(rate, self._rate)
         self._slack = round(slack_s * self._rate)
-        self._buffer = PlayoutBuffer(1, round((slack_s + ceiling_s) * self._rate), round(0.005 * self._rate))
+        self._ceiling = round(ceiling_s * self._rate)
+        self._buffer: PlayoutBuffer | None = None
         self._scratch = np.zeros(round(self._rate), np.float32)
-        self._started = False
 
     @property
     def underruns(self) -> int:
         """How often the device wanted more than there was."""
-        return self._buffer.underruns
+        return self._buffer.underruns if self._buffer else 0
 
     @property
     def buffered_s(self) -> float:
         """Playout buffer and device together."""
-        return self._buffer.buffered / self._rate + float(self._stream.latency)
+        buffered = self._buffer.buffered if self._buffer else self._slack
+        return buffered / self._rate + float(self._stream.latency)
 
     def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
         mono = self._scratch[:frames]
+        assert self._buffer is not None
         self._buffer.pull(frames, mono)
         out[:] = mono[:, None]
 
     def write(self, samples: Samples) -> None:
-        if not self._started:
-            self._started = True
-            self._buffer.push(np.zeros(self._slack, np.float32))
-            try:
-                self._stream.start()
-            except Exception as exc:  # PortAudio's own error, which only sounddevice can name
-                raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
-        self._buffer.push(self._resampler.feed(samples))
+        block = self._resampler.feed(samples)
+        if self._buffer is None:
+            self._buffer = self._open(len(block))
+        self._buffer.push(block)
+
+    def _open(self, block: int) -> PlayoutBuffer:
+        """Begin to play: the slack as silence, then what comes. After an underrun or a jump there is slack and a block in hand again."""
+        target = max(1, self._slack + block)
+        buffer = PlayoutBuffer(target, target + self._ceiling, round(0.005 * self._rate))
+        buffer.push(np.zeros(self._slack, np.float32))
+        self._buffer = buffer
+        try:
+            self._stream.start()
+        except Exception as exc:  # PortAudio's own error, which only sounddevice can name
+            raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
+        return buffer
 
     async def finish(self) -> None:
-        if self._started:
+        if self._buffer is not None:
             self._buffer.push(self._resampler.flush())
             self._buffer.finish()
             # A device that is gone drains nothing.

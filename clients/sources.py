@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -16,7 +16,7 @@ from streamcodec.audio import CaptureBuffer, Samples, find_device, open_audio_bl
 from streamcodec.client import now_us
 from streamcodec.errors import DeviceError, MissingDependencyError
 
-__all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "Source", "open_source"]
+__all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "Source", "Tee", "open_source"]
 
 _BLOCK_S = 0.02
 _RING_S = 2.0
@@ -192,6 +192,33 @@ class PipeSource:
 
     def close(self) -> None:
         pass
+
+
+class Tee:
+    """A source whose blocks are also given to `keep`, mixed down [T]; it ends after `seconds` if they are given."""
+
+    def __init__(self, source: Source, keep: Callable[[Samples], None], seconds: float | None = None) -> None:
+        self._source = source
+        self._keep = keep
+        self._seconds = seconds
+        self.label, self.sample_rate, self.channels = source.label, source.sample_rate, source.channels
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the source itself is."""
+        return self._source.exhausted
+
+    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
+        passed_s = 0.0
+        async for block, captured in self._source.blocks():
+            self._keep(block.mean(axis=0))
+            yield block, captured
+            passed_s += block.shape[1] / self.sample_rate
+            if self._seconds is not None and passed_s >= self._seconds:
+                return
+
+    def close(self) -> None:
+        self._source.close()
 
 
 def open_source(spec: str | None, *, fast: bool, rate: int, channels: int) -> Source:

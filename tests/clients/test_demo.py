@@ -50,8 +50,7 @@ def test_the_bundled_clip_is_heard_as_the_codec_decodes_it_and_everything_is_wri
     assert list(rows) == stages
     for name, values in rows.items():
         assert values == sorted(values), name
-        # The two ends of the wire are joined by an estimate of each other's clock.
-        assert values[0] > -5
+        assert values[0] >= 0
     assert f"written to {out}: spoken.wav, heard.wav, demo.png" in said.out
     assert "the bundled clip -> server -> memory" in said.err
     png = (out / "demo.png").read_bytes()
