@@ -106,7 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--packet-frames", type=positive_int, default=6, metavar="N", help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)"
     )
     parser.add_argument("--model", default="speech-24k", help="an embedded name, a file, a folder or a hub id (default: %(default)s)")
-    parser.add_argument("--threads", type=positive_int, default=1, help="of the model (default: %(default)s)")
+    parser.add_argument("--threads", type=positive_int, metavar="N", default=1, help="of the model (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="no live line")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamcodec.audio.samples import PcmFormat, Samples, pcm_to_float
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.errors import InputError
+from streamcodec.errors import InputError, LocalProtocolError
 from streamcodec.protocol import Format, Gap, ListenHello, Message, Packet, StreamEnd, StreamStart, Waiting, Welcome, unpack_codes
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ def listen(
     """
     if format == "codes" and model is None:
         raise InputError("listening to codes needs the fingerprint of the model that will decode them: model=codec.fingerprint")
-    return Listener(
-        url,
-        ListenHello(
+    try:
+        hello = ListenHello(
             stream=stream, format=format, model=model, bandwidth=bandwidth, history_ms=history_ms, token=token, client="streamcodec"
-        ),
-    )
+        )
+    except LocalProtocolError as exc:
+        raise InputError(str(exc)) from exc
+    return Listener(url, hello)
 
 
 class Listener:

@@ -13,7 +13,7 @@ import numpy as np
 from streamcodec.audio.samples import check_block, float_to_pcm
 from streamcodec.client.connection import Connection, now_us, open_connection
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
-from streamcodec.errors import ConnectionFailed, InputError
+from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
 from streamcodec.protocol import Ended, Format, Gap, PublishHello, Welcome, pack_codes
 
 __all__ = ["Publisher", "publish"]
@@ -53,19 +53,22 @@ def publish(
     pcm = format != "codes"
     if not pcm and model is None:
         raise InputError("publishing codes needs the fingerprint of the model that made them: model=codec.fingerprint")
-    hello = PublishHello(
-        stream=stream,
-        format=format,
-        sample_rate=sample_rate if pcm else None,
-        channels=1 if pcm else None,
-        model=model,
-        bandwidth=bandwidth,
-        packet_frames=packet_frames,
-        start=start,
-        pace=pace,
-        token=token,
-        client="streamcodec",
-    )
+    try:
+        hello = PublishHello(
+            stream=stream,
+            format=format,
+            sample_rate=sample_rate if pcm else None,
+            channels=1 if pcm else None,
+            model=model,
+            bandwidth=bandwidth,
+            packet_frames=packet_frames,
+            start=start,
+            pace=pace,
+            token=token,
+            client="streamcodec",
+        )
+    except LocalProtocolError as exc:
+        raise InputError(str(exc)) from exc
     return Publisher(url, hello, channels, queue_s)
 
 

@@ -99,7 +99,9 @@ class Server:
                 server_header=f"streamcodec/{streamcodec.__version__}",
             )
         except OSError as exc:
-            raise StreamCodecError(f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}") from exc
+            raise StreamCodecError(
+                f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}. Another port: --port N, or 0 for any free one"
+            ) from exc
         self._worker.start()
         self.port = self._socket.sockets[0].getsockname()[1]
         return self
