@@ -42,7 +42,7 @@ RESULTS = Path(__file__).parent / "results"
 
 Figures = dict[str, Any]
 
-_PACKAGES = ("streamcodec", "torch", "numpy", "encodec", "transformers", "websockets", "uvloop", "soxr")
+_PACKAGES = ("streamcodec", "torch", "openvino", "numpy", "encodec", "transformers", "websockets", "uvloop", "soxr")
 _WIDE_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 

@@ -37,7 +37,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=["auto", "fp32", "bf16"],
         default="fp32",
-        help="bf16 is faster and gives other codes of the same quality; auto is bf16 where the processor has it (default: %(default)s)",
+        help="bf16 is faster and gives other codes than the published code; auto is bf16 where the processor has it (default: %(default)s)",
     )
     parser.add_argument(
         "--threads",

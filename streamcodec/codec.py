@@ -42,7 +42,7 @@ def load(
     `facebook/encodec_24khz`.
 
     `engine` is "torch", "openvino" (CPU only; a model's first start on a machine converts it, a few seconds), or "auto": OpenVINO where it
-    is installed. `precision` is "fp32", "bf16" (OpenVINO: faster, other codes of the same quality), or "auto": bf16 where the processor has
+    is installed. `precision` is "fp32", "bf16" (OpenVINO: faster, other codes), or "auto": bf16 where the processor has
     it. `threads` is how many the model uses, 1 by default with OpenVINO, torch's own choice without; torch's are set for the whole process.
     Without `patient`, torch stands in while a model is converted. Raises a `ModelError` that names what is wrong with the model, and
     `InputError` for options that do not go together.
