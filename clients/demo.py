@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from streamcodec.client import Listener, Player, Publisher, listen, publish
 from streamcodec.errors import DeviceError, InputError, MissingDependencyError
 from streamcodec.protocol import Ended
 
+from .figures import STAGES, PacketWay, draw_demo
 from .liveline import LiveLine
 from .mic import publish_source
 from .options import number, positive_int
@@ -26,9 +26,7 @@ from .playback import PacketTimes, play
 from .sinks import DeviceSink, Sink
 from .sources import ClipSource, DeviceSource, Source, Tee
 
-__all__ = ["STAGES", "PacketWay", "add_arguments", "run"]
-
-STAGES = ("uplink", "queue", "encode", "downlink", "decode")
+__all__ = ["add_arguments", "run"]
 
 EXAMPLES = """examples:
   streamcodec demo                      microphone to speaker, or the bundled clip where there is no sound card
@@ -41,20 +39,6 @@ each packet's stages, all after its last sample was captured:
   queue     until a step takes it            downlink  to the listener
                                              decode    until its samples exist
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PacketWay:
-    """One packet's stages in milliseconds, in the order of `STAGES`, and what was buffered ahead of it for the device."""
-
-    seq: int
-    stages: tuple[float, ...]
-    buffered_ms: float
-
-    @property
-    def added_ms(self) -> float:
-        """All stages together: what was added to the packet itself."""
-        return sum(self.stages)
 
 
 class _Recorder:
@@ -221,8 +205,6 @@ def _report(
     write_audio(args.output / "heard.wav", heard, rate)
     written = ["spoken.wav", "heard.wav"]
     try:
-        from .figures import draw_demo
-
         draw_demo(args.output / "demo.png", spoken, heard, rate, ways)
         written.append("demo.png")
     except MissingDependencyError as exc:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from streamcodec.audio import Samples
 from streamcodec.errors import MissingDependencyError
 
-if TYPE_CHECKING:
-    from .demo import PacketWay
+__all__ = ["STAGES", "PacketWay", "draw_demo"]
 
-__all__ = ["draw_demo"]
+STAGES = ("uplink", "queue", "encode", "downlink", "decode")
+
+
+@dataclass(frozen=True, slots=True)
+class PacketWay:
+    """One packet's stages in milliseconds, in the order of `STAGES`, and what was buffered ahead of it for the device."""
+
+    seq: int
+    stages: tuple[float, ...]
+    buffered_ms: float
+
+    @property
+    def added_ms(self) -> float:
+        """All stages together: what was added to the packet itself."""
+        return sum(self.stages)
 
 
 def draw_demo(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequence[PacketWay]) -> None:
@@ -23,7 +37,6 @@ def draw_demo(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequ
         from matplotlib.figure import Figure
     except ImportError as exc:
         raise MissingDependencyError("the picture needs matplotlib: pip install 'streamcodec[plots]'") from exc
-    from .demo import STAGES
 
     figure = Figure(figsize=(12, 11), layout="constrained")
     waves, before, after, latency = figure.subplots(4, 1, height_ratios=[1, 1.3, 1.3, 1.2])

@@ -83,8 +83,9 @@ async def run(args: argparse.Namespace) -> int:
             told = (
                 f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  round trip {trip or 0:.1f} ms  waiting {publisher.queued_s * 1000:.0f} ms"
             )
-            lost = publisher.dropped_s
-            line.draw(told + (f"  dropped {lost:.1f} s" if lost else ""))
+            here = f"  dropped {publisher.dropped_s:.1f} s" if publisher.dropped_s else ""
+            there = f"  {publisher.server_dropped} messages dropped by the server" if publisher.server_dropped else ""
+            line.draw(told + here + there)
 
     def tell(ended: Ended) -> None:
         lost = f", {ended.dropped} messages dropped by the server" if ended.dropped else ""

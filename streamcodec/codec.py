@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,6 @@ from streamcodec.errors import AudioError, CodesError, InputError, MissingDepend
 __all__ = ["Codec", "StreamDecoder", "StreamEncoder", "load"]
 
 Progress = Callable[[float], None]
-A = TypeVar("A")
 
 _CHUNK_FRAMES = 300  # a clip goes through the model in pieces of 4 s: bounded memory, the same sums
 

@@ -4,7 +4,6 @@ from streamcodec.audio.capture import CaptureBuffer
 from streamcodec.audio.devices import DeviceInfo, find_device, list_devices, open_input, open_output
 from streamcodec.audio.files import AudioBlocks, AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
 from streamcodec.audio.meter import Level, bar
-from streamcodec.audio.packetizing import Packetizer
 from streamcodec.audio.playout import PlayoutBuffer
 from streamcodec.audio.resampling import StreamResampler, resample
 from streamcodec.audio.samples import Layout, PcmFormat, Samples, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
@@ -16,7 +15,6 @@ __all__ = [
     "DeviceInfo",
     "Layout",
     "Level",
-    "Packetizer",
     "PcmFormat",
     "PlayoutBuffer",
     "Samples",
