@@ -36,7 +36,9 @@ OVERVIEW = """Live speech as neural-codec tokens.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's) and return its exit status."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    # The recipe has commands and options of its own.
+    args = argparse.Namespace(command=_train, arguments=given[1:]) if given[:1] == ["train"] else parser.parse_args(given)
     if args.command is None:
         parser.print_help()
         return 2
@@ -233,6 +235,12 @@ def _models(args: argparse.Namespace) -> int:
     return 0
 
 
+def _train(args: argparse.Namespace) -> int:
+    from streamcodec.training import main as train
+
+    return train(args.arguments)
+
+
 def _devices(args: argparse.Namespace) -> int:  # noqa: ARG001
     from streamcodec.audio import list_devices
 
@@ -324,6 +332,7 @@ def _parser() -> argparse.ArgumentParser:
     models = add("models", _models, "list the embedded models, or describe the ones named")
     models.add_argument("names", nargs="*", help="embedded names, files, folders or hub ids")
 
+    add("train", _train, "train a model of your own: fetch, build, train, plot, export (see streamcodec train --help)")
     add("devices", _devices, "list the sound devices")
 
     doctor = add("doctor", _doctor, "say what would not work here, and what to install")
