@@ -26,7 +26,7 @@ from benchmarks.common import Observed, argument_parser, table, write_section
 from benchmarks.virtual_sound import RATE, VirtualSound, missing_programs
 from streamcodec.audio import bundled_clip, read_audio, resample, write_audio
 
-__all__ = ["MouthToEar", "measure"]
+__all__ = ["MouthToEar", "measure", "render"]
 
 Audio = npt.NDArray[np.float32]
 
@@ -152,7 +152,8 @@ def _stoi(reference: Audio, heard: Audio) -> float:
     return float(stoi(reference[:size], heard[:size], 24_000))
 
 
-def _render(figures: dict[str, Any]) -> str:
+def render(figures: dict[str, Any]) -> str:
+    """The section's text, from its figures alone."""
     rows = [
         [
             f"{run['packet_frames']} ({run['packet_frames'] * figures['frame_ms']:.1f} ms)",
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Observed() as observed:
         runs = [measure(clip, codec, frames, args.slack_ms) for frames in args.packet_frames]
     figures = {"slack_ms": args.slack_ms, "frame_ms": 1000 / codec.frame_rate, "runs": [asdict(run) for run in runs]}
-    path = write_section(args.out, "mouth_to_ear", "Mouth to ear through sound devices", figures, observed, _render, threads=1, argv=argv)
+    path = write_section(args.out, "mouth_to_ear", "Mouth to ear through sound devices", figures, observed, render, threads=1, argv=argv)
     print(path.read_text(encoding="utf-8"))
     return 0
 

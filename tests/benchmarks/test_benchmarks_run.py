@@ -90,8 +90,6 @@ def test_the_report_in_the_repository_is_what_its_sections_say() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").glob("*.json")), ids=lambda path: path.stem)
 def test_a_section_in_the_repository_is_what_its_figures_say(path: Path) -> None:
-    if path.stem not in TINY:
-        pytest.skip("its benchmark has a test of its own")
     module = importlib.import_module(f"benchmarks.{path.stem}")
     assert common.fragment(section(path.parent, path.stem), module.render) == path.with_suffix(".md").read_text(encoding="utf-8")
 
