@@ -81,14 +81,12 @@ class OpenVinoEngine:
             encoder,
             (torch.zeros(2, 2 * hop), torch.zeros(2, self.encoder_state_size)),
             ([-1, -1], [-1, self.encoder_state_size]),
-            precision,
         )
         self._decoder = self._compile(
             "decoder",
             decoder,
             (torch.zeros(2, dim, 2), torch.zeros(2, self.decoder_state_size)),
             ([-1, dim, -1], [-1, self.decoder_state_size]),
-            precision,
         )
 
     def encoder_start(self, start: Start) -> States | None:
@@ -116,12 +114,10 @@ class OpenVinoEngine:
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(
-        self, name: str, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...], precision: Precision
-    ) -> Any:
+    def _compile(self, name: str, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         network = self._cached(name, lambda: self._convert(module, example, shapes))
         options = {
-            "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
+            "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,

@@ -134,6 +134,23 @@ class Connection:
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
 
+    def _welcome(self, hello: PublishHello | ListenHello, stream: Stream | None) -> Welcome:
+        """The yes to `hello`; without a stream, what only a publisher decides stays open."""
+        return Welcome(
+            role=hello.role,
+            stream=hello.stream,
+            model=self._model,
+            format=hello.format,
+            bandwidth=stream.bandwidth if stream else None,
+            n_q=stream.n_q if stream else None,
+            packet_frames=stream.packet_frames if stream else None,
+            start=stream.start if stream else None,
+            epoch=stream.epoch if stream else None,
+            next_seq=stream.next_seq if stream else None,
+            time=now_us(),
+            server=self._banner,
+        )
+
     async def _flush(self) -> None:
         async with self._sending:
             for message in self._session.data_to_send():
@@ -144,22 +161,7 @@ class Connection:
     async def _publisher(self, hello: PublishHello) -> None:
         stream = self._hub.publish(hello, self._stream_failed)
         try:
-            self._session.accept(
-                Welcome(
-                    role="publish",
-                    stream=hello.stream,
-                    model=self._model,
-                    format=hello.format,
-                    bandwidth=stream.bandwidth,
-                    n_q=stream.n_q,
-                    packet_frames=stream.packet_frames,
-                    start=stream.start,
-                    epoch=stream.epoch,
-                    next_seq=stream.next_seq,
-                    time=now_us(),
-                    server=self._banner,
-                )
-            )
+            self._session.accept(self._welcome(hello, stream))
             self._hub.metrics.publishers_accepted += 1
             stream.announce()
             await self._flush()
@@ -216,23 +218,7 @@ class Connection:
         n_q = None if hello.bandwidth is None else config.n_q_for(hello.bandwidth)
         history_s = hub.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, hub.limits.history_s)
         listener = Listener(hello.stream, hello.format, n_q, history_s, hub.limits.listener_queue_s)
-        live = hub.streams.get(hello.stream)
-        self._session.accept(
-            Welcome(
-                role="listen",
-                stream=hello.stream,
-                model=self._model,
-                format=hello.format,
-                bandwidth=live.bandwidth if live else None,
-                n_q=live.n_q if live else None,
-                packet_frames=live.packet_frames if live else None,
-                start=live.start if live else None,
-                epoch=live.epoch if live else None,
-                next_seq=live.next_seq if live else None,
-                time=now_us(),
-                server=self._banner,
-            )
-        )
+        self._session.accept(self._welcome(hello, hub.streams.get(hello.stream)))
         await self._flush()
         hub.metrics.listeners_accepted += 1
         log.info("%s listens to %s: %s", self._peer, hello.stream, hello.format)
