@@ -44,7 +44,7 @@ class Recipe:
     music_share: float = 0.07
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    autoencoder_until: float = 0.06
+    autoencoder_until: float = 0.03
     adversarial_from: float = 0.60
 
     learning_rate: float = 1.5e-3

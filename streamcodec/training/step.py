@@ -87,6 +87,7 @@ class Learner:
         terms, ratios = self.spectral(y, original), snr(y, original)
         loss = self.recipe.mel * terms.mel + self.recipe.relative * terms.relative - self.recipe.snr_weight(progress) * ratios.mean()
         logged = {"mel": terms.mel, "relative": terms.relative, "snr": ratios.mean(), "regular": output.regular}
+        logged["latents"] = output.latents.square().mean().sqrt()
         at_y = torch.autograd.grad(loss, y)[0]
         if self.phase is Phase.ADVERSARIAL:
             pull, judged = self._judge(y, original, at_y)
@@ -104,14 +105,16 @@ class Learner:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             latents = self.model.encoder(x, None, True)[0]
         latents = latents.float()
+        # In every phase: the codebooks follow wherever the latents go and the commitment is relative to their power, so nothing else
+        # holds their scale, and an encoder that may shout does, faster than averages of its weights can follow.
+        regular = self.recipe.latent_power * latents.square().mean()
         if self.phase is Phase.AUTOENCODER:
             n_q, decoded = None, latents + self._noise(latents, step, chance)
-            regular = self.recipe.latent_power * latents.square().mean()
         else:
             choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
             n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
             decoded, distance, _ = self.rvq(latents, n_q)
-            regular = self.recipe.commitment * distance
+            regular = regular + self.recipe.commitment * distance
         return _Output(self._decode(decoded), latents.detach(), regular, n_q)
 
     def _decode(self, latents: Tensor) -> Tensor:
