@@ -44,16 +44,24 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         metavar="N",
         default=1,
-        help="of the model; steps are too small to gain much from more (default: %(default)s)",
+        help="of the model: a server runs so many steps at a time, a single stream gains little from more (default: %(default)s)",
     )
 
 
-def load_codec(args: argparse.Namespace, *, patient: bool = True) -> Codec:
-    """The codec that the options of `add_model_options` ask for; `patient` is as in `streamcodec.load`."""
+def load_codec(args: argparse.Namespace, *, server: bool = False) -> Codec:
+    """The codec that the options of `add_model_options` ask for; a `server`'s starts at once and gives each thread a lane."""
     from streamcodec.codec import load
 
     try:
-        return load(args.model, device=args.device, engine=args.engine, precision=args.precision, threads=args.threads, patient=patient)
+        return load(
+            args.model,
+            device=args.device,
+            engine=args.engine,
+            precision=args.precision,
+            threads=args.threads,
+            lanes=args.threads if server else 1,
+            patient=not server,
+        )
     except (RuntimeError, AssertionError) as exc:
         # What torch raises for a device that it does not know or was not built for.
         if args.device == "cpu":

@@ -101,7 +101,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    codec = load_codec(args, patient=False)
+    codec = load_codec(args, server=True)
     limits = Limits(max_publishers=args.max_publishers, max_listeners=args.max_listeners)
     tokens = Tokens(
         publish=_tokens(args.publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"),

@@ -33,6 +33,7 @@ def load(
     engine: EngineName = "auto",
     precision: PrecisionName = "fp32",
     threads: int | None = None,
+    lanes: int = 1,
     patient: bool = True,
 ) -> Codec:
     """Load a model and return its `Codec`.
@@ -43,6 +44,7 @@ def load(
     `engine` is "torch", "openvino" (CPU only; a model's first start on a machine converts it, a few seconds), or "auto": OpenVINO where it
     is installed. `precision` is "fp32", "bf16" (OpenVINO: faster, other codes), or "auto": bf16 where the processor has
     it. `threads` is how many the model uses, 1 by default with OpenVINO, torch's own choice without; torch's are set for the whole process.
+    `lanes` is how many steps a server may run at a time, which share the threads: one thread for each does more than all for one.
     Without `patient`, torch stands in while a model is converted. Raises a `ModelError` that names what is wrong with the model, and
     `InputError` for options that do not go together.
     """
@@ -56,10 +58,10 @@ def load(
     from streamcodec.model.zoo import load_model
 
     if threads is not None:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(max(1, threads // lanes))
     model = load_model(name_or_path)
     digest = fingerprint(model)
-    runs = make_engine(model, digest, engine, precision, device=device, threads=threads or 1, patient=patient)
+    runs = make_engine(model, digest, engine, precision, device=device, threads=threads or lanes, lanes=lanes, patient=patient)
     return Codec(runs, name=str(name_or_path), fingerprint=digest)
 
 

@@ -24,9 +24,10 @@ States = npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """Runs a model's steps. Calls must come from one thread at a time."""
+    """Runs a model's steps. Calls may come from any thread, as many at a time as there are `lanes`."""
 
     config: CodecConfig
+    lanes: int
     encoder_state_size: int
     decoder_state_size: int
     encoder_start_frames: int

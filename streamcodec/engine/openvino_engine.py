@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
@@ -48,19 +49,21 @@ class _Network(nn.Module):
 
 
 class OpenVinoEngine:
-    """Runs `model` with OpenVINO on the CPU in fp32 or bf16, on `threads` threads.
+    """Runs `model` with OpenVINO on the CPU in fp32 or bf16, on `threads` threads that `lanes` calls at a time share.
 
     The converted networks are kept in the user's cache folder, so only a model's first start converts. Raises `MissingDependencyError`
     where OpenVINO is not installed.
     """
 
-    def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1) -> None:
+    def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1, lanes: int = 1) -> None:
         self._ov = _openvino()
         self._torch = torch_engine = TorchEngine(model)
         self._fingerprint = fingerprint
         self._threads = threads
+        self.lanes = lanes
         self.precision = precision
-        self.name = f"OpenVINO {self._ov.__version__.split('-')[0]}, {precision}, {threads} thread(s)"
+        shared = f"{threads} thread(s)" if lanes == 1 else f"{threads} threads for {lanes} steps at a time"
+        self.name = f"OpenVINO {self._ov.__version__.split('-')[0]}, {precision}, {shared}"
         self.config = model.config
         self.encoder_state_size = torch_engine.encoder_state_size
         self.decoder_state_size = torch_engine.decoder_state_size
@@ -114,15 +117,19 @@ class OpenVinoEngine:
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(self, name: str, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
+    def _compile(self, name: str, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> SimpleQueue[Any]:
         network = self._cached(name, lambda: self._convert(module, example, shapes))
         options = {
             "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": self._threads,
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": self.lanes,
             "ENABLE_CPU_PINNING": False,
         }
-        return self._core.compile_model(network, "CPU", options).create_infer_request()
+        compiled = self._core.compile_model(network, "CPU", options)
+        free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.lanes):
+            free.put(compiled.create_infer_request())
+        return free
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns of loops over fixed numbers of codebooks, and of its own age.
@@ -169,10 +176,14 @@ def has_bf16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _infer(request: Any, *inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
-    results = request.infer(inputs, share_inputs=True, share_outputs=True)
-    # What is shared is overwritten by the next step.
-    return tuple(np.array(results[i]) for i in range(len(results)))
+def _infer(free: SimpleQueue[Any], *inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+    request = free.get()
+    try:
+        results = request.infer(inputs, share_inputs=True, share_outputs=True)
+        # What is shared is overwritten by the request's next step.
+        return tuple(np.array(results[i]) for i in range(len(results)))
+    finally:
+        free.put(request)
 
 
 def _openvino() -> Any:

@@ -30,13 +30,14 @@ def make_engine(
     *,
     device: str = "cpu",
     threads: int = 1,
+    lanes: int = 1,
     patient: bool = True,
 ) -> Engine:
     """Make the engine that runs `model`.
 
     "auto" is what $STREAMCODEC_ENGINE says, else OpenVINO on CPUs where it is installed, else torch; the precision "auto" is bf16 where
     OpenVINO runs and the processor multiplies it natively, else fp32. Without `patient`, an engine that must be prepared first is stood in
-    for by torch until it is ready.
+    for by torch until it is ready. `lanes` calls may come at a time; they share the `threads`.
 
     Raises `InputError` for what does not go together, `MissingDependencyError` where OpenVINO was asked for and is not there.
     """
@@ -49,7 +50,7 @@ def make_engine(
     if engine == "torch" or device != "cpu" or (engine == "auto" and importlib.util.find_spec("openvino") is None):
         if precision == "bf16":
             raise InputError("precision bf16 needs the OpenVINO engine; torch runs fp32")
-        return TorchEngine(model, device)
+        return TorchEngine(model, device, lanes)
     from streamcodec.engine.openvino_engine import OpenVinoEngine, has_bf16, is_prepared
 
     chosen: Literal["fp32", "bf16"] = precision if precision != "auto" else ("bf16" if has_bf16() else "fp32")
@@ -57,8 +58,8 @@ def make_engine(
     if not prepared:
         log.info("converting the model for this processor, once: it is kept for the next start")
     if patient or prepared:
-        return OpenVinoEngine(model, fingerprint, chosen, threads)
-    return _StandIn(TorchEngine(model), lambda: OpenVinoEngine(model, fingerprint, chosen, threads))
+        return OpenVinoEngine(model, fingerprint, chosen, threads, lanes)
+    return _StandIn(TorchEngine(model, lanes=lanes), lambda: OpenVinoEngine(model, fingerprint, chosen, threads, lanes))
 
 
 class _StandIn:
@@ -67,6 +68,7 @@ class _StandIn:
     def __init__(self, now: Engine, make: Callable[[], Engine]) -> None:
         self._engine = now
         self.config: CodecConfig = now.config
+        self.lanes = now.lanes
         self.encoder_state_size = now.encoder_state_size
         self.decoder_state_size = now.decoder_state_size
         self.encoder_start_frames = now.encoder_start_frames

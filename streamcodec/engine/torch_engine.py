@@ -42,8 +42,9 @@ class StateLayout:
 class TorchEngine:
     """Runs `model` in eager torch on `device`; the same module that defines it."""
 
-    def __init__(self, model: EncodecModel, device: str = "cpu") -> None:
+    def __init__(self, model: EncodecModel, device: str = "cpu", lanes: int = 1) -> None:
         self.config = model.config
+        self.lanes = lanes
         self.device = torch.device(device)
         self.name = f"torch {torch.__version__} on {device}"
         self._model = model.to(self.device).eval().requires_grad_(False)

@@ -1,7 +1,10 @@
-"""The one thread that owns the model: streams feed it from anywhere, it runs one batched step over whatever rows are due.
+"""The threads that own the model: streams feed them from anywhere, each step is one batch of whatever rows are due.
 
-Nothing here knows sockets or a wire format; what a stream wants done with its bytes on this thread it passes in as functions. Results are
-handed to `deliver` on the worker's thread, once per step, as calls to make: a server passes its loop's `call_soon_threadsafe`.
+There is a thread for each of the engine's lanes. One at a time keeps the books: it takes what came in, forms a batch, and leaves the books
+to the next while it runs the engine. What it found comes back to whoever keeps the books then, so a row is never touched by two.
+
+Nothing here knows sockets or a wire format; what a stream wants done with its bytes on these threads it passes in as functions. Results
+are handed to `deliver` there too, several at once, as calls to make: a server passes its loop's `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ class WorkerStream:
         self._worker = worker
         self._ended = False
         self._closed = False
-        # Below: the worker thread's own. The row is made there too, as a start state may take a run of the engine.
+        # Below: for whoever keeps the books. The row is made there too, as a start state may take a run of the engine.
         self.make_row = make_row
         self.row: EncoderRow | DecoderRow | None = None
         self.due = 0.0
@@ -87,7 +90,7 @@ class WorkerStream:
         self._post("open", None)
 
     def feed(self, item: Any) -> None:
-        """Give the stream `item`; `prepare(item)`, on the worker's thread, makes samples or codes of it."""
+        """Give the stream `item`; `prepare(item)`, on a worker's thread, makes samples or codes of it."""
         self._post("feed", item)
 
     def restart(self) -> None:
@@ -103,34 +106,53 @@ class WorkerStream:
         """Drop the stream with all that is under way, ended or not; no result comes any more from steps that have not begun."""
         if not self._closed:
             self._closed = self._ended = True
-            self._worker._commands.put((self, "close", None, time.perf_counter()))
+            self._worker._inbox.put((self, "close", None, time.perf_counter()))
 
     def _post(self, verb: str, item: Any) -> None:
         if self._ended:
             raise LocalProtocolError(f"{verb} on a stream that was ended or closed")
-        self._worker._commands.put((self, verb, item, time.perf_counter()))
+        self._worker._inbox.put((self, verb, item, time.perf_counter()))
+
+
+_Command = tuple[WorkerStream, str, Any, float]
+_Batch = list[tuple[float, tuple[WorkerStream, Step[Any]]]]
+
+
+@dataclass
+class _Done:
+    """A step that was run: what the engine gave, or why it did not."""
+
+    batch: _Batch
+    started: float
+    done: float = 0.0
+    results: Any = None
+    states: Any = None
+    error: Exception | None = None
 
 
 class Worker:
-    """Owns `engine` on a thread of its own; at most `max_batch` rows share a step."""
+    """Owns `engine` on as many threads as it has lanes; at most `max_batch` rows share a step."""
 
     def __init__(self, engine: Engine, deliver: Callable[[Calls], None], *, max_batch: int = 32) -> None:
         self.engine = engine
         self.stats = WorkerStats()
         self._deliver = deliver
         self._batcher: Batcher[tuple[WorkerStream, Step[Any]]] = Batcher(max_batch)
-        self._commands: SimpleQueue[tuple[WorkerStream, str, Any, float] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[_Command | _Done | None] = SimpleQueue()
         self._calls: Calls = []
-        self._thread = threading.Thread(target=self._run, name="streamcodec-model", daemon=True)
+        self._books = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, name=f"streamcodec-model-{i}", daemon=True) for i in range(engine.lanes)]
 
     def start(self) -> None:
-        """Start the thread; streams may be opened and fed before."""
-        self._thread.start()
+        """Start the threads; streams may be opened and fed before."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Stop after the step under way; what waits is dropped. Drain streams with `end` first where that matters."""
-        self._commands.put(None)
-        self._thread.join()
+        """Stop after the steps under way; what waits is dropped. Drain streams with `end` first where that matters."""
+        self._inbox.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def open_encoder(
         self,
@@ -169,28 +191,42 @@ class Worker:
         make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=next(starts))  # noqa: E731
         return WorkerStream(self, make_row, sink, prepare, finish, None)
 
-    # The worker's thread -----------------------------------------------------------------------------------------------------------
+    # The worker's threads ----------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while self._take_commands(wait=not len(self._batcher)):
-            batch = self._batcher.take()
-            if batch:
-                self._step(batch)
+        while True:
+            with self._books:
+                batch = self._next_batch()
+            if batch is None:
+                return
+            self._inbox.put(self._step(batch))
+
+    def _next_batch(self) -> _Batch | None:
+        """Keep the books until a step is due, and return it; None means stop."""
+        while True:
+            if not self._take_in(wait=not len(self._batcher) and not self._calls):
+                self._inbox.put(None)  # for the other threads
+                return None
             if self._calls:
                 calls, self._calls = self._calls, []
                 self._deliver(calls)
+            if batch := self._batcher.take():
+                return batch
 
-    def _take_commands(self, *, wait: bool) -> bool:
-        """Apply all commands that have come; False means stop."""
+    def _take_in(self, *, wait: bool) -> bool:
+        """Apply all that came, waiting for something if `wait`; False means stop."""
         while True:
             try:
-                command = self._commands.get(block=wait)
+                news = self._inbox.get(block=wait)
             except Empty:
                 return True
-            if command is None:
+            if news is None:
                 return False
             wait = False
-            stream, verb, item, posted = command
+            if isinstance(news, _Done):
+                self._complete(news)
+                continue
+            stream, verb, item, posted = news
             if verb == "close":
                 self._drop(stream)
             elif not stream.gone:
@@ -244,34 +280,39 @@ class Worker:
             stream.row = stream.make_row()
         stream.ending = None
 
-    def _step(self, batch: list[tuple[float, tuple[WorkerStream, Step[Any]]]]) -> None:
-        started = time.perf_counter()
-        streams = [stream for _, (stream, _) in batch]
-        steps = [step for _, (_, step) in batch]
+    def _step(self, batch: _Batch) -> _Done:
+        """Run the engine; other threads keep the books meanwhile."""
+        done = _Done(batch, time.perf_counter())
         try:
-            results, states = self._call(streams, steps)
+            done.results, done.states = self._call([stream for _, (stream, _) in batch], [step for _, (_, step) in batch])
         except Exception as exc:  # the engine's own failure must not end the thread that serves everybody else
-            for stream in streams:
-                self._fail(stream, exc)
-            return
-        done = time.perf_counter()
+            done.error = exc
+        done.done = time.perf_counter()
+        return done
+
+    def _complete(self, step: _Done) -> None:
         self.stats.steps += 1
-        self.stats.rows += len(batch)
-        self.stats.busy_s += done - started
-        for row, (due, (stream, _)) in enumerate(batch):
+        self.stats.rows += len(step.batch)
+        self.stats.busy_s += step.done - step.started
+        for row, (due, (stream, _)) in enumerate(step.batch):
             stream.waiting = False
+            if stream.gone:
+                continue
+            if step.error is not None:
+                self._fail(stream, step.error)
+                continue
             outputs: list[Any]
             try:
                 if isinstance(stream.row, EncoderRow):
-                    outputs = stream.row.complete(results[row, : stream.row.n_q], states[row])
+                    outputs = stream.row.complete(step.results[row, : stream.row.n_q], step.states[row])
                 else:
                     assert stream.row is not None
-                    outputs = [stream.row.complete(results[row], states[row])]
+                    outputs = [stream.row.complete(step.results[row], step.states[row])]
                 outputs = [stream.finish(output) for output in outputs]
             except Exception as exc:
                 self._fail(stream, exc)
                 continue
-            self._calls.append((stream.sink, Result(outputs, False, due, started, done)))
+            self._calls.append((stream.sink, Result(outputs, False, due, step.started, step.done)))
             self._pump(stream)
 
     def _call(self, streams: list[WorkerStream], steps: list[Step[Any]]) -> tuple[Any, States]:
