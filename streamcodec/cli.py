@@ -95,46 +95,11 @@ def _run(main_: Coroutine[Any, Any, int]) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    from streamcodec_clients.options import load_codec
+    from streamcodec.serve_command import prepare
 
-    from streamcodec.server import Limits, Server, Tokens
-
-    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("websockets").setLevel(logging.WARNING)
-    codec = load_codec(args, server=True)
-    limits = Limits(max_publishers=args.max_publishers, max_listeners=args.max_listeners)
-    tokens = Tokens(
-        publish=_tokens(args.publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"),
-        listen=_tokens(args.listen_token_file, "STREAMCODEC_LISTEN_TOKEN"),
-    )
-
-    async def serve() -> int:
-        async with Server(codec, args.host, args.port, tokens=tokens, limits=limits) as server:
-            print(
-                f"streamcodec {streamcodec.__version__} at {server.url}: model {codec.name} ({codec.fingerprint}), {codec.engine.name}",
-                flush=True,
-            )
-            await asyncio.Event().wait()
-        return 0
-
-    _run(serve())
+    _run(prepare(args))
     print("stopped")
     return 0
-
-
-def _tokens(path: Path | None, variable: str) -> tuple[str, ...]:
-    found = [os.environ[variable]] if os.environ.get(variable) else []
-    if path is not None:
-        try:
-            listed = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except OSError as exc:
-            raise InputError(f"{path}: {exc.strerror or exc}") from exc
-        except UnicodeDecodeError as exc:
-            raise InputError(f"{path}: is no text file, expected one token a line") from exc
-        if not listed:
-            raise InputError(f"{path}: holds no token, expected one a line")
-        found += listed
-    return tuple(found)
 
 
 def _encode(args: argparse.Namespace) -> int:
@@ -279,7 +244,9 @@ def _progress(seconds: float, doing: str) -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     from streamcodec_clients import demo, mic, playback
-    from streamcodec_clients.options import add_model_options, port, positive_int
+    from streamcodec_clients.options import add_model_options, port
+
+    from streamcodec import serve_command
 
     parser = argparse.ArgumentParser(prog="streamcodec", description=OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"streamcodec {streamcodec.__version__}")
@@ -291,22 +258,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
-    serve = add("serve", _serve, "run the server until it is interrupted")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every network (default: %(default)s)")
-    serve.add_argument("--port", type=port, default=8765, help="0 takes any free one (default: %(default)s)")
-    add_model_options(serve)
-    serve.add_argument(
-        "--max-publishers", type=positive_int, metavar="N", default=256, help="refuse more than so many (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--max-listeners", type=positive_int, metavar="N", default=1024, help="refuse more than so many (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--publish-token-file", type=Path, metavar="FILE", help="tokens, one a line, that allow to publish; also $STREAMCODEC_PUBLISH_TOKEN"
-    )
-    serve.add_argument("--listen-token-file", type=Path, metavar="FILE", help="tokens that allow to listen; also $STREAMCODEC_LISTEN_TOKEN")
-    serve.add_argument("--verbose", action="store_true", help="say more")
-
+    serve_command.add_arguments(add("serve", _serve, "run the server until it is interrupted"))
     mic.add_arguments(add("mic", lambda args: _run(mic.run(args)), "publish a microphone, a file or a pipe"))
     playback.add_arguments(add("play", lambda args: _run(playback.run(args)), "play, record or pipe on a stream"))
     demo.add_arguments(add("demo", lambda args: _run(demo.run(args)), "hear it: server, microphone and playback in one go"))

@@ -31,9 +31,10 @@ MAY_IMPORT = {
     "clients": {"streamcodec", "client", "codec", "protocol", "audio", "config", "errors"},
     "codes_file": {"codec", "engine", "protocol", "config", "errors"},
     "doctor": {"streamcodec", "codec", "audio", "config", "errors"},
+    "serve_command": {"streamcodec", "streamcodec_clients", "server", "config", "errors"},
     "cli": {
-        *("streamcodec", "streamcodec_clients", "codes_file", "doctor", "codec", "engine", "model", "audio", "protocol", "server"),
-        *("client", "training", "config", "errors"),
+        *("streamcodec", "streamcodec_clients", "codes_file", "doctor", "serve_command", "codec", "engine", "model", "audio", "protocol"),
+        *("server", "client", "training", "config", "errors"),
     },
     "__main__": {"cli", "errors"},
 }

@@ -133,7 +133,7 @@ class _Done:
 class Worker:
     """Owns `engine` on as many threads as it has lanes; at most `max_batch` rows share a step."""
 
-    def __init__(self, engine: Engine, deliver: Callable[[Calls], None], *, max_batch: int = 32) -> None:
+    def __init__(self, engine: Engine, deliver: Callable[[Calls], None], *, max_batch: int = 16) -> None:
         self.engine = engine
         self.stats = WorkerStats()
         self._deliver = deliver

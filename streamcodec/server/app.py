@@ -19,11 +19,13 @@ from streamcodec.codec import Codec
 from streamcodec.engine.worker import Calls, Worker
 from streamcodec.errors import StreamCodecError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo
+from streamcodec.server.admission import Admission
 from streamcodec.server.auth import Tokens
 from streamcodec.server.connection import Connection
+from streamcodec.server.hub import Hub
 from streamcodec.server.limits import Limits
-from streamcodec.server.metrics import Metrics
-from streamcodec.server.streams import Hub
+from streamcodec.server.measuring import measure
+from streamcodec.server.metrics import Metrics, now_us
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
@@ -46,7 +48,7 @@ class Server:
         *,
         tokens: Tokens | None = None,
         limits: Limits | None = None,
-        max_batch: int = 32,
+        max_batch: int = 16,
     ) -> None:
         self.codec = codec
         self.host = host
@@ -77,11 +79,19 @@ class Server:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"ws://{host}:{self.port}"
 
+    @property
+    def room(self) -> int | None:
+        """How many live publishers of PCM in packets of the default length there is room for in all; None: nobody knows."""
+        return self.hub.admission.room()
+
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self.codec.warm_up)
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
-        self.hub = Hub(self._worker, self.limits, self.metrics)
+        costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
+        admission = Admission(self.limits, costs, self.codec.config.frame_rate, lanes=self.codec.engine.lanes, max_batch=self._max_batch)
+        self.hub = Hub(self._worker, self.limits, self.metrics, admission)
+        self._told_room = admission.room()
         try:
             self._socket = await serve(
                 self._handle,
@@ -161,11 +171,22 @@ class Server:
                     sink(result)
                 except Exception:
                     log.exception("a stream could not take its result")
+            self._correct()
 
         try:
             self._loop.call_soon_threadsafe(make)
         except RuntimeError:
             log.debug("the loop closed before the worker's last results")
+
+    def _correct(self) -> None:
+        now, stats, admission = now_us() / 1e6, self._worker.stats, self.hub.admission
+        if not admission.correction_due(now):
+            return
+        admission.worked(now, self.hub.demand, stats.steps, stats.rows, stats.busy_s)
+        room = admission.room()
+        if room and self._told_room and not 2 / 3 < room / self._told_room < 3 / 2:
+            self._told_room = room
+            log.info("room for about %d live publishers of PCM now", room)
 
     def _http(self, ws: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]
@@ -178,8 +199,13 @@ class Server:
         return None
 
     def _gauges(self) -> dict[str, float]:
-        stats = self._worker.stats
+        stats, admission = self._worker.stats, self.hub.admission
+        quantiles = (0.5, 0.95, 0.99)
+        waits = zip(quantiles, admission.waits(now_us() / 1e6, *quantiles), strict=True)
         return {
+            "capacity_publishers": admission.room() or 0,
+            "predicted_load": admission.load(self.hub.demand),
+            **{f'live_wait_ms{{quantile="{quantile}"}}': 1000 * wait_s for quantile, wait_s in waits},
             "publishers": len(self.hub.streams),
             "listeners": self.hub.num_listeners,
             "engine_steps_total": stats.steps,

@@ -31,9 +31,10 @@ from streamcodec.protocol import (
     Welcome,
 )
 from streamcodec.server.auth import Tokens
+from streamcodec.server.hub import Hub
 from streamcodec.server.listeners import Listener
 from streamcodec.server.metrics import now_us
-from streamcodec.server.streams import Hub, Stream
+from streamcodec.server.streams import Stream
 
 __all__ = ["Connection"]
 
@@ -213,12 +214,11 @@ class Connection:
 
     async def _listener(self, hello: ListenHello) -> None:
         hub, config = self._hub, self._hub.worker.engine.config
-        if hub.num_listeners >= hub.limits.max_listeners:
-            raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {hub.limits.max_listeners} listeners")
+        stream = hub.expect(hello)
         n_q = None if hello.bandwidth is None else config.n_q_for(hello.bandwidth)
         history_s = hub.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, hub.limits.history_s)
         listener = Listener(hello.stream, hello.format, n_q, history_s, hub.limits.listener_queue_s)
-        self._session.accept(self._welcome(hello, hub.streams.get(hello.stream)))
+        self._session.accept(self._welcome(hello, stream))
         await self._flush()
         hub.metrics.listeners_accepted += 1
         log.info("%s listens to %s: %s", self._peer, hello.stream, hello.format)

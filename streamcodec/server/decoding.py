@@ -19,12 +19,13 @@ __all__ = ["DecodedPacket", "SharedDecoder"]
 
 @dataclass(frozen=True)
 class DecodedPacket:
-    """A packet's numbers with its samples [T] instead of its codes."""
+    """A packet's numbers with its samples [T] instead of its codes; `due` is when the step that completed it was, as in `Result`."""
 
     seq: int
     epoch: int
     timestamp: int
     samples: Samples
+    due: float
 
 
 class SharedDecoder:
@@ -64,6 +65,7 @@ class SharedDecoder:
         self._backlog = 0  # samples
         self._waiting: deque[tuple[Packet, int] | Message] = deque()  # a packet and its samples, or a message in its place
         self._samples: list[Samples] = []
+        self._due = 0.0
         self._decoder = worker.open_decoder(self._on_result, n_q=n_q, start=start, restart=restart, prepare=self._prepare)
 
     @property
@@ -120,6 +122,7 @@ class SharedDecoder:
             self._settle()
             self._failed(result.error)
             return
+        self._due = result.due
         self._samples += [samples for samples in result.outputs if samples.size]
         self._settle()
 
@@ -135,7 +138,7 @@ class SharedDecoder:
                 if packet.seq >= self.next_seq:
                     self._backlog -= size
                     self.next_seq = packet.seq + 1
-                    self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[:size]))
+                    self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[:size], self._due))
             else:
                 if isinstance(head, StreamStart):
                     self.next_seq, self.epoch = head.live_seq, head.epoch

@@ -1,8 +1,9 @@
-"""Every bound of the server in one place, each in seconds or in connections."""
+"""Every bound of the server in one place, each in seconds, in connections or as a share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["Limits"]
 
@@ -13,6 +14,11 @@ class Limits:
 
     max_publishers: int = 256  # refuse: server_full
     max_listeners: int = 1024  # refuse: server_full
+    # Refuse publishers of PCM, and listeners of PCM whose stream has no decoder yet: server_full. "auto": when this machine is full by its
+    # own measure; a number: when it has so many streams to encode or decode; None: never.
+    capacity: Literal["auto"] | int | None = "auto"
+    max_load: float = 0.75  # "auto": full is where so much of the engine's time is spoken for
+    max_wait_s: float = 0.06  # "auto" or a number: full is also where 5% of the live packets wait longer to be encoded or decoded
     handshake_s: float = 5.0  # refuse: timeout
     encode_backlog_s: float = 1.0  # live: drop whole messages until half is left, then a new epoch; fast: wait
     decode_backlog_s: float = 1.0  # live: leave packets out until half is left, with a gap to listeners of PCM; fast: the publisher waits

@@ -39,6 +39,7 @@ class Metrics:
     publishers_accepted: int = 0
     listeners_accepted: int = 0
     refused: int = 0
+    refused_for_capacity: int = 0
     failed: int = 0
     packets_emitted: int = 0
     packets_sent: int = 0

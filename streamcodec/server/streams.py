@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from streamcodec.audio import PcmFormat, float_to_pcm
 from streamcodec.config import Start
-from streamcodec.engine.worker import Worker
-from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.errors import InputError
 from streamcodec.protocol import (
     Format,
     Gap,
@@ -21,69 +20,24 @@ from streamcodec.protocol import (
     PublishHello,
     StreamEnd,
     StreamStart,
-    Waiting,
     truncate_payload,
     unwrap_timestamp,
 )
 from streamcodec.protocol.messages import MAX_SEQ
+from streamcodec.server.admission import Kind
 from streamcodec.server.decoding import DecodedPacket, SharedDecoder
 from streamcodec.server.history import History
-from streamcodec.server.limits import Limits
 from streamcodec.server.listeners import Listener
-from streamcodec.server.metrics import Metrics, PacketTrace, now_us
+from streamcodec.server.metrics import PacketTrace, now_us
 from streamcodec.server.sources import CodesSource, PcmSource, Source
 
-__all__ = ["Hub", "Stream"]
+if TYPE_CHECKING:
+    from streamcodec.server.hub import Hub
+
+__all__ = ["Failed", "Stream"]
 
 Failed = Callable[[Exception], None]
 Event = Literal["published", "joined"]
-
-
-class Hub:
-    """All streams and all who listen, by name."""
-
-    def __init__(self, worker: Worker, limits: Limits, metrics: Metrics) -> None:
-        self.worker = worker
-        self.limits = limits
-        self.metrics = metrics
-        self.streams: dict[str, Stream] = {}
-        self.listeners: dict[str, set[Listener]] = {}
-        self.closing = False
-
-    @property
-    def num_listeners(self) -> int:
-        """Listeners of all names."""
-        return sum(len(group) for group in self.listeners.values())
-
-    def publish(self, hello: PublishHello, failed: Failed) -> Stream:
-        """Open a stream; `failed` is called when it breaks. Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL or BAD_REQUEST."""
-        if self.closing:
-            raise RemoteProtocolError(WireCode.SERVER_CLOSING, "the server is closing")
-        if hello.stream in self.streams:
-            raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
-        if len(self.streams) >= self.limits.max_publishers:
-            raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_publishers} publishers")
-        stream = Stream(self, hello, failed)
-        self.streams[hello.stream] = stream
-        return stream
-
-    def subscribe(self, listener: Listener) -> None:
-        """Let `listener` have what is published under its name from now on, and a history where there is one."""
-        self.listeners.setdefault(listener.name, set()).add(listener)
-        stream = self.streams.get(listener.name)
-        if stream is None or stream.ending:
-            listener.put(Waiting(stream=listener.name))
-        else:
-            stream.join(listener)
-
-    def unsubscribe(self, listener: Listener) -> None:
-        """Forget `listener`."""
-        group = self.listeners.get(listener.name, set())
-        group.discard(listener)
-        if not group:
-            self.listeners.pop(listener.name, None)
-        if listener.name in self.streams:
-            self.streams[listener.name].left(listener)
 
 
 class Stream:
@@ -110,6 +64,7 @@ class Stream:
         self._history = History(hub.limits.history_s, config.frame_rate)
         self._members: set[Listener] = set()
         self._decoder: SharedDecoder | None = None
+        self._last_received = 0
         self._progress = asyncio.Event()
         self._end_reason = "the publisher ended it"
         self._source: Source
@@ -129,6 +84,17 @@ class Stream:
                 limit_s=hub.limits.encode_backlog_s if hello.pace == "live" else None,
                 dropped=self._count_dropped,
             )
+
+    @property
+    def decoding(self) -> bool:
+        """Whether the server decodes it for listeners of PCM."""
+        return self._decoder is not None
+
+    @property
+    def needs(self) -> list[tuple[Kind, int]]:
+        """The engine's steps that each of its packets takes, and of how many frames."""
+        encodes: list[tuple[Kind, int]] = [] if self.hello.format == "codes" else [("encode", self.packet_frames)]
+        return [*encodes, ("decode", self.packet_frames)] if self.decoding else encodes
 
     # From the publisher's connection -------------------------------------------------------------------------------------------------
 
@@ -178,9 +144,15 @@ class Stream:
     def _count_dropped(self, count: int) -> None:
         self.dropped += count
         self.hub.metrics.packets_dropped_overload += count
+        self._waited(now_us(), self.hub.limits.encode_backlog_s)
 
     def _count_undecoded(self, count: int) -> None:
         self.hub.metrics.packets_dropped_decoder += count
+
+    def _waited(self, now: int, wait_s: float) -> None:
+        # Whoever is fast queues up as much as it may, which says nothing about the machine.
+        if self.hello.pace == "live":
+            self.hub.admission.waited(now / 1e6, wait_s)
 
     # From the source -----------------------------------------------------------------------------------------------------------------
 
@@ -203,6 +175,10 @@ class Stream:
             self._decoder.feed(packet, frames)
         received, started, done = times
         now = now_us()
+        if self.hello.format != "codes" and received != self._last_received:
+            # Of packets that came in one message the second waits for the first, whatever the machine is.
+            self._last_received = received
+            self._waited(now, (now - received) / 1e6)
         captured = unwrap_timestamp(timestamp, now) + round(duration_s * 1e6)
         self.hub.metrics.trace(PacketTrace(self.hello.stream, packet.seq, captured, received, started, done, now))
         self._progress.set()
@@ -295,6 +271,8 @@ class Stream:
         self._progress.set()
         pcm = [listener for listener in self._members if listener.format != "codes"]
         if isinstance(item, DecodedPacket):
+            now = now_us()
+            self._waited(now, now / 1e6 - item.due)
             packets: dict[Format, Packet] = {}
             for listener in pcm:
                 if listener.format not in packets:

@@ -226,7 +226,7 @@ def test_a_server_without_a_history_starts_late_listeners_at_the_present():
     codec = offline_codec()
 
     async def main():
-        async with serving(limits=Limits(history_s=0.0)) as server:
+        async with serving(limits=Limits(history_s=0.0, capacity=None)) as server:
 
             async def join(stack):
                 return [await listening(stack, server.url, "late", codec), await listening(stack, server.url, "late", format="pcm_s16le")]

@@ -1,0 +1,188 @@
+"""A full server says no, in numbers, before those who are there would suffer; how full it is, is injected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import numpy as np
+import pytest
+from server_rig import PACKET, gated, http_get, listening, offline_codec, publish_all, run, serving, small_limits, tiny_codec, until, voice
+
+from streamcodec.client import listen, publish
+from streamcodec.errors import Refused
+from streamcodec.protocol import Packet
+from streamcodec.server import app
+from streamcodec.server.admission import Cost
+from streamcodec.server.measuring import measure
+
+# Three encoders of 80 ms packets take 0.75 of an engine like this; a decoder takes half as much as an encoder.
+THREE = {"encode": Cost(0.0, 0.0, 0.25 / 75), "decode": Cost(0.0, 0.0, 0.125 / 75)}
+
+
+@pytest.fixture(autouse=True)
+def costs(monkeypatch):
+    """The machine's, as the server measures them."""
+    monkeypatch.setattr(app, "measure", lambda engine: THREE)  # noqa: ARG005
+    # What tiny steps really take must not correct them.
+    monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
+
+
+async def refusal(opening):
+    with pytest.raises(Refused) as caught:
+        async with opening:
+            pass
+    assert (caught.value.code, caught.value.retry) == ("server_full", True)
+    return caught.value.reason
+
+
+async def figures(server):
+    _, text = await http_get(server, "/metrics")
+    return {name.removeprefix("streamcodec_"): float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines())}
+
+
+def test_publishers_come_in_up_to_the_measured_capacity_and_again_when_one_has_left():
+    async def main():
+        async with serving(limits=small_limits(capacity="auto")) as server, contextlib.AsyncExitStack() as stack:
+            assert server.room == 3
+            for name in ("a", "b"):
+                await stack.enter_async_context(publish(server.url, name))
+            async with publish(server.url, "c", pace="fast"):
+                reason = await refusal(publish(server.url, "d"))
+                assert (
+                    "of streams like this (80 ms packets) the server can encode about 3, and it has 3 to encode and 0 to decode" in reason
+                )
+                assert "can encode about 3, " in await refusal(publish(server.url, "d", pace="fast"))
+                values = await figures(server)
+                assert (values["capacity_publishers"], values["refused_for_capacity_total"], values["refused_total"]) == (3, 2, 2)
+                assert values["predicted_load"] == pytest.approx(0.75)
+            await until(lambda: "c" not in server.hub.streams)
+            async with publish(server.url, "d"):
+                pass
+
+    run(main())
+
+
+def test_codes_are_relayed_however_full_the_engine_is():
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(capacity=1)) as server, contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(publish(server.url, "pcm"))
+            await refusal(publish(server.url, "another"))
+            heard = await listening(stack, server.url, "codes", codec)
+            codes = codec.encode(voice(1), bandwidth=6.0)
+            await publish_all(server.url, "codes", codes, block=6, format="codes", model=codec.fingerprint, bandwidth=6.0)
+            await heard.to_end()
+            np.testing.assert_array_equal(heard.codes(codec), codes)
+
+    run(main())
+
+
+def test_a_listener_that_needs_a_new_decoder_is_refused_and_one_that_shares_it_or_takes_codes_is_not():
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(capacity="auto")) as server, contextlib.AsyncExitStack() as stack:
+            for name in ("a", "b"):
+                await stack.enter_async_context(publish(server.url, name))
+            await listening(stack, server.url, "a", format="pcm_s16le")
+            async with listen(server.url, "b", format="pcm_s16le"):
+                await until(lambda: server.hub.streams["b"].decoding)
+                await refusal(publish(server.url, "c"))
+            await until(lambda: not server.hub.streams["b"].decoding)
+            leaving = await stack.enter_async_context(contextlib.AsyncExitStack())
+            await leaving.enter_async_context(publish(server.url, "codes", format="codes", model=codec.fingerprint))
+            await listening(leaving, server.url, "codes", format="pcm_s16le")
+            await until(lambda: server.hub.streams["codes"].decoding)
+            reason = await refusal(listen(server.url, "b", format="pcm_f32le"))
+            assert "the server can decode about 6, and it has 2 to encode and 2 to decode" in reason
+            assert "heard as codes takes no such room" in reason
+            await listening(stack, server.url, "a", format="pcm_f32le")
+            await listening(stack, server.url, "b", codec)
+            await leaving.aclose()
+            await until(lambda: "codes" not in server.hub.streams)
+            await listening(stack, server.url, "b", format="pcm_f32le")
+
+    run(main())
+
+
+def test_a_publisher_brings_the_decoder_that_waiting_listeners_need():
+    async def main():
+        async with serving(limits=small_limits(capacity=2)) as server, contextlib.AsyncExitStack() as stack:
+            await listening(stack, server.url, "b", format="pcm_s16le")
+            await stack.enter_async_context(publish(server.url, "a"))
+            await refusal(publish(server.url, "b"))
+            async with publish(server.url, "c"):
+                pass
+
+    run(main())
+
+
+def test_with_capacity_off_everybody_comes_in_up_to_the_hard_bounds():
+    async def main():
+        async with serving(limits=small_limits(capacity=None, max_publishers=8)) as server, contextlib.AsyncExitStack() as stack:
+            assert server.room is None
+            for i in range(8):
+                await stack.enter_async_context(publish(server.url, f"s{i}"))
+                await listening(stack, server.url, f"s{i}", format="pcm_s16le")
+            assert await refusal(publish(server.url, "more")) == "the server has its 8 publishers"
+            values = await figures(server)
+            assert (values["predicted_load"], values["refused_for_capacity_total"]) == (0, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("side", ["encoding", "decoding"])
+def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(side):
+    codec, engine = gated()
+    bounds = {"encode_backlog_s": 60.0, "decode_backlog_s": 60.0, "capacity": 100}
+
+    async def main():
+        async with serving(codec, limits=small_limits(**bounds)) as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "late", format="pcm_s16le")
+            publisher = await stack.enter_async_context(publish(server.url, "late", queue_s=60.0))
+            getattr(engine, side).clear()
+            try:
+                for _ in range(30):
+                    publisher.offer(np.zeros(PACKET, np.float32))
+                # Held for longer than the bound on waiting: the model's speed does not matter.
+                await until(engine.held.is_set)
+                await asyncio.sleep(0.2)
+            finally:
+                engine.open()
+            await heard.to(lambda h: len(h.of(Packet)) == 30)
+            assert "the server is behind: 5% of its packets wait " in await refusal(publish(server.url, "next"))
+            assert (await figures(server))['live_wait_ms{quantile="0.95"}'] > 60
+            await until(lambda: server.hub.admission.waits(time.perf_counter(), 0.95) == [0.0])
+            async with publish(server.url, "next"):
+                pass
+
+    run(main())
+
+
+def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
+    codec, engine = gated()
+
+    async def main():
+        async with serving(codec, limits=small_limits(capacity=100)) as server, contextlib.AsyncExitStack() as stack:
+            publisher = await stack.enter_async_context(publish(server.url, "file", pace="fast", packet_frames=1))
+            engine.encoding.clear()
+            try:
+                for _ in range(30):
+                    await publisher.send(np.zeros(320, np.float32))
+                await until(engine.held.is_set)
+                await asyncio.sleep(0.2)
+            finally:
+                engine.open()
+            await until(lambda: server.hub.streams["file"].emitted == 30)
+            async with publish(server.url, "next"):
+                pass
+
+    run(main())
+
+
+def test_steps_of_a_real_engine_have_costs():
+    for cost in measure(tiny_codec().engine).values():
+        assert cost.step + cost.of_row(6) > 0
