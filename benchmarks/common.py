@@ -34,6 +34,7 @@ __all__ = [
     "describe_machine",
     "fragment",
     "percentiles",
+    "rss_mib",
     "table",
     "write_section",
 ]
@@ -118,6 +119,14 @@ class Observed:
             busy, low = (b - a for a, b in zip(self._all, after, strict=True))
             low = min(low, max(0.0, busy - own))
             self.seen |= {"other_cores": round(max(0.0, busy - own - low) / wall, 2), "other_low_priority_cores": round(low / wall, 2)}
+
+
+def rss_mib() -> float:
+    """This process's resident memory now, MiB; the most it ever had where the system does not say."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _own_seconds() -> float:
@@ -207,17 +216,26 @@ def write_section(
     *,
     threads: int,
     argv: Sequence[str] | None = None,
+    case: str | None = None,
 ) -> Path:
-    """Write `name`.json and, from what the JSON then says, `name`.md; return the latter's path."""
+    """Write `name`.json and, from what the JSON then says, `name`.md; return the latter's path.
+
+    With a `case` the section is made of several runs, each with its command, run and machine: this one takes the place of what the JSON
+    has under the same name, the others stay, and `render` gets the figures of all by their names.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    section = {
-        "title": title,
+    stored = out / f"{name}.json"
+    ran = {
         "command": _command(name, sys.argv[1:] if argv is None else argv),
         "run": observed.seen,
         "machine": describe_machine(threads),
         "figures": figures,
     }
-    stored = out / f"{name}.json"
+    if case is None:
+        section = {"title": title, **ran}
+    else:
+        known = json.loads(stored.read_text(encoding="utf-8"))["cases"] if stored.exists() else {}
+        section = {"title": title, "cases": dict(sorted({**known, case: ran}.items()))}
     stored.write_text(json.dumps(section, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path = stored.with_suffix(".md")
     path.write_text(fragment(json.loads(stored.read_text(encoding="utf-8")), render), encoding="utf-8")
@@ -226,17 +244,32 @@ def write_section(
 
 def fragment(section: Mapping[str, Any], render: Callable[[Figures], str]) -> str:
     """The Markdown of a section: its figures as `render` tells them, then the command, what the machine did, and what it is."""
-    run, machine = section["run"], section["machine"]
+    cases = section.get("cases")
+    if cases is None:
+        figures, notes = section["figures"], f"{_run_note(section)}. {_machine_note(section['machine'])}"
+    else:
+        figures = {name: ran["figures"] for name, ran in cases.items()}
+        machines: dict[str, list[str]] = {}
+        for name, ran in cases.items():
+            machines.setdefault(_machine_note(ran["machine"]), []).append(f"{name}: {_run_note(ran)}.")
+        notes = "<br>\n".join(line for machine, runs in machines.items() for line in (*runs, machine))
+    return f"## {section['title']}\n\n{render(figures).strip()}\n\n<sub>{notes}</sub>\n"
+
+
+def _run_note(ran: Mapping[str, Any]) -> str:
+    run = ran["run"]
     busy = f"took {run['wall_s']:g} s and {run['own_cores']:g} cores of its own"
     if "other_cores" in run:
         busy += f"; other programs used {run['other_cores']:g} cores, and {run['other_low_priority_cores']:g} more at low priority"
+    return f"`{ran['command']}` on {run['when']}, {busy}"
+
+
+def _machine_note(machine: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     wide = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
     return (
-        f"## {section['title']}\n\n{render(section['figures']).strip()}\n\n"
-        f"<sub>`{section['command']}` on {run['when']}, {busy}. {machine['cpu']}{wide}, {machine['cores']} cores, "
-        f"{machine['ram_gib']:g} GiB, {machine['system']}; Python {machine['python']}, {packages}; "
-        f"{machine['threads']} thread(s) per model.</sub>\n"
+        f"{machine['cpu']}{wide}, {machine['cores']} cores, {machine['ram_gib']:g} GiB, {machine['system']}; Python {machine['python']}, "
+        f"{packages}; {machine['threads']} thread(s) per model."
     )
 
 

@@ -1,10 +1,12 @@
-"""The reference packages with the full-size 24 kHz architecture and random weights: what our steps are timed against.
+"""What our steps are timed against: the reference packages with the full-size 24 kHz architecture, and Mimi; all with random weights.
 
 Weights decide what a model says, not how long it takes; the published ones are not needed for a clock.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 import types
 import warnings
@@ -17,17 +19,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Peer", "encodec_peer", "naive", "transformers_peer"]
+__all__ = ["Peer", "encodec_peer", "has_mimi", "mimi_peer", "naive", "transformers_peer"]
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A reference package's model: `encode` takes audio [B, 1, T] and kbps, `decode` codes [B, n_q, F]; `save` writes a checkpoint."""
+    """A package's model: `encode` takes audio [B, 1, T] and kbps, `decode` codes [B, n_q, F]; `save` writes a checkpoint.
+
+    A peer that `streams` keeps its state from call to call, for a batch of one size.
+    """
 
     name: str
     encode: Callable[[torch.Tensor, float], torch.Tensor]
     decode: Callable[[torch.Tensor], torch.Tensor]
     save: Callable[[Path], Any]
+    streams: bool = False
 
 
 def transformers_peer(checkpoint: Path | None = None) -> Peer:
@@ -83,6 +89,36 @@ def encodec_peer() -> Peer:
         return audio
 
     return Peer("encodec", encode, decode, lambda path: torch.save(model.state_dict(), path))
+
+
+def has_mimi() -> bool:
+    """Whether the package `moshi` is here; its pins are not ours, so no extra of ours installs it."""
+    return all(importlib.util.find_spec(name) for name in ("moshi", "sentencepiece"))
+
+
+def mimi_peer(batch: int) -> Peer:
+    """moshi's Mimi streaming `batch` streams at once, as its README does: 80 ms and one frame per call, 8 codebooks, whatever the kbps."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loaders: Any = importlib.import_module("moshi.models.loaders")
+        torch.manual_seed(0)
+        model: Any = loaders.get_mimi(None, device="cpu", num_codebooks=8)
+    model.eval()
+    generator = torch.Generator().manual_seed(5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("embedding_sum"):
+            buffer.normal_(generator=generator)
+    model.streaming_forever(batch)
+
+    def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:  # noqa: ARG001
+        codes: torch.Tensor = model.encode(x)
+        return codes
+
+    def decode(codes: torch.Tensor) -> torch.Tensor:
+        audio: torch.Tensor = model.decode(codes)
+        return audio
+
+    return Peer("Mimi", encode, decode, lambda path: torch.save(model.state_dict(), path), streams=True)
 
 
 def naive(peer: Peer, clip: npt.NDArray[np.float32], bandwidth: float, packet: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:

@@ -3,10 +3,16 @@
 To reproduce the figures, from the repository's root and with the `dev` extra installed (`pip install -e '.[dev]'`):
 
     python -m benchmarks.seams    # what the naive way costs in sound, ours beside it: half a minute
-    python -m benchmarks.step     # one step's time beside the reference packages': two minutes, on an idle machine
+    python -m benchmarks.step     # one step's time beside the peers' and the machine's own peak: five minutes, on an idle machine
     python -m benchmarks.load     # 20 publishers and 60 listeners for a minute, everything checked: five minutes
-    python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures these three again first
+    python -m benchmarks.heldout corpus    # the speech that the next two are measured on: Debian packages, some 230 MB
+    python -m benchmarks.precision         # what bf16 costs in sound: ten minutes with `numba` installed, more without
+    python -m benchmarks.quality           # how the model sounds, beside Opus: fifteen minutes, likewise
+    python -m benchmarks.capacity # how many live publishers the machine holds: eight minutes a case, --help says which; nothing beside it
+    python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
+    python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures seams, step and load first
 
+`step` times Mimi too where its package is: `pip install --no-deps moshi==0.2.13 sentencepiece`, as its pins and ours do not go together.
 Each takes `--help`. A benchmark writes `results/NAME.json` (all figures, the machine, the versions, the command), `results/NAME.md` (the
 section, made from the JSON alone) and `results/NAME.png`. Times of two machines, or of two runs, do not compare; the ratios inside one
 run do, since its candidates take turns.
@@ -24,7 +30,7 @@ __all__ = ["join"]
 
 _ROOT = Path(__file__).parents[1]
 _RUN = ("seams", "step", "load")
-_ORDER = (*_RUN, "mouth_to_ear")
+_ORDER = (*_RUN, "capacity", "churn", "quality", "precision", "mouth_to_ear")
 
 _HEAD = """# Results
 

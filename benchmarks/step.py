@@ -1,15 +1,17 @@
-"""How long one step takes: 80 ms of audio, one stream, encode and decode, beside the reference packages, all in one run.
+"""How long a step takes, by batch, packet, engine, precision and threads, beside the reference packages and Mimi, all in one run.
 
 Ours carries its state from step to step and gives the whole clip's codes. The packages keep nothing: their 80 ms calls are what a user of
 theirs would make live, and are wrong at every seam (see the section on seams); their 10 s clips show what the same machine does with the
-same model when nothing is live.
+same model when nothing is live. Beside them stands how fast the machine multiplies at best, and where a step's time goes.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.common import Candidate, Figures, Observed, alternate, argument_parser, percentiles, table, write_section
-from benchmarks.peers import Peer, encodec_peer, transformers_peer
+from benchmarks.common import Candidate, Figures, Observed, alternate, argument_parser, percentiles, write_section
+from benchmarks.gemm import gemm_candidates, macs
+from benchmarks.peers import Peer, encodec_peer, has_mimi, mimi_peer, transformers_peer
+from benchmarks.step_candidates import BANDWIDTH, Pace, Shape, Way, our_clips, our_steps, peer_calls, peer_clips
+from benchmarks.step_plots import draw_batches, draw_candidates
+from benchmarks.step_profile import Watch, profile
+from benchmarks.step_report import render
+from benchmarks.step_targets import check
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec, load
 
@@ -26,233 +34,200 @@ __all__ = ["main", "measure", "render"]
 
 Samples = npt.NDArray[np.float32]
 
-_CLIP_S = 10.0
-_BANDWIDTH = 6.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a step handles: `batch` streams, `frames` of each."""
-
-    batch: int
-    frames: int
+_FULL = "full size"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, and write the section `step`."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--model", default="speech-24k", help="timed beside the full-size model")
-    parser.add_argument("--threads", type=int, default=1, help="per model")
-    parser.add_argument("--rounds", type=int, default=60, help="each candidate's steps run five times in a round")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="streams per step")
-    parser.add_argument("--packet-frames", type=int, nargs="+", default=[6], help="frames per step")
-    parser.add_argument("--clip-seconds", type=float, default=_CLIP_S, help="of the whole clips, which run in every twelfth round")
+    add = parser.add_argument
+    add("--model", default="speech-24k", help="timed beside the full-size model")
+    add("--rounds", type=int, default=60, help="one stream's steps run five times in a row in each, slower ones less often")
+    add("--batch", type=int, nargs="+", default=[1, 16], help="streams per step")
+    add(
+        "--more-batches",
+        type=int,
+        nargs="*",
+        default=[2, 4, 8, 32],
+        help="a few steps of these too, of the full-size model on the first engine",
+    )
+    add("--packet-frames", type=int, nargs="+", default=[6, 1, 2, 3], help="frames per step; all but the first only on the first engine")
+    add("--engine", nargs="+", choices=("openvino", "torch"), default=["openvino", "torch"])
+    add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="torch runs fp32 only")
+    add("--threads", type=int, nargs="+", default=[1, 2], help="per model; all but the first only for the full-size model on OpenVINO")
+    add("--peers", nargs="*", choices=("encodec", "transformers", "mimi"), default=["encodec", "transformers", "mimi"])
+    add("--clip-seconds", type=float, default=10.0, help="of the whole clips, which run in every sixth round")
+    add("--profile-runs", type=int, default=40, help="steps of each profile; 0 for none")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    shapes = [Shape(batch, frames) for frames in args.packet_frames for batch in args.batch]
     with Observed() as observed:
-        figures = measure(args.model, shapes, args.rounds, args.clip_seconds)
+        figures = measure(args)
     args.out.mkdir(parents=True, exist_ok=True)
-    draw(figures, args.out / "step.png")
-    title = "One step"
-    print(write_section(args.out, "step", title, figures, observed, render, threads=args.threads, argv=argv).read_text(encoding="utf-8"))
+    draw_candidates(figures, args.out / "step.png")
+    draw_batches(figures, args.out / "step_batches.png")
+    path = write_section(args.out, "step", "One step", figures, observed, render, threads=args.threads[0], argv=argv)
+    print(path.read_text(encoding="utf-8"))
 
 
-# Measuring ---------------------------------------------------------------------------------------------------------------------------
-
-
-def measure(model: str, shapes: Sequence[Shape], rounds: int, clip_s: float) -> Figures:
+def measure(args: argparse.Namespace) -> Figures:
     """Time all candidates by turns; the full-size model is the one that `transformers` made, loaded from its checkpoint."""
     speech, _ = bundled_clip()
-    clip = np.resize(speech, round(clip_s * 24_000))
-    peers = [encodec_peer(), transformers_peer()]
+    clip = np.resize(speech, round(args.clip_seconds * 24_000))
+    threads = args.threads[0]
+    transformers = transformers_peer()
+    packages = [peer for peer in (encodec_peer(), transformers) if peer.name in args.peers]
     with tempfile.TemporaryDirectory() as folder:
-        peers[1].save(Path(folder))
-        full = load(folder)
-    codecs = {model: load(model), "full size": full}
-    candidates: list[Candidate] = []
-    for shape in shapes:
-        for name, codec in codecs.items():
-            candidates += our_steps(name, codec, speech, shape)
-        for peer in peers:
-            candidates += peer_calls(peer, speech, shape)
-    for name, codec in codecs.items():
-        candidates += our_clips(name, codec, clip)
-    for peer in peers:
-        candidates += peer_clips(peer, clip)
-    times = alternate(candidates, rounds)
-    rows = []
-    for candidate, seconds in zip(candidates, times, strict=True):
-        spread = percentiles([1000 * s for s in seconds])
-        rows.append({**candidate.labels, "calls": len(seconds), "ms": spread, "realtime": 1000 * candidate.audio_s / spread["p50"]})
-    return {
-        "bandwidth": _BANDWIDTH,
-        "rounds": rounds,
-        "clip_s": clip_s,
-        "engines": sorted({codec.engine.name for codec in codecs.values()}),
-        "rows": rows,
-        "agreement": _agreement(full, peers[1], clip),
-    }
+        transformers.save(Path(folder))
+        models = {_FULL: folder, Path(args.model).name: args.model}
+        ways = _ways(args)
+        codecs = {(name, way): _load(path, way) for name, path in models.items() for way in ways}
+        more = [Way("openvino", ways[0].precision, n) for n in args.threads[1:]] if ways[0].engine == "openvino" else []
+        codecs |= {(_FULL, way): _load(folder, way) for way in more}
+        torch.set_num_threads(threads)
+        candidates = _ours(args, codecs, ways, more, speech, clip)
+        candidates += _peers(args, packages, speech, clip)
+        gemms = gemm_candidates(sorted({"fp32", *(way.precision for way in ways)}), threads, burst=3, every=3)
+        times = alternate([*candidates, *gemms], args.rounds)
+        work = {name: macs(codec.config, codec.config.n_q_for(BANDWIDTH)) for (name, _), codec in codecs.items()}
+        figures: Figures = {
+            "bandwidth": BANDWIDTH,
+            "rounds": args.rounds,
+            "clip_s": args.clip_seconds,
+            "frame_s": codecs[_FULL, ways[0]].hop_length / codecs[_FULL, ways[0]].sample_rate,
+            "frames": args.packet_frames[0],
+            "batches": args.batch,
+            "threads": threads,
+            "engines": _engine_names(codecs[_FULL, way] for way in ways),
+            "mimi": metadata.version("moshi") if "mimi" in args.peers and has_mimi() else None,
+            "macs_per_s": {name: {op: [w.convolutions, w.lstm, w.search] for op, w in ops.items()} for name, ops in work.items()},
+        }
+        products = zip(gemms, times[len(candidates) :], strict=True)
+        figures["gemm"] = [{**product.labels, "gmacs": product.labels["macs"] / float(np.median(s)) / 1e9} for product, s in products]
+        figures["peak"] = _best(figures["gemm"])
+        figures["rows"] = [_row(c, seconds, figures) for c, seconds in zip(candidates, times, strict=False)]
+        figures["profile"] = _profiles(args, folder, ways, speech)
+    exact = next((way for way in ways if way.precision == "fp32"), ways[0])
+    figures["agreement"] = {"precision": exact.precision, **_agreement(codecs[_FULL, exact], transformers, clip)}
+    figures["targets"] = check(figures["rows"])
+    return figures
 
 
-def _labels(who: str, ours: bool, operation: str, kind: str, shape: Shape) -> dict[str, Any]:
-    return {"who": who, "ours": ours, "operation": operation, "kind": kind, "batch": shape.batch, "frames": shape.frames}
+# What there is -----------------------------------------------------------------------------------------------------------------------
 
 
-def our_steps(name: str, codec: Codec, speech: Samples, shape: Shape) -> list[Candidate]:
-    """An engine's step as a server makes it: states in, states out, on speech that goes on from call to call."""
-    engine, n_q, packet = codec.engine, codec.config.n_q_for(_BANDWIDTH), shape.frames * codec.hop_length
-    audio_s = shape.batch * packet / codec.sample_rate
-    starts = [np.roll(speech, -row * 7_919) for row in range(shape.batch)]
-    blocks = np.stack([row[: len(speech) // packet * packet].reshape(-1, packet) for row in starts], axis=1)  # [steps, B, T]
-
-    def opened(start: Any) -> Any:
-        # A reflecting model opens an exact stream on its seventh frame only: time the steps behind that.
-        return None if start is None else np.stack([start] * shape.batch)
-
-    rows = [n_q] * shape.batch
-    encoder, decoder = opened(engine.encoder_start("primed")), opened(engine.decoder_start("primed", n_q))
-    codes = [engine.encode(block, encoder, rows)[0] for block in blocks[: min(32, len(blocks))]]
-    encode = _chained(lambda x, s: engine.encode(x, s, rows), list(blocks), encoder)
-    decode = _chained(engine.decode, codes, decoder)
-    return [
-        Candidate(encode, audio_s, _labels(name, True, "encode", "step", shape)),
-        Candidate(decode, audio_s, _labels(name, True, "decode", "step", shape)),
-    ]
+def _ways(args: argparse.Namespace) -> list[Way]:
+    """What the engines offer of what was asked for, on the first number of threads."""
+    found = []
+    for engine in args.engine:
+        if engine == "openvino" and not importlib.util.find_spec("openvino"):
+            continue
+        for precision in args.precision:
+            if precision == "fp32" or (engine == "openvino" and _has_bf16()):
+                found.append(Way(engine, precision, args.threads[0]))
+    if not found:
+        raise SystemExit("no engine that is installed offers that precision")
+    return found
 
 
-def _chained(step: Callable[[Any, Any], tuple[Any, Any]], inputs: Sequence[Any], states: Any) -> Callable[[], None]:
-    """A call that takes the next input and the states which the call before it left."""
-    at = 0
+def _has_bf16() -> bool:
+    from streamcodec.engine.openvino_engine import has_bf16
 
-    def call() -> None:
-        nonlocal at, states
-        _, states = step(inputs[at % len(inputs)], states)
-        at += 1
-
-    return call
+    return has_bf16()
 
 
-def peer_calls(peer: Peer, speech: Samples, shape: Shape) -> list[Candidate]:
-    """A package's call on the same amount of audio, each on its own."""
-    x = torch.from_numpy(np.stack([np.roll(speech, -row * 7_919)[: shape.frames * 320] for row in range(shape.batch)]))[:, None]
-    return _of_peer(peer, x, "step", shape, burst=5, every=1)
+def _load(model: str, way: Way) -> Codec:
+    return load(model, engine=way.engine, precision=way.precision, threads=way.threads)  # type: ignore[arg-type]
 
 
-def peer_clips(peer: Peer, clip: Samples) -> list[Candidate]:
-    """A package's call on the whole clip."""
-    return _of_peer(peer, torch.from_numpy(clip)[None, None], "clip", Shape(1, len(clip) // 320), burst=1, every=12)
+def _engine_names(codecs: Any) -> list[str]:
+    return sorted({codec.engine.name.split(",")[0] for codec in codecs})
 
 
-def _of_peer(peer: Peer, x: torch.Tensor, kind: str, shape: Shape, *, burst: int, every: int) -> list[Candidate]:
-    @torch.inference_mode()
-    def encode() -> torch.Tensor:
-        return peer.encode(x, _BANDWIDTH)
+def _ours(
+    args: argparse.Namespace, codecs: dict[tuple[str, Way], Codec], ways: list[Way], more: list[Way], speech: Samples, clip: Samples
+) -> list[Candidate]:
+    found = []
+    frames, *other_frames = args.packet_frames
+    for (name, way), codec in codecs.items():
+        if way not in more:
+            for batch in args.batch:
+                found += our_steps(name, codec, way, speech, Shape(batch, frames))
+        if way == ways[0]:
+            for small in other_frames:
+                found += our_steps(name, codec, way, speech, Shape(args.batch[0], small))
+            found += our_clips(name, codec, way, clip, Pace(1, 6))
+        if name == _FULL and way.engine == ways[0].engine and way not in more:
+            for batch in sorted(set(args.more_batches) - set(args.batch)):
+                found += our_steps(name, codec, way, speech, Shape(batch, frames), Pace(3, 6))
+        if way in more:
+            for batch in args.batch:
+                found += our_steps(name, codec, way, speech, Shape(batch, frames), Pace(3, 3))
+    return found
 
-    codes = encode()
 
-    @torch.inference_mode()
-    def decode() -> torch.Tensor:
-        return peer.decode(codes)
+def _peers(args: argparse.Namespace, packages: list[Peer], speech: Samples, clip: Samples) -> list[Candidate]:
+    found, threads = [], args.threads[0]
+    for batch in args.batch:
+        for peer in packages:
+            found += peer_calls(peer, threads, speech, Shape(batch, args.packet_frames[0]))
+        if "mimi" in args.peers and has_mimi():
+            # It takes whole frames of its own, 80 ms each.
+            found += peer_calls(mimi_peer(batch), threads, speech, Shape(batch, 6))
+    for peer in packages:
+        found += peer_clips(peer, threads, clip, Pace(1, 6))
+    return found
 
-    audio_s = x.shape[0] * x.shape[-1] / 24_000
-    return [
-        Candidate(encode, audio_s, _labels(peer.name, False, "encode", kind, shape), burst, every),
-        Candidate(decode, audio_s, _labels(peer.name, False, "decode", kind, shape), burst, every),
-    ]
+
+# What was found ----------------------------------------------------------------------------------------------------------------------
 
 
-def our_clips(name: str, codec: Codec, clip: Samples) -> list[Candidate]:
-    """Our call on the whole clip."""
-    codes = codec.encode(clip, bandwidth=_BANDWIDTH)
-    audio_s, shape = len(clip) / codec.sample_rate, Shape(1, codes.shape[1])
-    calls = {"encode": lambda: codec.encode(clip, bandwidth=_BANDWIDTH), "decode": lambda: codec.decode(codes)}
-    return [Candidate(call, audio_s, _labels(name, True, what, "clip", shape), burst=1, every=12) for what, call in calls.items()]
+def _best(gemm: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The quickest product of each precision."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in gemm:
+        if row["gmacs"] > found.get(row["precision"], {"gmacs": 0.0})["gmacs"]:
+            found[row["precision"]] = row
+    return found
+
+
+def _row(candidate: Candidate, seconds: Sequence[float], figures: Figures) -> dict[str, Any]:
+    spread = percentiles([1000 * s for s in seconds])
+    labels, realtime = candidate.labels, 1000 * candidate.audio_s / spread["p50"]
+    row = {**labels, "calls": len(seconds), "ms": spread, "realtime": realtime}
+    # The packages run the published architecture; what Mimi multiplies is not counted.
+    model = labels["who"] if labels["ours"] else _FULL
+    if labels["who"] != "Mimi":
+        row["gmacs"] = realtime * sum(figures["macs_per_s"][model][labels["operation"]]) / 1e9
+        if labels["threads"] == figures["threads"]:
+            row["of_peak"] = row["gmacs"] / figures["peak"][labels["precision"]]["gmacs"]
+    return row
+
+
+def _profiles(args: argparse.Namespace, folder: str, ways: list[Way], speech: Samples) -> list[dict[str, Any]]:
+    """The parts of the full-size model's steps on OpenVINO, whose engines are made once more to be watched."""
+    found = []
+    for way in ways:
+        for batch in args.batch if way.engine == "openvino" and args.profile_runs else ():
+            watch = Watch()
+            with watch.making():
+                codec = _load(folder, way)
+            torch.set_num_threads(way.threads)
+            for step in our_steps(_FULL, codec, way, speech, Shape(batch, args.packet_frames[0])):
+                parts = profile(watch, codec, step.labels["operation"], step.call, args.profile_runs)
+                found.append({**step.labels, "ms": parts})
+    return found
 
 
 @torch.inference_mode()
 def _agreement(full: Codec, peer: Peer, clip: Samples) -> dict[str, float]:
     """How far our full-size model and the package's, with the same weights, compute the same."""
-    expected = peer.encode(torch.from_numpy(clip)[None, None], _BANDWIDTH)
-    packets = full.stream_encoder(_BANDWIDTH, start="exact")
+    expected = peer.encode(torch.from_numpy(clip)[None, None], BANDWIDTH)
+    packets = full.stream_encoder(BANDWIDTH, start="exact")
     codes = np.concatenate([*packets.feed(clip), *packets.flush()], axis=1)
     audio = full.decode(expected[0].numpy())
     return {
         "codes_equal": float((codes == expected[0].numpy()).mean()),
         "max_error": float(np.abs(audio - peer.decode(expected)[0, 0].numpy()).max()),
     }
-
-
-# Telling -----------------------------------------------------------------------------------------------------------------------------
-
-
-def render(figures: Figures) -> str:
-    """The section's text, from its figures alone."""
-    steps = [row for row in figures["rows"] if row["kind"] == "step"]
-    clips = [row for row in figures["rows"] if row["kind"] == "clip"]
-    shapes = sorted({(row["frames"], row["batch"]) for row in steps})
-    agreement = figures["agreement"]
-    parts = [
-        f"{figures['bandwidth']:g} kbps with RVQ. *Ours* carries its state from step to step ({', '.join(figures['engines'])}); the "
-        "packages' calls are each on their own, so their packets do not join. `full size` and the packages are the published architecture "
-        f"with random weights; ours, fed as a stream, gives {100 * agreement['codes_equal']:.2f}% of the codes that `transformers` gives "
-        f"for the whole clip, and the same codes decode within {agreement['max_error']:.0e}. All candidates took turns in one run "
-        f"({figures['rounds']} rounds of five calls each; whole clips, one call in every twelfth). The last column is the time of the "
-        "quicker package's call on the same audio, divided by this row's: only full size compares like with like."
-    ]
-    for operation in ("encode", "decode"):
-        for frames, batch in shapes:
-            rows = [r for r in steps if (r["operation"], r["frames"], r["batch"]) == (operation, frames, batch)]
-            best = min(r["ms"]["p50"] for r in rows if not r["ours"])
-            ms = 1000 * frames / 75
-            streams = "one stream" if batch == 1 else f"{batch} streams"
-            cells = [[_name(r, f"each {ms:.0f} ms alone"), *_spread(r), f"{best / r['ms']['p50']:.2f}"] for r in rows]
-            header = [f"{operation}, {ms:.0f} ms, {streams}", "median ms", "p99 ms", "x real time", "against the packages"]
-            parts.append(table(header, cells))
-    cells = [[f"{_name(r, 'whole')}, {r['operation']}", *_spread(r, p99=False)] for r in clips]
-    parts.append(table([f"whole clip, {figures['clip_s']:g} s", "median ms", "x real time"], cells))
-    return "\n\n".join(parts) + "\n\n![Times real time of each candidate](step.png)\n"
-
-
-def _name(row: dict[str, Any], how: str) -> str:
-    return f"**ours, {row['who']}**" if row["ours"] else f"`{row['who']}`, full size, {how}"
-
-
-def _spread(row: dict[str, Any], *, p99: bool = True) -> list[str]:
-    shown = [f"{row['ms']['p50']:.2f}", f"{row['ms']['p99']:.2f}"] if p99 else [f"{row['ms']['p50']:.0f}"]
-    return [*shown, f"{row['realtime']:.1f}"]
-
-
-def draw(figures: Figures, path: Path) -> None:
-    """Bars: how many times real time, by operation; a thin line reaches to what is left at the 99th percentile."""
-    from matplotlib.figure import Figure
-
-    groups = sorted({(r["kind"] != "step", r["frames"], r["batch"]) for r in figures["rows"]})
-    height = 0.6 + sum(0.32 * sum((r["kind"] != "step", r["frames"], r["batch"]) == g for r in figures["rows"]) / 2 + 0.75 for g in groups)
-    figure = Figure(figsize=(12, height), dpi=110, layout="constrained")
-    grid = figure.subplots(len(groups), 2, sharex="col", squeeze=False)
-    for row, group in enumerate(groups):
-        clip, frames, batch = group
-        for axes, operation in zip(grid[row], ("encode", "decode"), strict=True):
-            rows = [r for r in figures["rows"] if (r["kind"] != "step", r["frames"], r["batch"], r["operation"]) == (*group, operation)]
-            names = [f"ours, {r['who']}" if r["ours"] else r["who"] for r in rows]
-            speed = [r["realtime"] for r in rows]
-            slow = [r["realtime"] * r["ms"]["p50"] / r["ms"]["p99"] for r in rows]
-            axes.barh(names, speed, color=["tab:blue" if r["ours"] else "0.7" for r in rows], height=0.65)
-            axes.hlines(names, slow, speed, color="0.15", lw=1)
-            axes.plot(slow, names, "|", color="0.15", ms=7)
-            for name, value in zip(names, speed, strict=True):
-                axes.annotate(f" {value:.1f}x", (value, name), va="center", fontsize=8)
-            streams = "one stream" if batch == 1 else f"{batch} streams"
-            what = f"whole clip of {figures['clip_s']:g} s" if clip else f"{1000 * frames / 75:.0f} ms, {streams}"
-            axes.set_title(f"{operation}, {what}", fontsize=10)
-            axes.invert_yaxis()
-            axes.axvline(1, color="tab:red", lw=0.8)
-            axes.margins(x=0.12)
-            axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid[-1]:
-        axes.set_xlabel("times real time (bar: median; tick: 99th percentile; red: 1)")
-    figure.savefig(path)
 
 
 if __name__ == "__main__":

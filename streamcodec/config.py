@@ -176,6 +176,11 @@ class CodecConfig:
             raise CodesError(f"bandwidth is {bandwidth!r}, this model has {has} kbps")
         return self.bandwidth_to_n_q(bandwidth)
 
+    @property
+    def n_q_choices(self) -> list[int]:
+        """The codebooks of each target bandwidth, ascending: 2, 4, 8, 16 and 32."""
+        return sorted({self.bandwidth_to_n_q(b) for b in self.target_bandwidths})
+
     def bandwidth_of(self, n_q: int) -> float:
         """The kbps that `n_q` codebooks take: 8 is 6.0."""
         return n_q * self.kbps_per_codebook

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from streamcodec.config import Start
 from streamcodec.engine.contract import Codes, Samples, States
+from streamcodec.engine.openvino_search import OpenVinoSearch, Run
 from streamcodec.engine.torch_engine import StateLayout, TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
@@ -79,18 +80,15 @@ class OpenVinoEngine:
         hop, dim = self.config.hop_length, self.config.codebook_dim
         encoder = _Network(model.encoder, torch_engine.encoder_layout, audio_in=True)
         decoder = _Network(model.decoder, torch_engine.decoder_layout, audio_in=False)
-        self._encoder = self._compile(
-            "encoder",
-            encoder,
-            (torch.zeros(2, 2 * hop), torch.zeros(2, self.encoder_state_size)),
-            ([-1, -1], [-1, self.encoder_state_size]),
-        )
-        self._decoder = self._compile(
-            "decoder",
-            decoder,
-            (torch.zeros(2, dim, 2), torch.zeros(2, self.decoder_state_size)),
-            ([-1, dim, -1], [-1, self.decoder_state_size]),
-        )
+        encoder_inputs = (torch.zeros(2, 2 * hop), torch.zeros(2, self.encoder_state_size))
+        decoder_inputs = (torch.zeros(2, dim, 2), torch.zeros(2, self.decoder_state_size))
+        encoder_shapes = ([-1, -1], [-1, self.encoder_state_size])
+        decoder_shapes = ([-1, dim, -1], [-1, self.decoder_state_size])
+        self._encoder = self._compile(self._cached("encoder", lambda: self._convert(encoder, encoder_inputs, encoder_shapes)), precision)
+        self._decoder = self._compile(self._cached("decoder", lambda: self._convert(decoder, decoder_inputs, decoder_shapes)), precision)
+        # Below the default bandwidth a call of its own would cost more than the levels that it saves.
+        stops = [n_q for n_q in self.config.n_q_choices if n_q >= self.config.n_q_for(None)]
+        self._search = OpenVinoSearch(model.quantizer.embed, stops, lambda network: self._compile(network, "fp32"))
 
     def encoder_start(self, start: Start) -> States | None:
         return self._torch.encoder_start(start)
@@ -101,13 +99,13 @@ class OpenVinoEngine:
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         if states is None or final:
             return self._torch.encode(samples, states, n_q, final)
-        latents, after = _infer(self._encoder, samples, states)
-        return self._torch.search(latents, n_q), after
+        latents, after = self._encoder(samples, states)
+        return self._search(latents, n_q), after
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         if states is None or final:
             return self._torch.decode(codes, states, final)
-        samples, after = _infer(self._decoder, self.embed(codes), states)
+        samples, after = self._decoder(self.embed(codes), states)
         return samples, after
 
     def embed(self, codes: Codes) -> Samples:
@@ -117,10 +115,10 @@ class OpenVinoEngine:
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(self, name: str, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> SimpleQueue[Any]:
-        network = self._cached(name, lambda: self._convert(module, example, shapes))
+    def _compile(self, network: Any, precision: Precision) -> Run:
+        """A function of arrays that runs `network`, from as many threads at a time as there are lanes."""
         options = {
-            "INFERENCE_PRECISION_HINT": "f32" if self.precision == "fp32" else "bf16",
+            "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": self.lanes,
             "ENABLE_CPU_PINNING": False,
@@ -129,7 +127,17 @@ class OpenVinoEngine:
         free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.lanes):
             free.put(compiled.create_infer_request())
-        return free
+
+        def run(*inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
+            request = free.get()
+            try:
+                results = request.infer(inputs, share_inputs=True, share_outputs=True)
+                # What is shared is overwritten by the request's next step.
+                return tuple(np.array(results[i]) for i in range(len(results)))
+            finally:
+                free.put(request)
+
+        return run
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns of loops over fixed numbers of codebooks, and of its own age.
@@ -174,16 +182,6 @@ def has_bf16() -> bool:
     except MissingDependencyError:
         return False
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _infer(free: SimpleQueue[Any], *inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
-    request = free.get()
-    try:
-        results = request.infer(inputs, share_inputs=True, share_outputs=True)
-        # What is shared is overwritten by the request's next step.
-        return tuple(np.array(results[i]) for i in range(len(results)))
-    finally:
-        free.put(request)
 
 
 def _openvino() -> Any:

@@ -31,7 +31,7 @@ def evaluate(model: EncodecModel, clips: Sequence[Samples], *, quantized: bool =
     latents = model.encoder(x[:, None], None, True)[0]
     codes = model.quantizer.encode(latents, model.config.num_quantizers) if quantized else None
     rows = []
-    for n_q in [model.config.bandwidth_to_n_q(b) for b in model.config.target_bandwidths] if codes is not None else [0]:
+    for n_q in model.config.n_q_choices if codes is not None else [0]:
         decoded = latents if codes is None else model.quantizer.decode(codes[:, :n_q])
         y = model.decoder(decoded, None, True)[0][:, 0, : x.shape[1]]
         row = {

@@ -17,9 +17,13 @@ ROOT = Path(__file__).parents[2]
 
 TINY = {
     "seams": ["--bandwidth", "6", "--seconds", "1"],
-    "step": ["--rounds", "1", "--clip-seconds", "0.32"],
+    "step": [
+        *("--rounds", "1", "--clip-seconds", "0.32", "--batch", "1", "2", "--more-batches", "3", "--packet-frames", "6", "1"),
+        *("--precision", "fp32", "--threads", "1", "2", "--peers", "encodec", "transformers", "--profile-runs", "1"),
+    ],
     "load": ["--publishers", "5", "--listeners", "11", "--seconds", "1"],
 }
+MORE_PICTURES = {"step": ["step_batches.png"]}
 
 
 @pytest.fixture(scope="module", params=TINY)
@@ -37,12 +41,14 @@ def section(out: Path, name: str) -> dict[str, Any]:
     return loaded
 
 
-def test_a_benchmark_writes_its_section_and_its_picture(ran: tuple[str, Path]) -> None:
+def test_a_benchmark_writes_its_section_and_its_pictures(ran: tuple[str, Path]) -> None:
     name, out = ran
-    assert {path.name for path in out.iterdir()} == {f"{name}.json", f"{name}.md", f"{name}.png"}
-    assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    pictures = {f"{name}.png", *MORE_PICTURES.get(name, ())}
+    assert {path.name for path in out.iterdir()} == {f"{name}.json", f"{name}.md", *pictures}
     text = (out / f"{name}.md").read_text(encoding="utf-8")
-    assert f"]({name}.png)" in text
+    for picture in pictures:
+        assert (out / picture).read_bytes().startswith(b"\x89PNG")
+        assert f"]({picture})" in text
     assert " ".join(TINY[name]) in text, "the command stands beside its figures"
     assert str(out) not in text + json.dumps(section(out, name)), "where somebody's files lie is nobody's business"
 
@@ -67,6 +73,11 @@ def test_the_figures_say_what_the_section_is_for(ran: tuple[str, Path]) -> None:
         who = ("speech-24k", "full size", "encodec", "transformers")
         assert kinds == {(w, o, k) for w in who for o in ("encode", "decode") for k in ("step", "clip")}
         assert figures["agreement"]["codes_equal"] >= 0.99
+        steps = {(row["engine"], row["batch"], row["frames"], row["threads"]) for row in figures["rows"] if row["kind"] == "step"}
+        assert {("openvino", 2, 6, 1), ("openvino", 3, 6, 1), ("openvino", 1, 1, 1), ("openvino", 2, 6, 2), ("torch", 2, 6, 1)} <= steps
+        assert {(row["operation"], row["batch"]) for row in figures["profile"]} == {(o, b) for o in ("encode", "decode") for b in (1, 2)}
+        assert all(row["ms"]["convolutions"] > 0 < row["ms"]["lstm"] for row in figures["profile"])
+        assert all(row["gmacs"] > 0 for row in figures["gemm"])
     else:
         assert figures["failures"] == []
         assert figures["packets"] == 11 * 12

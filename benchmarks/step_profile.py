@@ -1,0 +1,157 @@
+"""Where a step's time goes: by OpenVINO's own count of every operation in a network, and by the clock for what is outside of it.
+
+The engine is taken as it is. While one is made, `openvino.Core` is a subclass that asks for the count and keeps an eye on what it compiles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+
+from streamcodec.codec import Codec
+from streamcodec.engine.search import CodebookSearch
+from streamcodec.model.layers import LSTM
+from streamcodec.model.seanet import build_decoder, build_encoder
+
+__all__ = ["PARTS", "Watch", "part_of", "profile"]
+
+PARTS = ("convolutions", "lstm", "elementwise", "moving", "other", "between", "search", "outside")
+
+_TYPES = {
+    "convolutions": ("convolution", "deconvolution", "groupconvolution", "matmul", "fullyconnected", "inner_product", "gemm"),
+    "lstm": ("lstmsequence", "lstmcell", "rnnseq", "rnncell", "tensoriterator", "loop"),
+    "elementwise": (
+        *("elu", "add", "subtract", "multiply", "divide", "eltwise", "math", "sigmoid", "tanh", "exp", "relu", "minimum", "maximum"),
+        *("clamp", "select", "swish", "gelu", "subgraph", "fakequantize", "power", "softplus"),
+    ),
+    "moving": (
+        *("reorder", "concat", "concatenation", "slice", "stridedslice", "split", "variadicsplit", "transpose", "reshape", "gather"),
+        *("broadcast", "tile", "pad", "convert", "unsqueeze", "squeeze", "shapeof", "crop", "scatterupdate", "roll", "memoryinput"),
+        *("input", "output", "parameter", "result", "memoryoutput", "constant", "depthtospace", "spacetodepth", "shufflechannels"),
+    ),
+}
+
+
+def part_of(node_type: str, name: str, lstm_layers: tuple[str, ...]) -> str:
+    """Which of `PARTS` an operation belongs to; what an LSTM was taken apart into still belongs to it, by its `name`."""
+    kind = node_type.lower()
+    if kind != "reorder" and (kind in _TYPES["lstm"] or any(layer in name for layer in lstm_layers)):
+        return "lstm"
+    return next((part for part, kinds in _TYPES.items() if kind in kinds), "other")
+
+
+class Watch:
+    """Networks' seconds in all runs, whole (`network_s`) and by part, and the search's. `read` costs time, so it is for the end."""
+
+    def __init__(self) -> None:
+        self.network_s = self.search_s = 0.0
+        self.in_search = False
+        self.runs: Counter[int] = Counter()
+        self.requests: dict[int, Any] = {}
+
+    def read(self, lstm_layers: tuple[str, ...]) -> dict[str, float]:
+        """Seconds of each part in all runs so far."""
+        parts = dict.fromkeys(PARTS, 0.0)
+        for key, request in self.requests.items():
+            for node in request.profiling_info if self.runs[key] else ():
+                # OpenVINO tells the mean of all runs.
+                parts[part_of(node.node_type, node.node_name, lstm_layers)] += node.real_time.total_seconds() * self.runs[key]
+        return parts
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """Whatever is compiled in here is watched."""
+        import openvino
+
+        watch = self
+
+        class Core(openvino.Core):  # type: ignore[misc]
+            def compile_model(self, *args: Any, **options: Any) -> Any:
+                self.set_property("CPU", {"PERF_COUNT": True})
+                return _Compiled(super().compile_model(*args, **options), watch)
+
+        with mock.patch.object(openvino, "Core", Core):
+            yield
+
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Searches through the codebooks in here are clocked."""
+        search = CodebookSearch.__call__
+
+        def clocked(*args: Any, **options: Any) -> Any:
+            begun, self.in_search = time.perf_counter(), True
+            try:
+                return search(*args, **options)
+            finally:
+                self.search_s += time.perf_counter() - begun
+                self.in_search = False
+
+        with mock.patch.object(CodebookSearch, "__call__", clocked):
+            yield
+
+
+class _Compiled:
+    def __init__(self, compiled: Any, watch: Watch) -> None:
+        self._compiled = compiled
+        self._watch = watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._compiled, name)
+
+    def create_infer_request(self) -> Any:
+        return _Request(self._compiled.create_infer_request(), self._watch)
+
+
+class _Request:
+    def __init__(self, request: Any, watch: Watch) -> None:
+        self._request = request
+        self._watch = watch
+        watch.requests[id(self)] = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._request, name)
+
+    def infer(self, *args: Any, **options: Any) -> Any:
+        if self._watch.in_search:  # what the search runs is counted as the search's
+            return self._request.infer(*args, **options)
+        begun = time.perf_counter()
+        try:
+            return self._request.infer(*args, **options)
+        finally:
+            self._watch.network_s += time.perf_counter() - begun
+            self._watch.runs[id(self)] += 1
+
+
+def profile(watch: Watch, codec: Codec, operation: str, call: Callable[[], object], runs: int, warm_up: int = 3) -> dict[str, float]:
+    """Milliseconds per `call` of each part, over `runs` calls on a codec made under `watch`, and of the whole call, `step`.
+
+    `between` is what a network takes beyond its operations, `outside` what a call takes beyond network and search.
+    """
+    layers = _lstm_layers(codec, operation)
+    with watch.searching():
+        for _ in range(warm_up):
+            call()
+        before, network, search = watch.read(layers), watch.network_s, watch.search_s
+        begun = time.perf_counter()
+        for _ in range(runs):
+            call()
+        step = time.perf_counter() - begun
+    spent = {part: seconds - before[part] for part, seconds in watch.read(layers).items()}
+    network, search = watch.network_s - network, watch.search_s - search
+    found = {**spent, "between": network - sum(spent.values()), "search": search, "outside": step - network - search, "step": step}
+    # Means are whole microseconds: the sum of many may come out above the network's time.
+    return {part: 1000 * max(0.0, seconds) / runs for part, seconds in found.items()}
+
+
+def _lstm_layers(codec: Codec, operation: str) -> tuple[str, ...]:
+    """What the names of the operations in the model's LSTM layers have in common."""
+    with torch.device("meta"):
+        layers = (build_encoder if operation == "encode" else build_decoder)(codec.config).layers
+    found = [str(at) for at, layer in enumerate(layers) if isinstance(layer, LSTM)]
+    return ("lstm", *(f".layers.{at}{end}" for at in found for end in "/."))

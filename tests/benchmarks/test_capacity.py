@@ -1,0 +1,211 @@
+"""The capacity benchmark: its books on made-up packets, its course on a made-up machine, and a tiny run of both ways; never its speed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import capacity_phases, common
+from benchmarks.capacity_ledger import CODES, PCM, Ledger, Sample, Schedule, back_after
+from benchmarks.capacity_phases import Course, Run, run_phases
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--from", "2", "--step", "2", "--most", "4", "--grow-seconds", "0.6", "--minutes", "0.02", "--overload-seconds", "1"]
+WAYS = {
+    "in process": ["--way", "inprocess", "--threads", "1"],
+    "WebSockets": ["--way", "websocket", "--threads", "1", "--pcm-listeners", "1", "--block-ms", "20"],
+}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a section with a case of each way."""
+    out = tmp_path_factory.mktemp("results")
+    for name, way in WAYS.items():
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.capacity",
+            *way,
+            *TINY,
+            "--recovery-seconds",
+            "1",
+            "--patience-seconds",
+            "2",
+            "--case",
+            name,
+            "--out",
+            str(out),
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    return out
+
+
+def section(out: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((out / "capacity.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_cases_of_several_runs_share_one_section(ran: Path) -> None:
+    assert {path.name for path in ran.iterdir()} == {"capacity.json", "capacity.md", "capacity.png"}
+    assert set(section(ran)["cases"]) == set(WAYS)
+    text = (ran / "capacity.md").read_text(encoding="utf-8")
+    for way in WAYS.values():
+        assert f"benchmarks.capacity {' '.join(way)}" in text, "each case's command stands beside its figures"
+    assert str(ran) not in text + json.dumps(section(ran)), "where somebody's files lie is nobody's business"
+    render = importlib.import_module("benchmarks.capacity").render
+    assert common.fragment(section(ran), render) == text
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_packet_of_a_tiny_run_comes_out(ran: Path, name: str) -> None:
+    figures = section(ran)["cases"][name]["figures"]
+    assert figures["failures"] == []
+    assert figures["never_came"] == 0
+    assert len(figures["growth"]) >= 1
+    for phase in ("hold", "overload", "recovery"):
+        found = figures[phase]
+        expected = found["streams"] * found["seconds"] / 0.08
+        assert 0.5 * expected < found["packets"] + found["dropped"] <= 1.2 * expected + found["streams"]
+        assert found["late_ms"]["p50"] > 0, "nothing is out before it was due"
+        assert found["rss_mib"][0] > 0
+    if name == "WebSockets":
+        assert figures["hold"]["pcm_packets"] > 0
+        assert figures["admission"]["asked"] == figures["admission"]["streams"] + figures["admission"]["refused"]
+
+
+def test_phases_are_spread_and_packets_fall_due_on_time_for_ever() -> None:
+    schedule = Schedule(0.08, 0.02, seed=3)
+    voices = [schedule.make() for _ in range(50)]
+    for voice in voices:
+        schedule.begin(voice, 100.0)
+    assert len({round(voice.phase_s, 3) for voice in voices}) > 30
+    taken = schedule.take(200.0)
+    due = np.array([at for at, voice in taken if voice is voices[0]])
+    assert np.allclose(np.diff(due), 0.02, atol=1e-9)
+    assert due[0] - 100.0 <= 0.08 + 0.02
+    assert due[-1] == pytest.approx(voices[0].begun + len(due) * 0.02, abs=1e-9)
+    schedule.leave(voices[0])
+    assert all(voice is not voices[0] for _, voice in schedule.take(201.0))
+
+
+def packets(*rows: tuple[float, float, int]) -> Sample:
+    return Sample(packets=np.array(rows, np.float64).reshape(-1, 3))
+
+
+def test_a_packet_that_is_not_out_counts_with_what_it_has_waited() -> None:
+    ledger = Ledger()
+    ledger.add(packets(*[(at / 100, at / 100 + 0.010, CODES) for at in range(100)]), now=1.0)
+    assert ledger.p99_ms(0, 1) == pytest.approx(10)
+    ledger.add(Sample(waiting=np.full(5, 0.5)), now=1.0)
+    assert ledger.p99_ms(0, 1) == pytest.approx(500)
+    ledger.add(packets(*[(0.5, 0.52, CODES)] * 5), now=1.0)
+    assert ledger.p99_ms(0, 1) == pytest.approx(20)
+
+
+def test_late_pcm_is_not_hidden_by_codes_in_time() -> None:
+    ledger = Ledger()
+    ledger.add(packets(*[(0.5, 0.51, CODES)] * 1000, *[(0.5, 0.6, PCM)] * 5), now=1.0)
+    assert ledger.p99_ms(0, 1) == pytest.approx(100)
+
+
+def test_recovery_ends_with_the_first_second_in_time_and_without_drops() -> None:
+    ledger = Ledger()
+    late = [(at / 50, at / 50 + (0.5 if at < 100 else 0.01), CODES) for at in range(500)]
+    ledger.add(packets(*late), now=10.0)
+    assert back_after(ledger, 0.0, 10.0, 40.0) == pytest.approx(2.0)
+    ledger.add(Sample(dropped=np.array([[4.05, CODES]])), now=10.0)
+    assert back_after(ledger, 3.5, 10.0, 40.0) == pytest.approx(0.6)
+    assert back_after(ledger, 0.0, 1.5, 40.0) is None
+
+
+class Machine:
+    """A made-up way: packets of up to `room` publishers take 10 ms, those of more 100 ms."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.streams = 0
+        self.at: float | None = None
+        self.asked: list[int] = []
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def want(self, streams: int) -> None:
+        self.streams = streams
+        self.asked.append(streams)
+
+    def collect(self) -> Sample:
+        now = capacity_phases.time.perf_counter()
+        due = np.linspace(now if self.at is None else self.at, now, 50 * bool(self.streams), endpoint=False)
+        self.at = now
+        took = 0.01 if self.streams <= self.room else 0.1
+        rows = np.stack([due, due + took, np.full_like(due, CODES)], axis=1)
+        return Sample(packets=rows, live=self.streams)
+
+    def usage(self) -> dict[str, dict[str, float]]:
+        now = capacity_phases.time.perf_counter()
+        return {"model": {"cpu_s": 0.0, "at": now, "rss_mib": 1.0}, "load": {"cpu_s": 0.0, "at": now}}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity_phases, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(capacity_phases, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(capacity_phases, "_DRAIN_S", 0.5)
+
+
+def course(begin: int = 10, hold: int | None = None) -> Course:
+    return Course(begin, 10, 100, grow_s=0.2, hold=hold, hold_s=1.2, overload_s=0.3, recovery_s=1.1, joins_per_s=100, patience_s=0.3)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_growth_ends_where_packets_are_late_twice_and_the_last_good_count_is_held() -> None:
+    machine = Machine(room=34)
+    figures = run_phases(Run(machine), course())
+    assert [(level["streams"], level["in_time"]) for level in figures["growth"]] == [
+        (10, True),
+        (20, True),
+        (30, True),
+        (40, False),
+        (40, False),
+    ]
+    assert (figures["grown_to"], figures["hold"]["streams"], figures["held"]) == (30, 30, True)
+    assert (figures["overload"]["streams"], figures["recovery"]["streams"]) == (45, 22)
+    assert figures["overload"]["late_ms"]["p50"] == pytest.approx(100, abs=1)
+    assert figures["recovery"]["back_after_s"] is not None
+    assert machine.asked[-1] == 0
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_count_that_is_not_held_is_told_so() -> None:
+    figures = run_phases(Run(Machine(room=5)), course(hold=12))
+    assert (figures["grown_to"], figures["hold"]["streams"], figures["held"]) == (0, 12, False)
+    assert figures["recovery"]["back_after_s"] is None
+
+
+def test_a_case_replaces_the_one_of_its_name_and_leaves_the_others(tmp_path: Path) -> None:
+    def told(figures: common.Figures) -> str:
+        return ", ".join(f"{name} {value['x']}" for name, value in figures.items())
+
+    def write(case: str, x: int) -> str:
+        with common.Observed() as observed:
+            pass
+        path = common.write_section(tmp_path, "some", "Title", {"x": x}, observed, told, threads=1, argv=["--x", str(x)], case=case)
+        return path.read_text(encoding="utf-8")
+
+    write("b", 1)
+    write("a", 2)
+    text = write("b", 3)
+    assert "a 2, b 3" in text
+    assert "benchmarks.some --x 2`" in text and "benchmarks.some --x 3`" in text and "--x 1`" not in text
+    assert text.count("GiB") == 1, "one machine is described once"

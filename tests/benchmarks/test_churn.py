@@ -1,0 +1,139 @@
+"""The churn benchmark: a tiny run with all of its checks, and that each check fails where it should."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import churn, common
+from benchmarks.churn_check import Job, RunOf, Tally, check
+from benchmarks.churn_streams import PACKET_FRAMES, draw_spec
+from streamcodec.audio import bundled_clip
+from streamcodec.codec import Codec, load
+from streamcodec.engine.rows import EncoderRow
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return load("speech-24k", engine="torch", threads=1)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_a_tiny_churn_passes_its_checks_and_tells_what_its_json_says(engine: str, tmp_path: Path) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    tiny = ["--minutes", "0.05", "--streams", "4", "--longest-seconds", "1", "--engine", engine]
+    command = [sys.executable, "-m", "benchmarks.churn", *tiny, "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"churn.json", "churn.md", "churn.png"}
+    section = json.loads((tmp_path / "churn.json").read_text(encoding="utf-8"))
+    figures = section["cases"][engine]["figures"]
+    assert figures["failures"] == []
+    assert figures["streams"] >= 4
+    assert figures["entries"] > 0 and figures["samples"] > 0
+    assert figures["max_error"] <= 1e-4
+    assert set(figures["left"].values()) == {0}
+    text = (tmp_path / "churn.md").read_text(encoding="utf-8")
+    assert common.fragment(section, importlib.import_module("benchmarks.churn").render) == text
+    assert " ".join(tiny) in text
+
+
+def test_streams_are_of_all_sorts_and_the_seed_decides(codec: Codec) -> None:
+    def drawn(seed: int) -> list[Any]:
+        rng = churn.random.Random(seed)
+        return [draw_spec(rng, codec.config, 20.0) for _ in range(300)]
+
+    specs = drawn(1)
+    assert specs == drawn(1) != drawn(2)
+    assert {(spec.kind, spec.start, spec.flush) for spec in specs} == {
+        (kind, start, flush) for kind in ("encode", "decode") for start in ("exact", "primed") for flush in (True, False)
+    }
+    assert {spec.n_q for spec in specs} == {2, 4, 8, 16, 32}
+    assert {spec.packet_frames for spec in specs} == set(PACKET_FRAMES)
+    assert {len(spec.restarts_s) for spec in specs} == {0, 1, 2}
+    assert max(spec.life_s for spec in specs) <= 20.0
+
+
+@pytest.mark.parametrize("start", ["exact", "primed"])
+def test_a_stream_that_is_right_passes_and_one_that_is_not_is_found(codec: Codec, start: Any) -> None:
+    clip = bundled_clip()[0][:20_001]
+    encoder = codec.stream_encoder(6.0, start=start)
+    codes = np.concatenate([*encoder.feed(clip), *encoder.flush()], axis=1)
+    decoder = codec.stream_decoder(6.0, start=start)
+    audio = np.concatenate([decoder.feed(codes), decoder.flush()])
+
+    def tally(kind: str, fed: Any, out: Any, *, ended: bool = True) -> Tally:
+        found = Tally()
+        check(codec, Job(kind, 8, start, [RunOf(fed, out, ended)]), found)
+        return found
+
+    right = tally("encode", clip, codes)
+    assert (right.failures, right.entries) == ([], codes.size)
+    assert right.equal >= 0.999 * codes.size
+    assert tally("decode", codes, audio).max_error < 1e-4
+    assert tally("encode", clip, (codes + 1) % 1024).equal < 0.1 * codes.size
+    assert tally("decode", codes, np.roll(audio, 1)).max_error > 1e-4
+    assert tally("encode", clip, codes[:, :-1]).failures, "a flush must bring out all"
+    assert tally("decode", codes, audio[:-320]).failures
+    assert not tally("encode", clip, codes[:, :-1], ended=False).failures, "a stream cut off owes only what it gave"
+    assert tally("encode", clip[:3200], codes, ended=False).failures, "nothing comes of what was not fed"
+
+
+def figures(**changed: Any) -> common.Figures:
+    sound = {
+        "failures_seen": [],
+        "share_equal": 0.9999,
+        "entries": 1_000_000,
+        "equal": 999_900,
+        "samples": 1,
+        "max_error": 1e-6,
+        "memory": {"mib_per_minute": 0.1},
+        "mib_per_minute_allowed": 1.0,
+        "left": {"EncoderRow": 0},
+    }
+    return {**sound, **changed}
+
+
+def test_each_check_fails_where_it_should() -> None:
+    assert churn.failures(figures()) == []
+    assert churn.failures(figures(memory={"mib_per_minute": None})) == []
+    assert churn.failures(figures(share_equal=0.9968, entries=10_000, equal=9_968)) == [], "one near-tie in a short run"
+    for wrong in (
+        {"failures_seen": ["a stream did not end"]},
+        {"share_equal": 0.9988, "equal": 998_800},
+        {"share_equal": 0.98, "entries": 10_000, "equal": 9_800},
+        {"share_equal": None, "entries": 0, "equal": 0},
+        {"samples": 0},
+        {"max_error": 2e-4},
+        {"max_error": float("nan")},
+        {"memory": {"mib_per_minute": 1.5}},
+        {"left": {"EncoderRow": 1}},
+    ):
+        assert len(churn.failures(figures(**wrong))) == 1, wrong
+
+
+def test_memory_is_watched_behind_the_warm_up_only() -> None:
+    seconds = [float(at) for at in range(200)]
+    rss = [100.0 + (at if at < 60 else 60 + (at - 60) / 30) for at in range(200)]
+    found = churn.memory({"seconds": seconds, "rss_mib": rss}, 60.0, 180.0)
+    assert found["mib_per_minute"] == pytest.approx(2.0)
+    assert (found["start_mib"], found["end_mib"]) == (160.0, 164.0)
+    assert churn.memory({"seconds": seconds[:70], "rss_mib": rss[:70]}, 60.0, 180.0)["mib_per_minute"] is None
+
+
+def test_a_row_that_somebody_keeps_is_counted(codec: Codec) -> None:
+    before = churn.left_behind()["EncoderRow"]
+    kept = EncoderRow(codec.engine, n_q=8, packet_frames=6, start="exact")
+    assert churn.left_behind()["EncoderRow"] == before + 1
+    del kept
+    assert churn.left_behind()["EncoderRow"] == before
