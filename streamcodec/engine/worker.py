@@ -33,7 +33,8 @@ __all__ = ["Result", "Worker", "WorkerStats", "WorkerStream"]
 class Result:
     """What one step gave one stream.
 
-    `outputs` are what `finish` made of the packets or samples. `ended` says that the stream's current run is over (`end` or `restart`).
+    `outputs` are what `finish` made of the packets or samples. `ended` says that the stream's current run is over (`end`, `restart` or
+    `cut`).
     `due`, `started` and `done` are `time.perf_counter()` seconds: the step's input was complete, the step began, it was over.
     `error` is why the stream was closed, if it was.
     """
@@ -96,6 +97,10 @@ class WorkerStream:
     def restart(self) -> None:
         """End the current run, as `end` does, and go on with a fresh state."""
         self._post("restart", None)
+
+    def cut(self) -> None:
+        """End the current run behind its last whole packet, dropping what is left over, and go on with a fresh state."""
+        self._post("cut", None)
 
     def end(self) -> None:
         """Bring all that was fed to its end; the last result has `ended` set and the stream is closed behind it."""
@@ -266,12 +271,14 @@ class Worker:
                 stream.refused = exc
         else:
             stream.ending = verb
-            if stream.drain is not None:
-                stream.row.feed(stream.drain())
-            stream.row.finish()
+            rest = stream.drain() if stream.drain is not None else None
+            if verb != "cut":
+                if rest is not None:
+                    stream.row.feed(rest)
+                stream.row.finish()
 
     def _end_run(self, stream: WorkerStream) -> None:
-        rest = stream.row.remainder() if isinstance(stream.row, EncoderRow) else []
+        rest = stream.row.remainder() if isinstance(stream.row, EncoderRow) and stream.ending != "cut" else []
         now = time.perf_counter()
         self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, stream.due, now, now)))
         if stream.ending == "end":

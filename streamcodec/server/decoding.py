@@ -13,6 +13,7 @@ from streamcodec.config import Start
 from streamcodec.engine.contract import Codes
 from streamcodec.engine.worker import Result, Worker
 from streamcodec.protocol import Gap, Message, Packet, StreamStart, unpack_codes
+from streamcodec.server.sources import MOST_BACKLOG_S
 
 __all__ = ["DecodedPacket", "SharedDecoder"]
 
@@ -31,7 +32,8 @@ class DecodedPacket:
 class SharedDecoder:
     """Decodes a stream's packets in order; what comes out, packets and messages, goes to `sink`.
 
-    From `limit_s` of packets under way on, packets are left out until half of it is left, and a gap takes the place of each. So it is with
+    Where a packet has waited `wait_s` for the machine, what comes is left out until those that wait have done so for less than half of it,
+    and a gap takes the place of each. So it is where more than `MOST_BACKLOG_S` waits, and with
     all that follows once the decoder broke, which `failed` is told.
     """
 
@@ -44,7 +46,7 @@ class SharedDecoder:
         restart: Start,
         next_seq: int,
         epoch: int,
-        limit_s: float,
+        wait_s: float,
         dropped: Callable[[int], None],
         sink: Callable[[DecodedPacket | Message], None],
         failed: Callable[[Exception], None],
@@ -56,14 +58,14 @@ class SharedDecoder:
         self._rate = config.sampling_rate
         self._bits = config.bits_per_code
         self._n_q = n_q
-        self._limit_s = limit_s
+        self._wait_s = wait_s
         self._dropped = dropped
         self._dropping = False
         self._sink = sink
         self._failed = failed
         self._broken = False
         self._backlog = 0  # samples
-        self._waiting: deque[tuple[Packet, int] | Message] = deque()  # a packet and its samples, or a message in its place
+        self._waiting: deque[tuple[Packet, int, int] | Message] = deque()  # a packet, its samples and when it came, or a message
         self._samples: list[Samples] = []
         self._due = 0.0
         self._decoder = worker.open_decoder(self._on_result, n_q=n_q, start=start, restart=restart, prepare=self._prepare)
@@ -73,14 +75,20 @@ class SharedDecoder:
         """Seconds of audio that were fed and have not come out."""
         return self._backlog / self._rate
 
-    def feed(self, packet: Packet, frames: int) -> None:
-        """Take the stream's next packet; one before `next_seq` only warms the decoder."""
-        self._dropping = self.backlog_s > (self._limit_s / 2 if self._dropping else self._limit_s)
+    def waited_s(self, now: int) -> float:
+        """How long the oldest packet that will be heard has waited, at `now` (us)."""
+        fed = next((item[2] for item in self._waiting if isinstance(item, tuple) and item[0].seq >= self.next_seq), now)
+        return (now - fed) / 1e6
+
+    def feed(self, packet: Packet, frames: int, now: int) -> None:
+        """Take the stream's next packet, at `now` (us); one before `next_seq` only warms the decoder."""
+        waited_s = self.waited_s(now)
+        self._dropping = waited_s > (self._wait_s / 2 if self._dropping else self._wait_s) or self.backlog_s > MOST_BACKLOG_S
         if self._dropping or self._broken:
             self._dropped(1)
             self.pass_on(Gap(first_seq=packet.seq, count=1, reason="internal" if self._broken else "overload"))
             return
-        self._waiting.append((packet, frames * self._hop))
+        self._waiting.append((packet, frames * self._hop, now))
         self._backlog += frames * self._hop if packet.seq >= self.next_seq else 0
         self._decoder.feed(packet.payload)
 
@@ -130,7 +138,7 @@ class SharedDecoder:
         while self._waiting:
             head = self._waiting[0]
             if isinstance(head, tuple):
-                packet, size = head
+                packet, size, _ = head
                 if sum(part.size for part in self._samples) < size:
                     return
                 joined = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)

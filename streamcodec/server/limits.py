@@ -20,8 +20,9 @@ class Limits:
     max_load: float = 0.75  # "auto": full is where so much of the engine's time is spoken for
     max_wait_s: float = 0.06  # "auto" or a number: full is also where 5% of the live packets wait longer to be encoded or decoded
     handshake_s: float = 5.0  # refuse: timeout
-    encode_backlog_s: float = 1.0  # live: drop whole messages until half is left, then a new epoch; fast: wait
-    decode_backlog_s: float = 1.0  # live: leave packets out until half is left, with a gap to listeners of PCM; fast: the publisher waits
+    encode_wait_s: float = 0.5  # live: packets that wait so long for the encoder make it drop messages until half is left, then a new epoch
+    decode_wait_s: float = 0.5  # live: the same for the decoder, with a gap to listeners of PCM
+    fast_backlog_s: float = 0.5  # fast: the publisher waits where so much audio waits for encoder or decoder
     listener_queue_s: float = 2.0  # live: drop the oldest packets down to half, with a gap; fast: the publisher waits
     history_s: float = 1.0  # how much of a stream a late listener may get to warm its decoder
     stall_s: float = 10.0  # how long a fast publisher waits for one listener before it waits no longer, and that listener may lose packets

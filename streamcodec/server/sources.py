@@ -14,7 +14,11 @@ from streamcodec.engine.worker import Result, Worker
 from streamcodec.protocol import Packet, pack_codes, payload_frames, sample_width
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 
-__all__ = ["CodesSource", "PcmSource", "Source", "SourceSink"]
+__all__ = ["MOST_BACKLOG_S", "CodesSource", "PcmSource", "Source", "SourceSink"]
+
+
+MOST_BACKLOG_S = 10.0
+"""The most audio of one stream that may wait for the engine, however quick it is: what that takes of memory has a bound."""
 
 
 class SourceSink(Protocol):
@@ -86,8 +90,9 @@ class CodesSource:
 class PcmSource:
     """PCM of any rate that the worker resamples and encodes.
 
-    Where a live publisher is faster than the machine, whole messages are dropped from `limit_s` of backlog on until half of it is left
-    (None: never). What follows is a new epoch, and the packets in between count as missing, so that numbers go on with time.
+    Where a packet of a live publisher has waited `wait_s` for the machine, whole messages are dropped until those that wait have done so
+    for less than half of it (None: never). What follows is a new epoch, and the packets in between count as missing, so that numbers go on
+    with time. However quick the machine is, no more than `MOST_BACKLOG_S` waits.
     """
 
     def __init__(
@@ -101,7 +106,7 @@ class PcmSource:
         n_q: int,
         packet_frames: int,
         start: Start,
-        limit_s: float | None,
+        wait_s: float | None,
         dropped: Callable[[int], None],
     ) -> None:
         config = worker.engine.config
@@ -112,9 +117,11 @@ class PcmSource:
         self._frame_rate = config.frame_rate
         self._packet_s = packet_frames / config.frame_rate
         self._bits = config.bits_per_code
-        self._limit_s = limit_s
+        self._wait_s = wait_s
         self._dropped = dropped
         self._dropping_s = 0.0
+        self._fed_s = self._done_s = 0.0
+        self._arrivals: deque[tuple[float, int]] = deque()  # what was fed up to when
         self._numbered = 0
         self._epoch: int | None = None
         self._expected: int | None = None
@@ -135,9 +142,19 @@ class PcmSource:
     def backlog_s(self) -> float:
         return sum(run.fed_s - run.out_s for run in self._runs)
 
-    def feed(self, packet: Packet, now: int) -> None:  # noqa: ARG002
+    def waited_s(self, now: int) -> float:
+        """How long the oldest packet that is whole and has not come out has waited, at `now` (us)."""
+        # A packet waits from the message on that made it whole.
+        whole_s = self._done_s + self._packet_s - 1e-6
+        while self._arrivals and self._arrivals[0][0] < whole_s:
+            self._arrivals.popleft()
+        return (now - self._arrivals[0][1]) / 1e6 if self._arrivals else 0.0
+
+    def feed(self, packet: Packet, now: int) -> None:
         duration_s = len(packet.payload) / self._bytes_per_s
-        if self._limit_s is not None and self.backlog_s > (self._limit_s / 2 if self._dropping_s else self._limit_s):
+        if self._wait_s is not None and (
+            self.waited_s(now) > (self._wait_s / 2 if self._dropping_s else self._wait_s) or self.backlog_s > MOST_BACKLOG_S
+        ):
             self._dropping_s += duration_s
             self._dropped(1)
             return
@@ -152,6 +169,8 @@ class PcmSource:
             self._restart(max(0.0, late / 1e6), "publisher")
         self._dropping_s, self._expected = 0.0, None
         self._runs[-1].add(duration_s, packet.timestamp)
+        self._fed_s += duration_s
+        self._arrivals.append((self._fed_s, now))
         self._encoder.feed(packet.payload)
 
     def gap(self, count: int, reason: str) -> None:  # noqa: ARG002
@@ -168,7 +187,11 @@ class PcmSource:
 
     def _restart(self, missing_s: float, reason: str) -> None:
         self._runs.append(_Run(self._runs[-1].ends_s + missing_s, reason))
-        self._encoder.restart()
+        if reason == "overload":
+            # Bringing out the rest of a packet takes a step of its own: too much for a machine that has too much to do.
+            self._encoder.cut()
+        else:
+            self._encoder.restart()
 
     def _missing_before(self, position_s: float) -> int:
         """Packets that were never numbered before a place in the publisher's time: a run's short last packet has counted as one."""
@@ -201,10 +224,12 @@ class PcmSource:
         times = (round(result.due * 1e6), round(result.started * 1e6), round(result.done * 1e6))
         for payload, frames in result.outputs:
             timestamp = self._runs[0].take(frames / self._frame_rate)
+            self._done_s += frames / self._frame_rate
             self._numbered += 1
             self._sink.emit(payload, frames, timestamp, times)
         if result.ended:
             over = self._runs.popleft()
+            self._done_s += over.fed_s - over.out_s
             if self._runs:
                 self._sink.discontinuity(self._missing_before(self._runs[0].begins_s), self._runs[0].reason)
             else:

@@ -81,7 +81,7 @@ class Stream:
                 n_q=self.n_q,
                 packet_frames=self.packet_frames,
                 start=self.start,
-                limit_s=hub.limits.encode_backlog_s if hello.pace == "live" else None,
+                wait_s=hub.limits.encode_wait_s if hello.pace == "live" else None,
                 dropped=self._count_dropped,
             )
 
@@ -123,8 +123,8 @@ class Stream:
         try:
             async with asyncio.timeout(limits.stall_s):
                 while not self.ending and (
-                    self._source.backlog_s > limits.encode_backlog_s / 2
-                    or (self._decoder is not None and self._decoder.backlog_s > limits.decode_backlog_s / 2)
+                    self._source.backlog_s > limits.fast_backlog_s
+                    or (self._decoder is not None and self._decoder.backlog_s > limits.fast_backlog_s)
                     or any(m.lagging and not m.given_up for m in self._members)
                 ):
                     self._progress.clear()
@@ -144,7 +144,7 @@ class Stream:
     def _count_dropped(self, count: int) -> None:
         self.dropped += count
         self.hub.metrics.packets_dropped_overload += count
-        self._waited(now_us(), self.hub.limits.encode_backlog_s)
+        self._waited(now_us(), self.hub.limits.encode_wait_s)
 
     def _count_undecoded(self, count: int) -> None:
         self.hub.metrics.packets_dropped_decoder += count
@@ -172,7 +172,7 @@ class Stream:
                     cut[n_q] = Packet(packet.seq, packet.epoch, timestamp, n_q, shorter)
                 listener.put(cut[n_q], duration_s)
         if self._decoder is not None:
-            self._decoder.feed(packet, frames)
+            self._decoder.feed(packet, frames, now_us())
         received, started, done = times
         now = now_us()
         if self.hello.format != "codes" and received != self._last_received:
@@ -258,13 +258,13 @@ class Stream:
             restart=self.start,
             next_seq=self.next_seq,
             epoch=self.epoch,
-            limit_s=self.hub.limits.decode_backlog_s,
+            wait_s=self.hub.limits.decode_wait_s,
             dropped=self._count_undecoded,
             sink=self._on_decoded,
             failed=self._failed,
         )
         for packet, frames in history:
-            decoder.feed(packet, frames)
+            decoder.feed(packet, frames, now_us())
         return decoder
 
     def _on_decoded(self, item: DecodedPacket | Message) -> None:

@@ -78,6 +78,21 @@ def test_a_restart_ends_the_run_and_what_follows_is_a_stream_of_its_own(worker):
     assert runs == [[0, 1, 2, 3], [100, 101, 102, 103, 104], [], [], []]
 
 
+def test_a_cut_ends_the_run_behind_its_last_whole_packet_without_a_step_for_the_rest(worker, engine):
+    sink, drained = Collector(), []
+    stream = open_encoder(worker, sink, drain=lambda: drained.append(1) or ramp(1))
+    stream.feed(ramp(5))
+    stream.cut()
+    stream.feed(ramp(4, first=20))
+    stream.end()
+    sink.wait_ended(2)
+    assert first_book(sink) == [0, 1, 2, 20, 21, 22, 23, 0]
+    assert [codes.shape[1] for codes in sink.outputs] == [3, 3, 2]
+    assert [r.ended for r in sink.results].index(True) == 1
+    assert len(drained) == 2, "what a drain holds back must not reach the next run"
+    assert sum(final for _, _, final in engine.batches) == 1
+
+
 def test_what_was_fed_behind_an_end_of_run_waits_until_that_run_has_come_out(worker, engine):
     engine.gate.clear()
     sink = Collector()

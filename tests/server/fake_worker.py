@@ -28,6 +28,9 @@ class FakeStream:
     def restart(self) -> None:
         self.verbs.append("restart")
 
+    def cut(self) -> None:
+        self.verbs.append("cut")
+
     def end(self) -> None:
         assert "end" not in self.verbs
         self.verbs.append("end")

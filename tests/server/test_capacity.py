@@ -137,7 +137,7 @@ def test_with_capacity_off_everybody_comes_in_up_to_the_hard_bounds():
 @pytest.mark.parametrize("side", ["encoding", "decoding"])
 def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(side):
     codec, engine = gated()
-    bounds = {"encode_backlog_s": 60.0, "decode_backlog_s": 60.0, "capacity": 100}
+    bounds = {"encode_wait_s": 60.0, "decode_wait_s": 60.0, "capacity": 100}
 
     async def main():
         async with serving(codec, limits=small_limits(**bounds)) as server, contextlib.AsyncExitStack() as stack:

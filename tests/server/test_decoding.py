@@ -16,7 +16,8 @@ class Setup:
         self.out = []
         self.failures = []
         self.dropped = 0
-        options = {"n_q": 2, "start": "exact", "restart": "exact", "next_seq": 0, "epoch": 0, "limit_s": 1.0, **options}
+        options = {"n_q": 2, "start": "exact", "restart": "exact", "next_seq": 0, "epoch": 0, "wait_s": 1.0, **options}
+        self.now = 0
         self.decoder = SharedDecoder(self.worker, sink=self.out.append, failed=self.failures.append, dropped=self._count, **options)
         (self.stream,) = self.worker.opened
 
@@ -25,7 +26,8 @@ class Setup:
 
     def feed(self, *seqs, epoch=0, frames=6):
         for seq in seqs:
-            self.decoder.feed(packet(seq, epoch, frames), frames)
+            self.now += 80_000
+            self.decoder.feed(packet(seq, epoch, frames), frames, self.now)
 
     @property
     def shown(self):
@@ -104,22 +106,22 @@ def test_messages_with_nothing_before_them_go_on_at_once_and_the_numbers_follow(
 
 
 def test_a_decoder_that_falls_behind_leaves_packets_out_with_one_gap_and_its_state_goes_on():
-    rig = Setup(limit_s=0.4)
+    rig = Setup(wait_s=0.4)
     rig.feed(*range(12))
     assert rig.decoder.backlog_s == pytest.approx(0.48)
     assert rig.dropped == 6
-    rig.stream.give(samples(24))
-    assert rig.shown == [0, 1, 2, 3]
+    rig.stream.give(samples(36))
+    assert rig.shown == [0, 1, 2, 3, 4, 5, Gap(first_seq=6, count=6, reason="overload")]
     rig.feed(12)
-    assert rig.dropped == 6, "half the bound is free again"
-    rig.stream.give(samples(18))
+    assert rig.dropped == 6, "nothing waits any more"
+    rig.stream.give(samples(6))
     assert rig.shown == [0, 1, 2, 3, 4, 5, Gap(first_seq=6, count=6, reason="overload"), 12]
     assert "restart" not in rig.stream.verbs
     assert rig.decoder.backlog_s == 0
 
 
 def test_a_long_history_is_no_backlog():
-    rig = Setup(limit_s=0.4, next_seq=30)
+    rig = Setup(wait_s=0.4, next_seq=30)
     rig.feed(*range(34))
     assert rig.dropped == 0
 

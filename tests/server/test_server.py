@@ -317,18 +317,23 @@ def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everyb
     offline = offline_codec()
 
     async def main():
-        async with serving(codec) as server, contextlib.AsyncExitStack() as stack:
+        limits = Limits(capacity=None, encode_wait_s=0.3)
+        async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             as_codes = await listening(stack, server.url, "a", offline)
             as_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
             engine.encoding.clear()
             x = voice(3, 40 * 0.08)
             publisher = await stack.enter_async_context(publish(server.url, "a", bandwidth=6.0, queue_s=60))
             at = 1_000_000
-            for i in range(30):
-                publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
             stream = server.hub.streams["a"]
+            for i in range(13):
+                publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
+            await until(lambda: stream.received == 13)
+            assert stream.dropped == 0
+            await asyncio.sleep(0.35)
+            for i in range(13, 30):
+                publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
             await until(lambda: stream.received == 30)
-            # 13 packets are the first to be more than a second.
             assert stream.dropped == 17
             await until(lambda: publisher.server_dropped == 17)
             engine.open()
@@ -411,7 +416,8 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
     offline = offline_codec()
 
     async def main():
-        async with serving(codec) as server, contextlib.AsyncExitStack() as stack:
+        limits = Limits(capacity=None, decode_wait_s=0.3)
+        async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             as_codes = await listening(stack, server.url, "a", offline)
             as_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
             reading = asyncio.create_task(as_codes.to_end())
@@ -421,6 +427,9 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
             publisher = await stack.enter_async_context(publish(server.url, "a", queue_s=60, **options))
             for at in range(0, 240, 6):
                 await publisher.send(codes[:, at : at + 6])
+                if at == 12 * 6:
+                    await until(lambda: server.hub.streams["a"].received == 13)
+                    await asyncio.sleep(0.35)
             await until(lambda: server.hub.streams["a"].received == 40)
             engine.open()
             await publisher.end()

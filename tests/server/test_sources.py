@@ -45,7 +45,8 @@ class Sink:
 class Rig:
     """A PCM source on a worker that runs nothing; `give` encodes the next packets."""
 
-    def __init__(self, *, rate=RATE, channels=1, format="pcm_s16le", limit_s=1.0, packet_frames=6):
+    def __init__(self, *, rate=RATE, channels=1, format="pcm_s16le", wait_s=1.0, packet_frames=6):
+        self.now = 0
         self.sink, self.worker = Sink(), FakeWorker()
         self.dropped = 0
         self.bytes_per_s = rate * channels * (2 if format == "pcm_s16le" else 4)
@@ -59,7 +60,7 @@ class Rig:
             n_q=2,
             packet_frames=packet_frames,
             start="exact",
-            limit_s=limit_s,
+            wait_s=wait_s,
             dropped=self._count,
         )
         (self.stream,) = self.worker.opened
@@ -68,8 +69,10 @@ class Rig:
         self.dropped += count
 
     def feed(self, ms, timestamp, epoch=0):
+        """Feed a message that comes as soon as its last sample is there."""
         payload = bytes(self.bytes_per_s * ms // 1000)
-        self.source.feed(Packet(self.seq, epoch, timestamp % MODULUS, 0, payload), 0)
+        self.now += ms * 1000
+        self.source.feed(Packet(self.seq, epoch, timestamp % MODULUS, 0, payload), self.now)
         self.seq += 1
 
     def give(self, packets=1, frames=6, ended=False):
@@ -141,7 +144,7 @@ def test_time_wraps_with_its_32_bits():
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=30), st.integers(0, MODULUS - 1))
 def test_an_even_clock_gives_even_times(blocks, first):
-    rig = Rig(limit_s=None)
+    rig = Rig(wait_s=None)
     at = 0
     for ms in blocks:
         rig.feed(ms, first + at * 1000)
@@ -174,27 +177,55 @@ def test_the_worker_s_functions_make_samples_and_payloads():
 # PCM: overload ---------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_live_publisher_loses_whole_messages_beyond_the_bound_until_half_is_left():
-    rig = Rig(limit_s=0.4)
+def test_a_live_publisher_loses_whole_messages_once_one_has_waited_too_long_until_half_of_that():
+    rig = Rig(wait_s=0.4)
     for i in range(10):
         rig.feed(80, i * 80_000)
-    assert rig.dropped == 4, "six packets are more than 0.4 s"
-    rig.give(3)
+    assert rig.dropped == 4, "when the seventh comes the first has waited for 0.48 s"
+    rig.give(5)
     rig.feed(80, 800_000)
-    assert rig.dropped == 5, "more than half of the bound is left"
+    assert rig.dropped == 5, "the sixth has waited for 0.4 s"
     rig.give(1)
     rig.feed(80, 880_000)
     assert rig.dropped == 5
-    assert rig.stream.verbs == ["feed"] * 6 + ["restart", "feed"]
+    assert rig.stream.verbs == ["feed"] * 6 + ["cut", "feed"]
+
+
+def test_what_comes_in_a_burst_is_kept_as_long_as_the_machine_is_quick():
+    rig = Rig(wait_s=0.4)
+    for i in range(50):
+        rig.now = -80_000
+        rig.feed(80, i * 80_000)
+    rig.give(49)
+    assert (rig.dropped, rig.source.waited_s(100_000)) == (0, pytest.approx(0.1))
+    rig.give(1)
+    assert rig.source.waited_s(10**9) == 0.0
+
+
+def test_the_rest_of_a_packet_waits_for_its_other_half_and_not_for_the_machine():
+    rig = Rig(wait_s=0.4)
+    rig.feed(100, 0)
+    rig.give(1)
+    rig.now += 5_000_000
+    rig.feed(20, 100_000)
+    rig.feed(40, 120_000)
+    assert rig.dropped == 0
+
+
+def test_there_is_an_end_to_what_may_wait_however_quick_the_machine_is():
+    rig = Rig(wait_s=0.4)
+    for i in range(30):
+        rig.now = -500_000
+        rig.feed(500, i * 500_000)
+    assert 19 <= 30 - rig.dropped <= 22
 
 
 def test_what_follows_a_drop_is_a_new_epoch_behind_as_many_packets_as_were_lost():
-    rig = Rig(limit_s=0.4)
+    rig = Rig(wait_s=0.4)
     for i in range(10):
         rig.feed(80, i * 80_000)
-    rig.give(4)
+    rig.give(6)
     rig.feed(80, 800_000)
-    rig.give(2)
     rig.give(0, ended=True)
     rig.give(1)
     assert rig.sink.events == [
@@ -206,7 +237,7 @@ def test_what_follows_a_drop_is_a_new_epoch_behind_as_many_packets_as_were_lost(
 
 
 def test_what_was_dropped_last_is_told_before_the_end():
-    rig = Rig(limit_s=0.4)
+    rig = Rig(wait_s=0.4)
     for i in range(10):
         rig.feed(80, i * 80_000)
     rig.source.end()
@@ -216,7 +247,7 @@ def test_what_was_dropped_last_is_told_before_the_end():
 
 
 def test_a_publisher_without_a_bound_loses_nothing():
-    rig = Rig(limit_s=None)
+    rig = Rig(wait_s=None)
     for i in range(100):
         rig.feed(80, i * 80_000)
     assert rig.dropped == 0
@@ -227,7 +258,7 @@ def test_a_publisher_without_a_bound_loses_nothing():
 @given(st.lists(st.integers(-3, 5), max_size=80), st.sampled_from([20, 80, 200]))
 def test_every_message_is_encoded_or_counted_and_numbers_go_on_with_time(actions, ms):
     """Positive: that many messages come; negative: the worker gives that many packets of what it has."""
-    rig = Rig(limit_s=0.4)
+    rig = Rig(wait_s=0.4)
     sent = 0
     begun = [0.0]
     for action in actions:
@@ -242,14 +273,14 @@ def test_every_message_is_encoded_or_counted_and_numbers_go_on_with_time(actions
             rig.give(min(-action, int(left / 0.08 + 1e-9)))
             if len(rig.source._runs) > 1 and run.fed_s - run.out_s < 0.08 - 1e-9:
                 rig.give(0, ended=True)
-        assert rig.source.backlog_s < 0.4 + ms / 1000 + 1e-9
+        assert rig.source.waited_s(rig.now) <= 0.4 + (max(action, 0) * ms + 80) / 1000 + 1e-9 or rig.dropped
     assert rig.stream.verbs.count("feed") + rig.dropped == sent
     assert rig.source._runs[-1].ends_s + rig.source._dropping_s == pytest.approx(sent * ms / 1000)
     numbered, begins = 0, iter(begun[1:])
     for event in rig.sink.events:
         numbered += 1 if event[0] == "packet" else event[1]
         if event[0] == "epoch":
-            # A packet begun and cut short counts as one, so a number may be one ahead of time, never more.
+            # Time is rounded to packets; what was left of one when it was cut is lost with it.
             assert -0.5 <= numbered - next(begins) / 0.08 <= 1
 
 
