@@ -58,10 +58,10 @@ class _Recorder:
     def buffered_s(self) -> float:
         return 0.0 if self._device is None else self._device.buffered_s
 
-    def write(self, samples: Samples) -> None:
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
         self.parts.append(samples)
         if self._device is not None:
-            self._device.write(samples)
+            self._device.write(samples, arrived_s, captured_s)
 
     async def finish(self) -> None:
         if self._device is not None:

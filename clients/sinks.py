@@ -10,7 +10,16 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from streamcodec.audio import AudioWriter, PlayoutBuffer, Samples, StreamResampler, find_device, float_to_pcm, open_output
+from streamcodec.audio import (
+    AdaptivePlayout,
+    AudioWriter,
+    PlayoutPolicy,
+    PlayoutStats,
+    Samples,
+    find_device,
+    float_to_pcm,
+    open_output,
+)
 from streamcodec.errors import DeviceError, MissingDependencyError
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
@@ -36,8 +45,8 @@ class Sink(Protocol):
         """Seconds between what is written now and the ear, as far as this program knows."""
         ...
 
-    def write(self, samples: Samples) -> None:
-        """Play or store samples."""
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
+        """Play or store samples; a packet's come with when it arrived and when its last sample was captured, on one clock or on two."""
         ...
 
     async def finish(self) -> None:
@@ -46,65 +55,57 @@ class Sink(Protocol):
 
 
 class DeviceSink:
-    """A speaker at its own rate behind a playout buffer that holds back `slack_s` against packets that come late."""
+    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s` and what packets are late, `most_s` at most."""
 
     live = True
 
-    def __init__(self, spec: str | None, rate: int, slack_s: float = 0.04, block_ms: float = 5.0, ceiling_s: float = 0.5) -> None:
-        # What is beyond `slack_s + ceiling_s` is dropped: it would only be heard later and later.
+    def __init__(self, spec: str | None, rate: int, slack_s: float = 0.02, most_s: float = 0.25, block_ms: float = 5.0) -> None:
         device = find_device(spec, "output")
         self.label = f"speaker {device.name}"
         channels = min(2, device.max_output_channels)
         self._stream = open_output(device, channels, block_ms, self._callback)
         self._rate = float(self._stream.samplerate)
-        self._resampler = StreamResampler(rate, self._rate)
-        self._slack = round(slack_s * self._rate)
-        self._ceiling = round(ceiling_s * self._rate)
-        self._buffer: PlayoutBuffer | None = None
+        policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, most_s))
+        self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000)
+        self._playing = False
         self._scratch = np.zeros(round(self._rate), np.float32)
+
+    @property
+    def stats(self) -> PlayoutStats:
+        """How playing goes."""
+        return self._playout.stats
 
     @property
     def underruns(self) -> int:
         """How often the device wanted more than there was."""
-        return self._buffer.underruns if self._buffer else 0
+        return self._playout.stats.underruns
 
     @property
     def buffered_s(self) -> float:
         """Playout buffer and device together."""
-        buffered = self._buffer.buffered if self._buffer else self._slack
-        return buffered / self._rate + float(self._stream.latency)
+        stats = self._playout.stats
+        return (stats.buffered_s if self._playing else stats.target_s) + float(self._stream.latency)
 
     def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
         mono = self._scratch[:frames]
-        assert self._buffer is not None
-        self._buffer.pull(frames, mono)
+        self._playout.pull(frames, mono)
         out[:] = mono[:, None]
 
-    def write(self, samples: Samples) -> None:
-        block = self._resampler.feed(samples)
-        if self._buffer is None:
-            self._buffer = self._open(len(block))
-        self._buffer.push(block)
-
-    def _open(self, block: int) -> PlayoutBuffer:
-        """Begin to play: the slack as silence, then what comes. After an underrun or a jump there is slack and a block in hand again."""
-        target = max(1, self._slack + block)
-        buffer = PlayoutBuffer(target, target + self._ceiling, round(0.005 * self._rate))
-        buffer.push(np.zeros(self._slack, np.float32))
-        self._buffer = buffer
-        try:
-            self._stream.start()
-        except Exception as exc:  # PortAudio's own error, which only sounddevice can name
-            raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
-        return buffer
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
+        self._playout.push(samples, arrived_s, captured_s)
+        if not self._playing:
+            self._playing = True
+            try:
+                self._stream.start()
+            except Exception as exc:  # PortAudio's own error, which only sounddevice can name
+                raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
 
     async def finish(self) -> None:
-        if self._buffer is not None:
-            self._buffer.push(self._resampler.flush())
-            self._buffer.finish()
+        if self._playing:
+            self._playout.finish()
             # A device that is gone drains nothing.
             give_up = time.monotonic() + self.buffered_s + 1.0
-            while not self._buffer.drained and time.monotonic() < give_up:  # noqa: ASYNC110 - a device thread drains it
+            while not self._playout.drained and time.monotonic() < give_up:  # noqa: ASYNC110 - a device thread drains it
                 await asyncio.sleep(0.02)
             await asyncio.sleep(float(self._stream.latency))
             self._stream.stop()
@@ -122,7 +123,7 @@ class FileSink:
         self.label = str(path)
         self._writer = AudioWriter(path, rate)
 
-    def write(self, samples: Samples) -> None:
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:  # noqa: ARG002
         self._writer.write(samples)
 
     async def finish(self) -> None:
@@ -140,7 +141,7 @@ class PipeSink:
     def __init__(self, pipe: BinaryIO | None = None) -> None:
         self._pipe = pipe or sys.stdout.buffer
 
-    def write(self, samples: Samples) -> None:
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:  # noqa: ARG002
         self._pipe.write(float_to_pcm(samples, "pcm_s16le"))
         self._pipe.flush()
 
@@ -148,13 +149,13 @@ class PipeSink:
         self._pipe.flush()
 
 
-def open_sink(spec: str | None, rate: int, slack_s: float = 0.04) -> Sink:
+def open_sink(spec: str | None, rate: int, slack_s: float = 0.02, most_s: float = 0.25) -> Sink:
     """Open what `spec` names: None the default speaker, "-" a pipe, a path with a suffix a file, else a device by index or name."""
     if spec == "-":
         return PipeSink()
     if spec is not None and (Path(spec).suffix or "/" in spec):
         return FileSink(Path(spec), rate)
     try:
-        return DeviceSink(spec, rate, slack_s)
+        return DeviceSink(spec, rate, slack_s, most_s)
     except (DeviceError, MissingDependencyError) as exc:
         raise DeviceError(f"{exc}. To record instead: --output heard.wav") from exc

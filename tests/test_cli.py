@@ -117,6 +117,7 @@ def test_the_command_is_installed_and_needs_no_torch_to_explain_itself():
         (("doctor", "--port", "web"), "'web' is no port"),
         (("serve", "--threads", "0"), "'0' is no whole number above 0"),
         (("serve", "--max-listeners", "-1"), "expected one argument|'-1' is no whole number above 0"),
+        (("serve", "--capacity", "lots"), "'lots' is neither auto, off nor a whole number above 0"),
         (("mic", "--rate", "fast"), "'fast' is no whole number above 0"),
         (("play", "--slack-ms", "-5"), "'-5' is no number from 0 to 5000|expected one argument"),
         (("play", "--slack-ms", "nan"), "'nan' is no number from 0 to 5000"),

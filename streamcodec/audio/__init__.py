@@ -1,5 +1,6 @@
 """Sound on its way in and out: samples, rates, packets, files, devices; no tensors, no sockets."""
 
+from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
 from streamcodec.audio.capture import CaptureBuffer
 from streamcodec.audio.devices import DeviceInfo, find_device, list_devices, open_input, open_output
 from streamcodec.audio.files import AudioBlocks, AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
@@ -9,6 +10,7 @@ from streamcodec.audio.resampling import StreamResampler, resample
 from streamcodec.audio.samples import Layout, PcmFormat, Samples, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
 
 __all__ = [
+    "AdaptivePlayout",
     "AudioBlocks",
     "AudioWriter",
     "CaptureBuffer",
@@ -17,6 +19,8 @@ __all__ = [
     "Level",
     "PcmFormat",
     "PlayoutBuffer",
+    "PlayoutPolicy",
+    "PlayoutStats",
     "Samples",
     "StreamResampler",
     "as_clip",

@@ -18,16 +18,18 @@ class PlayoutBuffer:
     """A ring of mono samples between a decoder and a device callback, bounded on both sides.
 
     Playing starts once `target` samples are buffered, and again so after each underrun. Above `ceiling` the oldest are dropped, down to
-    `target`. Fades take `fade` samples, 5 ms at 24 kHz. Raises `InputError` unless 1 <= target < ceiling and fade >= 1.
+    `landing` (by default `target`). The pusher may change all three while it plays. Fades take `fade` samples, 5 ms at 24 kHz. Raises
+    `InputError` unless 1 <= target < ceiling and fade >= 1.
     """
 
-    def __init__(self, target: int, ceiling: int, fade: int = 120) -> None:
+    def __init__(self, target: int, ceiling: int, fade: int = 120, capacity: int | None = None) -> None:
         if not 1 <= target < ceiling or fade < 1:
             raise InputError(f"target is {target}, ceiling {ceiling} and fade {fade}, expected 1 <= target < ceiling and fade >= 1")
         self.target = target
         self.ceiling = ceiling
-        # As much again above the ceiling: a callback trims what is over, and a stalled device calls none for a while.
-        self._ring = np.zeros(2 * ceiling, np.float32)
+        self.landing = target
+        # At least as much again above the ceiling: a callback trims what is over, and a stalled device calls none for a while.
+        self._ring = np.zeros(max(2 * ceiling, capacity or 0), np.float32)
         self._up: Samples = ((np.arange(fade) + 1) / (fade + 1)).astype(np.float32)
         self._down: Samples = self._up[::-1].copy()
         self._old = np.empty(fade, np.float32)
@@ -35,10 +37,12 @@ class PlayoutBuffer:
         # The pusher's: the samples ever written, those that found no room, and whether more will come.
         self._written = 0
         self._overflowed = 0
+        self._cut = False
         self._finished = False
         # The puller's.
         self._read = 0
         self._skipped = 0
+        self._jumps = 0
         self._underruns = 0
         self._playing = False
         self._faded_in = 0
@@ -53,6 +57,11 @@ class PlayoutBuffer:
     def underruns(self) -> int:
         """How often playing stopped because too little had come."""
         return self._underruns
+
+    @property
+    def jumps(self) -> int:
+        """How often the oldest were dropped, across a cross-fade."""
+        return self._jumps
 
     @property
     def dropped_samples(self) -> int:
@@ -70,7 +79,7 @@ class PlayoutBuffer:
         return self._finished and self._read == self._written
 
     def push(self, samples: Samples) -> None:
-        """Append samples [T]; what finds no room (the device pulls nothing) is dropped and counted.
+        """Append samples [T]; what finds no room (the device pulls nothing) is dropped whole, between fades, and counted.
 
         Raises `AudioError` for anything but a one-dimensional float32 array, and `InputError` after `finish()`.
         """
@@ -78,10 +87,25 @@ class PlayoutBuffer:
             raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape [T]")
         if self._finished:
             raise InputError("the playout buffer was finished, expected no more samples: a new stream takes a new buffer")
-        fitting = min(len(samples), len(self._ring) - self.buffered)
-        self._store(self._written, samples[:fitting])
-        self._overflowed += len(samples) - fitting
-        self._written += fitting
+        fitting = len(samples) <= len(self._ring) - self.buffered
+        if not fitting or self._cut:
+            samples = self._around_cut(samples, fitting)
+        self._store(self._written, samples)
+        self._written += len(samples)
+
+    def _around_cut(self, samples: Samples, fitting: bool) -> Samples:
+        """Where blocks find no room, fade out what is there and fade in what comes next; no room, no samples."""
+        fade = min(len(self._down), self.buffered if not fitting else len(samples))
+        if fitting:
+            self._cut = False
+            return np.concatenate([samples[:fade] * self._up[:fade], samples[fade:]])
+        self._overflowed += len(samples)
+        if not self._cut:
+            self._cut = True
+            tail = np.empty(fade, np.float32)
+            self._load(self._written - fade, tail)
+            self._store(self._written - fade, tail * self._down[len(self._down) - fade :])
+        return samples[:0]
 
     def finish(self) -> None:
         """Say that no more is coming: the rest is played to its end, whatever the target, without counting an underrun."""
@@ -106,8 +130,9 @@ class PlayoutBuffer:
             out[:] = 0.0
             return out
         if buffered > self.ceiling and not finished:
-            self._skip(buffered - self.target)
-            buffered = self.target
+            landing = min(self.landing, buffered)
+            self._skip(buffered - landing)
+            buffered = landing
         take = min(n, buffered)
         self._load(self._read, out[:take])
         self._read += take
@@ -138,7 +163,7 @@ class PlayoutBuffer:
 
     def _skip(self, count: int) -> None:
         """Move `count` samples ahead, blending what would have come into what comes, in place."""
-        fade = min(len(self._up), self.target)
+        fade = min(len(self._up), self.buffered - count)
         old, new = self._old[:fade], self._new[:fade]
         self._load(self._read, old)
         self._load(self._read + count, new)
@@ -148,6 +173,7 @@ class PlayoutBuffer:
         new += old
         self._store(self._read + count, new)
         self._skipped += count
+        self._jumps += 1
         self._read += count
 
     def _store(self, place: int, samples: Samples) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import soxr
@@ -17,6 +18,7 @@ from streamcodec.errors import AudioError
 __all__ = ["StreamResampler", "check_rate", "resample"]
 
 _MIN_RATE, _MAX_RATE = 1_000, 768_000
+_MOST_STEERING = 0.002
 
 
 def check_rate(rate: float) -> Fraction:
@@ -46,13 +48,32 @@ class StreamResampler:
     """Resamples one mono stream block by block, withholding a constant 5 ms (10 to 15 ms where the rate goes up from below 24 kHz).
 
     After `flush()` the output is exactly as long as `resample` makes a clip of the same input: n * rate_out / rate_in, rounded half up.
-    Raises `AudioError` for a rate outside 1,000 to 768,000 Hz.
+    One that can be steered follows `steer` from block to block, and goes through soxr for equal rates too. Raises `AudioError` for a rate
+    outside 1,000 to 768,000 Hz.
     """
 
-    def __init__(self, rate_in: float, rate_out: float) -> None:
+    def __init__(self, rate_in: float, rate_out: float, *, steered: bool = False) -> None:
         self._ratio = check_rate(rate_out) / check_rate(rate_in)
+        self._steered = steered
         self.rate_in, self.rate_out = rate_in, rate_out
         self._open()
+
+    def steer(self, faster: float) -> None:
+        """Make what follows shorter by the share `faster` (negative: longer), at most 0.2%: the pitch goes with it, inaudibly."""
+        if not self._steered or abs(faster) > _MOST_STEERING:
+            raise AudioError(f"steering by {faster:g}, expected a resampler that was made to be steered, and at most {_MOST_STEERING:g}")
+        self._faster = faster
+        # Within a few blocks, not at once: a jump in rate is a corner in the waveform.
+        self._soxr.set_io_ratio(float(self.rate_in) * (1.0 + faster), float(self.rate_out), round(0.02 * self.rate_in))
+
+    @property
+    def withheld_s(self) -> float:
+        """How much of what was fed has not come out, in seconds; before the first block, of a block of 20 ms."""
+        if self._taken:
+            return max(0.0, (self._due - self._given) / self.rate_out)
+        trial = StreamResampler(self.rate_in, self.rate_out, steered=self._steered)
+        trial.feed(np.zeros(round(0.02 * self.rate_in), np.float32))
+        return trial.withheld_s
 
     def feed(self, samples: Samples) -> Samples:
         """Take a block [T] of any length and return the output that it settles; equal rates return the block itself.
@@ -69,18 +90,24 @@ class StreamResampler:
         """Return what is left, as if silence followed, and start afresh."""
         if self._soxr is None or not self._taken:
             return np.empty(0, np.float32)
-        left = _output_length(self._taken, self._ratio) - self._given
+        left = max(0, (round(self._due) if self._steered else _output_length(self._taken, self._ratio)) - self._given)
         rest: Samples = self._soxr.resample_chunk(np.empty(0, np.float32), last=True)
         self._open()
         return rest[:left] if len(rest) >= left else np.pad(rest, (0, left - len(rest)))
 
     def _open(self) -> None:
-        identity = self._ratio == 1
-        self._soxr = None if identity else soxr.ResampleStream(self.rate_in, self.rate_out, 1, dtype="float32", quality="HQ", vr=True)
+        identity = self._ratio == 1 and not self._steered
+        # soxr wants to know the highest ratio that will come.
+        most = self.rate_in * (1.0 + _MOST_STEERING) if self._steered else self.rate_in
+        self._soxr: Any = None if identity else soxr.ResampleStream(most, self.rate_out, 1, dtype="float32", quality="HQ", vr=True)
         self._taken = self._given = 0
+        self._due, self._faster = 0.0, 0.0
+        if self._soxr is not None and self._steered:
+            self._soxr.set_io_ratio(float(self.rate_in), float(self.rate_out), 0)
 
     def _count(self, taken: int, given: Samples) -> Samples:
         self._taken += taken
+        self._due += taken * float(self._ratio) / (1.0 + self._faster)
         self._given += len(given)
         return given
 

@@ -215,7 +215,7 @@ class Worker:
             if self._calls:
                 calls, self._calls = self._calls, []
                 self._deliver(calls)
-            if batch := self._batcher.take():
+            if batch := self._batcher.take(time.perf_counter()):
                 return batch
 
     def _take_in(self, *, wait: bool) -> bool:
@@ -301,6 +301,7 @@ class Worker:
         self.stats.steps += 1
         self.stats.rows += len(step.batch)
         self.stats.busy_s += step.done - step.started
+        self._batcher.took(_key(step.batch[0][1][1]), len(step.batch), step.done - step.started)
         for row, (due, (stream, _)) in enumerate(step.batch):
             stream.waiting = False
             if stream.gone:

@@ -115,6 +115,22 @@ def test_a_stalled_device_bounds_the_buffer_and_the_rest_is_counted(buffer):
     assert (buffer.buffered, buffer.dropped_samples) == (90, 900)
 
 
+def test_what_finds_no_room_leaves_no_click_behind():
+    buffer = PlayoutBuffer(target=100, ceiling=300, fade=FADE, capacity=1_000)
+    for _ in range(15):
+        buffer.push(ones(100, 0.5))
+    assert (buffer.buffered, buffer.dropped_samples) == (1_000, 500)
+    buffer.ceiling = 10_000
+    played = [buffer.pull(100) for _ in range(5)]
+    buffer.push(ones(100, 0.5))
+    buffer.finish()
+    played += [buffer.pull(100) for _ in range(6)]
+    played = np.concatenate(played)
+    assert buffer.drained
+    assert steepest(played[: 1_100 - 1]) <= 0.5 / (FADE + 1) + 1e-6
+    assert played[995:1_005].max() < 0.3, "there is a hole between what came before and after, and it is faded"
+
+
 def test_after_finish_the_rest_drains_below_the_target_without_an_underrun(buffer):
     buffer.push(ones(50))
     assert not buffer.drained

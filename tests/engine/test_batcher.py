@@ -45,6 +45,42 @@ def test_a_group_larger_than_a_batch_gives_its_oldest_members_and_keeps_the_rest
     assert [[item for _, item in batcher.take()] for _ in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
+def full(step_s=0.01, row_s=0.002):
+    """A batcher that has learnt what a row takes and has a crowd waiting since 0."""
+    batcher: Batcher[int] = Batcher(16, step_s)
+    for _ in range(100):
+        batcher.took("k", 8, 8 * row_s)
+    for i in range(100):
+        batcher.add("k", i, 0.0)
+    return batcher
+
+
+@pytest.mark.parametrize(("waited_s", "expected"), [(0.0, 5), (0.009, 5), (0.02, 10), (0.5, 16)])
+def test_steps_are_short_while_all_is_well_and_as_large_as_may_be_when_rows_have_waited(waited_s, expected):
+    assert len(full().take(waited_s)) == expected
+
+
+def test_a_step_is_never_so_small_that_nothing_can_be_learnt_from_it():
+    assert len(full(row_s=1.0).take(0.0)) == 4
+
+
+def test_what_a_row_takes_is_learnt_anew_when_it_changes_and_few_rows_teach_nothing():
+    batcher = full()
+    for _ in range(100):
+        batcher.took("k", 1, 0.5)
+    assert len(batcher.take(0.0)) == 5
+    for _ in range(100):
+        batcher.took("k", 8, 8 * 0.001)
+    assert len(batcher.take(0.0)) in (9, 10)
+
+
+def test_nothing_learnt_means_no_limit_but_the_largest_batch():
+    batcher: Batcher[int] = Batcher(16)
+    for i in range(100):
+        batcher.add("unknown", i, 0.0)
+    assert len(batcher.take(0.0)) == 16
+
+
 def test_discarded_items_never_come_and_a_group_without_members_is_gone():
     batcher: Batcher[str] = Batcher(8)
     for i, item in enumerate(["keep1", "drop1", "keep2"]):

@@ -1,0 +1,76 @@
+"""A network, a playout and a device in made-up time: packets come when a trace says so, the device's clock may be off."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
+
+RATE = 24_000
+DEVICE_RATE = 48_000
+PACKET = 1_920
+PACKET_S = PACKET / RATE
+BLOCK_S = 0.005
+
+
+@dataclass
+class Course:
+    """What was heard, and for each packet when it was captured, how long its last sample then took to the device, and the stats."""
+
+    heard: NDArray[np.float32]
+    captured: list[float] = field(default_factory=list)
+    delays: list[float] = field(default_factory=list)
+    stats: list[PlayoutStats] = field(default_factory=list)
+
+    def delay_between(self, begin: float, end: float) -> float:
+        """The median delay of the packets captured in a stretch of time."""
+        return float(np.median([d for t, d in zip(self.captured, self.delays, strict=True) if begin <= t < end]))
+
+
+def in_order(sent: Sequence[float], late: Sequence[float]) -> list[float]:
+    """When packets arrive that were each held up by `late`, on a link that keeps their order."""
+    return list(np.maximum.accumulate(np.asarray(sent) + np.asarray(late)))
+
+
+def stalled(sent: Sequence[float], begin: float, seconds: float, base: float = 0.0123) -> list[float]:
+    """Arrivals over a link that stands still for a while, and then delivers all that waited at once."""
+    return [base + (begin + seconds if begin <= t < begin + seconds else t) for t in sent]
+
+
+def play(
+    sound: NDArray[np.float32],
+    arrivals: Callable[[list[float]], list[float]],
+    *,
+    policy: PlayoutPolicy | None = None,
+    device_ppm: float = 0.0,
+    packet: int = PACKET,
+) -> Course:
+    """Play `sound` in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by `device_ppm`."""
+    packets = [sound[at : at + packet] for at in range(0, len(sound) - packet + 1, packet)]
+    sent = [(i + 1) * packet / RATE for i in range(len(packets))]
+    came = arrivals(sent)
+    playout = AdaptivePlayout(RATE, DEVICE_RATE, policy or PlayoutPolicy(), block_s=BLOCK_S)
+    step = BLOCK_S / (1.0 + device_ppm * 1e-6)
+    course, heard = Course(np.empty(0, np.float32)), []
+    events: list[tuple[float, int, int]] = [(t, 1, i) for i, t in enumerate(came)]
+    heapq.heapify(events)
+    heapq.heappush(events, (0.0, 0, 0))
+    last = max(came) + 1.0
+    while events:
+        now, kind, index = heapq.heappop(events)
+        if kind == 0:
+            heard.append(playout.pull(round(BLOCK_S * DEVICE_RATE)))
+            if now < last:
+                heapq.heappush(events, (now + step, 0, 0))
+        else:
+            playout.push(packets[index], now, sent[index])
+            course.captured.append(sent[index])
+            course.delays.append(now - sent[index] + playout.stats.buffered_s)
+            course.stats.append(playout.stats)
+    course.heard = np.concatenate(heard)
+    return course
