@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.capacity import Loading, model_folder
 from benchmarks.churn_check import CODES_EQUAL, FLOAT_WITHIN, Job, Tally, verify
-from benchmarks.churn_streams import LiveStream, draw_spec, make_sound
+from benchmarks.churn_streams import PACKET_FRAMES, LiveStream, draw_spec, make_sound
 from benchmarks.common import Figures, Observed, argument_parser, rss_mib, table, write_section
 from benchmarks.load import _receive
 from streamcodec.codec import Codec
@@ -123,6 +123,7 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
     worker = Worker(codec.engine, calls.append)
     crowd = _Crowd(codec, worker, calls, random.Random(args.seed), args.longest_seconds)
     course: dict[str, list[float]] = {"seconds": [], "rss_mib": [], "live": []}
+    touch(codec, args.streams)
     worker.start()
     begun = now = time.perf_counter()
     stop, unchecked = begun + 60 * args.minutes, 0
@@ -158,6 +159,22 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
         "left": {**left_behind(), "waiting in the batcher": waiting},
         "failures_seen": crowd.failed[:20],
     }
+
+
+def touch(codec: Codec, most: int) -> None:
+    """Run steps of every size that will come often: engines keep a compiled kernel for each, and that is no leak."""
+    engine, n_q, rng = codec.engine, codec.config.num_quantizers, np.random.default_rng(0)
+    for rows in range(1, most + 1):
+        encoders = np.zeros((rows, engine.encoder_state_size), np.float32)
+        decoders = np.zeros((rows, engine.decoder_state_size), np.float32)
+        for frames in PACKET_FRAMES:
+            sound = rng.standard_normal((rows, frames * codec.hop_length)).astype(np.float32)
+            codes, _ = engine.encode(sound, encoders, [n_q] * rows)
+            engine.decode(codes, decoders)
+    for _ in range(100):  # the last step of a stream may have any length
+        sound = rng.standard_normal((1, int(rng.integers(1, 25 * codec.hop_length)))).astype(np.float32)
+        codes, _ = engine.encode(sound, encoders[:1], [n_q], final=True)
+        engine.decode(codes, decoders[:1], final=True)
 
 
 class _Crowd:

@@ -14,7 +14,7 @@ from streamcodec.audio import bundled_clip
 from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.worker import Result, Worker, WorkerStream
 
-__all__ = ["LiveStream", "Spec", "draw_spec", "make_sound"]
+__all__ = ["PACKET_FRAMES", "LiveStream", "Spec", "draw_spec", "make_sound"]
 
 Samples = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]

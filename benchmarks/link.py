@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.link_conditions import Conditions, Course, Direction
+from benchmarks.link_netns import Namespace
 
 __all__ = ["Link"]
 
@@ -31,18 +32,20 @@ _KERNEL_BYTES = 4096  # asked of the kernel for each socket's buffers; it takes 
 class Link:
     """Listens on `port` (then set) and passes on to `to_port`, both on 127.0.0.1; use it as an async context manager.
 
-    `begin` sets the zero of the conditions' time; until then it is far away in the future.
+    `begin` sets the zero of the conditions' time; until then it is far away in the future. In front of a `namespace`, which does to a
+    connection what conditions say, the proxy only carries over; `to_port` is then served there too.
     """
 
-    def __init__(self, to_port: int, conditions: Conditions = Conditions()) -> None:
-        self.conditions = conditions
+    def __init__(self, to_port: int, conditions: Conditions | None = None, namespace: Namespace | None = None) -> None:
+        self.conditions = conditions or Conditions()
         self.port = 0
         self.passed = {"up": 0, "down": 0}
         self.connections = 0
-        self._to_port = to_port
+        self._to = (namespace.host if namespace else "127.0.0.1", to_port)
+        self._namespace = namespace
         self._zero = math.inf
         self._begun = asyncio.Event()
-        self._pairs: dict[asyncio.Task[None], tuple[socket.socket, socket.socket]] = {}
+        self._pairs: dict[asyncio.Task[bool], tuple[socket.socket, socket.socket]] = {}
         self._carriers: set[_Carrier] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._socket: socket.socket
@@ -76,6 +79,8 @@ class Link:
         """Set the conditions' zero: now, or at a time of `time.perf_counter`."""
         self._zero = time.perf_counter() if at is None else at
         self._begun.set()
+        if self._namespace is not None:
+            self._namespace.begin(self._zero)
 
     def now(self) -> float:
         """The conditions' time (s)."""
@@ -95,15 +100,16 @@ class Link:
             if self.conditions.cut_at(self.now()):
                 _reset(near)
                 continue
-            far = _plain_socket()
+            far = _plain_socket(self._namespace.socket() if self._namespace else None)
             task = asyncio.create_task(self._join(near, far))
             self._pairs[task] = near, far
             task.add_done_callback(self._forget)
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
+    def _forget(self, task: asyncio.Task[bool]) -> None:
+        in_order = not task.cancelled() and task.result()
         for end in self._pairs.pop(task):
-            # Whatever was on its way is gone, and neither end may wait for it; where both had closed, a reset is not seen.
-            _reset(end)
+            # Where something broke, whatever was on its way is gone, and neither end may wait for it.
+            end.close() if in_order else _reset(end)
 
     async def _cut(self) -> None:
         await self._begun.wait()
@@ -111,26 +117,29 @@ class Link:
             await _sleep(self._zero + begin - time.perf_counter())
             self.reset()
 
-    async def _join(self, near: socket.socket, far: socket.socket) -> None:
+    async def _join(self, near: socket.socket, far: socket.socket) -> bool:
+        """Carry until both ends have closed; says whether they did so in order."""
         loop, conditions = asyncio.get_running_loop(), self.conditions
-        with contextlib.suppress(OSError):
-            await loop.sock_connect(far, ("127.0.0.1", self._to_port))
+        carriers = {
+            _Carrier(near, far, conditions.up, self.now, lambda size: self._count("up", size)),
+            _Carrier(far, near, conditions.down, self.now, lambda size: self._count("down", size)),
+        }
+        try:
+            await loop.sock_connect(far, self._to)
             for end in (near, far):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            carriers = {
-                _Carrier(near, far, conditions.up, self.now, lambda size: self._count("up", size)),
-                _Carrier(far, near, conditions.down, self.now, lambda size: self._count("down", size)),
-            }
             self._carriers |= carriers
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for carrier in carriers:
-                        group.create_task(carrier.read())
-                        group.create_task(carrier.write())
-            except* OSError:
-                pass
-            finally:
-                self._carriers -= carriers
+            async with asyncio.TaskGroup() as group:
+                for carrier in carriers:
+                    group.create_task(carrier.read())
+                    group.create_task(carrier.write())
+            return True
+        except (OSError, ExceptionGroup) as exc:
+            if isinstance(exc, ExceptionGroup) and exc.split(OSError)[1] is not None:
+                raise
+            return False
+        finally:
+            self._carriers -= carriers
 
     def _count(self, way: str, size: int) -> None:
         self.passed[way] += size
@@ -191,12 +200,12 @@ class _Carrier:
 async def _sleep(seconds: float) -> None:
     """Sleep for ever, too."""
     give_up = time.perf_counter() + seconds
-    while (left := give_up - time.perf_counter()) > 0:
+    while (left := give_up - time.perf_counter()) > 0:  # noqa: ASYNC110 - what it waits for is a time
         await asyncio.sleep(min(left, 3600.0))
 
 
-def _plain_socket() -> socket.socket:
-    made = socket.socket()
+def _plain_socket(made: socket.socket | None = None) -> socket.socket:
+    made = made or socket.socket()
     made.setblocking(False)
     # Before it listens or connects: what a window may grow to is agreed then.
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _KERNEL_BYTES)

@@ -21,12 +21,12 @@ class Direction:
     """One direction of a link: what is sent waits for the link to be free, goes through at its rate, and travels.
 
     `rates` are (from when, bytes/s), of which the last that has begun holds; None, and before the first, is without a limit. In `stalls`
-    (begin, end) nothing goes through. Travelling takes `delay_s` and up to `jitter_s` more, and nothing overtakes. At most `buffer_bytes`
-    are on the way or waiting; then the sender has to wait.
+    (begin, end) nothing goes through. Travelling takes `delay_s` and up to a jitter more, of which `jitters` are (from when, s); nothing
+    overtakes. At most `buffer_bytes` are on the way or waiting; then the sender has to wait.
     """
 
     delay_s: float = 0.0
-    jitter_s: float = 0.0
+    jitters: tuple[tuple[float, float], ...] = ()
     rates: tuple[tuple[float, float | None], ...] = ()
     stalls: tuple[tuple[float, float], ...] = ()
     buffer_bytes: int = 4096
@@ -40,17 +40,22 @@ class Direction:
         return math.inf if rate is None else rate
 
     def change_after(self, t: float) -> float:
-        """When the rate may be another one next."""
-        times = chain((begin for begin, _ in self.rates), chain.from_iterable(self.stalls))
+        """When something may be another next."""
+        times = chain((begin for begin, _ in (*self.rates, *self.jitters)), chain.from_iterable(self.stalls))
         return min((at for at in times if at > t), default=math.inf)
+
+    def jitter_at(self, t: float) -> float:
+        """The most that travelling may take beyond the delay at `t`."""
+        return next((most for begin, most in reversed(self.jitters) if begin <= t), 0.0)
 
     def travel_at(self, t: float) -> float:
         """Seconds that what sets out at `t` travels, if nothing is in front of it."""
-        if not self.jitter_s:
+        jitter_s = self.jitter_at(t)
+        if not jitter_s:
             return self.delay_s
         # A seed takes no negative numbers.
         draw = np.random.default_rng([self.seed, math.floor(t / _SLOT_S) % 2**32]).random()
-        return self.delay_s + self.jitter_s * float(draw)
+        return self.delay_s + jitter_s * float(draw)
 
 
 @dataclass

@@ -10,6 +10,7 @@ To reproduce the figures, from the repository's root and with the `dev` extra in
     python -m benchmarks.quality           # how the model sounds, beside Opus: fifteen minutes, likewise
     python -m benchmarks.capacity # how many live publishers the machine holds: eight minutes a case, --help says which; nothing beside it
     python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
+    python -m benchmarks.late_join         # what a listener who joins late hears: a minute
     python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures seams, step and load first
 
 `step` times Mimi too where its package is: `pip install --no-deps moshi==0.2.13 sentencepiece`, as its pins and ours do not go together.
@@ -30,7 +31,7 @@ __all__ = ["join"]
 
 _ROOT = Path(__file__).parents[1]
 _RUN = ("seams", "step", "load")
-_ORDER = (*_RUN, "capacity", "churn", "quality", "precision", "mouth_to_ear")
+_ORDER = (*_RUN, "capacity", "churn", "quality", "precision", "latency", "late_join", "mouth_to_ear")
 
 _HEAD = """# Results
 

@@ -135,7 +135,14 @@ def encodec_reference(seed: int = 0) -> Reference:
 
 
 @pytest.fixture(scope="session", params=["encodec", "transformers"])
-def full_size(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, streamcodec.Codec]:
-    """A reference package's full-size model and our codec, loaded from the checkpoint that the package wrote."""
+def full_size_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, Path]:
+    """A reference package's full-size model and the checkpoint that the package wrote."""
     reference = encodec_reference() if request.param == "encodec" else transformers_reference()
-    return reference, streamcodec.load(reference.save(tmp_path_factory.mktemp(request.param)))
+    return reference, reference.save(tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="session", params=["torch", "openvino"])
+def full_size(request: pytest.FixtureRequest, full_size_checkpoint: tuple[Reference, Path]) -> tuple[Reference, streamcodec.Codec]:
+    """A reference package's full-size model and our codec, loaded from the package's checkpoint, on each engine."""
+    reference, checkpoint = full_size_checkpoint
+    return reference, streamcodec.load(checkpoint, engine=request.param)

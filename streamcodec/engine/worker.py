@@ -33,8 +33,7 @@ __all__ = ["Result", "Worker", "WorkerStats", "WorkerStream"]
 class Result:
     """What one step gave one stream.
 
-    `outputs` are what `finish` made of the packets or samples. `ended` says that the stream's current run is over (`end`, `restart` or
-    `cut`).
+    `outputs` are what `finish` made of the packets or samples. `ended` says that a run is over: by `end`, `restart` or `cut`.
     `due`, `started` and `done` are `time.perf_counter()` seconds: the step's input was complete, the step began, it was over.
     `error` is why the stream was closed, if it was.
     """

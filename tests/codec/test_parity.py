@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import streamcodec
+from streamcodec.engine.contract import EngineName
 
 CODES_EQUAL = 0.999
 AUDIO_WITHIN = 1e-4
@@ -183,12 +184,15 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_field_of_the_config_means_what_it_means_to_the_reference(variant: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_every_field_of_the_config_means_what_it_means_to_the_reference(
+    variant: str, engine: EngineName, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     overrides = {**SMALL, **SMALL_24, **VARIANTS[variant]}
     hop = int(np.prod(overrides["upsampling_ratios"]))
     overrides["target_bandwidths"] = [24_000 / hop * 6 * 4 / 1000]
     reference = transformers_reference(seed=1, **overrides)
-    codec = streamcodec.load(reference.save(tmp_path_factory.mktemp("variant")))
+    codec = streamcodec.load(reference.save(tmp_path_factory.mktemp("variant")), engine=engine)
     bandwidth = codec.config.target_bandwidths[0]
 
     @settings(max_examples=12)
