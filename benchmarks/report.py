@@ -10,6 +10,7 @@ To reproduce the figures, from the repository's root and with the `dev` extra in
     python -m benchmarks.quality           # how the model sounds, beside Opus: fifteen minutes, likewise
     python -m benchmarks.capacity # how many live publishers the machine holds: eight minutes a case, --help says which; nothing beside it
     python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
+    python -m benchmarks.latency --all     # every packet's way, on good and bad networks, cases one by one: forty-five minutes; --help
     python -m benchmarks.late_join         # what a listener who joins late hears: a minute
     python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures seams, step and load first
 

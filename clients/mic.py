@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from streamcodec.audio import AudioWriter, Level, bar
+from streamcodec.audio import AudioWriter, Level, Samples, bar
 from streamcodec.client import Publisher, now_us, publish
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import StreamCodecError
@@ -126,58 +128,117 @@ async def _once(
         start=args.start,
         pace=pace,
         token=args.token,
+        note=line.note,
     ) as publisher:
         line.note(f"publishing {source.label} as {args.stream!r} at {args.server}, {publisher.welcome.bandwidth:g} kbps")
-        try:
-            tell(await publish_source(source, publisher, codec=codec, level=level, on_block=show))
-        except asyncio.CancelledError:
-            # An interrupt is how a microphone ends: politely, so that nothing that was said is lost.
-            with contextlib.suppress(TimeoutError, StreamCodecError):
-                tell(await asyncio.wait_for(publisher.end(), 2.0))
-            raise
+        tell(await publish_source(source, publisher, codec=codec, level=level, on_block=show, on_interrupt=tell))
 
 
 async def publish_source(
-    source: Source, publisher: Publisher, *, codec: Codec | None = None, level: Level | None = None, on_block: OnBlock | None = None
+    source: Source,
+    publisher: Publisher,
+    *,
+    codec: Codec | None = None,
+    level: Level | None = None,
+    on_block: OnBlock | None = None,
+    on_interrupt: Callable[[Ended], None] = lambda _: None,
 ) -> Ended:
     """Send all of `source` through `publisher`, encoded by `codec` if there is one, and end the stream.
 
-    A live publisher drops what a slow uplink cannot take; a fast one waits.
+    A live publisher drops what a slow uplink cannot take; a fast one waits. Where the task is cancelled the stream is ended all the same,
+    which `on_interrupt` is told.
     """
     fast = publisher.hello.pace == "fast"
-    encoder = None
-    if codec is not None:
-        hello = publisher.hello
-        encoder = codec.stream_encoder(
-            hello.bandwidth, packet_frames=hello.packet_frames, start=publisher.welcome.start, sample_rate=source.sample_rate
-        )
-    hop_s = publisher.welcome.model.hop_length / publisher.welcome.model.sampling_rate
-    fed_s = out_s = 0.0
-    captured = 0
-    async for block, captured in source.blocks():
-        mono = block.mean(axis=0)
-        if level is not None:
-            level.feed(mono)
-        pieces: list[tuple[Any, int]] = [(mono, captured)]
-        if encoder is not None:
-            # A packet began before this block did: as long before as what went in and has not come out.
-            pieces = []
-            for codes in await asyncio.to_thread(encoder.feed, mono):
-                pieces.append((codes, captured + round((out_s - fed_s) * 1e6)))
-                out_s += codes.shape[1] * hop_s
-            fed_s += mono.size / source.sample_rate
-        for piece, at in pieces:
+    pieces = _Pieces() if codec is None else _Packets(codec, publisher, source.sample_rate)
+
+    async def send() -> None:
+        for piece, at in pieces.take():
             if fast:
                 await publisher.send(piece, at)
             else:
                 publisher.offer(piece, at)
-        if on_block is not None:
-            on_block(publisher)
-    if encoder is not None:
-        for codes in await asyncio.to_thread(encoder.flush):
-            await publisher.send(codes, now_us() + round((out_s - fed_s) * 1e6))
-            out_s += codes.shape[1] * hop_s
-    return await publisher.end()
+
+    async def finish() -> Ended:
+        await pieces.flush()
+        for piece, at in pieces.take():
+            await publisher.send(piece, at)
+        return await publisher.end()
+
+    with contextlib.closing(pieces):
+        try:
+            async for block, captured in source.blocks():
+                mono = block.mean(axis=0)
+                if level is not None:
+                    level.feed(mono)
+                await pieces.feed(mono, captured)
+                await send()
+                if on_block is not None:
+                    on_block(publisher)
+        except asyncio.CancelledError:
+            # An interrupt is how a microphone ends: politely, so that nothing that was said is lost.
+            with contextlib.suppress(TimeoutError, StreamCodecError):
+                on_interrupt(await asyncio.wait_for(finish(), 2.0))
+            raise
+        return await finish()
+
+
+class _Pieces:
+    """What goes out of what came in: the same, and when its first sample was captured (us)."""
+
+    def __init__(self) -> None:
+        self._ready: deque[tuple[Any, int]] = deque()
+
+    async def feed(self, mono: Samples, captured: int) -> None:
+        """Take a block [T]."""
+        self._ready.append((mono, captured))
+
+    async def flush(self) -> None:
+        """No more comes."""
+
+    def take(self) -> Iterator[tuple[Any, int]]:
+        """What can go out now, each as it is asked for: an interrupt leaves the rest."""
+        while self._ready:
+            yield self._ready.popleft()
+
+    def close(self) -> None:
+        """Let go of what it took to make them."""
+
+
+class _Packets(_Pieces):
+    """Packets of codes, encoded on a thread of their own, one block after the other."""
+
+    def __init__(self, codec: Codec, publisher: Publisher, rate: int) -> None:
+        super().__init__()
+        hello, model = publisher.hello, publisher.welcome.model
+        self._encoder = codec.stream_encoder(
+            hello.bandwidth, packet_frames=hello.packet_frames, start=publisher.welcome.start, sample_rate=rate
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamcodec-encode")
+        self._rate = rate
+        self._hop_s = model.hop_length / model.sampling_rate
+        self._fed_s = self._out_s = 0.0
+
+    async def feed(self, mono: Samples, captured: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._feed, mono, captured)
+
+    async def flush(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._flush)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+    def _feed(self, mono: Samples, captured: int) -> None:
+        self._give(self._encoder.feed(mono), captured)
+        self._fed_s += mono.size / self._rate
+
+    def _flush(self) -> None:
+        self._give(self._encoder.flush(), now_us())
+
+    def _give(self, packets: list[Any], now: int) -> None:
+        for codes in packets:
+            # A packet began before this block did: as long before as what went in and has not come out.
+            self._ready.append((codes, now + round((self._out_s - self._fed_s) * 1e6)))
+            self._out_s += codes.shape[1] * self._hop_s
 
 
 if __name__ == "__main__":

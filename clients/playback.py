@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from streamcodec.audio import Level, Samples, bar
 from streamcodec.client import Listener, Player, listen, now_us
@@ -15,7 +16,7 @@ from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
 from .liveline import LiveLine
 from .options import add_connection_options, number
 from .retry import keep_trying
-from .sinks import Sink, open_sink
+from .sinks import DeviceSink, Sink, open_sink
 
 __all__ = ["PacketTimes", "add_arguments", "play", "run"]
 
@@ -50,14 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a device's index or part of its name, a .wav or .flac file, or - for a pipe (default: the default speaker)",
     )
     parser.add_argument("--bandwidth", type=float, metavar="KBPS", help="at most this much of the stream (default: all of it)")
+    parser.add_argument(
+        "--min-bandwidth", type=float, metavar="KBPS", help="as little as this while the connection is slow (default: never less)"
+    )
     parser.add_argument("--pcm", action="store_true", help="let the server decode: no model and no torch needed here")
     parser.add_argument("--follow", action="store_true", help="go on waiting when the stream ends")
     parser.add_argument(
         "--slack-ms",
         type=number(0, 5000),
-        default=40.0,
+        default=20.0,
         metavar="MS",
-        help="what a device holds back against late packets (default: %(default)g)",
+        help="the least that a device holds back against late packets; where they come later it holds back more, up to 250 ms, and gives "
+        "it back (default: %(default)g)",
     )
     parser.add_argument("--model", default="speech-24k", help="the server's model (default: %(default)s)")
 
@@ -72,11 +77,21 @@ async def run(args: argparse.Namespace) -> int:
         codec = load(args.model, threads=1)
         codec.warm_up()
     rate = codec.sample_rate if codec is not None else 24_000
-    sink = open_sink(args.output, rate, args.slack_ms / 1000)
+    sink: Sink | None = None
     level = Level(rate=rate)
 
+    def opened() -> Sink:
+        nonlocal sink
+        if sink is None:
+            sink = open_sink(args.output, rate, args.slack_ms / 1000)
+        return sink
+
+    if not _is_file(args.output):
+        # A file that is there is written over when there is a connection; what else is wrong is told at once.
+        opened()
+
     def show(times: PacketTimes, listener: Listener) -> None:
-        if line.due():
+        if line.due() and sink is not None:
             delay_ms = (times.decoded - times.captured) / 1000 + times.buffered_s * 1000
             health = f"underruns {sink.underruns}  lost {listener.lost}"
             line.draw(f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency {delay_ms:5.1f} ms  {health}")
@@ -88,8 +103,11 @@ async def run(args: argparse.Namespace) -> int:
             format="codes" if codec is not None else "pcm_s16le",
             model=codec.fingerprint if codec is not None else None,
             bandwidth=args.bandwidth,
+            min_bandwidth=args.min_bandwidth,
             token=args.token,
+            note=line.note,
         ) as listener:
+            sink = opened()
             line.note(f"listening to {args.stream!r} at {args.server}, into {sink.label}")
             player = Player(codec, fill_gaps=not sink.live)
             try:
@@ -102,7 +120,12 @@ async def run(args: argparse.Namespace) -> int:
         return 0
     finally:
         line.clear()
-        await sink.finish()
+        if sink is not None:
+            await sink.finish()
+
+
+def _is_file(output: str | None) -> bool:
+    return output is not None and Path(output).is_file()
 
 
 async def play(
@@ -128,12 +151,17 @@ async def play(
             if level is not None:
                 level.feed(samples)
             buffered_s = sink.buffered_s
+            if isinstance(event, Packet):
+                captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
+                if samples.size:
+                    sink.write(samples, decoded / 1e6, captured / 1e6)
+                listener.playing(event.seq, round(1000 * sink.stats.margin_s) if isinstance(sink, DeviceSink) else None)
+                if on_packet is not None:
+                    on_packet(PacketTimes(event.seq, captured, received, decoded, buffered_s), listener)
+                continue
             if samples.size:
                 sink.write(samples)
-            if isinstance(event, Packet) and on_packet is not None:
-                captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
-                on_packet(PacketTimes(event.seq, captured, received, decoded, buffered_s), listener)
-            elif isinstance(event, Waiting):
+            if isinstance(event, Waiting):
                 note(f"nobody publishes {event.stream!r} yet: waiting")
             elif isinstance(event, StreamStart):
                 note(f"{listener.hello.stream!r} begins: {event.bandwidth:g} kbps, {event.packet_frames} frames a packet ({event.reason})")

@@ -57,6 +57,7 @@ class WireCode(StrEnum):
     UNAUTHORIZED = "unauthorized"
     MODEL_MISMATCH = "model_mismatch"
     STREAM_TAKEN = "stream_taken"
+    UNKNOWN_SESSION = "unknown_session"
     SERVER_FULL = "server_full"
     SLOW_LISTENER = "slow_listener"
     TIMEOUT = "timeout"
@@ -81,6 +82,7 @@ _CLOSE_CODES = {
     WireCode.BAD_VERSION: 4406,
     WireCode.TIMEOUT: 4408,
     WireCode.STREAM_TAKEN: 4409,
+    WireCode.UNKNOWN_SESSION: 4410,
     WireCode.MODEL_MISMATCH: 4412,
     WireCode.SLOW_LISTENER: 4413,
     WireCode.BAD_PAYLOAD: 4415,
@@ -174,14 +176,16 @@ class ConnectionFailed(StreamCodecError):
 class Refused(ConnectionFailed):
     """The server answered, and the answer was no.
 
-    `code` is the server's word (a `WireCode` where this version knows it), `retry` whether it may say yes later.
+    `code` is the server's word (a `WireCode` where this version knows it), `retry` whether it may say yes later, `retry_after_s` how much
+    later at the earliest, where it said so.
     """
 
-    def __init__(self, code: str, reason: str, retry: bool) -> None:
-        super().__init__(code, reason, retry)
+    def __init__(self, code: str, reason: str, retry: bool, retry_after_s: float | None = None) -> None:
+        super().__init__(code, reason, retry, retry_after_s)
         self.code = code
         self.reason = reason
         self.retry = retry
+        self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return f"refused by the server: {self.reason} ({self.code}; {'try again later' if self.retry else 'do not retry unchanged'})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+from collections import deque
+from collections.abc import Callable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
@@ -23,19 +24,15 @@ from streamcodec.protocol import (
     PublishHello,
     Refuse,
     Welcome,
+    now_us,
     unwrap_timestamp,
 )
 from streamcodec.protocol.sessions import State
 
-__all__ = ["Connection", "now_us", "open_connection"]
+__all__ = ["Connection", "open_connection"]
 
 _PINGS_AT_START = 4
 _PING_EVERY_S = 5.0
-
-
-def now_us() -> int:
-    """This program's clock: microseconds that only go forward, of `time.perf_counter`."""
-    return time.perf_counter_ns() // 1000
 
 
 async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s: float = 10.0) -> Connection:
@@ -83,13 +80,19 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
 
 
 class Connection:
-    """An established connection. One task may receive; any may send."""
+    """An established connection. One task may receive; any may send.
+
+    `acknowledged` is the number up to which the server has taken a publisher's packets, as far as its pongs tell: it reads in order.
+    """
 
     def __init__(self, ws: ClientConnection, session: ClientSession, url: str) -> None:
         self.session = session
         self.url = url
         self.clock = ClockEstimate()
+        self.acknowledged: int | None = None
+        self.on_pong: Callable[[], None] = lambda: None
         self.welcome: Welcome
+        self._pings: deque[tuple[int, int, bool]] = deque()  # our time, the next number then, whether it is for the clock
         self._ws = ws
         self._sending = asyncio.Lock()
         self._pinger: asyncio.Task[None] | None = None
@@ -125,9 +128,9 @@ class Connection:
                 raise ConnectionFailed(f"the connection to {self.url} is closed")
             for message in messages:
                 if isinstance(message, Pong):
-                    self.clock = self.clock.update(message.time, message.server_time, now_us())
+                    self._take_pong(message)
                 elif isinstance(message, Refuse):
-                    raise Refused(message.code, message.reason, message.retry)
+                    raise Refused(message.code, message.reason, message.retry, (message.retry_after_ms or 0) / 1000 or None)
                 elif isinstance(message, Error):
                     raise Refused(message.code, message.reason, _retry(message.code))
                 else:
@@ -164,6 +167,23 @@ class Connection:
         """A packet's 32-bit timestamp as a whole time on the server's clock (us)."""
         return unwrap_timestamp(timestamp, self.clock.to_server(now_us()))
 
+    async def ping(self, *, clock: bool = False) -> None:
+        """Ask the server how far it has read, and for its time where it is for the `clock`: among packets a ping is often late."""
+        sent = now_us()
+        self._pings.append((sent, self.session.next_seq, clock))
+        self.session.ping(sent)
+        await self.flush()
+
+    def _take_pong(self, pong: Pong) -> None:
+        while self._pings:
+            sent, next_seq, clock = self._pings.popleft()
+            if sent == pong.time:
+                self.acknowledged = next_seq
+                if clock:
+                    self.clock = self.clock.update(sent, pong.server_time, now_us())
+                break
+        self.on_pong()
+
     async def _ping(self) -> None:
         count = 0
         try:
@@ -171,8 +191,7 @@ class Connection:
                 await asyncio.sleep(0.05 if count < _PINGS_AT_START else _PING_EVERY_S)
                 if self.session.close_code is not None:
                     return
-                self.session.ping(now_us())
-                await self.flush()
+                await self.ping(clock=True)
                 count += 1
         except (ConnectionFailed, LocalProtocolError):
             return  # whoever receives or sends learns why

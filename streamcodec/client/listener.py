@@ -1,24 +1,40 @@
-"""Listening: messages in, events out, and what turns them into samples."""
+"""Listening: messages in, events out; the server is told how far they have come, and a connection that breaks is resumed."""
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-import numpy as np
-
-from streamcodec.audio.samples import PcmFormat, Samples, pcm_to_float
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.errors import InputError, LocalProtocolError
-from streamcodec.protocol import Format, Gap, ListenHello, Message, Packet, StreamEnd, StreamStart, Waiting, Welcome, unpack_codes
+from streamcodec.client.resuming import Note, reopen, resumable
+from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
+from streamcodec.protocol import (
+    Format,
+    Gap,
+    ListenHello,
+    Message,
+    Packet,
+    Report,
+    Resume,
+    StreamEnd,
+    StreamStart,
+    Waiting,
+    Welcome,
+)
+from streamcodec.protocol.sessions import State
 
-if TYPE_CHECKING:
-    from streamcodec.codec import Codec, StreamDecoder
-
-__all__ = ["Event", "Listener", "Player", "listen"]
+__all__ = ["Event", "Listener", "listen"]
 
 Event = Waiting | StreamStart | Packet | Gap | StreamEnd
+
+# How much audio comes between two reports, and how much time at most while anything comes at all.
+_REPORT_AUDIO_S = 0.24
+_REPORT_EVERY_S = 0.5
 
 
 def listen(
@@ -28,34 +44,52 @@ def listen(
     format: Format = "codes",
     model: str | None = None,
     bandwidth: float | None = None,
+    min_bandwidth: float | None = None,
     history_ms: int | None = None,
     token: str | None = None,
+    note: Note = lambda _: None,
 ) -> Listener:
     """Prepare to listen to `stream` at `url`; enter the result with `async with` to connect, then iterate over its events.
 
-    As codes, `model` is the fingerprint of the `Codec` that will decode them, and `bandwidth` (kbps) may be less than the publisher's. As
-    PCM the server decodes. Raises `InputError` for what cannot be asked for.
+    As codes, `model` is the fingerprint of the `Codec` that will decode them, and `bandwidth` (kbps) may be less than the publisher's; with
+    `min_bandwidth` the server goes down as far as that where the connection is slow, and up again. As PCM the server decodes. A connection
+    that breaks is resumed behind what was received, for as long as the server keeps it; `note` is told so in a line. Raises `InputError`
+    for what cannot be asked for.
     """
     if format == "codes" and model is None:
         raise InputError("listening to codes needs the fingerprint of the model that will decode them: model=codec.fingerprint")
     try:
         hello = ListenHello(
-            stream=stream, format=format, model=model, bandwidth=bandwidth, history_ms=history_ms, token=token, client="streamcodec"
+            stream=stream,
+            format=format,
+            model=model,
+            bandwidth=bandwidth,
+            min_bandwidth=min_bandwidth,
+            history_ms=history_ms,
+            token=token,
+            client="streamcodec",
         )
     except LocalProtocolError as exc:
         raise InputError(str(exc)) from exc
-    return Listener(url, hello)
+    return Listener(url, hello, note)
 
 
 class Listener:
     """One listening connection, an asynchronous iterator of events; made by `listen`."""
 
-    def __init__(self, url: str, hello: ListenHello) -> None:
+    def __init__(self, url: str, hello: ListenHello, note: Note) -> None:
         self.url = url
         self.hello = hello
         self.packets = 0
         self.lost = 0
+        self.resumed = 0
+        self._note = note
         self._connection: Connection
+        self._ready: deque[Event] = deque()
+        self._left: tuple[StreamStart | None, int] | None = None  # the stream when the connection broke, and the number expected
+        self._playing: tuple[int | None, int | None, int | None] = (None, None, None)
+        self._unreported_s = 0.0
+        self._reported_at: float | None = None
 
     async def __aenter__(self) -> Self:
         self._connection = await open_connection(self.url, self.hello)
@@ -68,14 +102,85 @@ class Listener:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event; raises why the connection is over, when it is."""
-        message: Message = await self._connection.receive()
-        if isinstance(message, Packet):
-            self.packets += 1
-        elif isinstance(message, Gap):
-            self.lost += message.count
+        """The next event; raises why the connection is over, when it is and cannot be resumed."""
+        while not self._ready:
+            try:
+                message = await self._connection.receive()
+            except ConnectionFailed as exc:
+                await self._resume(exc)
+                continue
+            # Kept before the report is sent: whoever gives up waiting meanwhile finds it there.
+            self._ready.extend(self._events(message))
+            if self._report_is_due(message):
+                with contextlib.suppress(ConnectionFailed):  # whoever receives learns why
+                    await self._report()
+        return self._ready.popleft()
+
+    def playing(self, seq: int, margin_ms: int | None = None, late_ms: int | None = None) -> None:
+        """Say what was played last, and what the playout buffer says: how much is in hand, and how late packets come (ms)."""
+        self._playing = (seq, margin_ms, late_ms)
+
+    async def ask_bandwidth(self, bandwidth: float) -> None:
+        """Ask for at most `bandwidth` kbps of a stream of codes from now on; no more than was asked for at first."""
+        await self._report(bandwidth)
+
+    def _events(self, message: Message) -> list[Event]:
         assert isinstance(message, (Waiting, StreamStart, Packet, Gap, StreamEnd))
-        return message
+        events: list[Event] = [message]
+        if self._left is not None:
+            (left, next_seq), self._left = self._left, None
+            begins = isinstance(message, StreamStart)
+            if left is None:
+                events = [message] if begins else []
+            elif isinstance(message, StreamStart) and message.session == left.session:
+                missing = message.live_seq - next_seq
+                gap: list[Event] = [Gap(first_seq=next_seq, count=missing, reason="resumed_late")] if missing > 0 else []
+                events = [] if message.start == "continued" else [*gap, message]
+            else:
+                events = [StreamEnd(next_seq=next_seq, reason="the stream ended while the connection was lost"), message]
+        for event in events:
+            if isinstance(event, Packet):
+                self.packets += 1
+            elif isinstance(event, Gap):
+                self.lost += event.count
+        return events
+
+    def _report_is_due(self, message: Message) -> bool:
+        start = self._connection.session.start
+        if not isinstance(message, Packet) or start is None:
+            return False
+        model = self.welcome.model
+        self._unreported_s += start.packet_frames * model.hop_length / model.sampling_rate
+        return (
+            self._reported_at is None
+            or self._unreported_s >= _REPORT_AUDIO_S - 1e-6
+            or time.monotonic() - self._reported_at >= _REPORT_EVERY_S
+        )
+
+    async def _report(self, bandwidth: float | None = None) -> None:
+        session, (played, margin_ms, late_ms) = self._connection.session, self._playing
+        if session.close_code is not None:
+            return
+        self._unreported_s, self._reported_at = 0.0, time.monotonic()
+        session.report(Report(received=session.next_seq, played=played, margin_ms=margin_ms, late_ms=late_ms, bandwidth=bandwidth))
+        await self._connection.flush()
+
+    async def _resume(self, lost: ConnectionFailed) -> None:
+        broken, begun = self._connection, time.monotonic()
+        if not resumable(lost, broken.welcome.resume_ms):
+            raise lost
+        session = broken.session
+        if self._left is None:
+            self._left = (session.start if session.state is State.STREAMING else None, session.next_seq)
+        start, next_seq = self._left
+        hello = self.hello
+        if start is not None and start.session is not None:
+            hello = replace(hello, resume=Resume(session=start.session, epoch=start.epoch, next_seq=next_seq))
+        await broken.close()
+        self._connection = await reopen(self.url, lambda: hello, lost, broken.welcome.resume_ms / 1000)
+        self._reported_at = None
+        self.resumed += 1
+        self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
 
     @property
     def welcome(self) -> Welcome:
@@ -91,76 +196,3 @@ class Listener:
     def captured_us(self, packet: Packet) -> int:
         """When the packet's first sample was captured, on this program's `now_us()`."""
         return self._connection.clock.to_local(self._connection.server_time(packet.timestamp))
-
-
-class Player:
-    """Turns a listener's events into samples [T] at `sample_rate`; it keeps the decoder's state and knows no clock.
-
-    `codec` decodes codes and is not needed for PCM. With `fill_gaps` packets that were lost become as much silence, so that a recording
-    keeps its length; a live listener leaves them out, since silence would only delay what follows.
-    """
-
-    def __init__(self, codec: Codec | None = None, *, fill_gaps: bool = False) -> None:
-        self._codec = codec
-        self._fill_gaps = fill_gaps
-        self._start: StreamStart | None = None
-        self._decoder: StreamDecoder | None = None
-        self._silent_before = 0
-        self._skip = 0
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples per second of what comes out, once a stream has started."""
-        return 24_000 if self._start is None else self._start.sample_rate
-
-    def feed(self, event: Event) -> Samples:
-        """Take one event; return the samples that it settles, history excepted."""
-        if isinstance(event, StreamStart):
-            tail = self._finish()
-            self._open(event)
-            return tail
-        if isinstance(event, Packet):
-            return self._packet(event)
-        if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
-            return np.zeros(event.count * self._packet_samples(), np.float32)
-        if isinstance(event, StreamEnd):
-            return self._finish()
-        return np.empty(0, np.float32)
-
-    def _packet_samples(self) -> int:
-        assert self._start is not None
-        hop = self._codec.hop_length if self._codec is not None else self._start.sample_rate // 75
-        return self._start.packet_frames * hop
-
-    def _open(self, start: StreamStart) -> None:
-        self._start = start
-        self._silent_before = start.live_seq
-        self._skip = 0
-        if start.format == "codes":
-            if self._codec is None:
-                raise InputError("this stream comes as codes: a Player needs the codec that decodes them")
-            kind = "primed" if start.start == "resumed" else start.start
-            self._decoder = self._codec.stream_decoder(start.bandwidth, start=kind)
-
-    def _packet(self, packet: Packet) -> Samples:
-        assert self._start is not None
-        if self._decoder is None:
-            format: PcmFormat = "pcm_s16le" if self._start.format == "pcm_s16le" else "pcm_f32le"
-            live = packet.seq >= self._silent_before
-            return pcm_to_float(packet.payload, format) if live else np.empty(0, np.float32)
-        assert self._codec is not None
-        codes = unpack_codes(packet.payload, packet.n_q, self._codec.config.bits_per_code)
-        samples = self._decoder.feed(codes)
-        if packet.seq < self._silent_before:
-            self._skip += codes.shape[1] * self._codec.hop_length
-        return self._audible(samples)
-
-    def _audible(self, samples: Samples) -> Samples:
-        """Cut off what is left of the history: a decoder may hold its first frames back."""
-        skipped = min(self._skip, samples.size)
-        self._skip -= skipped
-        return samples[skipped:]
-
-    def _finish(self) -> Samples:
-        decoder, self._decoder = self._decoder, None
-        return self._audible(decoder.flush()) if decoder is not None else np.empty(0, np.float32)

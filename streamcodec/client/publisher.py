@@ -1,30 +1,34 @@
-"""Publishing: samples or codes in, messages out, with a bound in seconds on what waits for a slow uplink."""
+"""Publishing: samples or codes in, messages out, with a bound in seconds on what waits for a slow uplink and on what is under way.
+
+    queue_s of audio, the oldest dropped -> 1 s and a round trip under way -> the server's pong says that it has it
+
+What no pong has answered is sent again where the connection breaks and the server kept the stream.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from dataclasses import dataclass
+import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from streamcodec.audio.samples import check_block, float_to_pcm
-from streamcodec.client.connection import Connection, now_us, open_connection
+from streamcodec.client.connection import Connection, open_connection
+from streamcodec.client.outbox import Audio, Lost, Outbox
+from streamcodec.client.resuming import Note, reopen, resumable
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
-from streamcodec.protocol import Ended, Format, Gap, PublishHello, Welcome, pack_codes
+from streamcodec.protocol import Ended, Format, Gap, PublishHello, Resume, Welcome, now_us, pack_codes
 
 __all__ = ["Publisher", "publish"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Outgoing:
-    payload: bytes
-    captured: int
-    duration_s: float
-    new_epoch: bool
+# How much audio may be under way besides what a round trip takes, how often the server is asked how far it has read.
+_WINDOW_S = 1.0
+_ACK_EVERY_S = 0.5
 
 
 def publish(
@@ -41,6 +45,7 @@ def publish(
     pace: Literal["live", "fast"] = "live",
     token: str | None = None,
     queue_s: float = 1.0,
+    note: Note = lambda _: None,
 ) -> Publisher:
     """Prepare to publish `stream` at `url`; enter the result with `async with` to connect.
 
@@ -48,7 +53,8 @@ def publish(
     `packet_frames` frames from a `Codec` whose fingerprint is `model`. `bandwidth` is in kbps, the model's default where None.
 
     A live publisher is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server told. A fast
-    one is as quick as the server lets it be and drops nothing. Raises `InputError` for what cannot be asked for.
+    one is as quick as the server lets it be and drops nothing. A connection that breaks is resumed without loss for as long as the server
+    keeps the stream; `note` is told so in a line. Raises `InputError` for what cannot be asked for.
     """
     pcm = format != "codes"
     if not pcm and model is None:
@@ -69,33 +75,36 @@ def publish(
         )
     except LocalProtocolError as exc:
         raise InputError(str(exc)) from exc
-    return Publisher(url, hello, channels, queue_s)
+    return Publisher(url, hello, channels, queue_s, note)
 
 
 class Publisher:
     """One published stream; made by `publish`."""
 
-    def __init__(self, url: str, hello: PublishHello, channels: int, queue_s: float) -> None:
+    def __init__(self, url: str, hello: PublishHello, channels: int, queue_s: float, note: Note) -> None:
         self.url = url
         self.hello = hello
         self.dropped_s = 0.0
         self.server_dropped = 0
+        self.resumed = 0
         self._channels = channels
         self._queue_s = queue_s
-        self._queue: deque[_Outgoing] = deque()
-        self._queued_s = 0.0
-        self._lost = 0
+        self._note = note
+        self._outbox = Outbox()
+        self._held_up = False
         self._changed = asyncio.Event()
         self._connection: Connection
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._closing = False
         self._ended: asyncio.Future[Ended]
 
     async def __aenter__(self) -> Self:
         self._connection = await open_connection(self.url, self.hello)
+        # What a window holds is measured there too.
+        self._outbox.keep_s = self.welcome.resume_ms / 1000 + 2 * _WINDOW_S
         self._ended = asyncio.get_running_loop().create_future()
-        self._tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._receive())]
+        self._task = asyncio.create_task(self._run())
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -103,9 +112,9 @@ class Publisher:
             if kind is None and not self._closing:
                 await self.end()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            assert self._task is not None
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
             await self._connection.close()
 
     @property
@@ -116,7 +125,7 @@ class Publisher:
     @property
     def queued_s(self) -> float:
         """Seconds of audio that wait for the uplink."""
-        return self._queued_s
+        return self._outbox.waiting_s
 
     @property
     def round_trip_ms(self) -> float | None:
@@ -135,16 +144,13 @@ class Publisher:
         audio the oldest is dropped, counted in `dropped_s`, and the server is told. Raises an `InputError`, or why the connection is over.
         """
         self._enqueue(block, captured_us)
-        while self._queued_s > self._queue_s and len(self._queue) > 1:
-            stale = self._queue.popleft()
-            self._queued_s -= stale.duration_s
-            self.dropped_s += stale.duration_s
-            self._lost += 1
+        # What could not be sent while the connection was lost is sent when it is back.
+        self.dropped_s += self._outbox.drop_beyond(self._queue_s + (self._outbox.keep_s if self._held_up else 0.0))
 
     async def send(self, block: Any, captured_us: int | None = None) -> None:
         """Queue a block as `offer` does, but wait for room instead of dropping."""
         self._enqueue(block, captured_us)
-        while self._queued_s > self._queue_s:
+        while self._outbox.waiting_s > self._queue_s:
             self._check()
             self._changed.clear()
             await self._changed.wait()
@@ -173,8 +179,7 @@ class Publisher:
             pieces = self._pcm(block)
         captured = now_us() - round(sum(d for _, d in pieces) * 1e6) if captured_us is None else captured_us
         for payload, duration_s in pieces:
-            self._queue.append(_Outgoing(payload, captured, duration_s, False))
-            self._queued_s += duration_s
+            self._outbox.add(Audio(payload, captured, duration_s))
             captured += round(duration_s * 1e6)
         self._changed.set()
 
@@ -190,45 +195,96 @@ class Publisher:
         if self._failure is not None:
             raise self._failure
 
-    async def _send(self) -> None:
-        session = self._connection.session
+    async def _run(self) -> None:
+        while True:
+            connection = self._connection
+            sending = asyncio.create_task(self._send(connection))
+            try:
+                await self._receive(connection)
+                return
+            except Exception as exc:
+                lost = exc
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            try:
+                if not resumable(lost, connection.welcome.resume_ms):
+                    raise lost
+                await self._resume(connection, lost)
+            except Exception as exc:
+                self._fail(exc)
+                return
+
+    async def _resume(self, broken: Connection, lost: Exception) -> None:
+        begun, self._held_up = time.monotonic(), True
+        await broken.close()
+
+        def hello() -> PublishHello:
+            session, secret = broken.session, broken.welcome.session
+            assert secret is not None
+            next_seq = session.next_seq + self._outbox.numbers
+            return replace(self.hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
+
+        self._connection = await reopen(self.url, hello, lost, broken.welcome.resume_ms / 1000)
+        self._outbox.send_again(self._connection.session.next_seq)
+        self.resumed += 1
+        self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
+
+    async def _send(self, connection: Connection) -> None:
+        session, outbox = connection.session, self._outbox
+        connection.on_pong = lambda: self._acknowledged(connection)
+        unasked_s = 0.0
         try:
             while True:
-                if self._lost:
-                    count, self._lost = self._lost, 0
-                    session.send_gap(count, "uplink")
-                while self._queue and not self._lost:
-                    item = self._queue.popleft()
-                    self._queued_s -= item.duration_s
-                    session.send_packet(item.payload, self._connection.clock.to_server(item.captured), item.new_epoch)
-                    await self._connection.flush()
+                while outbox and not self._is_full(connection):
+                    entry, seq = outbox.next(), session.next_seq
+                    outbox.sent(seq, entry)
+                    if isinstance(entry, Lost):
+                        session.send_gap(entry.count, "uplink")
+                    else:
+                        session.send_packet(entry.payload, connection.clock.to_server(entry.captured))
+                        unasked_s += entry.duration_s
+                    if unasked_s >= _ACK_EVERY_S:
+                        unasked_s = 0.0
+                        await connection.ping()
+                    else:
+                        await connection.flush()
                     self._changed.set()
-                if self._lost:
-                    continue
-                if self._closing:
-                    session.end()
-                    await self._connection.flush()
-                    return
+                if not outbox:
+                    self._held_up = False
+                    if self._closing:
+                        session.end()
+                        await connection.flush()
+                        return
                 self._changed.clear()
                 await self._changed.wait()
+        except ConnectionFailed:
+            return  # whoever receives learns why
         except Exception as exc:
             self._fail(exc)
 
-    async def _receive(self) -> None:
-        try:
-            while True:
-                message = await self._connection.receive()
-                if isinstance(message, Gap):
-                    self.server_dropped += message.count
-                elif isinstance(message, Ended):
+    def _is_full(self, connection: Connection) -> bool:
+        """Whether so much is under way that more would only wait in buffers; unknown before the server's first pong."""
+        round_trip_s = (connection.clock.round_trip or 0) / 1e6
+        return connection.acknowledged is not None and self._outbox.sent_s > _WINDOW_S + round_trip_s
+
+    def _acknowledged(self, connection: Connection) -> None:
+        if connection.acknowledged is not None:
+            self._outbox.acknowledge(connection.acknowledged)
+        self._changed.set()
+
+    async def _receive(self, connection: Connection) -> None:
+        while True:
+            message = await connection.receive()
+            if isinstance(message, Gap):
+                self.server_dropped += message.count
+            elif isinstance(message, Ended):
+                if not self._ended.done():
                     self._ended.set_result(message)
-                    return
-        except Exception as exc:
-            self._fail(exc)
+                return
 
     def _fail(self, exc: Exception) -> None:
-        # A refusal says more than the broken pipe that it causes.
-        if self._failure is None or type(self._failure) is ConnectionFailed:
+        if self._failure is None:
             self._failure = exc
         if not self._ended.done():
             self._ended.set_exception(self._failure)

@@ -1,7 +1,7 @@
 """The wire of `streamcodec.v1`, without sockets: messages, packed codes, and both ends as state machines (see PROTOCOL.md)."""
 
 from streamcodec.protocol.bitpacking import pack_codes, payload_frames, payload_size, truncate_payload, unpack_codes
-from streamcodec.protocol.clock import ClockEstimate, unwrap_timestamp
+from streamcodec.protocol.clock import ClockEstimate, now_us, unwrap_timestamp
 from streamcodec.protocol.messages import (
     MAX_MESSAGE_BYTES,
     PACKET_OVERHEAD,
@@ -20,6 +20,8 @@ from streamcodec.protocol.messages import (
     Pong,
     PublishHello,
     Refuse,
+    Report,
+    Resume,
     StreamEnd,
     StreamStart,
     Waiting,
@@ -49,6 +51,8 @@ __all__ = [
     "Pong",
     "PublishHello",
     "Refuse",
+    "Report",
+    "Resume",
     "ServerSession",
     "Side",
     "State",
@@ -56,6 +60,7 @@ __all__ = [
     "StreamStart",
     "Waiting",
     "Welcome",
+    "now_us",
     "pack_codes",
     "parse",
     "payload_frames",

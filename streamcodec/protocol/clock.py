@@ -1,13 +1,19 @@
-"""Two clocks and the 32 bits between them: pure arithmetic on microseconds, which reads no clock."""
+"""The clock that each end reads, and arithmetic on two of them and the 32 bits between."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
-__all__ = ["CLOCK_WINDOW", "TIMESTAMP_MODULUS", "ClockEstimate", "unwrap_timestamp"]
+__all__ = ["CLOCK_WINDOW", "TIMESTAMP_MODULUS", "ClockEstimate", "now_us", "unwrap_timestamp"]
 
 TIMESTAMP_MODULUS = 1 << 32
 CLOCK_WINDOW = 16
+
+
+def now_us() -> int:
+    """This program's clock: microseconds that only go forward, of `time.perf_counter`."""
+    return time.perf_counter_ns() // 1000
 
 
 def unwrap_timestamp(timestamp: int, near: int) -> int:

@@ -32,6 +32,8 @@ __all__ = [
     "Pong",
     "PublishHello",
     "Refuse",
+    "Report",
+    "Resume",
     "StreamEnd",
     "StreamStart",
     "Waiting",
@@ -59,7 +61,7 @@ Bandwidth = Annotated[float, number(1000)]
 NumCodebooks = Annotated[int, whole(1, MAX_N_Q)]
 PacketFrames = Annotated[int, whole(1, MAX_PACKET_FRAMES)]
 StartKind = Annotated[Literal["exact", "primed"], word("exact", "primed")]
-JoinKind = Annotated[Literal["exact", "primed", "resumed"], word("exact", "primed", "resumed")]
+JoinKind = Annotated[Literal["exact", "primed", "resumed", "continued"], word("exact", "primed", "resumed", "continued")]
 Seq = Annotated[int, whole(0, MAX_SEQ)]
 NextSeq = Annotated[int, whole(0, MAX_SEQ + 1)]
 Epoch = Annotated[int, whole(0, MAX_EPOCH)]
@@ -67,6 +69,8 @@ Micros = Annotated[int, whole(0, 2**53 - 1)]
 Count = Annotated[int, whole(0, 2**53 - 1)]
 Text = Annotated[str, text(0, MAX_TEXT)]
 Token = Annotated[str, text(0, 4096)]
+Session = Annotated[str, text(1, 128)]
+Millis = Annotated[int, whole(-3_600_000, 3_600_000)]
 Fingerprint = Annotated[str, text(1, 128)]
 Code = Annotated[str, matching(r"[a-z][a-z0-9_]{0,39}", "a lower-case word of 1 to 40 characters")]
 
@@ -137,6 +141,16 @@ class ModelInfo(Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resume(Checked):
+    """Where a lost connection's role goes on: the stream's `session` as this role was told it, and the client's next number."""
+
+    type: ClassVar[str] = "resume"
+    session: Session
+    epoch: Epoch
+    next_seq: NextSeq
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishHello(Control):
     """A publisher's first message; `sample_rate` and `channels` belong to PCM, `model` to codes."""
 
@@ -152,6 +166,7 @@ class PublishHello(Control):
     packet_frames: PacketFrames = DEFAULT_PACKET_FRAMES
     start: StartKind | None = None
     pace: Annotated[Literal["live", "fast"], word("live", "fast")] = "live"
+    resume: Resume | None = None
     token: Token | None = None
     client: Text = ""
 
@@ -164,7 +179,7 @@ class PublishHello(Control):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenHello(Control):
-    """A listener's first message; `model` is needed and `bandwidth` allowed for codes only."""
+    """A listener's first message; `model` is needed, and `bandwidth` and `min_bandwidth` are allowed, for codes only."""
 
     type: ClassVar[str] = "hello"
     version: Version = PROTOCOL_VERSION
@@ -172,8 +187,10 @@ class ListenHello(Control):
     stream: StreamName
     format: AnyFormat
     bandwidth: Bandwidth | None = None
+    min_bandwidth: Bandwidth | None = None
     model: Fingerprint | None = None
     history_ms: Annotated[int, whole(0, 60_000)] | None = None
+    resume: Resume | None = None
     token: Token | None = None
     client: Text = ""
 
@@ -182,6 +199,9 @@ class ListenHello(Control):
             _need(self, "model", True)
         else:
             _need(self, "bandwidth", False)
+            _need(self, "min_bandwidth", False)
+        if self.bandwidth is not None and self.min_bandwidth is not None and self.min_bandwidth > self.bandwidth:
+            raise LocalProtocolError(f"{self.type}: min_bandwidth is {self.min_bandwidth}, expected at most bandwidth {self.bandwidth}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +220,8 @@ class Welcome(Control):
     start: StartKind | None = None
     epoch: Epoch | None = None
     next_seq: NextSeq | None = None
+    session: Session | None = None
+    resume_ms: Annotated[int, whole(0, 3_600_000)] = 0
     time: Micros
     server: Text = ""
 
@@ -243,11 +265,14 @@ class StreamStart(Control):
     live_seq: NextSeq
     format: AnyFormat
     sample_rate: Annotated[int, whole(1, 1_000_000)]
+    session: Session | None = None
     reason: Text = ""
 
     def _check_together(self) -> None:
         if self.live_seq < self.first_seq:
             raise LocalProtocolError(f"{self.type}: live_seq is {self.live_seq}, expected first_seq {self.first_seq} or more")
+        if self.start == "continued" and self.live_seq != self.first_seq:
+            raise LocalProtocolError(f"{self.type}: live_seq is {self.live_seq}, expected first_seq {self.first_seq} where it is continued")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +323,18 @@ class StreamEnd(Control):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Control):
+    """How a listener fares: the number it expects next, the last it played, and what its playout buffer says, milliseconds."""
+
+    type: ClassVar[str] = "report"
+    received: NextSeq
+    played: Seq | None = None
+    margin_ms: Millis | None = None
+    late_ms: Millis | None = None
+    bandwidth: Bandwidth | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ping(Control):
     """A client asks for the server's time; `time` is the client's own, microseconds."""
 
@@ -323,12 +360,14 @@ class Error(Control):
     reason: Text
 
 
-ControlMessage = PublishHello | ListenHello | Welcome | Refuse | Waiting | StreamStart | Gap | End | Ended | StreamEnd | Ping | Pong | Error
+ControlMessage = (
+    PublishHello | ListenHello | Welcome | Refuse | Waiting | StreamStart | Gap | End | Ended | StreamEnd | Report | Ping | Pong | Error
+)
 Message = Packet | ControlMessage
 _CONTROLS: dict[str, type[ControlMessage]] = {
     "hello publish": PublishHello,
     "hello listen": ListenHello,
-    **{cls.type: cls for cls in (Welcome, Refuse, Waiting, StreamStart, Gap, End, Ended, StreamEnd, Ping, Pong, Error)},
+    **{cls.type: cls for cls in (Welcome, Refuse, Waiting, StreamStart, Gap, End, Ended, StreamEnd, Report, Ping, Pong, Error)},
 }
 
 

@@ -14,9 +14,13 @@ __all__ = ["PayloadRule"]
 
 @dataclass(frozen=True)
 class PayloadRule:
-    """One direction's format; `bits` and the frame counts matter for codes, `rate` and `channels` for PCM."""
+    """One direction's format; `bits` and the frame counts matter for codes, `rate` and `channels` for PCM.
+
+    A packet has from `least_n_q` to `n_q` codebooks.
+    """
 
     format: Format
+    least_n_q: int
     n_q: int
     bits: int
     packet_frames: int
@@ -29,21 +33,24 @@ class PayloadRule:
         """What the publisher of `hello` may send; a packet holds at most `packet_frames` frames."""
         n_q = welcome.n_q or 0 if hello.format == "codes" else 0
         frames = welcome.packet_frames or 0
-        return cls(hello.format, n_q, welcome.model.bits_per_code, frames, frames, hello.sample_rate or 0, hello.channels or 0)
+        return cls(hello.format, n_q, n_q, welcome.model.bits_per_code, frames, frames, hello.sample_rate or 0, hello.channels or 0)
 
     @classmethod
     def of_listener(cls, welcome: Welcome, start: StreamStart) -> PayloadRule:
-        """What comes behind `start`; PCM is mono."""
+        """What comes behind `start`: any prefix of its codebooks; PCM is mono."""
         n_q = start.n_q if start.format == "codes" else 0
-        return cls(start.format, n_q, welcome.model.bits_per_code, start.packet_frames, MAX_PACKET_FRAMES, start.sample_rate, 1)
+        return cls(
+            start.format, min(1, n_q), n_q, welcome.model.bits_per_code, start.packet_frames, MAX_PACKET_FRAMES, start.sample_rate, 1
+        )
 
     def check(self, packet: Packet) -> bool:
         """Whether the packet holds fewer frames than a packet does; raises `RemoteProtocolError` BAD_PAYLOAD unless it is whole."""
-        if packet.n_q != self.n_q:
-            raise _bad(packet, f"n_q is {packet.n_q}, expected {self.n_q} with format {self.format!r}")
+        if not self.least_n_q <= packet.n_q <= self.n_q:
+            allowed = f"{self.n_q}" if self.least_n_q == self.n_q else f"{self.least_n_q} to {self.n_q}"
+            raise _bad(packet, f"n_q is {packet.n_q}, expected {allowed} with format {self.format!r}")
         if self.format == "codes":
             try:
-                frames = payload_frames(packet.payload, self.n_q, self.bits)
+                frames = payload_frames(packet.payload, packet.n_q, self.bits)
             except InputError as exc:
                 raise _bad(packet, str(exc)) from exc
             if frames > self.most_frames:

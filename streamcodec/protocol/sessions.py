@@ -28,6 +28,7 @@ from streamcodec.protocol.messages import (
     Pong,
     PublishHello,
     Refuse,
+    Report,
     StreamEnd,
     StreamStart,
     Waiting,
@@ -77,6 +78,8 @@ TRANSITIONS: dict[tuple[State, Side, type[Message]], State] = {
     (State.PUBLISHING, Side.SERVER, Gap): State.PUBLISHING,
     (State.DRAINING, Side.SERVER, Gap): State.DRAINING,
     (State.DRAINING, Side.SERVER, Ended): State.CLOSED,
+    (State.WAITING, Side.CLIENT, Report): State.WAITING,
+    (State.STREAMING, Side.CLIENT, Report): State.STREAMING,
     (State.WAITING, Side.SERVER, Waiting): State.WAITING,
     (State.WAITING, Side.SERVER, StreamStart): State.STREAMING,
     (State.STREAMING, Side.SERVER, StreamStart): State.STREAMING,
@@ -183,7 +186,7 @@ class _Session:
                 self.close_code = NORMAL_CLOSURE
             case Refuse() | Error():
                 self.close_code = _close_code(message.code)
-            case Waiting() | Ping() | Pong():
+            case Waiting() | Report() | Ping() | Pong():
                 pass
         self.state = after
 
@@ -207,10 +210,18 @@ class _Session:
         assert self.welcome is not None
         if start.format != self.welcome.format:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, f"start: format is {start.format!r}, expected {self.welcome.format!r}")
-        if self.state is State.STREAMING:
+        if start.start == "continued":
+            self._check_continued(start)
+        elif self.state is State.STREAMING:
             self._expect_seq("start: live_seq", start.live_seq)
         self.start, self.next_seq, self.epoch = start, start.first_seq, start.epoch
         self._payloads = PayloadRule.of_listener(self.welcome, start)
+
+    def _check_continued(self, start: StreamStart) -> None:
+        asked = self.hello.resume if self.hello is not None else None
+        expected = None if asked is None or self.start is not None else (asked.session, asked.epoch, asked.next_seq)
+        if (start.session, start.epoch, start.first_seq) != expected:
+            raise RemoteProtocolError(WireCode.BAD_SEQUENCE, "start: it continues what the hello did not ask to resume")
 
     def _take_gap(self, gap: Gap, sender: Side) -> None:
         if sender is Side.SERVER and self.state is not State.STREAMING:
@@ -310,6 +321,10 @@ class ClientSession(_Session):
         """Say that the publisher is done; the server answers `ended`."""
         unused = self.welcome is None or self.next_seq == self.welcome.next_seq
         self._send(End(last_seq=None if unused else self.next_seq - 1))
+
+    def report(self, report: Report) -> None:
+        """Say how this listener fares."""
+        self._send(report)
 
     def ping(self, time: int) -> None:
         """Ask for the server's time; `time` is ours in microseconds and comes back in the pong."""

@@ -18,14 +18,14 @@ import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.engine.worker import Calls, Worker
 from streamcodec.errors import StreamCodecError, WireCode
-from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo
+from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo, now_us
 from streamcodec.server.admission import Admission
 from streamcodec.server.auth import Tokens
 from streamcodec.server.connection import Connection
 from streamcodec.server.hub import Hub
 from streamcodec.server.limits import Limits
 from streamcodec.server.measuring import measure
-from streamcodec.server.metrics import Metrics, now_us
+from streamcodec.server.metrics import Metrics
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
@@ -199,15 +199,16 @@ class Server:
         return None
 
     def _gauges(self) -> dict[str, float]:
-        stats, admission = self._worker.stats, self.hub.admission
+        stats, admission, now_s = self._worker.stats, self.hub.admission, now_us() / 1e6
         quantiles = (0.5, 0.95, 0.99)
-        waits = zip(quantiles, admission.waits(now_us() / 1e6, *quantiles), strict=True)
+        waits = zip(quantiles, admission.waits(now_s, *quantiles), strict=True)
         return {
             "capacity_publishers": admission.room() or 0,
             "predicted_load": admission.load(self.hub.demand),
             **{f'live_wait_ms{{quantile="{quantile}"}}': 1000 * wait_s for quantile, wait_s in waits},
             "publishers": len(self.hub.streams),
             "listeners": self.hub.num_listeners,
+            "listener_lag_ms_most": 1000 * max((one.lag_s(now_s) for group in self.hub.listeners.values() for one in group), default=0.0),
             "engine_steps_total": stats.steps,
             "engine_rows_total": stats.rows,
             "engine_busy_seconds_total": stats.busy_s,

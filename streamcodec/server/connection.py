@@ -27,13 +27,14 @@ from streamcodec.protocol import (
     Ping,
     Pong,
     PublishHello,
+    Report,
     ServerSession,
     Welcome,
+    now_us,
 )
 from streamcodec.server.auth import Tokens
 from streamcodec.server.hub import Hub
 from streamcodec.server.listeners import Listener
-from streamcodec.server.metrics import now_us
 from streamcodec.server.streams import Stream
 
 __all__ = ["Connection"]
@@ -93,7 +94,12 @@ class Connection:
         else:
             metrics.failed += 1
         code = self._session.fail(exc)
-        await self._close(code, str(exc) if isinstance(exc, RemoteProtocolError) else "internal error")
+        try:
+            async with asyncio.timeout(self._hub.limits.drain_s):
+                await self._close(code, str(exc) if isinstance(exc, RemoteProtocolError) else "internal error")
+        except TimeoutError:
+            # A peer that reads nothing cannot be told.
+            self.abort()
 
     async def _close(self, code: int, reason: str = "") -> None:
         discarding = asyncio.create_task(self._discard())
@@ -137,6 +143,7 @@ class Connection:
 
     def _welcome(self, hello: PublishHello | ListenHello, stream: Stream | None) -> Welcome:
         """The yes to `hello`; without a stream, what only a publisher decides stays open."""
+        publishing = isinstance(hello, PublishHello)
         return Welcome(
             role=hello.role,
             stream=hello.stream,
@@ -146,8 +153,10 @@ class Connection:
             n_q=stream.n_q if stream else None,
             packet_frames=stream.packet_frames if stream else None,
             start=stream.start if stream else None,
-            epoch=stream.epoch if stream else None,
-            next_seq=stream.next_seq if stream else None,
+            epoch=None if stream is None else stream.expected_epoch if publishing else stream.epoch,
+            next_seq=None if stream is None else stream.expected_seq if publishing else stream.next_seq,
+            session=stream.secret if stream and publishing else None,
+            resume_ms=round(1000 * self._hub.limits.resume_s),
             time=now_us(),
             server=self._banner,
         )
@@ -160,31 +169,39 @@ class Connection:
     # Publishers ----------------------------------------------------------------------------------------------------------------------
 
     async def _publisher(self, hello: PublishHello) -> None:
-        stream = self._hub.publish(hello, self._stream_failed)
+        stream = self._hub.publish(hello)
+        stream.attach(self, self._stream_failed, self.abort)
+        lost = False
         try:
             self._session.accept(self._welcome(hello, stream))
-            self._hub.metrics.publishers_accepted += 1
-            stream.announce()
+            if hello.resume is None:
+                self._hub.metrics.publishers_accepted += 1
+                stream.announce()
+                what = f"{hello.format}, {stream.bandwidth:g} kbps, {stream.packet_frames} frames a packet"
+                log.info("%s publishes %s: %s", self._peer, hello.stream, what)
+            else:
+                self._hub.metrics.publishers_resumed += 1
+                log.info("%s resumes publishing %s", self._peer, hello.stream)
             await self._flush()
-            log.info(
-                "%s publishes %s: %s, %g kbps, %d frames a packet",
-                self._peer,
-                hello.stream,
-                hello.format,
-                stream.bandwidth,
-                stream.packet_frames,
-            )
             await self._read_publisher(hello, stream)
+        except ConnectionClosed as exc:
+            lost = _broke(exc)
+            raise
         finally:
-            stream.end("the publisher vanished")
+            stream.detach(self, lost=lost)
 
     async def _read_publisher(self, hello: PublishHello, stream: Stream) -> None:
-        told = 0
+        told = stream.dropped
+        late_until = 0 if hello.resume is None else hello.resume.next_seq
         async for message in self._messages():
+            if not stream.driven_by(self):
+                return
             if isinstance(message, Packet):
                 stream.feed(message)
                 if hello.pace == "fast":
                     await stream.room()
+                elif message.seq < late_until:
+                    await stream.caught_up()
             elif isinstance(message, Gap):
                 stream.publisher_gap(message)
             elif isinstance(message, End):
@@ -217,21 +234,38 @@ class Connection:
         stream = hub.expect(hello)
         n_q = None if hello.bandwidth is None else config.n_q_for(hello.bandwidth)
         history_s = hub.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, hub.limits.history_s)
-        listener = Listener(hello.stream, hello.format, n_q, history_s, hub.limits.listener_queue_s)
+        least_n_q = None if hello.min_bandwidth is None else config.n_q_for(hello.min_bandwidth)
+        listener = Listener(hello.stream, hello.format, most_n_q=n_q, least_n_q=least_n_q, history_s=history_s, limits=hub.limits)
+        listener.failed = self._stream_failed
         self._session.accept(self._welcome(hello, stream))
         await self._flush()
         hub.metrics.listeners_accepted += 1
         log.info("%s listens to %s: %s", self._peer, hello.stream, hello.format)
-        hub.subscribe(listener)
+        if hub.subscribe(listener, hello.resume):
+            hub.metrics.listeners_resumed += 1
         writer = asyncio.create_task(self._write_listener(listener))
+        lost = False
         try:
-            async for _ in self._messages(writer):
-                pass
+            async for message in self._messages(writer):
+                if isinstance(message, Report):
+                    self._take_report(listener, message)
+        except ConnectionClosed as exc:
+            lost = _broke(exc)
+            raise
         finally:
             writer.cancel()
             writer.add_done_callback(lambda done: done.cancelled() or done.exception())
-            hub.unsubscribe(listener)
+            hub.unsubscribe(listener, lost=lost)
             hub.metrics.packets_dropped_listener += listener.dropped
+            hub.metrics.bandwidth_steps_down += listener.steps_down
+
+    def _take_report(self, listener: Listener, report: Report) -> None:
+        asks = None
+        if report.bandwidth is not None:
+            if listener.format != "codes":
+                raise RemoteProtocolError(WireCode.BAD_REQUEST, "report: bandwidth is for listeners of codes")
+            asks = self._hub.worker.engine.config.n_q_for(report.bandwidth)
+        listener.reported(report, asks)
 
     async def _write_listener(self, listener: Listener) -> None:
         metrics = self._hub.metrics
@@ -277,3 +311,8 @@ class Connection:
         if writer is not None and writer.done():
             writer.result()
         return await task
+
+
+def _broke(exc: ConnectionClosed) -> bool:
+    """Whether a connection broke without a goodbye, or answered no more pings (1011); not where what came over it was at fault."""
+    return exc.rcvd is None and (exc.sent is None or exc.sent.code == 1011)

@@ -1,42 +1,78 @@
-"""The newest packets of a stream, kept unbroken: what a late listener's decoder is warmed with."""
+"""The newest packets of a stream: what warms a late listener's decoder, and what a listener missed that lost its connection."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, Protocol, TypeVar
 
-from streamcodec.protocol import Packet
+from streamcodec.protocol import Gap
 
-__all__ = ["History"]
+__all__ = ["History", "Numbered"]
 
 
-class History:
-    """Packets with their frames, as many as `limit_s` seconds need."""
+class Numbered(Protocol):
+    """Anything with a packet's number."""
 
-    def __init__(self, limit_s: float, frame_rate: float) -> None:
-        self._limit = limit_s * frame_rate
+    @property
+    def seq(self) -> int: ...
+
+
+P = TypeVar("P", bound=Numbered)
+
+
+class History(Generic[P]):
+    """One epoch's packets with their frames, and the gaps between them: what is younger than `keep_s`, at most."""
+
+    def __init__(self, keep_s: float, frame_rate: float) -> None:
+        self._limit = keep_s * frame_rate
         self._frame_rate = frame_rate
-        self._packets: deque[tuple[Packet, int]] = deque()
+        self._entries: deque[tuple[P | Gap, int]] = deque()
         self._frames = 0
 
-    def add(self, packet: Packet, frames: int) -> None:
-        """Remember the stream's next packet; what is older than the bound goes."""
-        self._packets.append((packet, frames))
+    def add(self, packet: P, frames: int) -> None:
+        """Remember the next packet; what is older than the bound goes."""
+        self._entries.append((packet, frames))
         self._frames += frames
-        while self._packets and self._frames - self._packets[0][1] >= self._limit:
-            self._frames -= self._packets.popleft()[1]
+        while self._entries and self._frames - self._entries[0][1] >= self._limit:
+            self._frames -= self._entries.popleft()[1]
+
+    def gap(self, gap: Gap) -> None:
+        """Remember that packets are missing here."""
+        if self._entries:
+            self._entries.append((gap, 0))
 
     def clear(self) -> None:
-        """Forget all: what follows a gap does not follow what was before it."""
-        self._packets.clear()
+        """Forget all: a new epoch begins."""
+        self._entries.clear()
         self._frames = 0
 
-    def recent(self, seconds: float | None = None) -> list[tuple[Packet, int]]:
-        """The newest packets that make up `seconds`, or all there are; oldest first."""
-        wanted = self._limit if seconds is None else seconds * self._frame_rate
-        frames, taken = 0, 0
-        for _, size in reversed(self._packets):
-            if frames >= wanted:
+    def recent(self, seconds: float) -> list[tuple[P, int]]:
+        """The newest packets that make up `seconds`, as far as they are unbroken; oldest first."""
+        wanted, frames = seconds * self._frame_rate, 0
+        taken: list[tuple[P, int]] = []
+        for entry, size in reversed(self._entries):
+            if frames >= wanted or isinstance(entry, Gap):
                 break
             frames += size
-            taken += 1
-        return list(self._packets)[len(self._packets) - taken :]
+            taken.append((entry, size))
+        return taken[::-1]
+
+    def since(self, seq: int, next_seq: int) -> list[tuple[P | Gap, int]] | None:
+        """All from number `seq` on, where `next_seq` is the one to come; None where that is not known any more, or not yet."""
+        if seq == next_seq:
+            return []
+        if not self._entries or not _first(self._entries[0][0]) <= seq < next_seq:
+            return None
+        found = [(entry, size) for entry, size in self._entries if _next(entry) > seq]
+        head = found[0][0]
+        if isinstance(head, Gap) and head.first_seq < seq:
+            found[0] = (Gap(first_seq=seq, count=head.next_seq - seq, reason=head.reason), 0)
+        return found
+
+
+def _first(entry: Numbered | Gap) -> int:
+    return entry.first_seq if isinstance(entry, Gap) else entry.seq
+
+
+def _next(entry: Numbered | Gap) -> int:
+    return entry.next_seq if isinstance(entry, Gap) else entry.seq + 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from streamcodec.engine.worker import Worker
 from streamcodec.errors import RemoteProtocolError, WireCode
-from streamcodec.protocol import ListenHello, PublishHello, Waiting
+from streamcodec.protocol import ListenHello, PublishHello, Resume, Waiting, now_us
 from streamcodec.server.admission import Admission, Demand
+from streamcodec.server.audience import Audience
 from streamcodec.server.limits import Limits
 from streamcodec.server.listeners import Listener
-from streamcodec.server.metrics import Metrics, now_us
-from streamcodec.server.streams import Failed, Stream
+from streamcodec.server.metrics import Metrics
+from streamcodec.server.streams import Stream
 
 __all__ = ["Hub"]
 
@@ -27,6 +29,7 @@ class Hub:
         self.streams: dict[str, Stream] = {}
         self.listeners: dict[str, set[Listener]] = {}
         self.closing = False
+        self._past: dict[str, Audience] = {}
 
     @property
     def num_listeners(self) -> int:
@@ -38,10 +41,15 @@ class Hub:
         """What all streams ask of the engine: a fast one counts as a live one does, as its rows share the steps."""
         return Counter(need for stream in self.streams.values() for need in stream.needs)
 
-    def publish(self, hello: PublishHello, failed: Failed) -> Stream:
-        """Open a stream; `failed` is called when it breaks. Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL or BAD_REQUEST."""
+    def publish(self, hello: PublishHello) -> Stream:
+        """Open a stream, or go on with the one that `hello` resumes.
+
+        Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL, UNKNOWN_SESSION or BAD_REQUEST.
+        """
         if self.closing:
             raise RemoteProtocolError(WireCode.SERVER_CLOSING, "the server is closing")
+        if hello.resume is not None:
+            return self._resumed(hello, hello.resume)
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         if len(self.streams) >= self.limits.max_publishers:
@@ -52,8 +60,21 @@ class Hub:
         if any(listener.format != "codes" for listener in self.listeners.get(hello.stream, ())):
             wanted["decode", hello.packet_frames] += 1
         self._admit(wanted)
-        stream = Stream(self, hello, failed)
+        stream = Stream(self, hello)
         self.streams[hello.stream] = stream
+        return stream
+
+    def _resumed(self, hello: PublishHello, asked: Resume) -> Stream:
+        stream = self.streams.get(hello.stream)
+        if stream is None or not stream.is_session(asked.session):
+            raise RemoteProtocolError(
+                WireCode.UNKNOWN_SESSION,
+                f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
+            )
+        was = stream.hello
+        for name in ("format", "sample_rate", "channels", "bandwidth", "packet_frames", "pace"):
+            if getattr(hello, name) != getattr(was, name):
+                raise RemoteProtocolError(WireCode.BAD_REQUEST, f"hello: {name} is {getattr(hello, name)!r}, it was {getattr(was, name)!r}")
         return stream
 
     def expect(self, hello: ListenHello) -> Stream | None:
@@ -71,20 +92,36 @@ class Hub:
             self.metrics.refused_for_capacity += 1
             raise RemoteProtocolError(WireCode.SERVER_FULL, reason)
 
-    def subscribe(self, listener: Listener) -> None:
-        """Let `listener` have what is published under its name from now on, and a history where there is one."""
+    def subscribe(self, listener: Listener, resume: Resume | None = None) -> bool:
+        """Let `listener` have what is published under its name from now on, and a history where there is one.
+
+        Where it resumes what it missed comes first; returns whether it did, without a break.
+        """
         self.listeners.setdefault(listener.name, set()).add(listener)
         stream = self.streams.get(listener.name)
+        resumed = False
+        if resume is not None:
+            if stream is not None and stream.audience.resume(listener, resume):
+                return True
+            past = self._past.get(resume.session)
+            resumed = past is not None and past.resume(listener, resume)
         if stream is None or stream.ending:
             listener.put(Waiting(stream=listener.name))
         else:
-            stream.join(listener)
+            stream.audience.join(listener)
+        return resumed
 
-    def unsubscribe(self, listener: Listener) -> None:
-        """Forget `listener`."""
+    def remember(self, audience: Audience) -> None:
+        """Keep what an ended stream's listeners may have missed, for as long as they may resume."""
+        if self.limits.resume_s:
+            self._past[audience.session] = audience
+            asyncio.get_running_loop().call_later(self.limits.resume_s, self._past.pop, audience.session, None)
+
+    def unsubscribe(self, listener: Listener, *, lost: bool = False) -> None:
+        """Forget `listener`; one whose connection was `lost` may come again."""
         group = self.listeners.get(listener.name, set())
         group.discard(listener)
         if not group:
             self.listeners.pop(listener.name, None)
         if listener.name in self.streams:
-            self.streams[listener.name].left(listener)
+            self.streams[listener.name].audience.left(listener, lost=lost)

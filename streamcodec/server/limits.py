@@ -23,7 +23,11 @@ class Limits:
     encode_wait_s: float = 0.5  # live: packets that wait so long for the encoder make it drop messages until half is left, then a new epoch
     decode_wait_s: float = 0.5  # live: the same for the decoder, with a gap to listeners of PCM
     fast_backlog_s: float = 0.5  # fast: the publisher waits where so much audio waits for encoder or decoder
-    listener_queue_s: float = 2.0  # live: drop the oldest packets down to half, with a gap; fast: the publisher waits
+    listener_queue_s: float = 2.0  # fast: the publisher waits where half of it waits for one listener; live: may be `resume_s` more
+    listener_window_s: float = 0.5  # write nothing to a listener that has so much, and a round trip more, to report yet
+    listener_max_lag_s: float = 2.0  # live: drop packets that wait so long for one listener until the oldest waits half of it, with a gap
+    listener_give_up_s: float = 10.0  # live: disconnect a listener whose lag is twice `listener_max_lag_s` for so long: slow_listener
+    resume_s: float = 10.0  # how long a lost connection's stream, its numbers and its packets are kept; 0: not at all
     history_s: float = 1.0  # how much of a stream a late listener may get to warm its decoder
     stall_s: float = 10.0  # how long a fast publisher waits for one listener before it waits no longer, and that listener may lose packets
     drain_s: float = 5.0  # how long a stop waits for what was accepted to go out

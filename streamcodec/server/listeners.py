@@ -1,42 +1,89 @@
-"""A listener's queue: what waits to be sent to one connection, bounded in seconds of audio.
+"""A listener's queue: what waits to be sent to one connection, and what was sent and is not yet reported as received.
 
-When it is full the oldest packets go and a gap takes their place: a listener that cannot follow hears the present and knows what it lost.
+Sockets hide a lag: 60 bytes a packet, half a minute of them fits into a buffer. So no more is sent than a listener that reports can have
+under way, and the rest waits here, where its age is known. Whoever never reports is judged by what waits here alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from streamcodec.errors import RemoteProtocolError, WireCode
-from streamcodec.protocol import Format, Gap, Message, Packet
+from streamcodec.protocol import Format, Gap, Message, Packet, Report, StreamEnd, StreamStart
+from streamcodec.server.limits import Limits
+from streamcodec.server.pacing import Pacer
 
 __all__ = ["Listener"]
 
 # Gaps and starts weigh no seconds, so they need a bound of their own: a publisher may send as many as it likes.
 _MOST_MESSAGES = 4096
+# Until a round trip was seen, and of those that were.
+_ROUND_TRIP_S = 0.5
+
+
+@dataclass(slots=True)
+class _Item:
+    """`put_at` and `sent_at` are times; `begins_s` is where a packet's audio begins among all that was put."""
+
+    message: Message
+    duration_s: float
+    begins_s: float
+    put_at: float
+    sent_at: float = 0.0
 
 
 class Listener:
     """One listening connection as its stream sees it.
 
-    `n_q` is the most codebooks it wants (None: as many as the stream has). `progressed` is called whenever the queue gets shorter.
-    `given_up` says that a fast publisher has waited for it in vain; it holds until half the queue is free.
+    `most_n_q` is the most codebooks it wants (None: as many as the stream has), `least_n_q` the fewest that it may be given where it falls
+    behind (None: it is given `most_n_q`). `progressed` is called whenever the queue gets shorter, `failed` when the listener is to be
+    disconnected. `given_up` says that a fast publisher has waited for it in vain; it holds until half the queue is free.
     """
 
-    def __init__(self, name: str, format: Format, n_q: int | None, history_s: float, limit_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        format: Format,
+        *,
+        most_n_q: int | None = None,
+        least_n_q: int | None = None,
+        history_s: float = 0.0,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self.name = name
         self.format = format
-        self.n_q = n_q
+        self.most_n_q = most_n_q
+        self.least_n_q = least_n_q
         self.history_s = history_s
         self.queued_s = 0.0
         self.dropped = 0
+        self.steps_down = 0
         self.given_up = False
+        self.report: Report | None = None
         self.progressed: Callable[[], None] = lambda: None
-        self._limit_s = limit_s
-        self._queue: deque[tuple[Message, float]] = deque()
+        self.failed: Callable[[Exception], None] = lambda _: None
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._live = True
+        self._pacer = Pacer([0], max_lag_s=self._limits.listener_max_lag_s, give_up_s=self._limits.listener_give_up_s)
+        self._queue: deque[_Item] = deque()
+        self._sent: deque[_Item] = deque()
+        self._under_way_s = 0.0
+        self._put_s = 0.0
+        self._next_sent = 0
+        self._round_trip_s: float | None = None
+        self._failure: RemoteProtocolError | None = None
         self._ready = asyncio.Event()
+
+    @property
+    def n_q(self) -> int:
+        """Codebooks that its packets are to have, once a stream runs; 0 for PCM."""
+        return self._pacer.n_q
 
     @property
     def empty(self) -> bool:
@@ -45,45 +92,142 @@ class Listener:
 
     @property
     def lagging(self) -> bool:
-        """Whether more than half of the bound waits."""
-        return self.queued_s > self._limit_s / 2
+        """Whether more than half of what a fast publisher may have waiting here does."""
+        return self.queued_s > self._limits.listener_queue_s / 2
+
+    @property
+    def round_trip_s(self) -> float:
+        """The quickest way of a packet to the listener and of its report back; a guess before there was one."""
+        return _ROUND_TRIP_S if self._round_trip_s is None else self._round_trip_s
+
+    def lag_s(self, now: float) -> float:
+        """How far behind it is: the time since the oldest packet that it has not reported was put, or the audio, whichever is less."""
+        oldest = self._sent[0] if self._sent and self.report is not None else self._oldest_waiting
+        return 0.0 if oldest is None else min(now - oldest.put_at, self._put_s - oldest.begins_s)
+
+    def join(self, ladder: Sequence[int], *, live: bool) -> None:
+        """A stream begins for it that has so many codebooks, fewest first; lag counts where its publisher is a clock."""
+        self._live = live
+        self._pacer = Pacer(ladder, self.least_n_q, max_lag_s=self._limits.listener_max_lag_s, give_up_s=self._limits.listener_give_up_s)
+
+    def be_patient(self) -> None:
+        """What comes next was held up elsewhere: it is no lag of this listener's."""
+        self._pacer.be_patient(self._clock() + self._limits.resume_s)
 
     def put(self, message: Message, duration_s: float = 0.0) -> None:
         """Queue a message; `duration_s` is the audio that a packet holds."""
         if len(self._queue) > _MOST_MESSAGES:
             return  # `get` says so
-        self._queue.append((message, duration_s))
+        now = self._clock()
+        if isinstance(message, Packet):
+            self._judge(now)
+        self._queue.append(_Item(message, duration_s, self._put_s, now))
         self.queued_s += duration_s
-        if self.queued_s > self._limit_s:
-            self._drop_oldest()
+        self._put_s += duration_s
+        most_s = self._limits.listener_queue_s + (self._limits.resume_s if self._live else 0.0)
+        if self.queued_s > most_s:
+            self._drop(lambda item: self.queued_s > most_s / 2)  # noqa: ARG005
         self._ready.set()
 
     async def get(self) -> Message:
-        """The next message, in order; raises `RemoteProtocolError` SLOW_LISTENER where not even gaps can be queued any more."""
-        while not self._queue:
+        """The next message, in order, as soon as it may be sent.
+
+        Raises `RemoteProtocolError` SLOW_LISTENER where the listener is to be disconnected.
+        """
+        while self._failure is None and not self._may_send:
             self._ready.clear()
             await self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
         if len(self._queue) > _MOST_MESSAGES:
             raise RemoteProtocolError(WireCode.SLOW_LISTENER, f"more than {_MOST_MESSAGES} messages wait to be sent")
-        message, duration_s = self._queue.popleft()
+        item = self._queue.popleft()
         # Sums of floats leave a rest: an empty queue holds nothing.
-        self.queued_s = self.queued_s - duration_s if self._queue else 0.0
+        self.queued_s = self.queued_s - item.duration_s if self._queue else 0.0
         self.given_up = self.given_up and self.lagging
+        self._note_sent(item)
         self.progressed()
-        return message
+        return item.message
 
-    def _drop_oldest(self) -> None:
-        kept: deque[tuple[Message, float]] = deque()
-        for message, duration_s in self._queue:
-            if isinstance(message, Packet) and self.lagging:
-                self.queued_s -= duration_s
+    def reported(self, report: Report, asks_n_q: int | None = None) -> None:
+        """The listener says what it has received, and perhaps that it wants at most `asks_n_q` codebooks from now on."""
+        if asks_n_q is not None:
+            self._pacer.ask(asks_n_q)
+        if report.received > self._next_sent:
+            return  # of a stream that is over
+        now = self._clock()
+        self.report = report
+        newest: _Item | None = None
+        while self._sent and _seq(self._sent[0]) < report.received:
+            newest = self._sent.popleft()
+            self._under_way_s = self._under_way_s - newest.duration_s if self._sent else 0.0
+        if newest is not None:
+            trip_s = now - newest.sent_at
+            self._round_trip_s = trip_s if self._round_trip_s is None else min(trip_s, self._round_trip_s)
+        self._judge(now)
+        self._ready.set()
+
+    @property
+    def _may_send(self) -> bool:
+        if not self._queue:
+            return False
+        closed = self.report is not None and self._under_way_s > self._limits.listener_window_s + self.round_trip_s
+        return not (closed and isinstance(self._queue[0].message, Packet))
+
+    @property
+    def _oldest_waiting(self) -> _Item | None:
+        return next((item for item in self._queue if isinstance(item.message, Packet)), None)
+
+    def _note_sent(self, item: _Item) -> None:
+        message = item.message
+        if isinstance(message, Packet):
+            item.sent_at = self._clock()
+            self._sent.append(item)
+            self._under_way_s += item.duration_s
+            self._next_sent = message.seq + 1
+            while self.report is None and len(self._sent) > 64:
+                self._under_way_s -= self._sent.popleft().duration_s
+        elif isinstance(message, Gap):
+            self._next_sent = message.next_seq
+        elif isinstance(message, StreamStart):
+            self._next_sent = message.first_seq
+        elif isinstance(message, StreamEnd):
+            self._sent.clear()
+            self._under_way_s, self._next_sent = 0.0, 0
+
+    def _judge(self, now: float) -> None:
+        if not self._live:
+            return
+        oldest, before = self._oldest_waiting, self._pacer.n_q
+        waited_s = 0.0 if oldest is None else now - oldest.put_at
+        verdict = self._pacer.look(now, self.lag_s(now), self.round_trip_s, waited_s)
+        self.steps_down += verdict.n_q < before
+        if verdict.keep_s is not None:
+            keep_s = verdict.keep_s
+            self._drop(lambda item: now - item.put_at > keep_s)
+        if verdict.give_up and self._failure is None:
+            reason = f"the listener is {self.lag_s(now):.1f} s behind and has been too far behind for {self._limits.listener_give_up_s:g} s"
+            self._failure = RemoteProtocolError(WireCode.SLOW_LISTENER, reason)
+            self._ready.set()
+            self.failed(self._failure)
+
+    def _drop(self, stale: Callable[[_Item], bool]) -> None:
+        kept: deque[_Item] = deque()
+        for item in self._queue:
+            if isinstance(item.message, Packet) and stale(item):
+                self.queued_s -= item.duration_s
                 self.dropped += 1
-                message, duration_s = Gap(first_seq=message.seq, count=1, reason="slow_listener"), 0.0
-            last = kept[-1][0] if kept else None
-            if isinstance(message, Gap) and isinstance(last, Gap):
+                item = _Item(Gap(first_seq=item.message.seq, count=1, reason="slow_listener"), 0.0, item.begins_s, item.put_at)
+            last = kept[-1].message if kept else None
+            if isinstance(item.message, Gap) and isinstance(last, Gap):
                 # What is missing here is named once: two gaps in a row follow on each other.
-                reason = last.reason if last.reason == message.reason else "slow_listener"
-                message = Gap(first_seq=last.first_seq, count=last.count + message.count, reason=reason)
+                reason = last.reason if last.reason == item.message.reason else "slow_listener"
+                item.message = Gap(first_seq=last.first_seq, count=last.count + item.message.count, reason=reason)
                 kept.pop()
-            kept.append((message, duration_s))
+            kept.append(item)
         self._queue = kept
+
+
+def _seq(item: _Item) -> int:
+    assert isinstance(item.message, Packet)
+    return item.message.seq

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
-__all__ = ["Metrics", "PacketTrace", "now_us"]
-
-
-def now_us() -> int:
-    """The server's clock: microseconds that only go forward, of `time.perf_counter`."""
-    return time.perf_counter_ns() // 1000
+__all__ = ["Metrics", "PacketTrace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +32,8 @@ class Metrics:
 
     publishers_accepted: int = 0
     listeners_accepted: int = 0
+    publishers_resumed: int = 0
+    listeners_resumed: int = 0
     refused: int = 0
     refused_for_capacity: int = 0
     failed: int = 0
@@ -46,6 +42,7 @@ class Metrics:
     packets_dropped_overload: int = 0
     packets_dropped_decoder: int = 0
     packets_dropped_listener: int = 0
+    bandwidth_steps_down: int = 0
     epochs: int = 0
     on_trace: Callable[[PacketTrace], None] | None = None
     _waits_us: deque[int] = field(default_factory=lambda: deque(maxlen=2048))

@@ -110,7 +110,7 @@ def test_an_uplink_that_stalls_costs_the_oldest_audio_and_the_server_is_told_whi
             most = 0.0
             for i in range(20):
                 publisher.offer(np.full(2400, i / 100, np.float32))
-                await asyncio.sleep(0)
+                await (asyncio.sleep(0) if i else until(lambda: not publisher.queued_s))
                 most = max(most, publisher.queued_s)
             publisher._connection._sending.release()
             assert most <= 0.5 + 1e-9
@@ -141,7 +141,7 @@ def test_what_is_dropped_last_is_told_before_the_end():
         async with scripted(script) as url, publish(url, "alice", queue_s=0.1) as publisher:
             await publisher._connection._sending.acquire()
             publisher.offer(BLOCK)
-            await asyncio.sleep(0)
+            await until(lambda: not publisher.queued_s)
             publisher.offer(np.zeros(7200, np.float32))
             publisher._connection._sending.release()
             await publisher.end()

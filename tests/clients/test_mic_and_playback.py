@@ -476,7 +476,7 @@ def test_a_recording_keeps_its_length_where_packets_were_lost(tmp_path, clip):
                 for packet in packets[:8]:
                     await publisher.send(packet)
                 await until(lambda: server.metrics.packets_emitted >= 8)
-                publisher._lost = 3
+                publisher._outbox.lose(3)
                 for packet in packets[11:]:
                     await publisher.send(packet)
             assert await play == 0

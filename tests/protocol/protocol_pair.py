@@ -15,6 +15,8 @@ from streamcodec.protocol import (
     Pong,
     PublishHello,
     Refuse,
+    Report,
+    Resume,
     ServerSession,
     StreamEnd,
     StreamStart,
@@ -26,6 +28,7 @@ MODEL = ModelInfo(name="small", fingerprint="f00d", sampling_rate=24_000, hop_le
 PUBLISH_CODES = PublishHello(stream="alice", format="codes", model="f00d")
 PUBLISH_PCM = PublishHello(stream="alice", format="pcm_s16le", sample_rate=48_000, channels=2)
 LISTEN_CODES = ListenHello(stream="alice", format="codes", model="f00d")
+RESUME = Resume(session="5e55", epoch=2, next_seq=70)
 LISTEN_PCM = ListenHello(stream="alice", format="pcm_f32le")
 WELCOME = Welcome(
     role="publish",
@@ -51,6 +54,8 @@ ONE_OF_EACH = [
     PUBLISH_PCM,
     LISTEN_CODES,
     LISTEN_PCM,
+    replace(PUBLISH_CODES, resume=RESUME),
+    replace(LISTEN_CODES, bandwidth=6.0, min_bandwidth=1.5, resume=RESUME),
     WELCOME,
     Refuse(code="server_full", reason="64 streams", retry=True, retry_after_ms=500),
     Waiting(stream="alice"),
@@ -60,6 +65,7 @@ ONE_OF_EACH = [
     End(last_seq=7),
     Ended(received=3, emitted=2, dropped=1),
     StreamEnd(next_seq=0, reason="publisher ended"),
+    Report(received=5, played=3, margin_ms=-20, late_ms=40, bandwidth=3.0),
     Ping(time=5),
     Pong(time=5, server_time=9),
     Error(code="internal", reason="internal error"),

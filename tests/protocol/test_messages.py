@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from protocol_pair import LISTEN_CODES, LISTEN_PCM, MODEL, ONE_OF_EACH, PACKET, PUBLISH_CODES, PUBLISH_PCM, START, WELCOME
 
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
-from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, Error, Gap, Packet, Ping, parse, sample_width
+from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, Error, Gap, Packet, Ping, Report, parse, sample_width
 
 names = st.text("abcXYZ019._~-", min_size=1, max_size=64)
 texts = st.text(max_size=200)
@@ -159,6 +159,11 @@ WRONG = [
     (LISTEN_CODES, "model", [None]),
     (LISTEN_CODES, "history_ms", [-1, 60_001, 0.5]),
     (LISTEN_PCM, "bandwidth", [6.0]),
+    (LISTEN_PCM, "min_bandwidth", [1.5]),
+    (replace(LISTEN_CODES, bandwidth=3.0), "min_bandwidth", [6.0, 0, "3"]),
+    (LISTEN_CODES, "resume", ["5e55", {}, {"session": "5e55"}, {"session": "", "epoch": 0, "next_seq": 0}]),
+    (Report(received=0), "received", [None, -1, 2**32 + 1, 0.5]),
+    (Report(received=0), "margin_ms", [0.5, 3_600_001, "1"]),
     (WELCOME, "role", ["speak"]),
     (WELCOME, "model", [None, "small", {}, {"name": "small"}]),
     (WELCOME, "n_q", [None, 0, 256]),
@@ -173,7 +178,9 @@ WRONG = [
 
 @pytest.mark.parametrize(("message", "field", "value"), [(message, field, value) for message, field, values in WRONG for value in values])
 def test_a_field_out_of_range_is_a_bad_request_that_names_it(message, field, value):
-    with pytest.raises(RemoteProtocolError, match=rf"{field} is .*, expected|{field}.* is missing|model: .* missing") as caught:
+    with pytest.raises(
+        RemoteProtocolError, match=rf"{field} is .*, expected|{field}.* is missing|(model|resume): .* (missing|expected)"
+    ) as caught:
         parse(msgpack.packb(as_map(message, **{field: value})))
     assert caught.value.code == WireCode.BAD_REQUEST
 
@@ -193,6 +200,11 @@ def test_a_codebook_size_that_is_no_power_of_two_is_refused(size):
 def test_a_start_that_is_live_before_it_begins_is_refused():
     with pytest.raises(LocalProtocolError, match="live_seq is 3, expected first_seq 5 or more"):
         replace(START, first_seq=5, live_seq=3)
+
+
+def test_a_stream_that_is_continued_has_no_history():
+    with pytest.raises(LocalProtocolError, match="live_seq is 6, expected first_seq 5 where it is continued"):
+        replace(START, start="continued", first_seq=5, live_seq=6)
 
 
 def test_a_packet_that_the_wire_cannot_hold_is_a_local_error():

@@ -22,6 +22,8 @@ from streamcodec.protocol import (
     Pong,
     PublishHello,
     Refuse,
+    Report,
+    Resume,
     StreamEnd,
     StreamStart,
     Waiting,
@@ -38,7 +40,8 @@ SECTIONS = {
     "hello (publish)": PublishHello,
     "hello (listen)": ListenHello,
     "model": ModelInfo,
-    **{cls.type: cls for cls in (Welcome, Refuse, Waiting, StreamStart, Gap, End, Ended, StreamEnd, Ping, Pong, Error)},
+    "resume": Resume,
+    **{cls.type: cls for cls in (Welcome, Refuse, Waiting, StreamStart, Gap, End, Ended, StreamEnd, Report, Ping, Pong, Error)},
 }
 
 
@@ -75,7 +78,7 @@ def test_the_bytes_of_an_example_are_those_of_its_message(example):
 
 
 def test_there_is_an_example_of_every_message():
-    assert {type(described(example.split("\n")[0])) for example in fenced("example")} == set(SECTIONS.values()) - {ModelInfo}
+    assert {type(described(example.split("\n")[0])) for example in fenced("example")} == set(SECTIONS.values()) - {ModelInfo, Resume}
 
 
 def test_the_worked_packings_are_right():

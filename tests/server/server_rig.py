@@ -269,9 +269,9 @@ def gated() -> tuple[Codec, GatedEngine]:
 async def serving(codec: Codec | None = None, **options: Any) -> AsyncIterator[Server]:
     """A server on a free port that must be left as it was found: no stream, no listener, no connection.
 
-    It lets in whoever comes, however slow the machine is: a test of refusals gives `limits` of its own.
+    It lets in whoever comes, however slow the machine is, and forgets who vanishes at once: a test of either gives `limits` of its own.
     """
-    options.setdefault("limits", Limits(capacity=None))
+    options.setdefault("limits", Limits(capacity=None, resume_s=0.0))
     async with Server(codec or tiny_codec(), port=0, **options) as server:
         yield server
         await is_clean(server)
@@ -318,4 +318,4 @@ async def beside_a_stream(server: Server, incident: Callable[[], Awaitable[None]
 
 
 def small_limits(**changes: Any) -> Limits:
-    return Limits(**{"drain_s": 20.0, "capacity": None, **changes})
+    return Limits(**{"drain_s": 20.0, "capacity": None, "resume_s": 0.0, **changes})

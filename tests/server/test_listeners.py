@@ -7,14 +7,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcodec.errors import RemoteProtocolError, WireCode
-from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.protocol import Gap, Packet, Report, StreamEnd, StreamStart, Waiting
+from streamcodec.server.limits import Limits
 from streamcodec.server.listeners import _MOST_MESSAGES, Listener
 
 PACKET_S = 0.08
 
 
-def make(limit_s=0.8):
-    return Listener("alice", "codes", None, 1.0, limit_s)
+class Clock:
+    """A clock that a test winds."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def make(limit_s=0.8, clock=None, **changes):
+    limits = Limits(**{"listener_queue_s": limit_s, "resume_s": 0.0, "listener_max_lag_s": 1e9, **changes})
+    return Listener("alice", "codes", limits=limits, clock=clock or Clock())
 
 
 def packet(seq, epoch=0):
@@ -182,3 +194,170 @@ def test_giving_up_on_a_listener_lasts_until_half_its_queue_is_free():
         assert not listener.given_up
 
     asyncio.run(main())
+
+
+# Lag -------------------------------------------------------------------------------------------------------------------------------------
+
+
+class Live:
+    """A listener of a live stream of 80 ms packets, on a clock of its own; it takes what it may and reports as it is told."""
+
+    def __init__(self, least_n_q=None, **limits):
+        self.clock = Clock()
+        self.listener = make(2.0, self.clock, **{"listener_max_lag_s": 2.0, "resume_s": 10.0, **limits})
+        self.listener.least_n_q = least_n_q
+        self.listener.join([2, 4, 8], live=True)
+        self.failures = []
+        self.listener.failed = self.failures.append
+        self.got = []
+        self.seq = 0
+
+    def packet(self):
+        self.listener.put(packet(self.seq), PACKET_S)
+        self.seq += 1
+
+    def take(self):
+        """Send all that may be sent."""
+
+        async def main():
+            while self.listener._may_send and not self.failures:
+                self.got.append(await self.listener.get())
+
+        asyncio.run(main())
+
+    def report(self):
+        last = next((m for m in reversed(self.got) if isinstance(m, (Packet, Gap))), None)
+        if last is not None:
+            self.listener.reported(Report(received=last.next_seq if isinstance(last, Gap) else last.seq + 1))
+
+    def run(self, seconds, report=True):
+        """So much of the stream comes in time; every third packet is reported."""
+        for _ in range(round(seconds / PACKET_S)):
+            self.clock.now += PACKET_S
+            self.packet()
+            self.take()
+            if report and self.seq % 3 == 0:
+                self.report()
+
+    @property
+    def lag_s(self):
+        return self.listener.lag_s(self.clock.now)
+
+
+def test_the_lag_is_what_was_emitted_and_not_reported_however_much_of_it_the_socket_took():
+    live = Live()
+    live.run(2.4)
+    assert live.lag_s <= 0.25
+    live.run(0.4, report=False)
+    assert live.listener.empty
+    assert live.lag_s == pytest.approx(0.4, abs=0.1)
+
+
+def test_no_more_is_under_way_than_the_window_and_a_round_trip_and_the_rest_waits():
+    live = Live(listener_window_s=0.5)
+    live.run(2.4)
+    assert live.listener.round_trip_s == 0.0
+    sent = len(live.got)
+    live.run(4.0, report=False)
+    assert sum(isinstance(message, Packet) for message in live.got[sent:]) * PACKET_S == pytest.approx(0.56)
+    assert live.listener.queued_s <= 2.0 + PACKET_S
+    live.report()
+    live.take()
+    live.report()
+    live.take()
+    check_books(live.got)
+
+
+def test_a_listener_that_never_reports_gets_all_that_its_socket_takes():
+    live = Live()
+    live.run(20.0, report=False)
+    assert len(live.got) == 250
+    assert live.lag_s == 0.0
+    assert live.failures == []
+
+
+def test_a_listener_that_reports_no_more_loses_what_is_stale_and_then_its_connection():
+    live = Live()
+    live.run(2.4)
+    live.run(3.0, report=False)
+    assert live.listener.dropped > 0
+    assert live.failures == []
+    live.run(15.0, report=False)
+    (failure,) = live.failures
+    assert failure.code is WireCode.SLOW_LISTENER
+    with pytest.raises(RemoteProtocolError, match="too far behind for 10 s"):
+        asyncio.run(live.listener.get())
+
+
+def test_a_listener_that_catches_up_in_time_keeps_its_connection():
+    live = Live()
+    for _ in range(4):
+        live.run(2.4)
+        live.run(9.0, report=False)
+        for _ in range(20):
+            live.report()
+            live.take()
+    assert live.failures == []
+    assert live.listener.dropped > 0
+    check_books(live.got)
+
+
+def test_a_publisher_that_pauses_makes_no_lag():
+    live = Live(least_n_q=2)
+    live.run(2.48)
+    live.clock.now += 60
+    assert live.lag_s <= 0.25
+    live.run(0.8)
+    assert live.listener.n_q == 8
+
+
+def test_a_burst_makes_no_lag_and_loses_nothing():
+    live = Live(least_n_q=2)
+    live.run(2.4)
+    for _ in range(100):
+        live.packet()
+    assert live.lag_s == 0.0
+    while not live.listener.empty:
+        live.clock.now += 0.01
+        live.take()
+        live.report()
+    assert live.listener.dropped == 0
+    assert live.listener.n_q == 8
+
+
+def test_a_burst_that_was_held_up_elsewhere_may_take_long():
+    live = Live(least_n_q=2)
+    live.run(2.4)
+    live.listener.be_patient()
+    for _ in range(100):
+        live.packet()
+    for _ in range(30):
+        live.clock.now += 0.3
+        live.packet()
+        live.take()
+        live.report()
+    assert live.listener.dropped == 0
+    assert live.listener.n_q == 8
+
+
+def test_a_report_of_a_stream_that_is_over_says_nothing_of_the_next_one():
+    live = Live()
+    live.run(2.4)
+    live.listener.put(StreamEnd(next_seq=live.seq))
+    live.listener.put(start(0))
+    live.seq = 0
+    live.take()
+    live.packet()
+    live.take()
+    live.listener.reported(Report(received=30))
+    assert live.lag_s == 0.0
+    live.clock.now += 5
+    assert live.lag_s == pytest.approx(PACKET_S)
+
+
+def test_what_a_listener_asks_for_comes_at_once():
+    live = Live()
+    live.run(0.8)
+    for asked, granted in ((2, 2), (8, 8), (32, 8), (5, 4)):
+        live.listener.reported(Report(received=live.seq), asked)
+        assert live.listener.n_q == granted

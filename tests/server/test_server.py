@@ -400,7 +400,7 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
             await until(engine.held.is_set)
             for _ in range(500):
                 await asyncio.sleep(0)
-            assert server.hub.streams["a"]._decoder.backlog_s < 0.7
+            assert server.hub.streams["a"].audience.decoder.backlog_s < 0.7
             reading = asyncio.create_task(heard.to_end())
             engine.open()
             await publishing

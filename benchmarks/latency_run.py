@@ -1,0 +1,315 @@
+"""The two processes of a latency run: one is the server, the other publishes, listens, and holds the links and the devices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.latency_device import Device, Handed
+from benchmarks.link import Link
+from benchmarks.link_conditions import Conditions
+from benchmarks.link_netns import Namespace
+from benchmarks.load import _receive
+from benchmarks.load_run import _run
+from streamcodec.audio import bundled_clip
+from streamcodec.client import Player, listen, now_us, publish
+from streamcodec.errors import ConnectionFailed, StreamCodecError
+from streamcodec.protocol import Gap, Packet, StreamEnd
+
+__all__ = ["Ear", "Heard", "HeardPacket", "Ran", "Setup", "knows_adaptive_listeners", "run", "spoken"]
+
+Samples = npt.NDArray[np.float32]
+
+STREAM = "speech"
+RATE = 24_000
+HOP = 320
+_LEAD_S = 1.0
+_PATIENCE_S = 20.0
+_RETRY_S = 0.1
+
+
+@dataclass(frozen=True)
+class Ear:
+    """One listener: the link that it is behind (None: loopback itself), its device's clock, and what it asks for (kbps)."""
+
+    name: str
+    link: Conditions | None = None
+    drift_ppm: float = 0.0
+    bandwidth: float | None = None
+    min_bandwidth: float | None = None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One run: `seconds` of speech to all `ears`; the publisher is behind `mouth`. `keep` keeps what was decoded."""
+
+    seconds: float
+    ears: tuple[Ear, ...]
+    mouth: Conditions | None = None
+    packet_frames: int = 6
+    bandwidth: float = 6.0
+    model: str = "speech-24k"
+    threads: int = 1
+    keep: bool = False
+
+    @property
+    def packet_s(self) -> float:
+        """Seconds of a packet."""
+        return self.packet_frames * HOP / RATE
+
+    @property
+    def packets(self) -> int:
+        """How many there are, the last one maybe filled up."""
+        blocks = int(self.seconds * RATE / (self.block_frames * HOP) + 1e-9)
+        return -(-blocks * self.block_frames // self.packet_frames)
+
+    @property
+    def block_frames(self) -> int:
+        """Frames that the simulated microphone hands over at once: 13.3 or 26.7 ms, so that packets end with a block."""
+        return 2 if self.packet_frames % 2 == 0 and self.packet_frames > 2 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class HeardPacket:
+    """A packet at its listener, `now_us()`: its last sample captured, received, decoded; `timestamp` is the wire's."""
+
+    timestamp: int
+    n_q: int
+    captured: int
+    received: int
+    decoded: int
+
+
+@dataclass
+class Heard:
+    """What one listener got: packets, what its device did with each, gaps (when, how many, why) and broken connections (when, why)."""
+
+    packets: list[HeardPacket] = field(default_factory=list)
+    handed: list[Handed] = field(default_factory=list)
+    decoded: list[Samples] = field(default_factory=list)
+    gaps: list[tuple[int, int, str]] = field(default_factory=list)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+    underruns: int = 0
+    jumps: int = 0
+    dropped_s: float = 0.0
+    shortened_s: float = 0.0
+    lengthened_s: float = 0.0
+    steering: float = 0.0
+    withheld_s: float = 0.0
+    resumed: int = 0
+
+
+@dataclass
+class Ran:
+    """A whole run: when the first sample was captured (us), when each block was offered, broken connections, and the server's traces.
+
+    A trace is a packet's (timestamp, captured, received, started, done, emitted), on the server's clock.
+    """
+
+    begun: int = 0
+    offered: list[int] = field(default_factory=list)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+    uplink_dropped_s: float = 0.0
+    heard: dict[str, Heard] = field(default_factory=dict)
+    traces: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+
+
+def knows_adaptive_listeners() -> bool:
+    """Whether `listen` can be told how little a listener would take."""
+    return "min_bandwidth" in inspect.signature(listen).parameters
+
+
+def spoken(seconds: float) -> Samples:
+    """The bundled clip [T] over and over."""
+    return np.resize(bundled_clip()[0], round(seconds * RATE))
+
+
+def run(setup: Setup, *, netns: bool = False) -> Ran:
+    """Run both processes to their end, on proxies or, with `netns`, on network namespaces."""
+    spawn = multiprocessing.get_context("spawn")
+    (server_end, server_pipe), (load_end, load_pipe) = spawn.Pipe(), spawn.Pipe()
+    server = spawn.Process(target=serve, args=(server_pipe, setup, netns))
+    server.start()
+    clients = None
+    try:
+        port = _receive(server_end, server)
+        clients = spawn.Process(target=talk, args=(load_pipe, port, setup, netns))
+        clients.start()
+        ran: Ran = _receive(load_end, clients)
+        server_end.send("stop")
+        ran.traces = _receive(server_end, server)
+    finally:
+        for process in (clients, server):
+            if process is not None:
+                process.join(10)
+                if process.is_alive():
+                    process.terminate()
+                    process.join()
+    return ran
+
+
+def serve(pipe: Connection, setup: Setup, netns: bool) -> None:
+    """Serve until told to stop: sends its port, and at the end the traces."""
+    import torch
+
+    from streamcodec.codec import load
+
+    torch.set_num_threads(setup.threads)
+    codec = load(setup.model, threads=setup.threads)
+    codec.warm_up(setup.packet_frames)
+    _run(_serve(pipe, codec, round(1e6 * setup.packet_s), "0.0.0.0" if netns else "127.0.0.1"))
+
+
+async def _serve(pipe: Connection, codec: Any, packet_us: int, host: str) -> None:
+    from streamcodec.server import PacketTrace, Server
+
+    traces: list[tuple[int, int, int, int, int, int]] = []
+
+    def note(t: PacketTrace) -> None:
+        traces.append(((t.captured - packet_us) % 2**32, t.captured, t.received, t.started, t.done, t.emitted))
+
+    async with Server(codec, host, port=0) as server:
+        server.metrics.on_trace = note
+        pipe.send(server.port)
+        await asyncio.to_thread(pipe.recv)
+    pipe.send(traces)
+
+
+def talk(pipe: Connection, port: int, setup: Setup, netns: bool) -> None:
+    """Publish and listen; sends a `Ran`."""
+    import torch
+
+    from streamcodec.codec import load
+
+    torch.set_num_threads(1)
+    codecs = [load(setup.model, threads=1) for _ in setup.ears]
+    for codec in codecs:
+        codec.warm_up(setup.packet_frames)
+    pipe.send(_run(_talk(port, setup, netns, codecs)))
+
+
+async def _talk(port: int, setup: Setup, netns: bool, codecs: list[Any]) -> Ran:
+    ran = Ran(heard={ear.name: Heard() for ear in setup.ears})
+    async with contextlib.AsyncExitStack() as stack:
+        links: list[Link] = []
+
+        async def url(conditions: Conditions | None) -> str:
+            if conditions is None:
+                return f"ws://127.0.0.1:{port}"
+            if netns:
+                namespace = stack.enter_context(Namespace(conditions, len(links)))
+                link = Link(port, Conditions(cuts=conditions.cuts), namespace)
+            else:
+                link = Link(port, conditions)
+            links.append(await stack.enter_async_context(link))
+            return links[-1].url
+
+        run = _Run(setup, ran, await url(setup.mouth))
+        ears = [asyncio.create_task(run.hear(await url(ear.link), ear, codec)) for ear, codec in zip(setup.ears, codecs, strict=True)]
+        # Everybody is there, and their clocks have met the server's.
+        await asyncio.sleep(_LEAD_S)
+        run.begun = time.perf_counter() + _LEAD_S
+        ran.begun = round(1e6 * run.begun)
+        for link in links:
+            link.begin(run.begun)
+        async with asyncio.timeout(setup.seconds + _LEAD_S + _PATIENCE_S):
+            await run.speak()
+        _, late = await asyncio.wait(ears, timeout=_PATIENCE_S)
+        for task in late:
+            task.cancel()
+        for ear, task in zip(setup.ears, ears, strict=True):
+            if task in late:
+                ran.heard[ear.name].broken.append((now_us(), "the stream did not end"))
+            elif (error := task.exception()) is not None:
+                raise error
+        await asyncio.gather(*late, return_exceptions=True)
+    return ran
+
+
+class _Run:
+    """One run's tasks and when it begins (s, `time.perf_counter`)."""
+
+    def __init__(self, setup: Setup, ran: Ran, url: str) -> None:
+        self.begun = 0.0
+        self._setup = setup
+        self._ran = ran
+        self._url = url
+        self._over = False
+
+    async def speak(self) -> None:
+        """Publish block by block, each when its last sample is due; what falls due while there is no connection is lost."""
+        setup, ran, at = self._setup, self._ran, 0
+        sound = spoken(setup.seconds)
+        size = setup.block_frames * HOP
+        blocks = [sound[i : i + size] for i in range(0, len(sound) - size + 1, size)]
+        ran.offered = [0] * len(blocks)
+        while at < len(blocks):
+            try:
+                async with publish(self._url, STREAM, bandwidth=setup.bandwidth, packet_frames=setup.packet_frames) as publisher:
+                    while at < len(blocks):
+                        due = self.begun + (at + 1) * size / RATE
+                        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                        publisher.offer(blocks[at], round(1e6 * (self.begun + at * size / RATE)))
+                        ran.offered[at] = now_us()
+                        at += 1
+                    self._over = True
+                    await publisher.end()
+                    ran.uplink_dropped_s += publisher.dropped_s
+            except ConnectionFailed as exc:
+                ran.broken.append((now_us(), str(exc)))
+                await asyncio.sleep(_RETRY_S)
+                at = max(at, int((time.perf_counter() - self.begun) * RATE / size))
+        self._over = True
+
+    async def hear(self, url: str, ear: Ear, codec: Any) -> None:
+        """Listen to the end of the speech, over as many connections as it takes."""
+        heard = self._ran.heard[ear.name]
+        more: dict[str, Any] = {"min_bandwidth": ear.min_bandwidth} if ear.min_bandwidth and knows_adaptive_listeners() else {}
+        with Device(RATE, ear.drift_ppm) as device, ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+            while True:
+                try:
+                    async with listen(url, STREAM, model=codec.fingerprint, bandwidth=ear.bandwidth, **more) as listener:
+                        try:
+                            await self._play(listener, Player(codec), device, heard, thread)
+                        finally:
+                            heard.resumed += listener.resumed
+                    break
+                except (StreamCodecError, OSError) as exc:
+                    heard.broken.append((now_us(), str(exc)))
+                    if self._over:
+                        break
+                    await asyncio.sleep(_RETRY_S)
+            stats = device.stats
+            # What is in the buffer is played: its packets' turns are to be known.
+            await asyncio.sleep(stats.buffered_s + 0.1)
+        heard.handed, heard.withheld_s = device.handed(), device.withheld_s
+        heard.underruns, heard.jumps, heard.dropped_s = stats.underruns, stats.jumps, stats.dropped_s
+        heard.shortened_s, heard.lengthened_s, heard.steering = stats.shortened_s, stats.lengthened_s, stats.steering
+
+    async def _play(self, listener: Any, player: Player, device: Device, heard: Heard, thread: ThreadPoolExecutor) -> None:
+        loop, packet_us = asyncio.get_running_loop(), round(1e6 * self._setup.packet_s)
+        async for event in listener:
+            received = now_us()
+            samples = await loop.run_in_executor(thread, player.feed, event)
+            decoded = now_us()
+            if isinstance(event, Packet) and samples.size:
+                captured = listener.captured_us(event) + packet_us
+                device.push(samples, decoded / 1e6, captured / 1e6)
+                listener.playing(event.seq, round(1000 * device.stats.margin_s))
+                heard.packets.append(HeardPacket(event.timestamp, event.n_q, captured, received, decoded))
+                if self._setup.keep:
+                    heard.decoded.append(samples)
+            elif isinstance(event, Gap):
+                heard.gaps.append((received, event.count, event.reason))
+            elif isinstance(event, StreamEnd) and self._over:
+                return

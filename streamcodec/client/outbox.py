@@ -1,0 +1,107 @@
+"""A publisher's audio on its way out: what waits to be sent, then what was sent until the server has it; both bounded in seconds."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+__all__ = ["Audio", "Lost", "Outbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """One packet's bytes and when its first sample was captured (us)."""
+
+    payload: bytes
+    captured: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """So many packets will never come."""
+
+    count: int
+
+
+class Outbox:
+    """Entries in the order of their numbers. What was sent is kept for `keep_s`, to be sent again behind a connection that was lost."""
+
+    def __init__(self, keep_s: float = 0.0) -> None:
+        self.keep_s = keep_s
+        self.waiting_s = 0.0
+        self.sent_s = 0.0
+        self._waiting: deque[Audio | Lost] = deque()
+        self._sent: deque[tuple[int, Audio | Lost]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers those that wait will use."""
+        return sum(_count(entry) for entry in self._waiting)
+
+    def add(self, audio: Audio) -> None:
+        """Queue a packet."""
+        self._waiting.append(audio)
+        self.waiting_s += audio.duration_s
+
+    def lose(self, count: int) -> None:
+        """Say that so many packets, behind those that wait, will never come."""
+        self._waiting.append(Lost(count))
+
+    def drop_beyond(self, bound_s: float) -> float:
+        """Drop the oldest that waits where more than `bound_s` does, never the newest; returns the seconds dropped."""
+        lost, dropped_s = 0, 0.0
+        while self.waiting_s > bound_s and len(self._waiting) > 1:
+            entry = self._waiting.popleft()
+            lost += _count(entry)
+            if isinstance(entry, Audio):
+                self.waiting_s -= entry.duration_s
+                dropped_s += entry.duration_s
+        if lost:
+            self._waiting.appendleft(Lost(lost))
+        return dropped_s
+
+    def next(self) -> Audio | Lost:
+        """What to send now; it waits no more, and `sent` is to be told its number."""
+        entry = self._waiting.popleft()
+        while isinstance(entry, Lost) and self._waiting and isinstance(self._waiting[0], Lost):
+            entry = Lost(entry.count + _count(self._waiting.popleft()))
+        if isinstance(entry, Audio):
+            self.waiting_s = self.waiting_s - entry.duration_s if self._waiting else 0.0
+        return entry
+
+    def sent(self, seq: int, entry: Audio | Lost) -> None:
+        """`entry` goes out under the number `seq` (a gap: from there on)."""
+        self._sent.append((seq, entry))
+        self.sent_s += _duration_s(entry)
+        while self.sent_s > self.keep_s and len(self._sent) > 1:
+            self.sent_s -= _duration_s(self._sent.popleft()[1])
+
+    def acknowledge(self, next_seq: int) -> None:
+        """The server has all before `next_seq`."""
+        while self._sent and self._sent[0][0] + _count(self._sent[0][1]) <= next_seq:
+            entry = self._sent.popleft()[1]
+            self.sent_s = self.sent_s - _duration_s(entry) if self._sent else 0.0
+
+    def send_again(self, next_seq: int) -> None:
+        """The connection was lost and the server has all before `next_seq`: what was sent behind it waits again."""
+        self.acknowledge(next_seq)
+        again = [entry for _, entry in self._sent]
+        if self._sent and self._sent[0][0] > next_seq:
+            # More was under way than is kept.
+            again.insert(0, Lost(self._sent[0][0] - next_seq))
+        self._waiting.extendleft(reversed(again))
+        self.waiting_s += sum(map(_duration_s, again))
+        self._sent.clear()
+        self.sent_s = 0.0
+
+
+def _count(entry: Audio | Lost) -> int:
+    return entry.count if isinstance(entry, Lost) else 1
+
+
+def _duration_s(entry: Audio | Lost) -> float:
+    return entry.duration_s if isinstance(entry, Audio) else 0.0

@@ -1,0 +1,94 @@
+"""What is heard: events in, samples out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamcodec.audio.samples import PcmFormat, Samples, pcm_to_float
+from streamcodec.client.listener import Event
+from streamcodec.config import Start
+from streamcodec.errors import InputError
+from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, unpack_codes
+
+if TYPE_CHECKING:
+    from streamcodec.codec import Codec, StreamDecoder
+
+__all__ = ["Player"]
+
+
+class Player:
+    """Turns a listener's events into samples [T] at `sample_rate`; it keeps the decoder's state and knows no clock.
+
+    `codec` decodes codes and is not needed for PCM. With `fill_gaps` packets that were lost become as much silence, so that a recording
+    keeps its length; a live listener leaves them out, since silence would only delay what follows.
+    """
+
+    def __init__(self, codec: Codec | None = None, *, fill_gaps: bool = False) -> None:
+        self._codec = codec
+        self._fill_gaps = fill_gaps
+        self._start: StreamStart | None = None
+        self._decoder: StreamDecoder | None = None
+        self._silent_before = 0
+        self._skip = 0
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of what comes out, once a stream has started."""
+        return 24_000 if self._start is None else self._start.sample_rate
+
+    def feed(self, event: Event) -> Samples:
+        """Take one event; return the samples that it settles, history excepted."""
+        if isinstance(event, StreamStart):
+            continued = event.start == "continued" and self._start is not None
+            tail = np.empty(0, np.float32) if continued else self._finish()
+            self._open(event, continued)
+            return tail
+        if isinstance(event, Packet):
+            return self._packet(event)
+        if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
+            return np.zeros(event.count * self._packet_samples(), np.float32)
+        if isinstance(event, StreamEnd):
+            return self._finish()
+        return np.empty(0, np.float32)
+
+    def _packet_samples(self) -> int:
+        assert self._start is not None
+        hop = self._codec.hop_length if self._codec is not None else self._start.sample_rate // 75
+        return self._start.packet_frames * hop
+
+    def _open(self, start: StreamStart, continued: bool) -> None:
+        self._start = start
+        if continued and (self._decoder is not None or start.format != "codes"):
+            return
+        self._silent_before = start.live_seq
+        self._skip = 0
+        if start.format == "codes":
+            if self._codec is None:
+                raise InputError("this stream comes as codes: a Player needs the codec that decodes them")
+            kind: Start = "exact" if start.start == "exact" else "primed"
+            self._decoder = self._codec.stream_decoder(start.bandwidth, start=kind)
+
+    def _packet(self, packet: Packet) -> Samples:
+        assert self._start is not None
+        if self._decoder is None:
+            format: PcmFormat = "pcm_s16le" if self._start.format == "pcm_s16le" else "pcm_f32le"
+            live = packet.seq >= self._silent_before
+            return pcm_to_float(packet.payload, format) if live else np.empty(0, np.float32)
+        assert self._codec is not None
+        codes = unpack_codes(packet.payload, packet.n_q, self._codec.config.bits_per_code)
+        samples = self._decoder.feed(codes)
+        if packet.seq < self._silent_before:
+            self._skip += codes.shape[1] * self._codec.hop_length
+        return self._audible(samples)
+
+    def _audible(self, samples: Samples) -> Samples:
+        """Cut off what is left of the history: a decoder may hold its first frames back."""
+        skipped = min(self._skip, samples.size)
+        self._skip -= skipped
+        return samples[skipped:]
+
+    def _finish(self) -> Samples:
+        decoder, self._decoder = self._decoder, None
+        return self._audible(decoder.flush()) if decoder is not None else np.empty(0, np.float32)

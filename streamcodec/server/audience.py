@@ -1,0 +1,275 @@
+"""All who listen to one stream, and what each of them gets of it: history, lower bandwidths, PCM that is decoded once for all.
+
+An audience outlives its stream by the time in which a listener that lost its connection may still fetch what it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from streamcodec.audio import PcmFormat, float_to_pcm
+from streamcodec.protocol import (
+    Format,
+    Gap,
+    Message,
+    Packet,
+    Resume,
+    StreamEnd,
+    StreamStart,
+    now_us,
+    truncate_payload,
+)
+from streamcodec.server.decoding import DecodedPacket, SharedDecoder
+from streamcodec.server.history import History
+from streamcodec.server.listeners import Listener
+
+if TYPE_CHECKING:
+    from streamcodec.server.streams import Stream
+
+__all__ = ["Audience", "Event"]
+
+Event = Literal["published", "joined"]
+
+
+class Audience:
+    """The listeners of `stream`; `session` is what they know it by."""
+
+    def __init__(self, stream: Stream) -> None:
+        hub, self._config = stream.hub, stream.hub.worker.engine.config
+        self.session = secrets.token_hex(8)
+        self.members: set[Listener] = set()
+        self.decoder: SharedDecoder | None = None
+        self._stream = stream
+        self._limits = hub.limits
+        keep_s = max(hub.limits.history_s, hub.limits.resume_s)
+        self._history: History[Packet] = History(keep_s, self._config.frame_rate)
+        self._decoded: History[DecodedPacket] = History(hub.limits.resume_s, self._config.frame_rate)
+        self._first_seq = 0
+        self._end: StreamEnd | None = None
+        self._gone: Callable[[], None] = lambda: None
+        self._closing: asyncio.TimerHandle | None = None
+
+    # From the stream -----------------------------------------------------------------------------------------------------------------
+
+    def packet(self, packet: Packet, frames: int) -> None:
+        """A packet of codes for everybody: cut for some, decoded for others."""
+        self._history.add(packet, frames)
+        duration_s = frames / self._config.frame_rate
+        cut: dict[int, Packet] = {packet.n_q: packet}
+        for listener in self.members:
+            if listener.format == "codes":
+                listener.put(self._cut(packet, listener.n_q, cut), duration_s)
+        if self.decoder is not None:
+            self.decoder.feed(packet, frames, now_us())
+
+    def gap(self, gap: Gap) -> None:
+        """Packets of the stream will never come."""
+        self._history.gap(gap)
+        self._to_codes(gap)
+        self._behind_decoder(gap)
+
+    def epoch(self, reason: str) -> None:
+        """The stream's encoder has started afresh."""
+        stream = self._stream
+        self._first_seq = stream.next_seq
+        self._history.clear()
+        for listener in self.members:
+            if listener.format == "codes":
+                listener.put(self._start(listener, stream.next_seq, stream.next_seq, stream.epoch, reason))
+        if self.decoder is not None:
+            # PCM listeners differ in format only, which each gets filled in when it is its turn.
+            self.decoder.pass_on(self._start(None, stream.next_seq, stream.next_seq, stream.epoch, reason))
+
+    def end(self, message: StreamEnd, gone: Callable[[], None]) -> None:
+        """The stream is over; calls `gone` when everybody has all of it."""
+        self._end, self._gone = message, gone
+        self._to_codes(message)
+        if self.decoder is not None:
+            self.decoder.end(message)
+        else:
+            self._behind_decoder(message)
+            gone()
+
+    def be_patient(self) -> None:
+        """A burst is coming that was held up on its way here."""
+        for listener in self.members:
+            listener.be_patient()
+
+    # Coming and going ----------------------------------------------------------------------------------------------------------------
+
+    def join(self, listener: Listener, reason: Event = "joined") -> None:
+        """Begin the stream for a listener, with as much history as it wants and there is."""
+        self._add(listener)
+        stream = self._stream
+        if listener.format == "codes":
+            history = self._history.recent(listener.history_s)
+            first = history[0][0].seq if history else stream.next_seq
+            listener.put(self._start(listener, first, stream.next_seq, stream.epoch, reason))
+            for packet, frames in history:
+                listener.put(self._cut(packet, listener.n_q), frames / self._config.frame_rate)
+            return
+        if self.decoder is None:
+            self.decoder = self._open_decoder()
+        at = self.decoder.next_seq
+        listener.put(self._start(listener, at, at, self.decoder.epoch, reason))
+
+    def resume(self, listener: Listener, asked: Resume) -> bool:
+        """Go on for a listener behind what it has received, without a break; False where that cannot be done, and then nothing is."""
+        stream, coded = self._stream, listener.format == "codes"
+        missed: list[tuple[Packet | Gap, int]] | list[tuple[DecodedPacket | Gap, int]] | None
+        if coded:
+            epoch, missed = stream.epoch, self._history.since(asked.next_seq, stream.next_seq)
+        elif self.decoder is not None:
+            epoch, missed = self.decoder.epoch, self._decoded.since(asked.next_seq, self.decoder.next_seq)
+        else:
+            return False
+        if missed is None or (asked.session, asked.epoch) != (self.session, epoch):
+            return False
+        self._add(listener)
+        listener.be_patient()
+        start = self._start(listener, asked.next_seq, asked.next_seq, epoch, "resumed")
+        listener.put(replace(start, start="continued"))
+        for entry, frames in missed:
+            if isinstance(entry, DecodedPacket):
+                listener.put(_as_pcm(entry, listener.format), frames / self._config.frame_rate)
+            elif isinstance(entry, Packet):
+                listener.put(self._cut(entry, listener.n_q), frames / self._config.frame_rate)
+            else:
+                listener.put(entry)
+        if self._end is not None and (coded or self.decoder is None or self.decoder.next_seq == self._end.next_seq):
+            listener.put(self._end)
+            self.members.discard(listener)
+        return True
+
+    def left(self, listener: Listener, *, lost: bool = False) -> None:
+        """A listener is gone; with the last one of PCM the decoder goes too, later where the connection was `lost`."""
+        self.members.discard(listener)
+        if self.decoder is None or self._end is not None or any(m.format != "codes" for m in self.members):
+            return
+        if lost and self._limits.resume_s:
+            self._closing = asyncio.get_running_loop().call_later(self._limits.resume_s, self._close_unheard)
+        else:
+            self._close_unheard()
+
+    def _close_unheard(self) -> None:
+        if self.decoder is not None and self._end is None and not any(m.format != "codes" for m in self.members):
+            self.decoder.close()
+            self.decoder = None
+            self._decoded.clear()
+
+    def close(self) -> None:
+        """Everybody has all of the stream."""
+        self.members.clear()
+        if self._closing is not None:
+            self._closing.cancel()
+
+    def _add(self, listener: Listener) -> None:
+        listener.progressed = self._stream.progressed
+        listener.join(self._ladder(listener), live=self._stream.hello.pace == "live")
+        self.members.add(listener)
+        if self._closing is not None and listener.format != "codes":
+            self._closing.cancel()
+
+    # Decoding ------------------------------------------------------------------------------------------------------------------------
+
+    def _open_decoder(self) -> SharedDecoder:
+        stream = self._stream
+        history = self._history.recent(self._limits.history_s)
+        first = history[0][0].seq if history else stream.next_seq
+        decoder = SharedDecoder(
+            stream.hub.worker,
+            n_q=stream.n_q,
+            start=stream.start if first == self._first_seq else "primed",
+            restart=stream.start,
+            next_seq=stream.next_seq,
+            epoch=stream.epoch,
+            wait_s=self._limits.decode_wait_s,
+            dropped=stream.count_undecoded,
+            sink=self._on_decoded,
+            failed=stream.broke,
+        )
+        for packet, frames in history:
+            decoder.feed(packet, frames, now_us())
+        return decoder
+
+    def _on_decoded(self, item: DecodedPacket | Message) -> None:
+        self._stream.progressed()
+        pcm = [listener for listener in self.members if listener.format != "codes"]
+        if isinstance(item, DecodedPacket):
+            now = now_us()
+            self._stream.waited(now, now / 1e6 - item.due)
+            self._decoded.add(item, item.samples.size // self._config.hop_length)
+            packets: dict[Format, Packet] = {}
+            for listener in pcm:
+                if listener.format not in packets:
+                    packets[listener.format] = _as_pcm(item, listener.format)
+                listener.put(packets[listener.format], item.samples.size / self._config.sampling_rate)
+            return
+        if isinstance(item, StreamStart):
+            self._decoded.clear()
+        elif isinstance(item, Gap):
+            self._decoded.gap(item)
+        for listener in pcm:
+            if isinstance(item, StreamStart):
+                listener.put(self._start(listener, item.first_seq, item.live_seq, item.epoch, item.reason))
+            else:
+                listener.put(item)
+        if isinstance(item, StreamEnd):
+            self._gone()
+
+    # Messages ------------------------------------------------------------------------------------------------------------------------
+
+    def _to_codes(self, message: Message) -> None:
+        for listener in self.members:
+            if listener.format == "codes":
+                listener.put(message)
+
+    def _behind_decoder(self, message: Message) -> None:
+        if self.decoder is not None:
+            self.decoder.pass_on(message)
+            return
+        for listener in self.members:
+            if listener.format != "codes":
+                listener.put(message)
+
+    def _start(self, listener: Listener | None, first: int, live: int, epoch: int, reason: str) -> StreamStart:
+        stream = self._stream
+        n_q = stream.n_q if listener is None or listener.format != "codes" else self._ladder(listener)[-1]
+        return StreamStart(
+            epoch=epoch,
+            n_q=n_q,
+            bandwidth=self._config.bandwidth_of(n_q),
+            packet_frames=stream.packet_frames,
+            start=stream.start if first == self._first_seq else "resumed",
+            first_seq=first,
+            live_seq=live,
+            format="codes" if listener is None else listener.format,
+            sample_rate=self._config.sampling_rate,
+            session=self.session,
+            reason=reason,
+        )
+
+    def _ladder(self, listener: Listener) -> list[int]:
+        """The numbers of codebooks that a listener may get of this stream, fewest first."""
+        if listener.format != "codes":
+            return [0]
+        most = self._stream.n_q if listener.most_n_q is None else min(self._stream.n_q, listener.most_n_q)
+        # Codebooks go in pairs: a packet is cut between them.
+        rungs = {self._config.bandwidth_to_n_q(bandwidth) for bandwidth in self._config.target_bandwidths}
+        return [*sorted(rung for rung in rungs if rung < most and rung % 2 == 0), most]
+
+    def _cut(self, packet: Packet, n_q: int, known: dict[int, Packet] | None = None) -> Packet:
+        known = {packet.n_q: packet} if known is None else known
+        if n_q not in known:
+            payload = truncate_payload(packet.payload, packet.n_q, n_q, self._config.bits_per_code)
+            known[n_q] = Packet(packet.seq, packet.epoch, packet.timestamp, n_q, payload)
+        return known[n_q]
+
+
+def _as_pcm(item: DecodedPacket, format: Format) -> Packet:
+    kind: PcmFormat = "pcm_s16le" if format == "pcm_s16le" else "pcm_f32le"
+    return Packet(item.seq, item.epoch, item.timestamp, 0, float_to_pcm(item.samples, kind))

@@ -1,0 +1,129 @@
+"""What waits and what is under way keep their numbers, whatever is dropped, acknowledged or sent again."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcodec.client.outbox import Audio, Lost, Outbox
+
+
+def audio(name, duration_s=0.1):
+    return Audio(bytes([name]), 0, duration_s)
+
+
+def filled(count, keep_s=10.0):
+    outbox = Outbox(keep_s)
+    for name in range(count):
+        outbox.add(audio(name))
+    return outbox
+
+
+def send_all(outbox, seq=0):
+    """Send what waits; returns what went out as (number, payload or how many were lost)."""
+    out = []
+    while outbox:
+        entry = outbox.next()
+        outbox.sent(seq, entry)
+        out.append((seq, entry.payload[0] if isinstance(entry, Audio) else -entry.count))
+        seq += entry.count if isinstance(entry, Lost) else 1
+    return out
+
+
+def test_what_waits_goes_out_in_order():
+    outbox = filled(3)
+    assert outbox.waiting_s == pytest.approx(0.3)
+    assert send_all(outbox) == [(0, 0), (1, 1), (2, 2)]
+    assert outbox.waiting_s == 0.0
+    assert outbox.sent_s == pytest.approx(0.3)
+
+
+def test_the_oldest_beyond_the_bound_become_one_loss_and_the_newest_stays():
+    outbox = filled(5)
+    assert outbox.drop_beyond(0.25) == pytest.approx(0.3)
+    outbox.add(audio(5))
+    assert outbox.drop_beyond(0.25) == pytest.approx(0.1)
+    assert outbox.drop_beyond(0.0) == pytest.approx(0.1)
+    assert outbox.numbers == 6
+    assert send_all(outbox) == [(0, -5), (5, 5)]
+
+
+def test_losses_in_a_row_are_one():
+    outbox = filled(1)
+    outbox.lose(3)
+    outbox.lose(4)
+    outbox.add(audio(9))
+    assert send_all(outbox) == [(0, 0), (1, -7), (8, 9)]
+
+
+def test_what_is_acknowledged_is_forgotten_and_the_rest_is_sent_again():
+    outbox = filled(4)
+    send_all(outbox)
+    outbox.acknowledge(2)
+    assert outbox.sent_s == pytest.approx(0.2)
+    outbox.add(audio(4))
+    outbox.send_again(3)
+    assert outbox.sent_s == 0.0
+    assert outbox.numbers == 2
+    assert outbox.waiting_s == pytest.approx(0.2)
+    assert send_all(outbox, 3) == [(3, 3), (4, 4)]
+
+
+def test_a_loss_that_was_told_is_told_again():
+    outbox = filled(1)
+    outbox.lose(5)
+    outbox.add(audio(1))
+    send_all(outbox)
+    outbox.send_again(1)
+    assert send_all(outbox, 1) == [(1, -5), (6, 1)]
+
+
+def test_more_than_is_kept_is_lost_where_it_would_have_to_be_sent_again():
+    outbox = filled(10, keep_s=0.35)
+    send_all(outbox)
+    assert outbox.sent_s <= 0.35
+    outbox.send_again(2)
+    assert send_all(outbox, 2) == [(2, -5), (7, 7), (8, 8), (9, 9)]
+
+
+@given(st.lists(st.sampled_from(["add", "add", "send", "ack", "drop", "break", "lose"]), max_size=80), st.data())
+def test_every_number_is_audio_or_lost_once_at_the_other_end(actions, data):
+    """The server notes what it got; a connection that breaks loses what was behind some number."""
+    outbox, server, under_way, seq, added = Outbox(1e9), [], [], 0, 0
+
+    def deliver(count):
+        server.extend(under_way[:count])
+        del under_way[:count]
+
+    def taken():
+        return sum(-what if what < 0 else 1 for what in server)
+
+    for action in [*actions, "break", "send"]:
+        if action == "add":
+            outbox.add(audio(added % 256))
+            added += 1
+        elif action == "lose":
+            outbox.lose(2)
+            added += 2
+        elif action == "drop":
+            outbox.drop_beyond(0.3)
+        elif action == "ack":
+            deliver(data.draw(st.integers(0, len(under_way))))
+            outbox.acknowledge(taken())
+        elif action == "break":
+            deliver(data.draw(st.integers(0, len(under_way))))
+            under_way.clear()
+            outbox.send_again(taken())
+            seq = taken()
+        while action == "send" and outbox:
+            entry = outbox.next()
+            outbox.sent(seq, entry)
+            under_way.append(entry.payload[0] if isinstance(entry, Audio) else -entry.count)
+            seq += entry.count if isinstance(entry, Lost) else 1
+    deliver(len(under_way))
+    assert taken() == added
+    at = 0
+    for what in server:
+        assert what < 0 or what == at % 256
+        at += -what if what < 0 else 1

@@ -1,0 +1,214 @@
+"""One listener that stalls or crawls loses what is its own to lose; everybody else gets every packet, in order, whatever it does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import numpy as np
+from server_rig import OURS, Heard, listen_hello, listening, offline_audio, offline_codec, raw, run, serving, small_limits, until
+
+from streamcodec.client import listen, publish
+from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
+
+FAST_POLICY = {"listener_max_lag_s": 0.3, "listener_give_up_s": 0.5, "listener_window_s": 0.3}
+
+
+def live(codec, **options):
+    """Options of a live publisher of codes."""
+    return {"format": "codes", "model": codec.fingerprint, "bandwidth": 24.0, "start": "primed", "queue_s": 60.0, **options}
+
+
+async def speak(publisher, codes, first, count, every_s=0.02):
+    """Offer packets, some way faster than they would be spoken."""
+    for at in range(first, first + count):
+        publisher.offer(codes[:, 6 * at : 6 * at + 6])
+        await asyncio.sleep(every_s)
+
+
+def report(received):
+    return {"type": "report", "received": received}
+
+
+def test_a_listener_that_reports_no_more_is_told_and_disconnected_and_the_others_get_every_packet_in_order():
+    codec = offline_codec()
+    codes = np.random.default_rng(1).integers(0, 1024, (32, 6 * 200))
+
+    async def main():
+        async with serving(limits=small_limits(**FAST_POLICY)) as server, contextlib.AsyncExitStack() as stack:
+            stalled = await stack.enter_async_context(raw(server.url))
+            await stalled.send(listen_hello("a", format="codes", model=OURS))
+            await stalled.receive()
+            others = [await listening(stack, server.url, "a", codec, bandwidth=b) for b in (None, 6.0)]
+            others.append(await listening(stack, server.url, "a", format="pcm_s16le"))
+            reading = [asyncio.create_task(heard.to_end()) for heard in others]
+            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec)))
+            await speak(publisher, codes, 0, 5)
+            await stalled.send(report(3))
+            at = 5
+            while server.hub.num_listeners > 3:
+                assert at < 200, "it is never disconnected"
+                await speak(publisher, codes, at, 1)
+                at += 1
+            word, close_code = await stalled.last_word()
+            assert (word["code"], close_code) == ("slow_listener", 4413)
+            assert "behind" in word["reason"]
+            await publisher.end()
+            await asyncio.gather(*reading)
+            for heard in others:
+                assert [p.seq for p in heard.of(Packet)] == list(range(at))
+                assert heard.of(Gap) == []
+            np.testing.assert_array_equal(others[0].codes(codec), codes[:, : 6 * at])
+            np.testing.assert_array_equal(others[1].codes(codec), codes[:8, : 6 * at])
+
+    run(main())
+
+
+def test_what_is_under_way_to_a_listener_that_reports_is_bounded_although_its_socket_would_take_all():
+    codec = offline_codec()
+    codes = np.zeros((32, 6 * 60), np.int32)
+
+    async def main():
+        async with serving(limits=small_limits(resume_s=10.0)) as server, contextlib.AsyncExitStack() as stack:
+            slow = await stack.enter_async_context(raw(server.url))
+            await slow.send(listen_hello("a", format="codes", model=OURS))
+            await slow.receive()
+            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            await publisher.send(codes[:, :6])
+            got = [await slow.receive() for _ in range(3)]
+            await slow.send(report(1))
+            [listener] = server.hub.listeners["a"]
+            await until(lambda: listener.report is not None)
+            sending = asyncio.create_task(speak_all(publisher, codes))
+            await until(lambda: listener.lagging)
+            seqs = [got[-1][0]]
+            while not listener.empty or not sending.done():
+                under_way = sum(item.duration_s for item in listener._sent)
+                assert under_way <= 0.5 + listener.round_trip_s + 0.08 + 1e-6
+                message = await slow.receive()
+                if isinstance(message, list):
+                    seqs.append(message[0])
+                    await slow.send(report(message[0] + 1))
+            await sending
+            await publisher.end()
+            while not (isinstance(message, dict) and message["type"] == "stream_end"):
+                message = await slow.receive()
+                if isinstance(message, list):
+                    seqs.append(message[0])
+                    await slow.send(report(message[0] + 1))
+            assert seqs == list(range(60))
+
+    async def speak_all(publisher, codes):
+        for at in range(6, codes.shape[1], 6):
+            await publisher.send(codes[:, at : at + 6])
+
+    run(main())
+
+
+def test_a_listener_that_falls_behind_gets_fewer_codebooks_of_the_same_packets_and_hears_on_without_a_seam():
+    codec = offline_codec()
+    codes = np.random.default_rng(2).integers(0, 1024, (32, 6 * 120))
+
+    async def main():
+        limits = small_limits(listener_max_lag_s=60.0, listener_window_s=60.0)
+        async with serving(limits=limits) as server, contextlib.AsyncExitStack() as stack:
+            heard = Heard(listen(server.url, "a", model=codec.fingerprint, min_bandwidth=1.5))
+            await stack.enter_async_context(heard.listener)
+            fixed = await listening(stack, server.url, "a", codec)
+            reading = asyncio.create_task(fixed.to_end())
+            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec)))
+            await speak(publisher, codes, 0, 5)
+            await heard.to(lambda h: len(h.of(Packet)) >= 5)
+            at = 5
+            [listener] = [one for one in server.hub.listeners["a"] if one.least_n_q is not None]
+            while listener.n_q == 32:
+                # It reads nothing meanwhile, and so reports nothing.
+                assert at < 110, "its bandwidth never falls"
+                await speak(publisher, codes, at, 1)
+                at += 1
+            await speak(publisher, codes, at, 10, every_s=0.001)
+            await publisher.end()
+            await heard.to_end()
+            await reading
+            packets = heard.of(Packet)
+            assert [p.seq for p in packets] == list(range(at + 10))
+            assert (packets[0].n_q, heard.of(StreamStart)[0].n_q) == (32, 32)
+            assert packets[-1].n_q < 32
+            assert len(heard.of(StreamStart)) == 1
+            assert heard.of(Gap) == fixed.of(Gap) == []
+            assert {p.n_q for p in fixed.of(Packet)} == {32}
+            for mine, whole in zip(packets, fixed.of(Packet), strict=True):
+                assert whole.payload.startswith(mine.payload)
+            decoder = codec.stream_decoder(24.0, start="primed")
+            expected = [decoder.feed(codes[: p.n_q, 6 * p.seq : 6 * p.seq + 6]) for p in packets]
+            np.testing.assert_allclose(heard.audio(codec), np.concatenate([*expected, decoder.flush()]), atol=1e-5)
+            assert server.metrics.bandwidth_steps_down >= 0
+
+    run(main())
+
+
+def test_a_listener_may_ask_for_another_bandwidth_in_the_middle():
+    codec = offline_codec()
+    codes = np.random.default_rng(3).integers(0, 1024, (32, 6 * 60))
+
+    async def main():
+        async with serving() as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "a", codec, bandwidth=12.0)
+            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            at = 0
+            for wanted, n_q in ((None, 16), (1.5, 2), (6.0, 8), (24.0, 16)):
+                if wanted is not None:
+                    await heard.listener.ask_bandwidth(wanted)
+                    [listener] = server.hub.listeners["a"]
+                    await until(lambda: listener.n_q == n_q)  # noqa: B023
+                for _ in range(10):
+                    await publisher.send(codes[:, 6 * at : 6 * at + 6])
+                    at += 1
+                await heard.to(lambda h: len(h.of(Packet)) == at)  # noqa: B023
+                assert {p.n_q for p in heard.of(Packet)[-10:]} == {n_q}
+            await publisher.end()
+            await heard.to_end()
+            assert heard.audio(codec).size == at * 1920
+
+    run(main())
+
+
+def test_a_bandwidth_that_cannot_be_had_ends_the_connection_by_name():
+    async def main():
+        async with serving() as server:
+            for hello, wish, words in (
+                (listen_hello("a", format="codes", model=OURS), 5.0, "this model has"),
+                (listen_hello("a"), 6.0, "for listeners of codes"),
+            ):
+                async with raw(server.url) as client:
+                    await client.send(hello)
+                    await client.receive()
+                    await client.send({**report(0), "bandwidth": wish})
+                    word, close_code = await client.last_word()
+                    assert (word["code"], close_code) == ("bad_request", 4422)
+                    assert words in word["reason"]
+
+    run(main())
+
+
+def test_the_client_reports_what_it_received_and_what_it_plays():
+    codec = offline_codec()
+    codes = np.zeros((32, 6 * 40), np.int32)
+
+    async def main():
+        async with serving() as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "a", codec)
+            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            [listener] = server.hub.listeners["a"]
+            for at in range(40):
+                await publisher.send(codes[:, 6 * at : 6 * at + 6])
+                await heard.to(lambda h: len(h.of(Packet)) == at + 1)  # noqa: B023
+                heard.listener.playing(at, margin_ms=-5, late_ms=7)
+            await until(lambda: listener.report is not None and listener.report.received >= 38)
+            assert (listener.report.margin_ms, listener.report.late_ms) == (-5, 7)
+            assert listener.report.played >= 36
+            await publisher.end()
+            await heard.to(lambda h: h.of(StreamEnd))
+            assert offline_audio(codec, codes, 24.0, "primed").size == 40 * 1920
+
+    run(main())
