@@ -199,3 +199,10 @@ def test_importing_a_light_room_loads_neither_torch_nor_a_sound_device(module: s
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """Test folders are no packages: pytest would import one of two twins and refuse the other."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    twins = {file.name for file in files if file.name != "conftest.py" and [f.name for f in files].count(file.name) > 1}
+    assert files and not twins
