@@ -28,6 +28,6 @@ class Limits:
     listener_max_lag_s: float = 2.0  # live: drop packets that wait so long for one listener until the oldest waits half of it, with a gap
     listener_give_up_s: float = 10.0  # live: disconnect a listener whose lag is twice `listener_max_lag_s` for so long: slow_listener
     resume_s: float = 10.0  # how long a lost connection's stream, its numbers and its packets are kept; 0: not at all
-    history_s: float = 1.0  # how much of a stream a late listener may get to warm its decoder
+    history_s: float = 2.0  # how much of a stream a late listener may get to warm its decoder: 30 dB in the worst case, see late_join
     stall_s: float = 10.0  # how long a fast publisher waits for one listener before it waits no longer, and that listener may lose packets
     drain_s: float = 5.0  # how long a stop waits for what was accepted to go out

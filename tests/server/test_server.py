@@ -209,8 +209,8 @@ def test_who_joins_later_gets_a_history_that_ends_where_the_present_begins():
                     await listening(stack, server.url, "late", codec, history_ms=0),
                 ]
 
-            always, (full, short, none) = await halves(server, codec, join, seconds=4.0)
-            for heard, history in ((full, 13), (short, 3), (none, 0)):
+            always, (full, short, none) = await halves(server, codec, join, seconds=6.0)
+            for heard, history in ((full, 25), (short, 3), (none, 0)):
                 began = heard.of(StreamStart)[0]
                 assert began.start == "resumed"
                 assert began.live_seq - began.first_seq == history
