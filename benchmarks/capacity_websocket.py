@@ -11,8 +11,7 @@ from typing import Any
 from benchmarks.capacity_ledger import Sample
 from benchmarks.capacity_wire import WireLoad, generate
 from benchmarks.common import rss_mib
-from benchmarks.load import _receive
-from benchmarks.load_run import _run, _usage
+from benchmarks.processes import receive, run_loop, usage
 from streamcodec.codec import Codec
 from streamcodec.server import Server
 from streamcodec.server.limits import Limits
@@ -22,14 +21,14 @@ __all__ = ["ThroughWebSockets"]
 
 def serve(pipe: Pipe, load_codec: Callable[[], Codec], admission: bool) -> None:
     """Serve until told to stop: sends (url, fingerprint), answers "usage" and "stop"."""
-    _run(_serve(pipe, load_codec(), admission))
+    run_loop(_serve(pipe, load_codec(), admission))
 
 
 async def _serve(pipe: Pipe, codec: Codec, admission: bool) -> None:
     async with Server(codec, port=0, limits=_limits(admission)) as server:
         pipe.send((server.url, codec.fingerprint))
         while await asyncio.to_thread(pipe.recv) != "stop":
-            pipe.send({**_usage(), "rss_mib": rss_mib()})
+            pipe.send({**usage(), "rss_mib": rss_mib()})
         pipe.send("stopped")
 
 
@@ -84,9 +83,9 @@ class ThroughWebSockets:
         process = spawn.Process(target=target, args=(there, *arguments))
         process.start()
         self._ends[name] = (here, process)
-        return _receive(here, process) if wait else None
+        return receive(here, process) if wait else None
 
     def _ask(self, name: str, question: str) -> Any:
         pipe, process = self._ends[name]
         pipe.send(question)
-        return _receive(pipe, process)
+        return receive(pipe, process)

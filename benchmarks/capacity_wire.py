@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.capacity_ledger import CODES, PCM, Sample, Schedule, Voice, speech_from
 from benchmarks.capacity_socket import Wire
-from benchmarks.load_run import _run, _usage
+from benchmarks.processes import run_loop, usage
 from streamcodec.audio import float_to_pcm
 from streamcodec.protocol import (
     Ended,
@@ -63,7 +63,7 @@ class WireLoad:
 
 def generate(pipe: Pipe, load: WireLoad) -> None:
     """Run the load: takes ("want", n), "collect", "usage" and "stop" from `pipe`, and answers the last three."""
-    _run(_Load(load).run(pipe))
+    run_loop(_Load(load).run(pipe))
 
 
 class _Speaker:
@@ -226,7 +226,7 @@ class _Load:
                 if command == "collect":
                     pipe.send(self._collect())
                 elif command == "usage":
-                    pipe.send(_usage())
+                    pipe.send(usage())
                 else:
                     self._wanted = command[1]
                 if feeder.done():

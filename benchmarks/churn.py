@@ -25,7 +25,7 @@ from benchmarks.capacity import Loading, model_folder
 from benchmarks.churn_check import CODES_EQUAL, FLOAT_WITHIN, Job, Tally, verify
 from benchmarks.churn_streams import PACKET_FRAMES, LiveStream, draw_spec, make_sound
 from benchmarks.common import Figures, Observed, argument_parser, rss_mib, table, write_section
-from benchmarks.load import _receive
+from benchmarks.processes import finish, receive
 from streamcodec.codec import Codec
 from streamcodec.engine.rows import DecoderRow, EncoderRow
 from streamcodec.engine.worker import Calls, Worker, WorkerStream
@@ -90,18 +90,15 @@ def measure(args: Any, model: str) -> Figures:
     checker.start()
     try:
         codec = Loading(model, args.engine, "fp32", args.threads, args.lanes)()
-        _receive(here, checker)
+        receive(here, checker)
         told = churn(codec, jobs, here, args)
         jobs.put(None)
         tally: Tally | None = None
         while tally is None:  # before it come the acknowledgements of the last jobs
-            tally = _receive(here, checker)
+            tally = receive(here, checker)
     finally:
         jobs.close()
-        checker.join(10)
-        if checker.is_alive():
-            checker.terminate()
-            checker.join()
+        finish(checker)
     told["failures_seen"] += tally.failures[:20]
     return {
         "model": "full size" if args.model == "full" else args.model,

@@ -17,7 +17,7 @@ from benchmarks.latency_cases import CASES, Case, Lengths, make_case
 from benchmarks.latency_device import hour_of_drift
 from benchmarks.latency_figures import ear_figures, quality_by_second, thinned
 from benchmarks.latency_report import draw, render
-from benchmarks.latency_run import HOP, RATE, Ran, Setup, knows_adaptive_listeners, run, spoken
+from benchmarks.latency_run import HOP, RATE, Ran, Setup, run, spoken
 
 __all__ = ["main", "render"]
 
@@ -84,7 +84,6 @@ def measure(case: Case, *, netns: bool = False) -> Figures:
         }
         if case.quality:
             runs[name]["quality_db"] = _quality(setup, ran)
-            runs[name]["adapts"] = knows_adaptive_listeners()
     if case.compressed_minutes:
         sound, packet = spoken(10.0), 6 * HOP
         last = runs[list(runs)[-1]]

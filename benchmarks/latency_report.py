@@ -123,7 +123,6 @@ def _drifted(played: Figures) -> list[object]:
 
 def _quality(name: str, case: Figures, run: Figures) -> list[str]:
     begin, end = case["disturbed"]
-    adapts = "" if run["adapts"] else " Listeners cannot be told to take less here: *adaptive* asked for nothing."
     rows = []
     for ear in run["ears"]:
         course, quality = ear["course"], run["quality_db"][ear["name"]]
@@ -143,7 +142,7 @@ def _quality(name: str, case: Figures, run: Figures) -> list[str]:
         )
     return [
         f"`{name}` while the link is small, from its third second on; SI-SDR per second against the whole bandwidth decoded without a "
-        f"network, silence where a packet is missing.{adapts}",
+        "network, silence where a packet is missing.",
         table(["", "median kbps", "median ms until decoded", "max", "median SI-SDR dB", "worst"], rows),
     ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +18,13 @@ from benchmarks.latency_device import Device, Handed
 from benchmarks.link import Link
 from benchmarks.link_conditions import Conditions
 from benchmarks.link_netns import Namespace
-from benchmarks.load import _receive
-from benchmarks.load_run import _run
+from benchmarks.processes import finish, receive, run_loop
 from streamcodec.audio import bundled_clip
 from streamcodec.client import Player, listen, now_us, publish
 from streamcodec.errors import ConnectionFailed, StreamCodecError
 from streamcodec.protocol import Gap, Packet, StreamEnd
 
-__all__ = ["Ear", "Heard", "HeardPacket", "Ran", "Setup", "knows_adaptive_listeners", "run", "spoken"]
+__all__ = ["Ear", "Heard", "HeardPacket", "Ran", "Setup", "run", "spoken"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -124,11 +122,6 @@ class Ran:
     traces: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
 
 
-def knows_adaptive_listeners() -> bool:
-    """Whether `listen` can be told how little a listener would take."""
-    return "min_bandwidth" in inspect.signature(listen).parameters
-
-
 def spoken(seconds: float) -> Samples:
     """The bundled clip [T] over and over."""
     return np.resize(bundled_clip()[0], round(seconds * RATE))
@@ -142,19 +135,14 @@ def run(setup: Setup, *, netns: bool = False) -> Ran:
     server.start()
     clients = None
     try:
-        port = _receive(server_end, server)
+        port = receive(server_end, server)
         clients = spawn.Process(target=talk, args=(load_pipe, port, setup, netns))
         clients.start()
-        ran: Ran = _receive(load_end, clients)
+        ran: Ran = receive(load_end, clients)
         server_end.send("stop")
-        ran.traces = _receive(server_end, server)
+        ran.traces = receive(server_end, server)
     finally:
-        for process in (clients, server):
-            if process is not None:
-                process.join(10)
-                if process.is_alive():
-                    process.terminate()
-                    process.join()
+        finish(clients, server)
     return ran
 
 
@@ -167,7 +155,7 @@ def serve(pipe: Connection, setup: Setup, netns: bool) -> None:
     torch.set_num_threads(setup.threads)
     codec = load(setup.model, threads=setup.threads)
     codec.warm_up(setup.packet_frames)
-    _run(_serve(pipe, codec, round(1e6 * setup.packet_s), "0.0.0.0" if netns else "127.0.0.1"))
+    run_loop(_serve(pipe, codec, round(1e6 * setup.packet_s), "0.0.0.0" if netns else "127.0.0.1"))
 
 
 async def _serve(pipe: Connection, codec: Any, packet_us: int, host: str) -> None:
@@ -195,7 +183,7 @@ def talk(pipe: Connection, port: int, setup: Setup, netns: bool) -> None:
     codecs = [load(setup.model, threads=1) for _ in setup.ears]
     for codec in codecs:
         codec.warm_up(setup.packet_frames)
-    pipe.send(_run(_talk(port, setup, netns, codecs)))
+    pipe.send(run_loop(_talk(port, setup, netns, codecs)))
 
 
 async def _talk(port: int, setup: Setup, netns: bool, codecs: list[Any]) -> Ran:
@@ -274,11 +262,11 @@ class _Run:
     async def hear(self, url: str, ear: Ear, codec: Any) -> None:
         """Listen to the end of the speech, over as many connections as it takes."""
         heard = self._ran.heard[ear.name]
-        more: dict[str, Any] = {"min_bandwidth": ear.min_bandwidth} if ear.min_bandwidth and knows_adaptive_listeners() else {}
+        hears: dict[str, Any] = {"model": codec.fingerprint, "bandwidth": ear.bandwidth, "min_bandwidth": ear.min_bandwidth}
         with Device(RATE, ear.drift_ppm) as device, ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
             while True:
                 try:
-                    async with listen(url, STREAM, model=codec.fingerprint, bandwidth=ear.bandwidth, **more) as listener:
+                    async with listen(url, STREAM, **hears) as listener:
                         try:
                             await self._play(listener, Player(codec), device, heard, thread)
                         finally:

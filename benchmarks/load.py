@@ -19,6 +19,7 @@ from benchmarks.common import Figures, Observed, argument_parser, percentiles, t
 from benchmarks.load_check import CODES_EQUAL, FLOAT_WITHIN, Check, Offline, check, offline_codes
 from benchmarks.load_plan import Plan, make_plan
 from benchmarks.load_run import Report, generate, serve
+from benchmarks.processes import finish, receive
 
 __all__ = ["main", "render"]
 
@@ -72,34 +73,21 @@ def _run(plan: Plan, offline: list[Offline], model: str, fingerprint: str, threa
     server.start()
     clients = None
     try:
-        url = f"ws://127.0.0.1:{_receive(server_end, server)}"
+        url = f"ws://127.0.0.1:{receive(server_end, server)}"
         clients = spawn.Process(target=generate, args=(load_pipe, url, plan, fingerprint, codes))
         clients.start()
-        _receive(load_end, clients)
+        receive(load_end, clients)
         server_end.send("usage")
-        before = _receive(server_end, server)
+        before = receive(server_end, server)
         load_end.send("go")
-        report: Report = _receive(load_end, clients)
+        report: Report = receive(load_end, clients)
         server_end.send("usage")
-        after = _receive(server_end, server)
+        after = receive(server_end, server)
         server_end.send("stop")
-        served = {**_receive(server_end, server), "usage": (before, after)}
+        served = {**receive(server_end, server), "usage": (before, after)}
     finally:
-        for process in (clients, server):
-            if process is not None:
-                process.join(10)
-                if process.is_alive():
-                    process.terminate()
-                    process.join()
+        finish(clients, server)
     return report, served
-
-
-def _receive(pipe: Any, process: Any) -> Any:
-    """The next thing from `pipe`; raises `RuntimeError` if its process died instead."""
-    while not pipe.poll(0.2):
-        if not process.is_alive() and not pipe.poll():
-            raise RuntimeError(f"a process of the load ended with exit code {process.exitcode}")
-    return pipe.recv()
 
 
 # The figures -------------------------------------------------------------------------------------------------------------------------

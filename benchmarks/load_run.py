@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.load_plan import ListenerPlan, Plan, PublisherPlan, spoken
+from benchmarks.processes import run_loop, usage
 from streamcodec.audio import pcm_to_float
 from streamcodec.client import Listener, Publisher, listen, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
@@ -26,25 +25,6 @@ _LEAD_S = 0.5
 _PATIENCE_S = 60.0
 
 
-def _run(main: Coroutine[Any, Any, T]) -> T:
-    factory: Callable[[], asyncio.AbstractEventLoop] | None
-    try:
-        import uvloop
-    except ImportError:
-        factory = None
-    else:
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
-
-
-def _usage() -> dict[str, float]:
-    """Called on the loop's thread, whose share is told apart."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    cpu_s = used.ru_utime + used.ru_stime
-    return {"cpu_s": cpu_s, "loop_s": time.thread_time(), "at": time.perf_counter(), "peak_mib": used.ru_maxrss / 1024}
-
-
 # The server --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +35,7 @@ def serve(pipe: Connection, model: str, threads: int) -> None:
     from streamcodec.codec import load
 
     torch.set_num_threads(threads)
-    _run(_serve(pipe, load(model)))
+    run_loop(_serve(pipe, load(model)))
 
 
 async def _serve(pipe: Connection, codec: Any) -> None:
@@ -68,7 +48,7 @@ async def _serve(pipe: Connection, codec: Any) -> None:
         )
         pipe.send(server.port)
         while await asyncio.to_thread(pipe.recv) != "stop":
-            pipe.send(_usage())
+            pipe.send(usage())
         stats = server._worker.stats
         pipe.send({"ways_us": ways, "steps": stats.steps, "rows": stats.rows, "busy_s": stats.busy_s, "metrics": server.metrics.render({})})
 
@@ -113,7 +93,7 @@ def generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, codes: di
 
     `codes` are those of the publishers that encode for themselves: encoding them is not the load's work.
     """
-    pipe.send(_run(_generate(pipe, url, plan, fingerprint, codes)))
+    pipe.send(run_loop(_generate(pipe, url, plan, fingerprint, codes)))
 
 
 async def _generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, codes: dict[int, npt.NDArray[np.int32]]) -> Report:
@@ -135,11 +115,11 @@ async def _generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, co
     await inside.complete()
     pipe.send("ready")
     await asyncio.to_thread(pipe.recv)
-    before = _usage()
+    before = usage()
     go.set_result(time.perf_counter() + _LEAD_S)
     await asyncio.wait(publishers, timeout=plan.seconds + _PATIENCE_S)
     await asyncio.wait(listeners, timeout=_PATIENCE_S)
-    after = _usage()
+    after = usage()
     notes: list[Published | Heard] = [*published, *heard]
     for task, note in zip([*publishers, *listeners], notes, strict=True):
         if not task.done():
