@@ -10,7 +10,7 @@ well, and grow to the size that gets most done as soon as rows have waited longe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 __all__ = ["Batcher"]
@@ -41,13 +41,17 @@ class Batcher(Generic[Item]):
         """Queue `item`, due since `due`; times may be of any clock that goes forward."""
         self._groups.setdefault(key, deque()).append((due, item))
 
-    def take(self, now: float = 0.0) -> list[tuple[float, Item]]:
-        """Remove and return the next batch with the times at which its items fell due: empty when nothing waits."""
+    def take(self, now: float = 0.0, sizes: Sequence[int] = ()) -> list[tuple[float, Item]]:
+        """Remove and return the next batch with the times at which its items fell due: empty when nothing waits.
+
+        Of `sizes`, the ones that run best, ascending from 1, it has the largest that it can; without any it has all that it may.
+        """
         if not self._groups:
             return []
         key = min(self._groups, key=lambda k: self._groups[k][0][0])
         group = self._groups[key]
-        batch = [group.popleft() for _ in range(min(self._limit(key, now - group[0][0]), len(group)))]
+        count = min(self._limit(key, now - group[0][0]), len(group))
+        batch = [group.popleft() for _ in range(max((size for size in sizes if size <= count), default=count))]
         if not group:
             del self._groups[key]
         return batch

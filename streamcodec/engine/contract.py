@@ -42,6 +42,11 @@ class Engine(Protocol):
         """What runs the model, for people."""
         ...
 
+    @property
+    def best_batches(self) -> tuple[int, ...]:
+        """The numbers of rows that it runs best, ascending from 1; none where all are alike."""
+        ...
+
     def encoder_start(self, start: Start) -> States | None:
         """The state [S] that a stream starts from, or None where its first step opens it (reflection needs to see the first frames)."""
         ...

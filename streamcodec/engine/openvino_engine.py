@@ -13,18 +13,18 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from streamcodec.config import Start
 from streamcodec.engine.contract import Codes, Samples, States
-from streamcodec.engine.openvino_search import OpenVinoSearch, Run
+from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork
+from streamcodec.engine.openvino_search import OpenVinoSearch
 from streamcodec.engine.torch_engine import StateLayout, TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
@@ -62,6 +62,7 @@ class OpenVinoEngine:
         self._fingerprint = fingerprint
         self._threads = threads
         self.lanes = lanes
+        self.best_batches = BATCHES
         self.precision = precision
         shared = f"{threads} thread(s)" if lanes == 1 else f"{threads} threads for {lanes} steps at a time"
         self.name = f"OpenVINO {self._ov.__version__.split('-')[0]}, {precision}, {shared}"
@@ -73,6 +74,7 @@ class OpenVinoEngine:
         self.decoder_hold_frames = torch_engine.decoder_hold_frames
         self.default_live_start: Start = torch_engine.default_live_start
         self._core = self._ov.Core()
+        self._aside = ThreadPoolExecutor(1, "streamcodec-compile")
         embed = model.quantizer.embed.numpy()
         # One more row of zeros in each codebook: what an unused code stands for.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
@@ -115,29 +117,14 @@ class OpenVinoEngine:
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(self, network: Any, precision: Precision) -> Run:
-        """A function of arrays that runs `network`, from as many threads at a time as there are lanes."""
+    def _compile(self, network: Any, precision: Precision) -> OpenVinoNetwork:
         options = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": self.lanes,
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = self._core.compile_model(network, "CPU", options)
-        free: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(self.lanes):
-            free.put(compiled.create_infer_request())
-
-        def run(*inputs: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], ...]:
-            request = free.get()
-            try:
-                results = request.infer(inputs, share_inputs=True, share_outputs=True)
-                # What is shared is overwritten by the request's next step.
-                return tuple(np.array(results[i]) for i in range(len(results)))
-            finally:
-                free.put(request)
-
-        return run
+        return OpenVinoNetwork(self._core, network, options, self.lanes, self._aside)
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns of loops over fixed numbers of codebooks, and of its own age.

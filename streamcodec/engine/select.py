@@ -91,6 +91,10 @@ class _StandIn:
     def name(self) -> str:
         return self._engine.name
 
+    @property
+    def best_batches(self) -> tuple[int, ...]:
+        return self._engine.best_batches
+
     def encoder_start(self, start: Start) -> States | None:
         return self._engine.encoder_start(start)
 

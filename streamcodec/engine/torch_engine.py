@@ -45,6 +45,7 @@ class TorchEngine:
     def __init__(self, model: EncodecModel, device: str = "cpu", lanes: int = 1) -> None:
         self.config = model.config
         self.lanes = lanes
+        self.best_batches: tuple[int, ...] = ()
         self.device = torch.device(device)
         self.name = f"torch {torch.__version__} on {device}"
         self._model = model.to(self.device).eval().requires_grad_(False)

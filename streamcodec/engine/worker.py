@@ -214,7 +214,7 @@ class Worker:
             if self._calls:
                 calls, self._calls = self._calls, []
                 self._deliver(calls)
-            if batch := self._batcher.take(time.perf_counter()):
+            if batch := self._batcher.take(time.perf_counter(), self.engine.best_batches):
                 return batch
 
     def _take_in(self, *, wait: bool) -> bool:

@@ -45,6 +45,15 @@ def test_a_group_larger_than_a_batch_gives_its_oldest_members_and_keeps_the_rest
     assert [[item for _, item in batcher.take()] for _ in range(3)] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
+@pytest.mark.parametrize(("waiting", "expected"), [(1, [1]), (3, [2, 1]), (5, [4, 1]), (15, [8, 4, 2, 1]), (16, [16]), (40, [16, 16, 8])])
+def test_a_batch_has_the_largest_of_the_sizes_that_run_best(waiting, expected):
+    batcher: Batcher[int] = Batcher(16)
+    for i in range(waiting):
+        batcher.add("k", i, i)
+    assert [len(batcher.take(sizes=(1, 2, 4, 8, 16))) for _ in expected] == expected
+    assert len(batcher) == 0
+
+
 def full(step_s=0.01, row_s=0.002):
     """A batcher that has learnt what a row takes and has a crowd waiting since 0."""
     batcher: Batcher[int] = Batcher(16, step_s)

@@ -30,6 +30,7 @@ class FakeEngine:
 
     def __init__(self, lanes: int = 1) -> None:
         self.lanes = lanes
+        self.best_batches = ()
         self.config = CodecConfig(upsampling_ratios=(HOP,), target_bandwidths=(1000.0,))
         self.gate = threading.Event()
         self.gate.set()

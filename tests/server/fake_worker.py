@@ -46,6 +46,7 @@ class FakeStream:
 class FakeEngine:
     default_live_start = "exact"
     lanes = 1
+    best_batches = ()
 
     def __init__(self) -> None:
         self.config = CodecConfig(target_bandwidths=(1.5, 3.0, 6.0, 12.0, 24.0))

@@ -1,0 +1,92 @@
+"""A network as OpenVINO runs it: compiled once for arrays of any shape, and once more for each shape that comes often."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BATCHES", "OpenVinoNetwork"]
+
+log = logging.getLogger(__name__)
+
+BATCHES: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16)
+"""The numbers of rows to run: few, so that each gets a network of its own."""
+
+_OFTEN = 50
+_MOST_SHAPES = 2 * len(BATCHES)
+
+Arrays = tuple[npt.NDArray[Any], ...]
+Shapes = tuple[tuple[int, ...], ...]
+
+
+class OpenVinoNetwork:
+    """Runs `network` on arrays of any shape that it takes, from as many threads at a time as there are `lanes`.
+
+    Where all dimensions are known beforehand, a step is 7 to 35% quicker, the more the smaller it is. So shapes that came often are
+    compiled on `aside` while the general network goes on; each of them has its own copy of the weights, so there are few.
+    """
+
+    def __init__(self, core: Any, network: Any, options: Mapping[str, Any], lanes: int, aside: ThreadPoolExecutor) -> None:
+        self._core = core
+        self._network = network
+        self._options = dict(options)
+        self._lanes = lanes
+        self._aside = aside
+        self._general = self._compile(network)
+        self._exact: dict[Shapes, SimpleQueue[Any]] = {}
+        self._uses: Counter[Shapes] = Counter()
+        self._room = _MOST_SHAPES
+        self._counting = threading.Lock()
+
+    def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
+        shapes = tuple(x.shape for x in inputs)
+        requests = self._exact.get(shapes)
+        if requests is None:
+            requests = self._general
+            self._count(shapes)
+        request = requests.get()
+        try:
+            results = request.infer(inputs, share_inputs=True, share_outputs=True)
+            # What is shared is overwritten by the request's next step.
+            return tuple(np.array(results[i]) for i in range(len(results)))
+        finally:
+            requests.put(request)
+
+    def _count(self, shapes: Shapes) -> None:
+        with self._counting:
+            if not self._room:
+                return
+            self._uses[shapes] += 1
+            if self._uses[shapes] == _OFTEN:
+                self._room -= 1
+                self._aside.submit(self._specialize, shapes)
+
+    def _specialize(self, shapes: Shapes) -> None:
+        try:
+            network = self._network.clone()
+            network.reshape(dict(enumerate(shapes)))
+            requests = self._compile(network)
+            # A first run is slow: no stream shall wait for it.
+            for _ in range(self._lanes):
+                request = requests.get()
+                request.infer([np.zeros(shape, np.float32) for shape in shapes])
+                requests.put(request)
+            self._exact[shapes] = requests
+        except Exception:
+            log.exception("no network of its own for %s: going on with the general one", shapes)
+
+    def _compile(self, network: Any) -> SimpleQueue[Any]:
+        """One request for each lane."""
+        compiled = self._core.compile_model(network, "CPU", self._options)
+        requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self._lanes):
+            requests.put(compiled.create_infer_request())
+        return requests
