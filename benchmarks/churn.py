@@ -35,6 +35,8 @@ __all__ = ["churn", "failures", "left_behind", "main", "memory", "render"]
 _MOST_UNCHECKED = 16
 _DRAIN_S = 30.0
 _FEWEST_SECONDS = 60
+_UNTIL_OFTEN = 60  # steps of a shape, after which it has a network of its own
+_UNTIL_FULL = 2000  # last steps, after which oneDNN's cache of 1,024 kernels has no room left
 _SPARED = 3 * 32  # entries: a near-tie takes the rest of its frame along, so a short run may be below the rate by one or two of them
 
 
@@ -159,19 +161,20 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
 
 
 def touch(codec: Codec, most: int) -> None:
-    """Run steps of every size that will come often: engines keep a compiled kernel for each, and that is no leak."""
+    """Run steps of every size: engines keep a bounded number of compiled kernels and networks, and filling that is no leak."""
     engine, n_q, rng = codec.engine, codec.config.num_quantizers, np.random.default_rng(0)
+
+    def step(rows: int, length: int, *, final: bool = False) -> None:
+        sound = rng.standard_normal((rows, length)).astype(np.float32)
+        codes, _ = engine.encode(sound, np.zeros((rows, engine.encoder_state_size), np.float32), [n_q] * rows, final)
+        engine.decode(codes, np.zeros((rows, engine.decoder_state_size), np.float32), final)
+
     for rows in range(1, most + 1):
-        encoders = np.zeros((rows, engine.encoder_state_size), np.float32)
-        decoders = np.zeros((rows, engine.decoder_state_size), np.float32)
         for frames in PACKET_FRAMES:
-            sound = rng.standard_normal((rows, frames * codec.hop_length)).astype(np.float32)
-            codes, _ = engine.encode(sound, encoders, [n_q] * rows)
-            engine.decode(codes, decoders)
-    for _ in range(100):  # the last step of a stream may have any length
-        sound = rng.standard_normal((1, int(rng.integers(1, 25 * codec.hop_length)))).astype(np.float32)
-        codes, _ = engine.encode(sound, encoders[:1], [n_q], final=True)
-        engine.decode(codes, decoders[:1], final=True)
+            for _ in range(_UNTIL_OFTEN if rows in engine.best_batches else 1):
+                step(rows, frames * codec.hop_length)
+    for _ in range(_UNTIL_FULL):  # the last step of a stream may have any length
+        step(1, int(rng.integers(1, max(PACKET_FRAMES) * codec.hop_length)), final=True)
 
 
 class _Crowd:

@@ -19,10 +19,11 @@ from streamcodec.errors import DeviceError, InputError, MissingDependencyError
 from streamcodec.protocol import Ended
 
 from .figures import STAGES, PacketWay, draw_demo
+from .ledger import PacketTimes
 from .liveline import LiveLine
 from .mic import publish_source
 from .options import number, positive_int
-from .playback import PacketTimes, play
+from .playback import play
 from .sinks import DeviceSink, Sink
 from .sources import ClipSource, DeviceSource, Source, Tee
 

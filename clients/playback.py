@@ -6,19 +6,19 @@ import argparse
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from streamcodec.audio import Level, Samples, bar
 from streamcodec.client import Listener, Player, listen, now_us
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
 
+from .ledger import Ledger, PacketTimes
 from .liveline import LiveLine
 from .options import add_connection_options, number
 from .retry import keep_trying
 from .sinks import DeviceSink, Sink, open_sink
 
-__all__ = ["PacketTimes", "add_arguments", "play", "run"]
+__all__ = ["add_arguments", "play", "run"]
 
 EXAMPLES = """examples:
   streamcodec play                          play "live" on the default speaker
@@ -27,17 +27,6 @@ EXAMPLES = """examples:
   streamcodec play --pcm                    let the server decode: no model and no torch needed here
   streamcodec play --output - | aplay -f S16_LE -r 24000
 """
-
-
-@dataclass(frozen=True, slots=True)
-class PacketTimes:
-    """One packet at the listener, on `now_us()`: its last sample captured, received, decoded; and what was buffered ahead of it (s)."""
-
-    seq: int
-    captured: int
-    received: int
-    decoded: int
-    buffered_s: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the least that a device holds back against late packets; where they come later it holds back more, up to 250 ms, and gives "
         "it back (default: %(default)g)",
     )
+    parser.add_argument("--ledger", type=Path, metavar="FILE", help="write what each packet's way took there, one line of JSON each")
     parser.add_argument("--model", default="speech-24k", help="the server's model (default: %(default)s)")
 
 
@@ -79,6 +69,7 @@ async def run(args: argparse.Namespace) -> int:
     rate = codec.sample_rate if codec is not None else 24_000
     sink: Sink | None = None
     level = Level(rate=rate)
+    ledger = Ledger(args.ledger)
 
     def opened() -> Sink:
         nonlocal sink
@@ -91,10 +82,12 @@ async def run(args: argparse.Namespace) -> int:
         opened()
 
     def show(times: PacketTimes, listener: Listener) -> None:
-        if line.due() and sink is not None:
-            delay_ms = (times.decoded - times.captured) / 1000 + times.buffered_s * 1000
+        assert sink is not None
+        ledger.add(times, sink.stats if isinstance(sink, DeviceSink) else None)
+        if line.due():
+            p50, p95, p99 = ledger.percentiles()
             health = f"underruns {sink.underruns}  lost {listener.lost}"
-            line.draw(f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency {delay_ms:5.1f} ms  {health}")
+            line.draw(f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency p50 {p50:.0f} p95 {p95:.0f} p99 {p99:.0f} ms  {health}")
 
     async def attempt() -> None:
         async with listen(
@@ -120,6 +113,7 @@ async def run(args: argparse.Namespace) -> int:
         return 0
     finally:
         line.clear()
+        ledger.close()
         if sink is not None:
             await sink.finish()
 
@@ -155,7 +149,7 @@ async def play(
                 captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
                 if samples.size:
                     sink.write(samples, decoded / 1e6, captured / 1e6)
-                listener.playing(event.seq, round(1000 * sink.stats.margin_s) if isinstance(sink, DeviceSink) else None)
+                listener.playing(event.seq, *_playing_ms(sink))
                 if on_packet is not None:
                     on_packet(PacketTimes(event.seq, captured, received, decoded, buffered_s), listener)
                 continue
@@ -169,6 +163,14 @@ async def play(
                 note(f"{event.count} packets lost ({event.reason})")
             elif isinstance(event, StreamEnd) and not follow:
                 return
+
+
+def _playing_ms(sink: Sink) -> tuple[int | None, int | None]:
+    """What a device's playout has in hand, and how late packets come to it."""
+    if not isinstance(sink, DeviceSink):
+        return None, None
+    stats = sink.stats
+    return round(1000 * stats.margin_s), round(1000 * stats.late_s)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import numpy as np
 
 from streamcodec.audio.lateness import Lateness
 from streamcodec.audio.playout import PlayoutBuffer
-from streamcodec.audio.resampling import StreamResampler
 from streamcodec.audio.samples import Samples
+from streamcodec.audio.steering import SteeredResampler
 from streamcodec.audio.timescale import lengthen, shorten
 from streamcodec.errors import InputError
 
@@ -53,7 +53,8 @@ class PlayoutPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PlayoutStats:
-    """How playing goes: `margin_s` is how late a packet could come now and still be played in time, `target_s` how late it may.
+    """How playing goes: `margin_s` is how late a packet could come now and still be played in time, `target_s` how late it may, `late_s`
+    how late most of them have come.
 
     `shortened_s`, `lengthened_s` and `dropped_s` are what was taken out or put in so far, `steering` the resampling ratio's deviation.
     """
@@ -67,6 +68,7 @@ class PlayoutStats:
     shortened_s: float
     lengthened_s: float
     steering: float
+    late_s: float
 
 
 class AdaptivePlayout:
@@ -81,8 +83,9 @@ class AdaptivePlayout:
         # What the device takes at once must be there too: the margin is what is left when it has just done so.
         self._floor_s = policy.floor_s + block_s
         self._lateness = Lateness(window_s=policy.window_s, most_s=policy.ceiling_s)
-        self._resampler = StreamResampler(rate_in, rate_out, steered=True)
+        self._resampler = SteeredResampler(rate_in, rate_out)
         self._target_s = self._floor_s
+        self._late_s = 0.0
         self._buffer = PlayoutBuffer(
             self._samples(self._floor_s),
             self._samples(policy.ceiling_s + policy.headroom_s + block_s),
@@ -111,6 +114,7 @@ class AdaptivePlayout:
             shortened_s=self._shortened / self._rate_in,
             lengthened_s=self._lengthened / self._rate_in,
             steering=self._steering.value,
+            late_s=self._late_s,
         )
 
     @property
@@ -132,7 +136,8 @@ class AdaptivePlayout:
         elif self._margin_s is not None:
             self._buffer.push(self._resampler.feed(samples))
             return
-        self._target_s = min(policy.ceiling_s, self._floor_s + self._lateness.quantile(policy.share))
+        self._late_s = self._lateness.quantile(policy.share)
+        self._target_s = min(policy.ceiling_s, self._floor_s + self._late_s)
         if self._margin_s is None or self._buffer.underruns != self._underruns:
             # Playing begins, or begins again, as much later as the target asks for: what came late has been waited for already.
             wait_s = max(0.0, self._target_s - late_s)

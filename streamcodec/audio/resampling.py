@@ -15,10 +15,9 @@ import soxr
 from streamcodec.audio.samples import Samples
 from streamcodec.errors import AudioError
 
-__all__ = ["StreamResampler", "check_rate", "resample"]
+__all__ = ["StreamResampler", "check_block_to_resample", "check_rate", "resample"]
 
 _MIN_RATE, _MAX_RATE = 1_000, 768_000
-_MOST_STEERING = 0.002
 
 
 def check_rate(rate: float) -> Fraction:
@@ -26,6 +25,12 @@ def check_rate(rate: float) -> Fraction:
     if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)) or not _MIN_RATE <= rate <= _MAX_RATE:
         raise AudioError(f"sampling rate is {rate!r}, expected {_MIN_RATE} to {_MAX_RATE} Hz")
     return Fraction(float(rate)).limit_denominator(100)
+
+
+def check_block_to_resample(samples: Samples) -> None:
+    """Raise `AudioError` for a block that is not float32 [T]."""
+    if samples.ndim != 1 or samples.dtype != np.float32:
+        raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape [T]")
 
 
 def resample(audio: Samples, rate_in: float, rate_out: float) -> Samples:
@@ -48,68 +53,40 @@ class StreamResampler:
     """Resamples one mono stream block by block, withholding a constant 5 ms (10 to 15 ms where the rate goes up from below 24 kHz).
 
     After `flush()` the output is exactly as long as `resample` makes a clip of the same input: n * rate_out / rate_in, rounded half up.
-    One that can be steered follows `steer` from block to block, and goes through soxr for equal rates too. Raises `AudioError` for a rate
-    outside 1,000 to 768,000 Hz.
+    Raises `AudioError` for a rate outside 1,000 to 768,000 Hz.
     """
 
-    def __init__(self, rate_in: float, rate_out: float, *, steered: bool = False) -> None:
+    def __init__(self, rate_in: float, rate_out: float) -> None:
         self._ratio = check_rate(rate_out) / check_rate(rate_in)
-        self._steered = steered
         self.rate_in, self.rate_out = rate_in, rate_out
         self._open()
-
-    def steer(self, faster: float) -> None:
-        """Make what follows shorter by the share `faster` (negative: longer), at most 0.2%: the pitch goes with it, inaudibly."""
-        if not self._steered or abs(faster) > _MOST_STEERING:
-            raise AudioError(f"steering by {faster:g}, expected a resampler that was made to be steered, and at most {_MOST_STEERING:g}")
-        self._faster = faster
-        # Within a few blocks, not at once: a jump in rate is a corner in the waveform.
-        self._soxr.set_io_ratio(float(self.rate_in) * (1.0 + faster), float(self.rate_out), round(0.02 * self.rate_in))
-
-    @property
-    def withheld_s(self) -> float:
-        """How much of what was fed has not come out, in seconds; before the first block, of a block of 20 ms."""
-        if self._taken:
-            return max(0.0, (self._due - self._given) / self.rate_out)
-        trial = StreamResampler(self.rate_in, self.rate_out, steered=self._steered)
-        trial.feed(np.zeros(round(0.02 * self.rate_in), np.float32))
-        return trial.withheld_s
 
     def feed(self, samples: Samples) -> Samples:
         """Take a block [T] of any length and return the output that it settles; equal rates return the block itself.
 
         Raises `AudioError` for anything but a one-dimensional float32 array.
         """
-        if samples.ndim != 1 or samples.dtype != np.float32:
-            raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape [T]")
+        check_block_to_resample(samples)
         if self._soxr is None:
             return samples
-        return self._count(len(samples), self._soxr.resample_chunk(np.ascontiguousarray(samples)))
+        out: Samples = self._soxr.resample_chunk(np.ascontiguousarray(samples))
+        self._taken += len(samples)
+        self._given += len(out)
+        return out
 
     def flush(self) -> Samples:
         """Return what is left, as if silence followed, and start afresh."""
         if self._soxr is None or not self._taken:
             return np.empty(0, np.float32)
-        left = max(0, (round(self._due) if self._steered else _output_length(self._taken, self._ratio)) - self._given)
+        left = max(0, _output_length(self._taken, self._ratio) - self._given)
         rest: Samples = self._soxr.resample_chunk(np.empty(0, np.float32), last=True)
         self._open()
         return rest[:left] if len(rest) >= left else np.pad(rest, (0, left - len(rest)))
 
     def _open(self) -> None:
-        identity = self._ratio == 1 and not self._steered
-        # soxr wants to know the highest ratio that will come.
-        most = self.rate_in * (1.0 + _MOST_STEERING) if self._steered else self.rate_in
-        self._soxr: Any = None if identity else soxr.ResampleStream(most, self.rate_out, 1, dtype="float32", quality="HQ", vr=True)
+        identity = self._ratio == 1
+        self._soxr: Any = None if identity else soxr.ResampleStream(self.rate_in, self.rate_out, 1, dtype="float32", quality="HQ", vr=True)
         self._taken = self._given = 0
-        self._due, self._faster = 0.0, 0.0
-        if self._soxr is not None and self._steered:
-            self._soxr.set_io_ratio(float(self.rate_in), float(self.rate_out), 0)
-
-    def _count(self, taken: int, given: Samples) -> Samples:
-        self._taken += taken
-        self._due += taken * float(self._ratio) / (1.0 + self._faster)
-        self._given += len(given)
-        return given
 
 
 def _output_length(length: int, ratio: Fraction) -> int:

@@ -74,7 +74,6 @@ class OpenVinoEngine:
         self.decoder_hold_frames = torch_engine.decoder_hold_frames
         self.default_live_start: Start = torch_engine.default_live_start
         self._core = self._ov.Core()
-        self._aside = ThreadPoolExecutor(1, "streamcodec-compile")
         embed = model.quantizer.embed.numpy()
         # One more row of zeros in each codebook: what an unused code stands for.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
@@ -86,8 +85,11 @@ class OpenVinoEngine:
         decoder_inputs = (torch.zeros(2, dim, 2), torch.zeros(2, self.decoder_state_size))
         encoder_shapes = ([-1, -1], [-1, self.encoder_state_size])
         decoder_shapes = ([-1, dim, -1], [-1, self.decoder_state_size])
-        self._encoder = self._compile(self._cached("encoder", lambda: self._convert(encoder, encoder_inputs, encoder_shapes)), precision)
-        self._decoder = self._compile(self._cached("decoder", lambda: self._convert(decoder, decoder_inputs, decoder_shapes)), precision)
+        aside = ThreadPoolExecutor(1, "streamcodec-compile")
+        converted = self._cached("encoder", lambda: self._convert(encoder, encoder_inputs, encoder_shapes))
+        self._encoder = self._compile(converted, precision, aside)
+        converted = self._cached("decoder", lambda: self._convert(decoder, decoder_inputs, decoder_shapes))
+        self._decoder = self._compile(converted, precision, aside)
         # Below the default bandwidth a call of its own would cost more than the levels that it saves.
         stops = [n_q for n_q in self.config.n_q_choices if n_q >= self.config.n_q_for(None)]
         self._search = OpenVinoSearch(model.quantizer.embed, stops, lambda network: self._compile(network, "fp32"))
@@ -117,14 +119,14 @@ class OpenVinoEngine:
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(self, network: Any, precision: Precision) -> OpenVinoNetwork:
+    def _compile(self, network: Any, precision: Precision, aside: ThreadPoolExecutor | None = None) -> OpenVinoNetwork:
         options = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": self.lanes,
             "ENABLE_CPU_PINNING": False,
         }
-        return OpenVinoNetwork(self._core, network, options, self.lanes, self._aside)
+        return OpenVinoNetwork(self._core, network, options, self.lanes, aside)
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns of loops over fixed numbers of codebooks, and of its own age.

@@ -21,7 +21,9 @@ BATCHES: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16)
 """The numbers of rows to run: few, so that each gets a network of its own."""
 
 _OFTEN = 50
-_MOST_SHAPES = 2 * len(BATCHES)
+_MOST_SHAPES = len(BATCHES) + 1
+# Compiled kernels that are kept for the general network: those of some 25 shapes. The default of 5,000 is hundreds of MiB.
+_KERNELS_KEPT = 1024
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Shapes = tuple[tuple[int, ...], ...]
@@ -31,20 +33,25 @@ class OpenVinoNetwork:
     """Runs `network` on arrays of any shape that it takes, from as many threads at a time as there are `lanes`.
 
     Where all dimensions are known beforehand, a step is 7 to 35% quicker, the more the smaller it is. So shapes that came often are
-    compiled on `aside` while the general network goes on; each of them has its own copy of the weights, so there are few.
+    compiled on `aside`, where that is given, while the general network goes on; each has its own copy of the weights, so there are few.
     """
 
-    def __init__(self, core: Any, network: Any, options: Mapping[str, Any], lanes: int, aside: ThreadPoolExecutor) -> None:
+    def __init__(self, core: Any, network: Any, options: Mapping[str, Any], lanes: int, aside: ThreadPoolExecutor | None = None) -> None:
         self._core = core
         self._network = network
-        self._options = dict(options)
+        self._options = {**options, "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS_KEPT}
         self._lanes = lanes
         self._aside = aside
         self._general = self._compile(network)
         self._exact: dict[Shapes, SimpleQueue[Any]] = {}
         self._uses: Counter[Shapes] = Counter()
-        self._room = _MOST_SHAPES
+        self._room = _MOST_SHAPES if aside is not None else 0
         self._counting = threading.Lock()
+
+    @property
+    def own_shapes(self) -> list[Shapes]:
+        """The shapes of inputs that have a network of their own by now."""
+        return list(self._exact)
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
         shapes = tuple(x.shape for x in inputs)
@@ -67,6 +74,7 @@ class OpenVinoNetwork:
             self._uses[shapes] += 1
             if self._uses[shapes] == _OFTEN:
                 self._room -= 1
+                assert self._aside is not None
                 self._aside.submit(self._specialize, shapes)
 
     def _specialize(self, shapes: Shapes) -> None:

@@ -5,15 +5,16 @@ A row hands out a `Step` when it has enough for one, and is told the result thro
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from streamcodec.config import Start
 from streamcodec.engine.contract import Codes, Engine, Samples, States
 
-__all__ = ["DecoderRow", "EncoderRow", "Step", "join_codes"]
+__all__ = ["DecoderRow", "EncoderRow", "Step", "join_codes", "run_steps"]
 
 T = TypeVar("T", Samples, Codes)
 
@@ -27,6 +28,11 @@ class Step(Generic[T]):
     data: T
     state: States | None
     final: bool
+
+    @property
+    def key(self) -> Hashable:
+        """What steps of one engine call have in common."""
+        return "encode" if self.data.ndim == 1 else "decode", self.data.shape[-1], self.state is None, self.final
 
 
 class EncoderRow:
@@ -145,6 +151,18 @@ class DecoderRow:
             missing -= head.shape[1]
         self._pending_frames -= frames
         return join_codes(taken, axis=1, unused=self._unused_code)
+
+
+def run_steps(engine: Engine, rows: Sequence[EncoderRow | DecoderRow | None], steps: Sequence[Step[Any]]) -> tuple[Any, States]:
+    """Run `steps` of one key, one for each of `rows`, in one call: codes or samples [B, ...] and the new states [B, S]."""
+    known = [step.state for step in steps if step.state is not None]
+    states = np.stack(known) if known else None
+    n_q = [row.n_q for row in rows if isinstance(row, EncoderRow)]
+    if n_q:
+        return engine.encode(np.stack([step.data for step in steps]), states, n_q, steps[0].final)
+    parts: list[Codes] = [np.asarray(step.data, np.int32)[None] for step in steps]
+    codes = join_codes(parts, axis=0, unused=engine.config.codebook_size)
+    return engine.decode(codes, states, steps[0].final)
 
 
 def join_codes(parts: list[Codes], *, axis: int, unused: int) -> Codes:

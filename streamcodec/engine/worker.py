@@ -12,18 +12,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, repeat
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import numpy as np
-
 from streamcodec.config import Start
 from streamcodec.engine.batcher import Batcher
-from streamcodec.engine.contract import Codes, Engine, States
-from streamcodec.engine.rows import DecoderRow, EncoderRow, Step, join_codes
+from streamcodec.engine.contract import Codes, Engine
+from streamcodec.engine.memory import MemoryReturn
+from streamcodec.engine.rows import DecoderRow, EncoderRow, Step, run_steps
 from streamcodec.errors import LocalProtocolError
 
 __all__ = ["Result", "Worker", "WorkerStats", "WorkerStream"]
@@ -145,6 +144,7 @@ class Worker:
         self._inbox: SimpleQueue[_Command | _Done | None] = SimpleQueue()
         self._calls: Calls = []
         self._books = threading.Lock()
+        self._memory = MemoryReturn()
         self._threads = [threading.Thread(target=self._run, name=f"streamcodec-model-{i}", daemon=True) for i in range(engine.lanes)]
 
     def start(self) -> None:
@@ -219,6 +219,8 @@ class Worker:
 
     def _take_in(self, *, wait: bool) -> bool:
         """Apply all that came, waiting for something if `wait`; False means stop."""
+        if wait and self._inbox.empty():
+            self._memory.idle()
         while True:
             try:
                 news = self._inbox.get(block=wait)
@@ -244,7 +246,7 @@ class Worker:
                 step = stream.row.next_step() if stream.row is not None else None
                 if step is not None:
                     stream.waiting = True
-                    self._batcher.add(_key(step), (stream, step), stream.due)
+                    self._batcher.add(step.key, (stream, step), stream.due)
                 elif stream.refused is not None:
                     self._fail(stream, stream.refused)
                 elif stream.ending is not None:
@@ -282,6 +284,7 @@ class Worker:
         self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, stream.due, now, now)))
         if stream.ending == "end":
             stream.gone = True
+            self._memory.left()
         else:
             stream.row = stream.make_row()
         stream.ending = None
@@ -290,7 +293,7 @@ class Worker:
         """Run the engine; other threads keep the books meanwhile."""
         done = _Done(batch, time.perf_counter())
         try:
-            done.results, done.states = self._call([stream for _, (stream, _) in batch], [step for _, (_, step) in batch])
+            done.results, done.states = run_steps(self.engine, [stream.row for _, (stream, _) in batch], [step for _, (_, step) in batch])
         except Exception as exc:  # the engine's own failure must not end the thread that serves everybody else
             done.error = exc
         done.done = time.perf_counter()
@@ -300,7 +303,7 @@ class Worker:
         self.stats.steps += 1
         self.stats.rows += len(step.batch)
         self.stats.busy_s += step.done - step.started
-        self._batcher.took(_key(step.batch[0][1][1]), len(step.batch), step.done - step.started)
+        self._batcher.took(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
         for row, (due, (stream, _)) in enumerate(step.batch):
             stream.waiting = False
             if stream.gone:
@@ -322,17 +325,6 @@ class Worker:
             self._calls.append((stream.sink, Result(outputs, False, due, step.started, step.done)))
             self._pump(stream)
 
-    def _call(self, streams: list[WorkerStream], steps: list[Step[Any]]) -> tuple[Any, States]:
-        known: list[Any] = [step.state for step in steps if step.state is not None]
-        states: Any = np.stack(known) if known else None
-        if isinstance(streams[0].row, EncoderRow):
-            n_q = [stream.row.n_q for stream in streams if isinstance(stream.row, EncoderRow)]
-            samples: list[Any] = [step.data for step in steps]
-            return self.engine.encode(np.stack(samples), states, n_q, steps[0].final)
-        parts: list[Codes] = [np.asarray(step.data, np.int32)[None] for step in steps]
-        codes = join_codes(parts, axis=0, unused=self.engine.config.codebook_size)
-        return self.engine.decode(codes, states, steps[0].final)
-
     def _fail(self, stream: WorkerStream, exc: Exception) -> None:
         self._drop(stream)
         now = time.perf_counter()
@@ -340,11 +332,7 @@ class Worker:
 
     def _drop(self, stream: WorkerStream) -> None:
         stream.gone = True
+        self._memory.left()
         stream.waiting = False
         stream.inbox.clear()
         self._batcher.discard_if(lambda item: item[0] is stream)
-
-
-def _key(step: Step[Any]) -> Hashable:
-    kind = "encode" if step.data.ndim == 1 else "decode"
-    return kind, step.data.shape[-1], step.state is None, step.final

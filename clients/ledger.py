@@ -1,0 +1,79 @@
+"""The latency ledger of a listener: what each packet's way took, as percentiles of the last while and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamcodec.audio import PlayoutStats
+
+__all__ = ["Ledger", "PacketTimes"]
+
+_WINDOW = 256  # packets: 20 s of the usual ones
+
+
+@dataclass(frozen=True, slots=True)
+class PacketTimes:
+    """One packet at the listener, on `now_us()`: its last sample captured, received, decoded; and what was buffered ahead of it (s)."""
+
+    seq: int
+    captured: int
+    received: int
+    decoded: int
+    buffered_s: float
+
+    @property
+    def total_ms(self) -> float:
+        """From its last sample's capture to the device, as far as this program knows."""
+        return (self.decoded - self.captured) / 1000 + 1000 * self.buffered_s
+
+
+class Ledger:
+    """Keeps the totals of the last packets; with a `path` it writes every packet there as a line of JSON. Close it, or use `with`.
+
+    A line has `seq`; `captured_us`, when the last sample was captured, on this machine's monotonic clock; `arrival_ms` from there until
+    the packet was here, `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; then the playout's
+    `target_ms` and `margin_ms` and its `underruns` so far, null where no device plays. Raises `OSError` where it cannot be written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._totals: deque[float] = deque(maxlen=_WINDOW)
+        self._file = path.open("w", encoding="utf-8") if path is not None else None
+
+    def add(self, times: PacketTimes, playing: PlayoutStats | None = None) -> None:
+        """Enter a packet."""
+        self._totals.append(times.total_ms)
+        if self._file is None:
+            return
+        line = {
+            "seq": times.seq,
+            "captured_us": times.captured,
+            "arrival_ms": (times.received - times.captured) / 1000,
+            "decode_ms": (times.decoded - times.received) / 1000,
+            "buffered_ms": round(1000 * times.buffered_s, 3),
+            "total_ms": round(times.total_ms, 3),
+            "target_ms": round(1000 * playing.target_s, 3) if playing else None,
+            "margin_ms": round(1000 * playing.margin_s, 3) if playing else None,
+            "underruns": playing.underruns if playing else None,
+        }
+        self._file.write(json.dumps(line) + "\n")
+
+    def percentiles(self) -> tuple[float, float, float]:
+        """The 50th, 95th and 99th of the last packets' totals, in milliseconds; zeros before the first."""
+        p50, p95, p99 = np.percentile(list(self._totals) or [0.0], (50, 95, 99))
+        return float(p50), float(p95), float(p99)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,94 @@
+"""A shape that comes often gets a network of its own, aside; what comes out is the same, and there are never many."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+from openvino import opset13 as ops
+
+from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork
+
+OFTEN = 50
+
+
+@pytest.fixture
+def aside() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def doubling() -> Any:
+    given = ops.parameter([-1, -1], np.float32)
+    return openvino.Model([ops.multiply(given, ops.constant(np.float32(2)))], [given])
+
+
+def make(aside: ThreadPoolExecutor, lanes: int = 1) -> OpenVinoNetwork:
+    return OpenVinoNetwork(openvino.Core(), doubling(), {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": lanes}, lanes, aside)
+
+
+def use(network: OpenVinoNetwork, shape: tuple[int, ...], times: int) -> None:
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for _ in range(times):
+        np.testing.assert_array_equal(network(x)[0], 2 * x)
+
+
+def settle(aside: ThreadPoolExecutor) -> None:
+    aside.submit(lambda: None).result(60)
+
+
+def test_a_shape_gets_a_network_of_its_own_once_it_has_come_often(aside: ThreadPoolExecutor) -> None:
+    network = make(aside)
+    use(network, (3, 4), OFTEN - 1)
+    use(network, (5, 4), OFTEN - 1)
+    settle(aside)
+    assert network.own_shapes == []
+    use(network, (3, 4), 1)
+    settle(aside)
+    assert network.own_shapes == [((3, 4),)]
+    use(network, (3, 4), 3)
+    use(network, (5, 4), 3)
+
+
+def test_no_more_shapes_than_the_batch_sizes_and_one_get_one(aside: ThreadPoolExecutor) -> None:
+    network = make(aside)
+    for rows in range(1, len(BATCHES) + 4):
+        use(network, (rows, 2), OFTEN)
+    settle(aside)
+    assert len(network.own_shapes) == len(BATCHES) + 1
+
+
+def test_results_are_nobody_else_s_whatever_runs_meanwhile(aside: ThreadPoolExecutor) -> None:
+    network = make(aside, lanes=2)
+    kept = [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10)]
+    settle(aside)
+    kept += [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10, OFTEN + 20)]
+    assert [int(value[0, 0]) for value in kept] == [2 * value for value in range(OFTEN + 20)]
+    threads = [threading.Thread(target=use, args=(network, (2, 2), 200)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_where_it_cannot_be_made_the_general_one_goes_on_and_it_is_told_once(
+    aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = make(aside)
+
+    def fail(_: Any) -> Any:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(network, "_compile", fail)
+    with caplog.at_level(logging.ERROR):
+        use(network, (2, 2), 3 * OFTEN)
+        settle(aside)
+    assert network.own_shapes == []
+    assert len(caplog.records) == 1
+    assert "going on with the general one" in caplog.records[0].getMessage()
