@@ -47,6 +47,10 @@ class Engine(Protocol):
         """The numbers of rows that it runs best, ascending from 1; none where all are alike."""
         ...
 
+    def prepare(self, packet_frames: int) -> None:
+        """Many encoders of packets of `packet_frames` are to come: what that is quicker with may be made ready aside, beginning now."""
+        ...
+
     def encoder_start(self, start: Start) -> States | None:
         """The state [S] that a stream starts from, or None where its first step opens it (reflection needs to see the first frames)."""
         ...

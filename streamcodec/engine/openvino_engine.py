@@ -94,6 +94,10 @@ class OpenVinoEngine:
         stops = [n_q for n_q in self.config.n_q_choices if n_q >= self.config.n_q_for(None)]
         self._search = OpenVinoSearch(model.quantizer.embed, stops, lambda network: self._compile(network, "fp32"))
 
+    def prepare(self, packet_frames: int) -> None:
+        length = packet_frames * self.config.hop_length
+        self._encoder.prepare([((rows, length), (rows, self.encoder_state_size)) for rows in BATCHES])
+
     def encoder_start(self, start: Start) -> States | None:
         return self._torch.encoder_start(start)
 

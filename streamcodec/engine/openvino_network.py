@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -45,13 +45,19 @@ class OpenVinoNetwork:
         self._general = self._compile(network)
         self._exact: dict[Shapes, SimpleQueue[Any]] = {}
         self._uses: Counter[Shapes] = Counter()
-        self._room = _MOST_SHAPES if aside is not None else 0
+        self._room = _MOST_SHAPES
         self._counting = threading.Lock()
 
     @property
     def own_shapes(self) -> list[Shapes]:
         """The shapes of inputs that have a network of their own by now."""
         return list(self._exact)
+
+    def prepare(self, shapes: Iterable[Shapes]) -> None:
+        """Compile for each of these shapes of inputs, aside, as if it had come often."""
+        with self._counting:
+            for each in shapes:
+                self._add(each, _OFTEN)
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
         shapes = tuple(x.shape for x in inputs)
@@ -69,13 +75,16 @@ class OpenVinoNetwork:
 
     def _count(self, shapes: Shapes) -> None:
         with self._counting:
-            if not self._room:
-                return
-            self._uses[shapes] += 1
-            if self._uses[shapes] == _OFTEN:
-                self._room -= 1
-                assert self._aside is not None
-                self._aside.submit(self._specialize, shapes)
+            self._add(shapes, 1)
+
+    def _add(self, shapes: Shapes, uses: int) -> None:
+        known = self._uses[shapes]
+        if self._aside is None or not self._room or known >= _OFTEN:
+            return
+        self._uses[shapes] = known + uses
+        if known + uses >= _OFTEN:
+            self._room -= 1
+            self._aside.submit(self._specialize, shapes)
 
     def _specialize(self, shapes: Shapes) -> None:
         try:

@@ -95,6 +95,9 @@ class _StandIn:
     def best_batches(self) -> tuple[int, ...]:
         return self._engine.best_batches
 
+    def prepare(self, packet_frames: int) -> None:
+        self._engine.prepare(packet_frames)
+
     def encoder_start(self, start: Start) -> States | None:
         return self._engine.encoder_start(start)
 

@@ -63,6 +63,9 @@ class TorchEngine:
         self.encoder_state_size = self.encoder_layout.size
         self.decoder_state_size = self.decoder_layout.size
 
+    def prepare(self, packet_frames: int) -> None:
+        pass
+
     def encoder_start(self, start: Start) -> States | None:
         if start == "primed":
             return self._primed_encoder.copy()

@@ -16,6 +16,7 @@ from websockets.http11 import Request, Response
 
 import streamcodec
 from streamcodec.codec import Codec
+from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.worker import Calls, Worker
 from streamcodec.errors import StreamCodecError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo, now_us
@@ -89,6 +90,8 @@ class Server:
         await asyncio.to_thread(self.codec.warm_up)
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
         costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
+        if self.limits.capacity is not None:
+            self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         admission = Admission(self.limits, costs, self.codec.config.frame_rate, lanes=self.codec.engine.lanes, max_batch=self._max_batch)
         self.hub = Hub(self._worker, self.limits, self.metrics, admission)
         self._told_room = admission.room()

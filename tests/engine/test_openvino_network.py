@@ -64,6 +64,16 @@ def test_no_more_shapes_than_the_batch_sizes_and_one_get_one(aside: ThreadPoolEx
     assert len(network.own_shapes) == len(BATCHES) + 1
 
 
+def test_shapes_that_are_to_come_often_are_prepared_before_they_come(aside: ThreadPoolExecutor) -> None:
+    network = make(aside)
+    use(network, (4, 2), OFTEN)
+    network.prepare([((rows, 2),) for rows in (1, 2, 4)])
+    settle(aside)
+    assert sorted(network.own_shapes) == [((1, 2),), ((2, 2),), ((4, 2),)]
+    for rows in (1, 2, 3, 4):
+        use(network, (rows, 2), 2)
+
+
 def test_results_are_nobody_else_s_whatever_runs_meanwhile(aside: ThreadPoolExecutor) -> None:
     network = make(aside, lanes=2)
     kept = [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10)]

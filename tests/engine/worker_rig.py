@@ -38,6 +38,9 @@ class FakeEngine:
         self.batches: list[tuple[str, int, bool]] = []
         self.threads: set[str] = set()
 
+    def prepare(self, packet_frames: int) -> None:
+        raise NotImplementedError
+
     def encoder_start(self, start: Start) -> States:
         self.threads.add(threading.current_thread().name)
         return np.full(1, 1000.0 if start == "primed" else 0.0, np.float32)
