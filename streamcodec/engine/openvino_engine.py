@@ -126,8 +126,8 @@ class OpenVinoEngine:
     def _compile(self, network: Any, precision: Precision, aside: ThreadPoolExecutor | None = None) -> OpenVinoNetwork:
         options = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
-            "INFERENCE_NUM_THREADS": self._threads,
-            "NUM_STREAMS": self.lanes,
+            "INFERENCE_NUM_THREADS": max(1, self._threads // self.lanes),
+            "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
         return OpenVinoNetwork(self._core, network, options, self.lanes, aside)

@@ -30,7 +30,7 @@ def doubling() -> Any:
 
 
 def make(aside: ThreadPoolExecutor, lanes: int = 1) -> OpenVinoNetwork:
-    return OpenVinoNetwork(openvino.Core(), doubling(), {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": lanes}, lanes, aside)
+    return OpenVinoNetwork(openvino.Core(), doubling(), {"INFERENCE_NUM_THREADS": 1}, lanes, aside)
 
 
 def use(network: OpenVinoNetwork, shape: tuple[int, ...], times: int) -> None:
