@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.capacity import Loading, model_folder
 from benchmarks.churn_check import CODES_EQUAL, FLOAT_WITHIN, Job, Tally, verify
 from benchmarks.churn_streams import PACKET_FRAMES, LiveStream, draw_spec, make_sound
-from benchmarks.common import Figures, Observed, argument_parser, rss_mib, table, write_section
+from benchmarks.common import Figures, Observed, allocated_mib, argument_parser, rss_mib, table, write_section
 from benchmarks.processes import finish, receive
 from streamcodec.codec import Codec
 from streamcodec.engine.rows import DecoderRow, EncoderRow
@@ -121,7 +121,7 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
     calls: deque[Calls] = deque()
     worker = Worker(codec.engine, calls.append)
     crowd = _Crowd(codec, worker, calls, random.Random(args.seed), args.longest_seconds)
-    course: dict[str, list[float]] = {"seconds": [], "rss_mib": [], "live": []}
+    course: dict[str, list[float]] = {"seconds": [], "rss_mib": [], "allocated_mib": [], "live": []}
     touch(codec, args.streams)
     worker.start()
     begun = now = time.perf_counter()
@@ -136,7 +136,9 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
             acknowledged.recv()
             unchecked -= 1
         if now - begun >= len(course["seconds"]):
-            for name, value in (("seconds", now - begun), ("rss_mib", rss_mib()), ("live", len(crowd.live))):
+            rss = rss_mib()
+            values = {"seconds": now - begun, "rss_mib": rss, "allocated_mib": allocated_mib() or rss, "live": len(crowd.live)}
+            for name, value in values.items():
                 course[name].append(round(value, 2))
         time.sleep(crowd.rng.uniform(0.005, 0.02))
         now = time.perf_counter()

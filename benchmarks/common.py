@@ -6,6 +6,7 @@ Figures go into JSON first and reach the text only from there, so nobody types o
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ __all__ = [
     "Candidate",
     "Figures",
     "Observed",
+    "allocated_mib",
     "alternate",
     "argument_parser",
     "describe_machine",
@@ -127,6 +129,25 @@ def rss_mib() -> float:
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def allocated_mib() -> float | None:
+    """What this process has allocated and not freed, MiB, as glibc counts it; None elsewhere. Resident memory is more: freed blocks stay."""
+    count = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
+    if count is None:
+        return None
+    count.restype = _Mallinfo
+    found = count()
+    return float(found.uordblks + found.hblkhd) / 2**20
+
+
+class _Mallinfo(ctypes.Structure):
+    """glibc's struct mallinfo2."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    ]
 
 
 def _own_seconds() -> float:

@@ -11,9 +11,9 @@ __all__ = ["MemoryReturn"]
 
 
 class MemoryReturn:
-    """Calls `trim` in an idle moment after streams have ended, at most every `every_s` seconds; it takes some 10 ms.
+    """Calls `trim` after streams have ended, at most every `every_s` seconds: in an idle moment, or as late again without one.
 
-    The default is glibc's `malloc_trim`; where there is none, nothing needs to be done.
+    It takes some 10 ms. The default is glibc's `malloc_trim`; where there is none, nothing needs to be done.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class MemoryReturn:
         """A stream ended."""
         self._left = True
 
-    def idle(self) -> None:
-        """Nothing is due just now."""
-        if self._left and self._clock() - self._last >= self._every_s:
+    def check(self, *, idle: bool) -> None:
+        """Trim if it is time; `idle` says that nothing is due just now."""
+        if self._left and self._clock() - self._last >= (self._every_s if idle else 2 * self._every_s):
             self._trim()
             self._left, self._last = False, self._clock()
 

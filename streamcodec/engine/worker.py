@@ -219,8 +219,7 @@ class Worker:
 
     def _take_in(self, *, wait: bool) -> bool:
         """Apply all that came, waiting for something if `wait`; False means stop."""
-        if wait and self._inbox.empty():
-            self._memory.idle()
+        self._memory.check(idle=wait and self._inbox.empty())
         while True:
             try:
                 news = self._inbox.get(block=wait)
