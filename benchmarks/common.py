@@ -132,7 +132,7 @@ def rss_mib() -> float:
 
 
 def allocated_mib() -> float | None:
-    """What this process has allocated and not freed, MiB, as glibc counts it; None elsewhere. Resident memory is more: freed blocks stay."""
+    """What this process has allocated and not freed, MiB, as glibc counts it; None elsewhere. More is resident: freed blocks stay."""
     count = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
     if count is None:
         return None

@@ -125,10 +125,10 @@ def test_each_check_fails_where_it_should() -> None:
 def test_memory_is_watched_behind_the_warm_up_only() -> None:
     seconds = [float(at) for at in range(200)]
     rss = [100.0 + (at if at < 60 else 60 + (at - 60) / 30) for at in range(200)]
-    found = churn.memory({"seconds": seconds, "rss_mib": rss}, 60.0, 180.0)
+    found = churn.memory({"seconds": seconds, "allocated_mib": rss}, 60.0, 180.0)
     assert found["mib_per_minute"] == pytest.approx(2.0)
     assert (found["start_mib"], found["end_mib"]) == (160.0, 164.0)
-    assert churn.memory({"seconds": seconds[:70], "rss_mib": rss[:70]}, 60.0, 180.0)["mib_per_minute"] is None
+    assert churn.memory({"seconds": seconds[:70], "allocated_mib": rss[:70]}, 60.0, 180.0)["mib_per_minute"] is None
 
 
 def test_a_row_that_somebody_keeps_is_counted(codec: Codec) -> None:
