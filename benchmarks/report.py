@@ -12,6 +12,7 @@ To reproduce the figures, from the repository's root and with the `dev` extra in
     python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
     python -m benchmarks.latency --all     # every packet's way, on good and bad networks, cases one by one: forty-five minutes; --help
     python -m benchmarks.late_join         # what a listener who joins late hears: a minute
+    python -m benchmarks.dtx --corpus corpus    # what sending silence with one codebook saves and does to the sound: a minute
     python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures seams, step and load first
 
 `step` times Mimi too where its package is: `pip install --no-deps moshi==0.2.13 sentencepiece`, as its pins and ours do not go together.
@@ -32,7 +33,7 @@ __all__ = ["join"]
 
 _ROOT = Path(__file__).parents[1]
 _RUN = ("seams", "step", "load")
-_ORDER = (*_RUN, "capacity", "churn", "quality", "precision", "latency", "late_join", "mouth_to_ear")
+_ORDER = (*_RUN, "capacity", "churn", "quality", "precision", "latency", "late_join", "dtx", "mouth_to_ear")
 
 _HEAD = """# Results
 

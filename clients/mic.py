@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from streamcodec.audio import AudioWriter, Level, Samples, bar
+from streamcodec.audio import SILENCE_DB, AudioWriter, Level, Samples, bar
 from streamcodec.client import Publisher, now_us, publish
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import Ended
 
 from .liveline import LiveLine
-from .options import add_connection_options, positive_int
+from .options import add_connection_options, number, positive_int
 from .retry import keep_trying
 from .sources import Source, Tee, open_source
 
@@ -62,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="also write what is published, mixed down, to a .wav or .flac file")
     parser.add_argument("--start", choices=["exact", "primed"], help="how the codec opens (default: the model's own)")
     parser.add_argument("--encode", action="store_true", help="encode here and send codes: 64 times less to send than 16-bit PCM at 24 kHz")
+    parser.add_argument(
+        "--dtx",
+        nargs="?",
+        type=number(-120, 0),
+        const=SILENCE_DB,
+        metavar="DB",
+        help="silence reaches listeners, and with --encode the server, with one codebook instead of all: what is below so many dBFS "
+        "(%(const)s without a number), once all has been for 0.3 s",
+    )
     parser.add_argument("--model", default="speech-24k", help="for --encode: the server's model (default: %(default)s)")
 
 
@@ -127,11 +136,13 @@ async def _once(
         packet_frames=args.packet_frames,
         start=args.start,
         pace=pace,
+        silence_db=args.dtx if codec is None else None,
         token=args.token,
         note=line.note,
     ) as publisher:
         line.note(f"publishing {source.label} as {args.stream!r} at {args.server}, {publisher.welcome.bandwidth:g} kbps")
-        tell(await publish_source(source, publisher, codec=codec, level=level, on_block=show, on_interrupt=tell))
+        ended = await publish_source(source, publisher, codec=codec, silence_db=args.dtx, level=level, on_block=show, on_interrupt=tell)
+        tell(ended)
 
 
 async def publish_source(
@@ -139,17 +150,18 @@ async def publish_source(
     publisher: Publisher,
     *,
     codec: Codec | None = None,
+    silence_db: float | None = None,
     level: Level | None = None,
     on_block: OnBlock | None = None,
     on_interrupt: Callable[[Ended], None] = lambda _: None,
 ) -> Ended:
-    """Send all of `source` through `publisher`, encoded by `codec` if there is one, and end the stream.
+    """Send all of `source` through `publisher`, encoded by `codec` if there is one, below `silence_db` with one codebook; end the stream.
 
     A live publisher drops what a slow uplink cannot take; a fast one waits. Where the task is cancelled the stream is ended all the same,
     which `on_interrupt` is told.
     """
     fast = publisher.hello.pace == "fast"
-    pieces = _Pieces() if codec is None else _Packets(codec, publisher, source.sample_rate)
+    pieces = _Pieces() if codec is None else _Packets(codec, publisher, source.sample_rate, silence_db)
 
     async def send() -> None:
         for piece, at in pieces.take():
@@ -207,11 +219,15 @@ class _Pieces:
 class _Packets(_Pieces):
     """Packets of codes, encoded on a thread of their own, one block after the other."""
 
-    def __init__(self, codec: Codec, publisher: Publisher, rate: int) -> None:
+    def __init__(self, codec: Codec, publisher: Publisher, rate: int, silence_db: float | None) -> None:
         super().__init__()
         hello, model = publisher.hello, publisher.welcome.model
         self._encoder = codec.stream_encoder(
-            hello.bandwidth, packet_frames=hello.packet_frames, start=publisher.welcome.start, sample_rate=rate
+            hello.bandwidth,
+            packet_frames=hello.packet_frames,
+            start=publisher.welcome.start,
+            sample_rate=rate,
+            silence_db=silence_db,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamcodec-encode")
         self._rate = rate

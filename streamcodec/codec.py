@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from streamcodec.audio.resampling import StreamResampler, check_rate, resample
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
+from streamcodec.audio.silence import SilenceDetector
 from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
 from streamcodec.engine.contract import Codes, Engine, EngineName, PrecisionName, Samples
 from streamcodec.engine.rows import DecoderRow, EncoderRow, Step
@@ -188,12 +189,14 @@ class Codec:
         start: Start | None = None,
         sample_rate: float | None = None,
         channels: int = 1,
+        silence_db: float | None = None,
     ) -> StreamEncoder:
         """Open a stream: samples of any size in, packets of codes [n_q, packet_frames] out.
 
         `start="exact"` equals the reference from sample 0 on, holding the first packet of a reflect-padded model back until its seventh
         frame exists; `"primed"` holds nothing and equals the reference on the same samples after one second of silence. The default is
-        "primed" for reflect-padded models, "exact" for the others. `sample_rate` (Hz) and `channels` say what will be fed.
+        "primed" for reflect-padded models, "exact" for the others. `sample_rate` (Hz) and `channels` say what will be fed. With
+        `silence_db` packets that stay below so many dBFS, once 0.3 s have, come with `config.least_n_q` codebooks: [1, packet_frames].
         """
         if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
@@ -203,7 +206,9 @@ class Codec:
             packet_frames=check_packet_frames(packet_frames),
             start=self._check_start(start),
         )
-        return StreamEncoder(self.engine, row, self.sample_rate if sample_rate is None else sample_rate, channels)
+        size = packet_frames * self.hop_length
+        silence = None if silence_db is None else SilenceDetector(size, silence_db, rate=self.sample_rate)
+        return StreamEncoder(self.engine, row, self.sample_rate if sample_rate is None else sample_rate, channels, silence)
 
     def stream_decoder(self, bandwidth: float | None = None, *, start: Start | None = None) -> StreamDecoder:
         """Open a decoder: packets of codes in, samples out, as soon as they can be.
@@ -238,10 +243,11 @@ class Codec:
 class StreamEncoder:
     """One stream being encoded; made by `Codec.stream_encoder`."""
 
-    def __init__(self, engine: Engine, row: EncoderRow, sample_rate: float, channels: int) -> None:
+    def __init__(self, engine: Engine, row: EncoderRow, sample_rate: float, channels: int, silence: SilenceDetector | None) -> None:
         self._engine = engine
         self._row = row
         self._channels = channels
+        self._silence = silence
         self._resampler = StreamResampler(sample_rate, engine.config.sampling_rate)
         self._flushed = False
 
@@ -250,23 +256,27 @@ class StreamEncoder:
         self._check_open()
         # A copy: a row keeps what is no whole packet yet, and callers refill their buffers.
         block = np.array(check_block(_as_numpy(audio)[0], self._channels))
-        self._row.feed(self._resampler.feed(block))
-        return self._drain()
+        return self._encode(self._resampler.feed(block))
 
     def flush(self) -> list[Codes]:
         """End the stream: return what is left, the last packet perhaps shorter. Nothing can be fed afterwards."""
         self._check_open()
         self._flushed = True
-        self._row.feed(self._resampler.flush())
-        self._row.finish()
-        return self._drain() + self._row.remainder()
+        return self._encode(self._resampler.flush(), last=True)
 
-    def _drain(self) -> list[Codes]:
+    def _encode(self, samples: Samples, *, last: bool = False) -> list[Codes]:
+        self._row.feed(samples)
+        if last:
+            self._row.finish()
         packets: list[Codes] = []
         while (step := self._row.next_step()) is not None:
             codes, states = self._engine.encode(step.data[None], _one(step), [self._row.n_q], step.final)
             packets += self._row.complete(codes[0], states[0])
-        return packets
+        packets += self._row.remainder() if last else []
+        if self._silence is None:
+            return packets
+        self._silence.feed(samples)
+        return [codes[: self._engine.config.least_n_q] if self._silence.next_is_quiet() else codes for codes in packets]
 
     def _check_open(self) -> None:
         if self._flushed:

@@ -156,6 +156,11 @@ class CodecConfig:
         return self.bandwidth_to_n_q(max(self.target_bandwidths))
 
     @property
+    def least_n_q(self) -> int:
+        """The fewest codebooks that a packet is sent with: 1, or 2 where a code has less than 8 bits, as those are only packed in pairs."""
+        return 1 if self.bits_per_code >= 8 else 2
+
+    @property
     def lstm_size(self) -> int:
         """Channels at the bottleneck, where the LSTM runs."""
         return self.num_filters * int(2 ** len(self.upsampling_ratios))

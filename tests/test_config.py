@@ -7,12 +7,14 @@ import math
 from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streamcodec.config import CodecConfig, check_packet_frames
 from streamcodec.errors import CodesError, InputError, UnsupportedModelError
+from streamcodec.protocol import pack_codes
 
 
 @pytest.mark.parametrize(("bandwidth", "n_q"), [(1.5, 2), (3, 4), (6, 8), (12, 16), (24, 32)])
@@ -26,6 +28,16 @@ def test_the_published_model_has_the_numbers_of_the_paper() -> None:
     config = CodecConfig()
     assert (config.hop_length, config.frame_rate, config.bits_per_code, config.kbps_per_codebook) == (320, 75.0, 10, 0.75)
     assert (config.num_quantizers, config.lstm_size, config.n_q_for()) == (32, 512, 8)
+
+
+@pytest.mark.parametrize(("entries", "least"), [(1024, 1), (256, 1), (128, 2), (16, 2)])
+def test_a_packet_is_sent_with_one_codebook_at_least_or_with_two_short_ones(entries: int, least: int) -> None:
+    config = CodecConfig(codebook_size=entries)
+    assert config.least_n_q == least
+    codes = np.zeros((least, 6), np.int32)
+    assert len(pack_codes(codes, config.bits_per_code)) == -(-least * 6 * config.bits_per_code // 8)
+    with pytest.raises(CodesError):
+        pack_codes(codes[: least - 1], config.bits_per_code)
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (319, 1), (320, 1), (321, 2), (1_920, 6), (24_000, 75)])

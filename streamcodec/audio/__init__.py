@@ -8,8 +8,10 @@ from streamcodec.audio.meter import Level, bar
 from streamcodec.audio.playout import PlayoutBuffer
 from streamcodec.audio.resampling import StreamResampler, resample
 from streamcodec.audio.samples import Layout, PcmFormat, Samples, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
+from streamcodec.audio.silence import SILENCE_DB, SilenceDetector
 
 __all__ = [
+    "SILENCE_DB",
     "AdaptivePlayout",
     "AudioBlocks",
     "AudioWriter",
@@ -22,6 +24,7 @@ __all__ = [
     "PlayoutPolicy",
     "PlayoutStats",
     "Samples",
+    "SilenceDetector",
     "StreamResampler",
     "as_clip",
     "bar",

@@ -10,11 +10,12 @@ __all__ = ["Audio", "Lost", "Outbox"]
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """One packet's bytes and when its first sample was captured (us)."""
+    """One packet's bytes, when its first sample was captured (us), and its codebooks: 0 where it is PCM."""
 
     payload: bytes
     captured: int
     duration_s: float
+    n_q: int = 0
 
 
 @dataclass(frozen=True, slots=True)

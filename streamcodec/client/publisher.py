@@ -43,6 +43,7 @@ def publish(
     packet_frames: int = DEFAULT_PACKET_FRAMES,
     start: Start | None = None,
     pace: Literal["live", "fast"] = "live",
+    silence_db: float | None = None,
     token: str | None = None,
     queue_s: float = 1.0,
     note: Note = lambda _: None,
@@ -50,7 +51,8 @@ def publish(
     """Prepare to publish `stream` at `url`; enter the result with `async with` to connect.
 
     As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent. As codes: packets of
-    `packet_frames` frames from a `Codec` whose fingerprint is `model`. `bandwidth` is in kbps, the model's default where None.
+    `packet_frames` frames from a `Codec` whose fingerprint is `model`. `bandwidth` is in kbps, the model's default where None. With
+    `silence_db`, PCM only, the server gives packets that are quieter than so many dBFS one codebook; of codes `Codec.stream_encoder` does.
 
     A live publisher is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server told. A fast
     one is as quick as the server lets it be and drops nothing. A connection that breaks is resumed without loss for as long as the server
@@ -70,6 +72,7 @@ def publish(
             packet_frames=packet_frames,
             start=start,
             pace=pace,
+            silence_db=silence_db,
             token=token,
             client="streamcodec",
         )
@@ -138,7 +141,7 @@ class Publisher:
         return self._connection.clock.to_server(local_us)
 
     def offer(self, block: Any, captured_us: int | None = None) -> None:
-        """Queue a block without waiting: samples [T] or [C, T], or codes [n_q, F].
+        """Queue a block without waiting: samples [T] or [C, T], or codes [n_q, F], of the stream's codebooks or the first few.
 
         `captured_us` is when its first sample was captured, on `now_us()`; by default a block's length ago. Beyond `queue_s` of waiting
         audio the oldest is dropped, counted in `dropped_s`, and the server is told. Raises an `InputError`, or why the connection is over.
@@ -169,17 +172,17 @@ class Publisher:
             raise InputError("this publisher was ended: open another one")
         if self.hello.format == "codes":
             codes = np.asarray(block)
-            if codes.ndim != 2 or codes.shape[0] != self.welcome.n_q or not 1 <= codes.shape[1] <= self.hello.packet_frames:
-                wanted = f"[{self.welcome.n_q}, 1 to {self.hello.packet_frames}]"
-                raise InputError(f"codes have shape {list(codes.shape)}, this stream's are {wanted}")
-            payload = pack_codes(codes, self.welcome.model.bits_per_code)
+            most_q, most_frames = self.welcome.n_q or 0, self.hello.packet_frames
+            if codes.ndim != 2 or not 1 <= codes.shape[0] <= most_q or not 1 <= codes.shape[1] <= most_frames:
+                raise InputError(f"codes have shape {list(codes.shape)}, this stream's are [1 to {most_q}, 1 to {most_frames}]")
+            payload, n_q = pack_codes(codes, self.welcome.model.bits_per_code), codes.shape[0]
             duration_s = codes.shape[1] * self.welcome.model.hop_length / self.welcome.model.sampling_rate
             pieces = [(payload, duration_s)]
         else:
-            pieces = self._pcm(block)
+            pieces, n_q = self._pcm(block), 0
         captured = now_us() - round(sum(d for _, d in pieces) * 1e6) if captured_us is None else captured_us
         for payload, duration_s in pieces:
-            self._outbox.add(Audio(payload, captured, duration_s))
+            self._outbox.add(Audio(payload, captured, duration_s, n_q))
             captured += round(duration_s * 1e6)
         self._changed.set()
 
@@ -242,7 +245,7 @@ class Publisher:
                     if isinstance(entry, Lost):
                         session.send_gap(entry.count, "uplink")
                     else:
-                        session.send_packet(entry.payload, connection.clock.to_server(entry.captured))
+                        session.send_packet(entry.payload, connection.clock.to_server(entry.captured), n_q=entry.n_q)
                         unasked_s += entry.duration_s
                     if unasked_s >= _ACK_EVERY_S:
                         unasked_s = 0.0

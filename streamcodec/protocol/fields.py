@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from streamcodec.errors import LocalProtocolError
 
-__all__ = ["Check", "Checked", "flag", "from_map", "matching", "number", "shown", "text", "whole", "word"]
+__all__ = ["Check", "Checked", "between", "flag", "from_map", "matching", "number", "shown", "text", "whole", "word"]
 
 T = TypeVar("T", bound="Checked")
 
@@ -33,6 +33,11 @@ def whole(low: int, high: int) -> Check:
 def number(most: float) -> Check:
     """An integer or a float above 0."""
     return Check(f"a number above 0 and at most {most:g}", lambda value: type(value) in (int, float) and 0 < value <= most)
+
+
+def between(low: float, high: float) -> Check:
+    """An integer or a float from `low` to `high`."""
+    return Check(f"a number from {low:g} to {high:g}", lambda value: type(value) in (int, float) and low <= value <= high)
 
 
 def text(least: int, most: int) -> Check:

@@ -12,7 +12,7 @@ import msgpack
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
-from streamcodec.protocol.fields import Checked, flag, from_map, matching, number, shown, text, whole, word
+from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, shown, text, whole, word
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -70,6 +70,7 @@ Count = Annotated[int, whole(0, 2**53 - 1)]
 Text = Annotated[str, text(0, MAX_TEXT)]
 Token = Annotated[str, text(0, 4096)]
 Session = Annotated[str, text(1, 128)]
+Decibels = Annotated[float, between(-120, 0)]
 Millis = Annotated[int, whole(-3_600_000, 3_600_000)]
 Fingerprint = Annotated[str, text(1, 128)]
 Code = Annotated[str, matching(r"[a-z][a-z0-9_]{0,39}", "a lower-case word of 1 to 40 characters")]
@@ -152,7 +153,7 @@ class Resume(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishHello(Control):
-    """A publisher's first message; `sample_rate` and `channels` belong to PCM, `model` to codes."""
+    """A publisher's first message; `sample_rate`, `channels` and `silence_db` belong to PCM, `model` to codes."""
 
     type: ClassVar[str] = "hello"
     version: Version = PROTOCOL_VERSION
@@ -166,6 +167,7 @@ class PublishHello(Control):
     packet_frames: PacketFrames = DEFAULT_PACKET_FRAMES
     start: StartKind | None = None
     pace: Annotated[Literal["live", "fast"], word("live", "fast")] = "live"
+    silence_db: Decibels | None = None
     resume: Resume | None = None
     token: Token | None = None
     client: Text = ""
@@ -175,6 +177,7 @@ class PublishHello(Control):
         _need(self, "channels", self.format != "codes")
         if self.format == "codes":
             _need(self, "model", True)
+            _need(self, "silence_db", False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

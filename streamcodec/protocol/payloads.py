@@ -30,10 +30,10 @@ class PayloadRule:
 
     @classmethod
     def of_publisher(cls, hello: PublishHello, welcome: Welcome) -> PayloadRule:
-        """What the publisher of `hello` may send; a packet holds at most `packet_frames` frames."""
+        """What the publisher of `hello` may send: any prefix of its codebooks, at most `packet_frames` frames of it."""
         n_q = welcome.n_q or 0 if hello.format == "codes" else 0
         frames = welcome.packet_frames or 0
-        return cls(hello.format, n_q, n_q, welcome.model.bits_per_code, frames, frames, hello.sample_rate or 0, hello.channels or 0)
+        return cls(hello.format, min(1, n_q), n_q, welcome.model.bits_per_code, frames, frames, hello.sample_rate or 0, hello.channels or 0)
 
     @classmethod
     def of_listener(cls, welcome: Welcome, start: StreamStart) -> PayloadRule:

@@ -300,14 +300,15 @@ class ClientSession(_Session):
         super().__init__()
         self._send(hello)
 
-    def send_packet(self, payload: bytes, timestamp: int, new_epoch: bool = False) -> Packet:
-        """Queue the publisher's next packet and return it: sequence number, epoch and n_q are filled in.
+    def send_packet(self, payload: bytes, timestamp: int, new_epoch: bool = False, n_q: int | None = None) -> Packet:
+        """Queue the publisher's next packet and return it: sequence number and epoch are filled in.
 
         `timestamp` is the server's clock, microseconds, when the first sample was captured (see `ClockEstimate.to_server`);
-        `new_epoch` says that the encoder started afresh with this packet.
+        `new_epoch` says that the encoder started afresh with this packet. `n_q` is how many codebooks it has: the welcome's where None.
         """
-        coded = self.hello is not None and self.hello.format == "codes"
-        n_q = (self.welcome.n_q or 0) if self.welcome is not None and coded else 0
+        if n_q is None:
+            coded = self.hello is not None and self.hello.format == "codes"
+            n_q = (self.welcome.n_q or 0) if self.welcome is not None and coded else 0
         epoch = _following(self.epoch) if new_epoch else self.epoch
         packet = Packet(self.next_seq, epoch, timestamp % TIMESTAMP_MODULUS, n_q, payload)
         self._send(packet)

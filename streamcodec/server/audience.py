@@ -263,6 +263,7 @@ class Audience:
         return [*sorted(rung for rung in rungs if rung < most and rung % 2 == 0), most]
 
     def _cut(self, packet: Packet, n_q: int, known: dict[int, Packet] | None = None) -> Packet:
+        n_q = min(n_q, packet.n_q)
         known = {packet.n_q: packet} if known is None else known
         if n_q not in known:
             payload = truncate_payload(packet.payload, packet.n_q, n_q, self._config.bits_per_code)

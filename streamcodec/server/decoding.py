@@ -30,7 +30,7 @@ class DecodedPacket:
 
 
 class SharedDecoder:
-    """Decodes a stream's packets in order; what comes out, packets and messages, goes to `sink`.
+    """Decodes a stream's packets of at most `n_q` codebooks in order; what comes out, packets and messages, goes to `sink`.
 
     Where a packet has waited `wait_s` for the machine, what comes is left out until those that wait have done so for less than half of it,
     and a gap takes the place of each. So it is where more than `MOST_BACKLOG_S` waits, and with
@@ -57,7 +57,6 @@ class SharedDecoder:
         self._hop = config.hop_length
         self._rate = config.sampling_rate
         self._bits = config.bits_per_code
-        self._n_q = n_q
         self._wait_s = wait_s
         self._dropped = dropped
         self._dropping = False
@@ -90,7 +89,7 @@ class SharedDecoder:
             return
         self._waiting.append((packet, frames * self._hop, now))
         self._backlog += frames * self._hop if packet.seq >= self.next_seq else 0
-        self._decoder.feed(packet.payload)
+        self._decoder.feed(packet)
 
     def pass_on(self, message: Message) -> None:
         """Hand `message` to the sink behind all that was fed before it."""
@@ -117,8 +116,8 @@ class SharedDecoder:
         self._waiting.clear()
         self._decoder.close()
 
-    def _prepare(self, payload: bytes) -> Codes:
-        return unpack_codes(payload, self._n_q, self._bits)
+    def _prepare(self, packet: Packet) -> Codes:
+        return unpack_codes(packet.payload, packet.n_q, self._bits)
 
     def _on_result(self, result: Result) -> None:
         if result.error is not None:

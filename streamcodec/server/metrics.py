@@ -28,7 +28,10 @@ class PacketTrace:
 
 @dataclass
 class Metrics:
-    """Counters since the start, a window of encoder waits, and a hook that sees every packet."""
+    """Counters since the start, a window of encoder waits, and a hook that sees every packet.
+
+    `packets_quiet` are those of `packets_emitted` that have fewer codebooks than their stream.
+    """
 
     publishers_accepted: int = 0
     listeners_accepted: int = 0
@@ -38,6 +41,7 @@ class Metrics:
     refused_for_capacity: int = 0
     failed: int = 0
     packets_emitted: int = 0
+    packets_quiet: int = 0
     packets_sent: int = 0
     packets_dropped_overload: int = 0
     packets_dropped_decoder: int = 0

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from streamcodec.audio import StreamResampler, pcm_to_float
+from streamcodec.audio import SilenceDetector, StreamResampler, pcm_to_float
 from streamcodec.audio.samples import PcmFormat, Samples
 from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.contract import Codes
@@ -24,8 +24,11 @@ MOST_BACKLOG_S = 10.0
 class SourceSink(Protocol):
     """What a source tells its stream."""
 
-    def emit(self, payload: bytes, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
-        """A packet of codes; `timestamp` is its first sample's; `times` are when it was complete, encoding began and was done (us)."""
+    def emit(self, payload: bytes, n_q: int, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
+        """A packet of codes of `n_q` codebooks; `timestamp` is its first sample's.
+
+        `times` are when it was complete, encoding began and was done (us).
+        """
 
     def discontinuity(self, missing: int, reason: str) -> None:
         """A new epoch begins behind `missing` packets that will never come."""
@@ -65,17 +68,17 @@ class CodesSource:
 
     backlog_s = 0.0
 
-    def __init__(self, sink: SourceSink, config: CodecConfig, n_q: int) -> None:
+    def __init__(self, sink: SourceSink, config: CodecConfig) -> None:
         self._sink = sink
         self._bits = config.bits_per_code
-        self._n_q = n_q
         self._epoch = 0
 
     def feed(self, packet: Packet, now: int) -> None:
         if packet.epoch != self._epoch:
             self._epoch = packet.epoch
             self._sink.discontinuity(0, "publisher")
-        self._sink.emit(packet.payload, payload_frames(packet.payload, self._n_q, self._bits), packet.timestamp, (now, now, now))
+        frames = payload_frames(packet.payload, packet.n_q, self._bits)
+        self._sink.emit(packet.payload, packet.n_q, frames, packet.timestamp, (now, now, now))
 
     def gap(self, count: int, reason: str) -> None:
         self._sink.gap(count, reason or "publisher")
@@ -92,7 +95,8 @@ class PcmSource:
 
     Where a packet of a live publisher has waited `wait_s` for the machine, whole messages are dropped until those that wait have done so
     for less than half of it (None: never). What follows is a new epoch, and the packets in between count as missing, so that numbers go on
-    with time. However quick the machine is, no more than `MOST_BACKLOG_S` waits.
+    with time. However quick the machine is, no more than `MOST_BACKLOG_S` waits. With `silence_db` the packets that are quieter than so
+    many dBFS, as a `SilenceDetector` hears them, have only their first codebook.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class PcmSource:
         start: Start,
         wait_s: float | None,
         dropped: Callable[[int], None],
+        silence_db: float | None = None,
     ) -> None:
         config = worker.engine.config
         self._sink = sink
@@ -128,6 +133,11 @@ class PcmSource:
         self._closed = False
         self._runs = deque([_Run()])  # the first is being encoded, the last is being fed
         self._resampler = StreamResampler(rate, config.sampling_rate)
+        self._silence: SilenceDetector | None = None
+        if silence_db is not None:
+            self._silence = SilenceDetector(packet_frames * config.hop_length, silence_db, rate=config.sampling_rate)
+        self._quiet_n_q = config.least_n_q
+        self._drained = False
         self._encoder = worker.open_encoder(
             self._on_result,
             n_q=n_q,
@@ -135,7 +145,7 @@ class PcmSource:
             start=start,
             prepare=self._prepare,
             finish=self._finish,
-            drain=self._resampler.flush,
+            drain=self._drain,
         )
 
     @property
@@ -199,14 +209,28 @@ class PcmSource:
         self._numbered += missing
         return missing
 
-    # On the worker's thread.
+    # On the worker's threads, one call at a time. A run's packets have all been finished before the next run's first samples are prepared.
 
     def _prepare(self, data: bytes) -> Samples:
-        samples = pcm_to_float(data, self._format, self._channels)
-        return self._resampler.feed(samples)
+        return self._hear(self._resampler.feed(pcm_to_float(data, self._format, self._channels)))
 
-    def _finish(self, codes: Codes) -> tuple[bytes, int]:
-        return pack_codes(codes, self._bits), codes.shape[1]
+    def _drain(self) -> Samples:
+        rest = self._hear(self._resampler.flush())
+        self._drained = True
+        return rest
+
+    def _hear(self, samples: Samples) -> Samples:
+        if self._silence is not None:
+            if self._drained:
+                self._silence.reset()
+            self._silence.feed(samples)
+        self._drained = False
+        return samples
+
+    def _finish(self, codes: Codes) -> tuple[bytes, int, int]:
+        if self._silence is not None and self._silence.next_is_quiet():
+            codes = codes[: self._quiet_n_q]
+        return pack_codes(codes, self._bits), *codes.shape
 
     # On the loop.
 
@@ -222,11 +246,11 @@ class PcmSource:
 
     def _pass_on(self, result: Result) -> None:
         times = (round(result.due * 1e6), round(result.started * 1e6), round(result.done * 1e6))
-        for payload, frames in result.outputs:
+        for payload, n_q, frames in result.outputs:
             timestamp = self._runs[0].take(frames / self._frame_rate)
             self._done_s += frames / self._frame_rate
             self._numbered += 1
-            self._sink.emit(payload, frames, timestamp, times)
+            self._sink.emit(payload, n_q, frames, timestamp, times)
         if result.ended:
             over = self._runs.popleft()
             self._done_s += over.fed_s - over.out_s

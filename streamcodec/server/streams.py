@@ -32,7 +32,8 @@ Failed = Callable[[Exception], None]
 class Stream:
     """A live publisher's packets, numbered. `secret` is what the publisher proves with that it is the same when it comes again.
 
-    `expected_seq` and `expected_epoch` are the publisher's own next ones.
+    `n_q` is the most codebooks that a packet has; a quiet one has fewer. `expected_seq` and `expected_epoch` are the publisher's own next
+    ones.
     """
 
     def __init__(self, hub: Hub, hello: PublishHello) -> None:
@@ -64,7 +65,7 @@ class Stream:
         self._end_reason = "the publisher ended it"
         self._source: Source
         if hello.format == "codes":
-            self._source = CodesSource(self, config, self.n_q)
+            self._source = CodesSource(self, config)
         else:
             assert hello.sample_rate is not None and hello.channels is not None
             self._source = PcmSource(
@@ -78,6 +79,7 @@ class Stream:
                 start=self.start,
                 wait_s=hub.limits.encode_wait_s if hello.pace == "live" else None,
                 dropped=self._count_dropped,
+                silence_db=hello.silence_db,
             )
 
     @property
@@ -199,11 +201,12 @@ class Stream:
 
     # From the source -----------------------------------------------------------------------------------------------------------------
 
-    def emit(self, payload: bytes, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
-        packet = Packet(self.next_seq, self.epoch, timestamp, self.n_q, payload)
+    def emit(self, payload: bytes, n_q: int, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
+        packet = Packet(self.next_seq, self.epoch, timestamp, n_q, payload)
         self.next_seq += 1
         self.emitted += 1
         self.hub.metrics.packets_emitted += 1
+        self.hub.metrics.packets_quiet += n_q < self.n_q
         self.audience.packet(packet, frames)
         duration_s = frames / self._config.frame_rate
         received, started, done = times

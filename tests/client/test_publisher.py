@@ -94,6 +94,54 @@ def test_codes_go_out_packed_as_they_are():
     run(main())
 
 
+def test_each_packet_of_codes_says_how_many_codebooks_it_has_also_when_it_is_sent_again():
+    servers = []
+
+    async def main():
+        async def script(server):
+            servers.append(server)
+            again = len(servers) > 1
+            await server.welcome(session="5e55", resume_ms=10_000, next_seq=1 if again else 0)
+            if again:
+                await take_all(server)
+            else:
+                while len([message for message in server.got if isinstance(message, Packet)]) < 3:
+                    await server.receive()
+                server.ws.transport.abort()
+
+        codes = np.arange(8 * 6).reshape(8, 6)
+        sent = [codes, codes[:1], codes[:5], codes]
+        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint, pace="fast") as publisher:
+            for packet in sent[:3]:
+                await publisher.send(packet)
+            await until(lambda: publisher.resumed)
+            await publisher.send(sent[3])
+        for server, expected in zip(servers, (sent[:3], sent[1:]), strict=True):
+            packets = [m for m in server.got if isinstance(m, Packet)]
+            assert [p.n_q for p in packets] == [len(packet) for packet in expected]
+            for packet, wanted in zip(packets, expected, strict=True):
+                np.testing.assert_array_equal(unpack_codes(packet.payload, packet.n_q, 10), wanted)
+
+    run(main())
+
+
+@pytest.mark.parametrize("silence_db", [None, -50.0, -33])
+def test_the_server_is_told_what_counts_as_silence(silence_db):
+    servers = []
+
+    async def main():
+        async def script(server):
+            servers.append(server)
+            await server.welcome()
+            await take_all(server)
+
+        async with scripted(script) as url, publish(url, "alice", silence_db=silence_db):
+            pass
+        assert servers[0].got[0].silence_db == silence_db
+
+    run(main())
+
+
 def test_an_uplink_that_stalls_costs_the_oldest_audio_and_the_server_is_told_which_numbers_never_come():
     servers, reading = [], asyncio.Event()
 
@@ -299,8 +347,8 @@ def test_what_cannot_be_published_is_refused_before_it_is_sent():
                         publisher.offer(block)
                 publisher.offer(np.zeros(0, np.float32))
             async with publish(url, "alice", format="codes", model=MODEL.fingerprint) as publisher:
-                for shape in ((4, 6), (8, 7), (8, 0), (8,), (1, 8, 6)):
-                    with pytest.raises(InputError):
+                for shape in ((9, 6), (0, 6), (8, 7), (8, 0), (8,), (1, 8, 6)):
+                    with pytest.raises(InputError, match=r"this stream's are \[1 to 8, 1 to 6\]"):
                         publisher.offer(np.zeros(shape, np.int64))
                 with pytest.raises(CodesError):
                     publisher.offer(np.full((8, 6), 1024))
@@ -310,7 +358,18 @@ def test_what_cannot_be_published_is_refused_before_it_is_sent():
     run(main())
 
 
-@pytest.mark.parametrize("changes", [{"stream": "a b"}, {"sample_rate": 10}, {"packet_frames": 0}, {"packet_frames": 26}, {"pace": "slow"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stream": "a b"},
+        {"sample_rate": 10},
+        {"packet_frames": 0},
+        {"packet_frames": 26},
+        {"pace": "slow"},
+        {"silence_db": 6},
+        {"format": "codes", "model": "f00d", "silence_db": -50},
+    ],
+)
 def test_a_hello_that_no_server_would_take_is_refused_at_once(changes):
     with pytest.raises(StreamCodecError):
         publish("ws://127.0.0.1:1", **{"stream": "alice", **changes})

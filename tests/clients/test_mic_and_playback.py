@@ -93,6 +93,34 @@ def test_a_recording_is_the_offline_decode_of_the_stream(tmp_path, clip, options
     assert (tap.codes == expected).mean() >= 0.999
 
 
+def test_silence_is_sent_with_one_codebook_where_it_is_asked_for_whoever_encodes(tmp_path):
+    x = voice(2.4)
+    x[24_000 : 24_000 + 19_200] *= 0.003
+    x += 0.05 * (np.abs(np.arange(len(x)) - 33_600) >= 9_600) * np.sign(np.sin(np.arange(len(x)) / 20)).astype(np.float32)
+    write_audio(tmp_path / "talk.wav", x, 24_000)
+
+    async def main() -> list[Tap]:
+        async with Server(tiny_codec(), port=0) as server:
+            heard = tmp_path / "heard.wav"
+            return [
+                await through(server, tmp_path / "talk.wav", heard, ("--fast", *options))
+                for options in ((), ("--dtx",), ("--encode", "--dtx"), ("--dtx", "-90"), ("--encode", "--dtx", "-90"), ("--dtx", "0"))
+            ]
+
+    every, *quiet, never, never_encoded, always = [[packet.n_q for packet in tap.of(Packet)] for tap in run(main())]
+    assert every == never == never_encoded == [8] * 30
+    assert always == [1] * 30
+    # 0.3 s after the last packet that is not silent, up to the next one that is not.
+    assert quiet == [[8] * 17 + [1] * 5 + [8] * 8] * 2
+
+
+@pytest.mark.parametrize("value", ["1", "-121", "quiet"])
+def test_a_silence_that_is_no_level_is_refused(value, capsys):
+    with pytest.raises(SystemExit):
+        arguments(mic, "--dtx", value)
+    assert f"'{value}' is no number from -120 to 0" in capsys.readouterr().err
+
+
 def test_a_file_is_published_at_the_pace_of_a_microphone(tmp_path, clip, monkeypatch):
     path, x = clip
     paces: list[float] = []

@@ -336,6 +336,24 @@ def test_a_stream_packs_whole_packets_and_a_shorter_last_one(tiny: streamcodec.C
     assert [p.shape for p in encoder.flush()] == [(4, 3)]
 
 
+@pytest.mark.parametrize("block", [100, 24_000])
+def test_packets_of_silence_come_with_the_fewest_codebooks_where_that_is_asked_for(block: int, tiny: streamcodec.Codec) -> None:
+    x = np.concatenate([noise(6_000), np.zeros(24_000, np.float32), noise(6_100)])
+    plain, quiet = (tiny.stream_encoder(24, packet_frames=25, sample_rate=48_000, silence_db=db) for db in (None, -50))
+    wanted = plain.feed(x) + plain.flush()
+    packets = [packet for at in range(0, len(x), block) for packet in quiet.feed(x[at : at + block])] + quiet.flush()
+    assert [packet.shape[1] for packet in packets] == [packet.shape[1] for packet in wanted]
+    sizes = [len(packet) for packet in packets]
+    first = sizes.index(2)
+    assert sizes == [4] * first + [2] * sizes.count(2) + [4] * (len(sizes) - first - sizes.count(2))
+    # 0.125 s of noise and 0.3 s behind it, then silence up to 0.625 s.
+    assert 17 <= first <= 18
+    assert 6 <= sizes.count(2) <= 8
+    for packet, whole in zip(packets, wanted, strict=True):
+        np.testing.assert_array_equal(packet, whole[: len(packet)])
+    assert tiny.stream_decoder(24).feed(packets).shape[0] == 24 * sum(packet.shape[1] for packet in packets)
+
+
 def test_a_stream_of_nothing_is_empty(tiny: streamcodec.Codec) -> None:
     for start in ("exact", "primed"):
         encoder, decoder = tiny.stream_encoder(start=start), tiny.stream_decoder(start=start)  # type: ignore[arg-type]
@@ -476,6 +494,8 @@ def test_two_streams_on_one_codec_do_not_know_each_other(tiny: streamcodec.Codec
         ({"start": ["exact"]}, r"start is \['exact'\]"),
         ({"channels": 0}, "channels is 0"),
         ({"channels": "2"}, "channels is '2'"),
+        ({"silence_db": "-50"}, "threshold_db is '-50'"),
+        ({"silence_db": float("nan")}, "threshold_db is nan"),
     ],
 )
 def test_a_stream_that_cannot_be_opened_says_why(options: dict[str, Any], culprit: str, tiny: streamcodec.Codec) -> None:

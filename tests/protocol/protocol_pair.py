@@ -52,6 +52,7 @@ ONE_OF_EACH = [
     PACKET,
     PUBLISH_CODES,
     PUBLISH_PCM,
+    replace(PUBLISH_PCM, silence_db=-50.5),
     LISTEN_CODES,
     LISTEN_PCM,
     replace(PUBLISH_CODES, resume=RESUME),

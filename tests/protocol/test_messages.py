@@ -152,6 +152,8 @@ WRONG = [
     (PUBLISH_CODES, "packet_frames", [0, 26, 6.0, None, True, "6"]),
     (PUBLISH_CODES, "start", ["resumed", 1]),
     (PUBLISH_CODES, "pace", ["slow", None]),
+    (PUBLISH_CODES, "silence_db", [-50.0]),
+    (PUBLISH_PCM, "silence_db", [1, -121, 0.1, float("nan"), float("-inf"), "-50", True]),
     (PUBLISH_CODES, "token", ["x" * 4097, b"x", 1]),
     (PUBLISH_CODES, "client", ["x" * 1001, "ä" * 501, None]),
     (PUBLISH_PCM, "sample_rate", [None, 999, 768_001, 48e3]),

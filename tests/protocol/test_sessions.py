@@ -288,18 +288,35 @@ def test_padding_that_is_not_zero_is_a_bad_payload_before_it_reaches_a_listener(
 
 @pytest.mark.parametrize("n_q", [0, 16])
 def test_another_number_of_codebooks_is_a_bad_payload_at_either_end(n_q):
-    for session, expected in ((publishing().server, "8"), (streaming().client, "1 to 8")):
+    for session in (publishing().server, streaming().client):
         error = refused(session, packet(0, n_q=n_q))
         assert error.code == WireCode.BAD_PAYLOAD
-        assert f"n_q is {n_q}, expected {expected}" in error.reason
+        assert f"n_q is {n_q}, expected 1 to 8" in error.reason
 
 
-def test_a_listener_takes_packets_of_fewer_codebooks_and_a_publisher_sends_none():
+def test_packets_of_fewer_codebooks_go_from_publishers_and_to_listeners():
     pair = streaming()
-    for seq, n_q in enumerate((8, 4, 2, 8)):
+    for seq, n_q in enumerate((8, 4, 1, 8)):
         pair.server.send(packet(seq, n_q=n_q, payload=bytes(payload_size(n_q, 6))))
-    assert [p.n_q for p in pair.exchange()[0]] == [8, 4, 2, 8]
-    assert refused(publishing().server, packet(0, n_q=4, payload=bytes(payload_size(4, 6)))).code == WireCode.BAD_PAYLOAD
+    assert [p.n_q for p in pair.exchange()[0]] == [8, 4, 1, 8]
+    pair = publishing()
+    for n_q in (8, 1, 3, None):
+        pair.client.send_packet(bytes(payload_size(n_q or 8, 6)), 0, n_q=n_q)
+    assert [p.n_q for p in pair.exchange()[1]] == [8, 1, 3, 8]
+
+
+@pytest.mark.parametrize("n_q", [0, 9, 255])
+def test_a_publisher_cannot_send_more_codebooks_than_it_was_welcomed_with(n_q):
+    with pytest.raises(LocalProtocolError, match=f"n_q is {n_q}, expected 1 to 8 with format 'codes'"):
+        publishing().client.send_packet(PAYLOAD, 0, n_q=n_q)
+
+
+def test_a_packet_of_fewer_codebooks_is_measured_by_its_own():
+    short = packet(0, n_q=1, payload=bytes(payload_size(1, 5)))
+    server = publishing().server
+    server.feed(short.serialize())
+    assert refused(server, packet(1)).code == WireCode.BAD_PAYLOAD, "a short packet is the last of its epoch"
+    assert refused(publishing().server, packet(0, n_q=1)).code == WireCode.BAD_PAYLOAD, "60 bytes are 48 frames of one codebook"
 
 
 def test_a_listener_reports_in_every_state_behind_the_welcome_and_a_publisher_never():

@@ -71,6 +71,14 @@ def test_what_the_worker_is_fed_becomes_codes_on_its_thread():
     np.testing.assert_array_equal(codes, np.full((2, 6), 7))
 
 
+def test_a_packet_of_fewer_codebooks_is_unpacked_as_what_it_is():
+    rig = Setup()
+    quiet = Packet(0, 0, 0, 1, pack_codes(np.full((1, 6), 5), 10))
+    rig.decoder.feed(quiet, 6, 0)
+    rig.feed(1)
+    assert [rig.stream.options["prepare"](item).shape for item in rig.stream.items] == [(1, 6), (2, 6)]
+
+
 def test_packets_before_the_first_number_only_warm_the_decoder():
     rig = Setup(next_seq=5)
     rig.feed(3, 4, 5)

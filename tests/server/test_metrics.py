@@ -22,7 +22,7 @@ def trace(seq, wait_us):
 
 def test_every_counter_is_there_from_the_start_and_no_percentile_of_nothing():
     values = parsed(Metrics().render({}))
-    assert {"publishers_accepted_total", "packets_emitted_total", "packets_dropped_overload_total", "epochs_total"} <= values.keys()
+    assert {"publishers_accepted_total", "packets_emitted_total", "packets_quiet_total", "epochs_total"} <= values.keys()
     assert set(values.values()) == {0.0}
     assert not any("quantile" in name for name in values)
 

@@ -23,10 +23,12 @@ class Sink:
     def __init__(self):
         self.events = []
         self.times = []
+        self.n_q = []
 
-    def emit(self, payload, frames, timestamp, times):
+    def emit(self, payload, n_q, frames, timestamp, times):
         self.events.append(("packet", frames, timestamp))
         self.times.append((payload, times))
+        self.n_q.append(n_q)
 
     def discontinuity(self, missing, reason):
         self.events.append(("epoch", missing, reason))
@@ -45,7 +47,7 @@ class Sink:
 class Rig:
     """A PCM source on a worker that runs nothing; `give` encodes the next packets."""
 
-    def __init__(self, *, rate=RATE, channels=1, format="pcm_s16le", wait_s=1.0, packet_frames=6):
+    def __init__(self, *, rate=RATE, channels=1, format="pcm_s16le", wait_s=1.0, packet_frames=6, silence_db=None):
         self.now = 0
         self.sink, self.worker = Sink(), FakeWorker()
         self.dropped = 0
@@ -62,6 +64,7 @@ class Rig:
             start="exact",
             wait_s=wait_s,
             dropped=self._count,
+            silence_db=silence_db,
         )
         (self.stream,) = self.worker.opened
 
@@ -76,7 +79,14 @@ class Rig:
         self.seq += 1
 
     def give(self, packets=1, frames=6, ended=False):
-        self.stream.give(*[(PAYLOAD, frames)] * packets, ended=ended)
+        self.stream.give(*[(PAYLOAD, 2, frames)] * packets, ended=ended)
+
+    def quiet(self, frames=6):
+        """What the worker's thread makes of the next packet: whether it has one codebook only."""
+        payload, n_q, found = self.stream.options["finish"](codes_output(frames=frames))
+        assert found == frames
+        assert payload == pack_codes(codes_output(frames=frames)[:n_q], 10)
+        return n_q == 1
 
 
 # Codes -----------------------------------------------------------------------------------------------------------------------------------
@@ -84,7 +94,7 @@ class Rig:
 
 def test_codes_are_relayed_as_they_are():
     sink = Sink()
-    source = CodesSource(sink, FakeWorker().engine.config, 2)
+    source = CodesSource(sink, FakeWorker().engine.config)
     source.feed(Packet(0, 0, 99, 2, PAYLOAD), 1234)
     assert sink.events == [("packet", 6, 99)]
     assert sink.times == [(PAYLOAD, (1234, 1234, 1234))]
@@ -93,9 +103,18 @@ def test_codes_are_relayed_as_they_are():
     assert source.backlog_s == 0
 
 
+def test_a_packet_of_codes_has_its_own_number_of_codebooks():
+    sink = Sink()
+    source = CodesSource(sink, FakeWorker().engine.config)
+    for seq, n_q in enumerate((8, 1, 3)):
+        source.feed(Packet(seq, 0, 0, n_q, pack_codes(codes_output(n_q), 10)), 0)
+    assert sink.n_q == [8, 1, 3]
+    assert [event[1] for event in sink.events] == [6, 6, 6]
+
+
 def test_a_publisher_s_epochs_and_gaps_of_codes_are_passed_on():
     sink = Sink()
-    source = CodesSource(sink, FakeWorker().engine.config, 2)
+    source = CodesSource(sink, FakeWorker().engine.config)
     source.feed(Packet(0, 255, 0, 2, PAYLOAD), 0)
     source.gap(3, "")
     source.gap(2, "uplink")
@@ -168,10 +187,75 @@ def test_the_worker_s_functions_make_samples_and_payloads():
     rig = Rig()
     pcm = np.array([0, 16_384, -32_768], "<i2").tobytes()
     np.testing.assert_allclose(rig.stream.options["prepare"](pcm), [0, 0.5, -1])
-    assert rig.stream.options["finish"](codes_output()) == (PAYLOAD, 6)
+    assert rig.stream.options["finish"](codes_output()) == (PAYLOAD, 2, 6)
     floats = Rig(format="pcm_f32le")
     with pytest.raises(AudioError, match="nan"):
         floats.stream.options["prepare"](np.array([0, np.nan], "<f4").tobytes())
+
+
+# PCM: silence ----------------------------------------------------------------------------------------------------------------------------
+
+
+def pcm(ms, value, rate=RATE):
+    return np.full(rate * ms // 1000, value, "<i2").tobytes()
+
+
+def test_without_a_threshold_silence_has_all_codebooks():
+    rig = Rig()
+    rig.stream.options["prepare"](pcm(800, 0))
+    assert [rig.quiet() for _ in range(10)] == [False] * 10
+
+
+@pytest.mark.parametrize("block_ms", [10, 80, 200, 800])
+def test_packets_that_are_quiet_have_one_codebook_whatever_the_messages_were(block_ms):
+    rig = Rig(silence_db=-50)
+    sound = pcm(160, 3000) + pcm(560, 50) + pcm(80, 3000)
+    size = 48 * block_ms
+    for at in range(0, len(sound), size):
+        rig.stream.options["prepare"](sound[at : at + size])
+    # Two loud packets, 0.3 s of what may be a word's end, and -56 dBFS of nothing.
+    assert [rig.quiet() for _ in range(10)] == [False] * 6 + [True] * 3 + [False]
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_silence_is_heard_in_the_model_s_samples(rate):
+    rig = Rig(rate=rate, silence_db=-50)
+    rig.stream.options["prepare"](pcm(160, 3000, rate) + pcm(640, 0, rate))
+    rig.stream.options["drain"]()
+    heard = [rig.quiet() for _ in range(10)]
+    assert heard == [False] * (10 - sum(heard)) + [True] * sum(heard)
+    assert 2 <= sum(heard) <= 4
+
+
+def test_the_last_packet_of_a_run_is_quiet_by_what_there_is_of_it():
+    rig = Rig(silence_db=-50)
+    rig.stream.options["prepare"](pcm(100, 0))
+    rig.stream.options["drain"]()
+    assert [rig.quiet(), rig.quiet(frames=2)] == [True, True]
+    rig.stream.options["prepare"](pcm(80, 0) + pcm(20, 3000))
+    rig.stream.options["drain"]()
+    assert [rig.quiet(), rig.quiet(frames=2)] == [True, False]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_a_cut_left_over_is_no_part_of_the_next_run(cut):
+    rig = Rig(silence_db=-50)
+    rig.stream.options["prepare"](pcm(120, 3000))
+    rig.stream.options["drain"]()
+    assert not rig.quiet()
+    assert cut or not rig.quiet(frames=3)
+    rig.stream.options["prepare"](pcm(60, 0))
+    rig.stream.options["prepare"](pcm(20, 0) + pcm(80, 3000))
+    assert [rig.quiet(), rig.quiet()] == [True, False]
+
+
+def test_a_run_of_nothing_leaves_nothing_behind():
+    rig = Rig(rate=16_000, silence_db=-50)
+    rig.stream.options["prepare"](pcm(40, 3000, 16_000))
+    rig.stream.options["drain"]()
+    rig.stream.options["drain"]()
+    rig.stream.options["prepare"](pcm(200, 0, 16_000))
+    assert rig.quiet()
 
 
 # PCM: overload ---------------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,151 @@
+"""The benchmark of silence: its talks and rooms, its measures on sounds whose answer is known, and a tiny run."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from benchmarks import common, dtx
+from benchmarks.dtx_talks import Sent, noise, send, talk, utterances
+from streamcodec.codec import Codec
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--noise-db", "-55", "--bandwidth", "3"]
+RATE = 24_000
+PACKET = 1_920
+
+Samples = npt.NDArray[np.float32]
+
+
+def sounding(packets: str) -> Sent:
+    """A talk of noise that arrives as it was, of quiet (".") and other ("#") packets."""
+    rng = np.random.default_rng(0)
+    level = np.repeat([0.001 if packet == "." else 0.1 for packet in packets], PACKET)
+    sound = (level * rng.standard_normal(len(level))).astype(np.float32)
+    quiet = np.array([packet == "." for packet in packets])
+    sizes = np.stack([np.full(len(packets), 60), np.where(quiet, 8, 60)])
+    return Sent(sound, sound, sound, quiet, sizes, sizes + 12, PACKET, RATE)
+
+
+# Talks -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_talk_is_its_utterances_and_silence_behind_each(speech: Samples) -> None:
+    clips = utterances(speech, RATE)
+    np.testing.assert_array_equal(np.concatenate(clips), speech)
+    assert 3 <= len(clips) <= 5
+    sound = talk(clips, RATE, seed=0)
+    silent = len(sound) - len(speech)
+    assert 0.6 * len(clips) <= silent / RATE <= 10 * len(clips)
+    assert not sound[-round(0.6 * RATE) :].any()
+    np.testing.assert_array_equal(sound, talk(clips, RATE, seed=0))
+    assert len(sound) != len(talk(clips, RATE, seed=1))
+
+
+def test_a_room_has_its_level_and_as_much_power_in_each_octave() -> None:
+    room = noise(20 * RATE, RATE, -55.0, seed=1)
+    assert 10 * np.log10(np.mean(room.astype(np.float64) ** 2)) == pytest.approx(-55, abs=0.01)
+    power = np.abs(np.fft.rfft(room)) ** 2
+    frequency = np.fft.rfftfreq(len(room), 1 / RATE)
+    octaves = [power[(frequency >= low) & (frequency < 2 * low)].sum() for low in (40, 80, 160, 1280, 5120)]
+    assert max(octaves) / min(octaves) < 1.5
+    assert not np.array_equal(room, noise(20 * RATE, RATE, -55.0, seed=2))
+
+
+def test_what_is_sent_is_thinned_in_the_pauses_only(speech_codec: Codec, speech: Samples) -> None:
+    sound = talk([speech[24_000:48_000], speech[48_000:72_000]], RATE, seed=0)
+    sent = send(speech_codec, sound, 6.0, 6, -50.0)
+    assert len(sent.every) == len(sent.fewer) == len(sound)
+    first, _ = sent.pauses[0]
+    np.testing.assert_array_equal(sent.every[: first * PACKET], sent.fewer[: first * PACKET])
+    assert (sent.every[first * PACKET :] != sent.fewer[first * PACKET :]).any()
+    assert not sound[: -1 * PACKET][np.repeat(sent.quiet, PACKET)[: len(sound) - PACKET]].any()
+    assert set(sent.payload[0][:-1]) == {60}
+    np.testing.assert_array_equal(sent.payload[1][:-1] == 8, sent.quiet[:-1])
+    assert ((sent.message - sent.payload > 5) & (sent.message - sent.payload <= 20)).all()
+    assert [end for _, end in sent.pauses[:-1]] == [first for first, _ in sent.returns]
+
+
+# Measures ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_is_at_no_distance_from_itself_and_half_of_it_at_6_db() -> None:
+    sound = noise(RATE, RATE, -20.0, seed=1)
+    assert dtx.spectral_distance(sound, sound) == 0
+    assert dtx.spectral_distance(sound, sound / 2) == pytest.approx(6.02, abs=0.05)
+
+
+def test_what_nobody_hears_is_no_distance() -> None:
+    assert dtx.spectral_distance(np.zeros(RATE, np.float32), noise(RATE, RATE, -110.0, seed=1)) < 0.3
+
+
+def test_where_nothing_changes_there_is_no_step_and_no_error() -> None:
+    row = dtx._figures(None, [sounding("###....##..###")], 0)
+    assert (row["pauses"], row["returns"]) == (2, 2)
+    assert row["quiet_share"] == pytest.approx(6 / 14)
+    assert row["bytes"] == {"payload": [60, 8], "message": [72, 20]}
+    for name in ("difference_db", "step_in_db", "step_out_db", "back_ms"):
+        assert {row[name]["least"], row[name]["most"]} == {0.0}
+    assert row["snr_db"]["least"] == 120
+    assert row["below_share"] == 0
+    assert row["distance_db_fewer_every"] == 0
+
+
+def test_a_quieter_pause_is_a_step_down_and_one_up_again() -> None:
+    sent = sounding("###....###")
+    thinned = sent.fewer.copy()
+    thinned[3 * PACKET : 7 * PACKET] /= 2
+    row = dtx._figures(None, [replace(sent, fewer=thinned)], 0)
+    assert row["difference_db"]["mean"] == pytest.approx(-6.02, abs=0.05)
+    assert row["step_in_db"]["mean"] == pytest.approx(-6.02, abs=0.05)
+    assert row["step_out_db"]["mean"] == pytest.approx(6.02, abs=0.05)
+    assert row["below_share"] == 0
+
+
+def test_what_the_decoder_remembers_is_told_by_how_much_and_how_long() -> None:
+    sent = sounding("###....######")
+    remembered = sent.fewer.copy()
+    # 20 dB below for 100 ms, then 40 dB below.
+    begin, back = 7 * PACKET, 7 * PACKET + 2_400
+    remembered[begin:back] *= 1.1
+    remembered[back:] *= 1.01
+    row = dtx._figures(None, [replace(sent, fewer=remembered)], 0)
+    assert row["back_ms"]["most"] == 100
+    assert row["snr_first_db"]["least"] == pytest.approx(20, abs=0.1)
+    assert row["snr_db"]["median"] == pytest.approx(40, abs=0.1)
+    assert row["below_share"] == pytest.approx(5 / 24)
+    assert row["behind_db"]["worst"][4:6] == pytest.approx([20, 40], abs=0.1)
+    assert row["behind_db"]["worst"][-1] is None, "nobody speaks there any more"
+
+
+def test_a_talk_without_pauses_has_nothing_to_tell_and_says_so() -> None:
+    row = dtx._figures(None, [sounding("#####")], 0)
+    assert (row["pauses"], row["bytes"], row["snr_db"], row["below_share"]) == (0, None, None, None)
+    figures = {"model": "m", "kbps": 6.0, "n_q": 8, "quiet_n_q": 1, "packet_ms": 80.0, "silence_db": -50.0, "talks": 1, "corpus": False}
+    text = dtx.render({**figures, "pause_s": [1, 2], "wanted_db": 30.0, "speech_db": -40.0, "rows": [row], "trace": None})
+    assert "No packet was quiet. As recorded 0% of the packets are quiet, which saves 0% of the bytes." in text
+
+
+def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.dtx", *TINY, "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"dtx.json", "dtx.md", "dtx.png"}
+    section = json.loads((tmp_path / "dtx.json").read_text(encoding="utf-8"))
+    text = (tmp_path / "dtx.md").read_text(encoding="utf-8")
+    assert common.fragment(section, importlib.import_module("benchmarks.dtx").render) == text
+    assert " ".join(TINY) in text
+    rows = section["figures"]["rows"]
+    assert [row["noise_db"] for row in rows] == [None, -55]
+    for row in rows:
+        assert 0.2 < row["quiet_share"] < 0.9
+        assert row["message_kbps"][1] < row["message_kbps"][0] < 6
+        assert row["bytes"]["payload"] == pytest.approx([30, 8], abs=1)
