@@ -85,7 +85,7 @@ class OpenVinoEngine:
         decoder_inputs = (torch.zeros(2, dim, 2), torch.zeros(2, self.decoder_state_size))
         encoder_shapes = ([-1, -1], [-1, self.encoder_state_size])
         decoder_shapes = ([-1, dim, -1], [-1, self.decoder_state_size])
-        aside = ThreadPoolExecutor(1, "streamcodec-compile")
+        self._aside = aside = ThreadPoolExecutor(1, "streamcodec-compile")
         converted = self._cached("encoder", lambda: self._convert(encoder, encoder_inputs, encoder_shapes))
         self._encoder = self._compile(converted, precision, aside)
         converted = self._cached("decoder", lambda: self._convert(decoder, decoder_inputs, decoder_shapes))
@@ -97,6 +97,10 @@ class OpenVinoEngine:
     def prepare(self, packet_frames: int) -> None:
         length = packet_frames * self.config.hop_length
         self._encoder.prepare([((rows, length), (rows, self.encoder_state_size)) for rows in BATCHES])
+
+    def settle(self) -> None:
+        """Wait until all that is being compiled aside is there."""
+        self._aside.submit(lambda: None).result()
 
     def encoder_start(self, start: Start) -> States | None:
         return self._torch.encoder_start(start)
