@@ -214,6 +214,7 @@ class Worker:
             if self._calls:
                 calls, self._calls = self._calls, []
                 self._deliver(calls)
+                del calls  # they hold streams' owners, and it may be long until the next ones
             if batch := self._batcher.take(time.perf_counter(), self.engine.best_batches):
                 return batch
 
@@ -282,8 +283,7 @@ class Worker:
         now = time.perf_counter()
         self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, stream.due, now, now)))
         if stream.ending == "end":
-            stream.gone = True
-            self._memory.left()
+            self._let_go(stream)
         else:
             stream.row = stream.make_row()
         stream.ending = None
@@ -325,13 +325,22 @@ class Worker:
             self._pump(stream)
 
     def _fail(self, stream: WorkerStream, exc: Exception) -> None:
-        self._drop(stream)
         now = time.perf_counter()
         self._calls.append((stream.sink, Result([], True, now, now, now, exc)))
+        self._drop(stream)
+
+    def _let_go(self, stream: WorkerStream) -> None:
+        """Nothing comes of it any more. Its functions are its owner's, who holds it: as a circle both would live on until a collection."""
+        stream.gone = True
+        stream.sink, stream.prepare, stream.finish, stream.drain = _nothing, _nothing, _nothing, None
+        self._memory.left()
 
     def _drop(self, stream: WorkerStream) -> None:
-        stream.gone = True
-        self._memory.left()
+        self._let_go(stream)
         stream.waiting = False
         stream.inbox.clear()
         self._batcher.discard_if(lambda item: item[0] is stream)
+
+
+def _nothing(_: Any) -> None:
+    """What is done for a stream that is gone."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +14,7 @@ import pytest
 from worker_rig import HOP, TIMEOUT_S, Collector, FakeEngine, deliver, first_book, open_encoder, ramp
 
 from streamcodec.engine.contract import Samples
-from streamcodec.engine.worker import Worker
+from streamcodec.engine.worker import Result, Worker
 from streamcodec.errors import AudioError, LocalProtocolError
 
 
@@ -370,3 +374,33 @@ def test_decoders_of_different_n_q_share_steps_and_give_the_audio_of_each_alone(
         np.testing.assert_allclose(np.concatenate(sink.outputs), speech_codec.decode(codes[:n_q]), atol=1e-4)
     worker.stop()
     assert worker.stats.rows > worker.stats.steps
+
+
+@pytest.mark.parametrize("leave", ["end", "close"])
+def test_a_stream_that_is_over_is_freed_with_its_owner_without_a_collection(worker: Worker, leave: str) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.over = threading.Event()
+            self.stream = worker.open_encoder(self.take, n_q=1, packet_frames=2, start="exact", prepare=self.prepare)
+
+        def take(self, result: Result) -> None:
+            if result.ended:
+                self.over.set()
+
+        def prepare(self, item: Samples) -> Samples:
+            return item
+
+    owner = Owner()
+    owner.stream.feed(ramp(5 * HOP))
+    getattr(owner.stream, leave)()
+    assert leave == "close" or owner.over.wait(TIMEOUT_S)
+    freed = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        give_up = time.monotonic() + TIMEOUT_S
+        while freed() is not None and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert freed() is None
+    finally:
+        gc.enable()
