@@ -104,17 +104,16 @@ def send(codec: Codec, sound: Samples, kbps: float, packet_frames: int, silence_
         decoder = codec.stream_decoder(kbps)
         heard.append(np.concatenate([*(decoder.feed(packet) for packet in packets), decoder.flush()])[: len(sound)])
     packet_us, bits = round(1e6 * packet_frames / codec.frame_rate), codec.config.bits_per_code
+    wire = [
+        [Packet(i, 0, i * packet_us % 2**32, len(codes), pack_codes(codes, bits)) for i, codes in enumerate(packets)] for packets in ways
+    ]
     return Sent(
         sound=sound,
         every=heard[0],
         fewer=heard[1],
         quiet=np.array([len(packet) < len(ways[0][0]) for packet in ways[1]]),
-        payload=np.array([[len(pack_codes(packet, bits)) for packet in packets] for packets in ways]),
-        message=np.array([[_message(i, i * packet_us, packet, bits) for i, packet in enumerate(packets)] for packets in ways]),
+        payload=np.array([[len(message.payload) for message in messages] for messages in wire]),
+        message=np.array([[len(message.serialize()) for message in messages] for messages in wire]),
         size=packet_frames * codec.hop_length,
         rate=codec.sample_rate,
     )
-
-
-def _message(seq: int, timestamp: int, codes: npt.NDArray[np.int32], bits: int) -> int:
-    return len(Packet(seq, 0, timestamp % 2**32, len(codes), pack_codes(codes, bits)).serialize())

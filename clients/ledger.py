@@ -33,7 +33,7 @@ class PacketTimes:
 
 
 class Ledger:
-    """Keeps the totals of the last packets; with a `path` it writes every packet there as a line of JSON. Close it, or use `with`.
+    """Keeps the totals of the last packets; with a `path` it writes every packet there as a line of JSON. A context manager.
 
     A line has `seq`; `captured_us`, when the last sample was captured, on this machine's monotonic clock; `arrival_ms` from there until
     the packet was here, `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; then the playout's
@@ -67,13 +67,9 @@ class Ledger:
         p50, p95, p99 = np.percentile(list(self._totals) or [0.0], (50, 95, 99))
         return float(p50), float(p95), float(p99)
 
-    def close(self) -> None:
-        """Finish the file."""
-        if self._file is not None:
-            self._file.close()
-
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._file is not None:
+            self._file.close()

@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace) -> int:
     """Play until the stream ends; reconnect where that may help. Returns the exit status."""
+    with Ledger(args.ledger) as ledger:
+        return await _run(args, ledger)
+
+
+async def _run(args: argparse.Namespace, ledger: Ledger) -> int:
     line = LiveLine(quiet=args.quiet)
     codec = None
     if not args.pcm:
@@ -69,7 +74,6 @@ async def run(args: argparse.Namespace) -> int:
     rate = codec.sample_rate if codec is not None else 24_000
     sink: Sink | None = None
     level = Level(rate=rate)
-    ledger = Ledger(args.ledger)
 
     def opened() -> Sink:
         nonlocal sink
@@ -113,7 +117,6 @@ async def run(args: argparse.Namespace) -> int:
         return 0
     finally:
         line.clear()
-        ledger.close()
         if sink is not None:
             await sink.finish()
 

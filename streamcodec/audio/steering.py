@@ -54,11 +54,11 @@ class SteeredResampler:
         Raises `AudioError` for anything but a one-dimensional float32 array.
         """
         check_block_to_resample(samples)
-        return self._advance(samples, self._half)
+        return self._advance(samples)
 
     def flush(self) -> Samples:
         """Return what is left, as if silence followed, and start afresh."""
-        rest = self._advance(np.zeros(self._half, np.float32), self._half)
+        rest = self._advance(np.zeros(self._half, np.float32))
         self._open()
         return rest
 
@@ -68,9 +68,9 @@ class SteeredResampler:
         self._next = float(self._half - 1)
         self._step = self._wanted = self._nominal
 
-    def _advance(self, samples: Samples, ahead: int) -> Samples:
+    def _advance(self, samples: Samples) -> Samples:
         kept = np.concatenate([self._kept, samples])
-        positions = self._positions(len(kept) - ahead)
+        positions = self._positions(len(kept) - self._half)
         first = int(self._next) - (self._half - 1)
         self._kept, self._next = kept[first:], self._next - first
         if not len(positions):
