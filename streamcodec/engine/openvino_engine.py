@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from streamcodec.config import Start
 from streamcodec.engine.contract import Codes, Samples, States
-from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork
+from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork, core, openvino
 from streamcodec.engine.openvino_search import OpenVinoSearch
 from streamcodec.engine.torch_engine import StateLayout, TorchEngine
 from streamcodec.errors import MissingDependencyError
@@ -57,7 +57,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1, lanes: int = 1) -> None:
-        self._ov = _openvino()
+        self._ov = openvino()
         self._torch = torch_engine = TorchEngine(model)
         self._fingerprint = fingerprint
         self._threads = threads
@@ -73,7 +73,6 @@ class OpenVinoEngine:
         self.decoder_start_frames = torch_engine.decoder_start_frames
         self.decoder_hold_frames = torch_engine.decoder_hold_frames
         self.default_live_start: Start = torch_engine.default_live_start
-        self._core = self._ov.Core()
         embed = model.quantizer.embed.numpy()
         # One more row of zeros in each codebook: what an unused code stands for.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
@@ -92,11 +91,12 @@ class OpenVinoEngine:
         self._decoder = self._compile(converted, precision, aside)
         # Below the default bandwidth a call of its own would cost more than the levels that it saves.
         stops = [n_q for n_q in self.config.n_q_choices if n_q >= self.config.n_q_for(None)]
-        self._search = OpenVinoSearch(model.quantizer.embed, stops, lambda network: self._compile(network, "fp32"))
+        self._search = OpenVinoSearch(model.quantizer.embed, stops, lambda network: self._compile(network, "fp32", aside))
 
     def prepare(self, packet_frames: int) -> None:
         length = packet_frames * self.config.hop_length
         self._encoder.prepare([((rows, length), (rows, self.encoder_state_size)) for rows in BATCHES])
+        self._search.prepare([rows * packet_frames for rows in BATCHES])
 
     def settle(self) -> None:
         """Wait until all that is being compiled aside is there."""
@@ -127,14 +127,14 @@ class OpenVinoEngine:
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(self, network: Any, precision: Precision, aside: ThreadPoolExecutor | None = None) -> OpenVinoNetwork:
+    def _compile(self, network: Any, precision: Precision, aside: ThreadPoolExecutor) -> OpenVinoNetwork:
         options = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": max(1, self._threads // self.lanes),
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        return OpenVinoNetwork(self._core, network, options, self.lanes, aside)
+        return OpenVinoNetwork(network, options, self.lanes, aside)
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns of loops over fixed numbers of codebooks, and of its own age.
@@ -150,7 +150,7 @@ class OpenVinoEngine:
         path = folder / f"{name}.xml"
         try:
             if path.exists():
-                return self._core.read_model(path)
+                return core().read_model(path)
         except RuntimeError:
             pass  # damaged: convert anew
         network = convert()
@@ -175,18 +175,9 @@ def is_prepared(fingerprint: str) -> bool:
 def has_bf16() -> bool:
     """Whether OpenVINO is here and this processor multiplies bf16 natively."""
     try:
-        ov = _openvino()
+        return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except MissingDependencyError:
         return False
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as exc:
-        raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
-    return openvino
 
 
 def _cache_folder(fingerprint: str) -> Path:
@@ -197,7 +188,7 @@ def _cache_folder(fingerprint: str) -> Path:
         root = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "streamcodec"
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "streamcodec"
-    versions = f"{fingerprint} {_openvino().__version__} {torch.__version__} {_source_hash()}"
+    versions = f"{fingerprint} {openvino().__version__} {torch.__version__} {_source_hash()}"
     return root / hashlib.sha256(versions.encode()).hexdigest()[:16]
 
 

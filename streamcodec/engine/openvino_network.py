@@ -7,13 +7,16 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from queue import LifoQueue
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BATCHES", "OpenVinoNetwork"]
+from streamcodec.errors import MissingDependencyError
+
+__all__ = ["BATCHES", "OpenVinoNetwork", "core", "openvino"]
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,26 @@ _OFTEN = 50
 _MOST_SHAPES = len(BATCHES) + 1
 # Compiled kernels that are kept for the general network: those of some 25 shapes. The default of 5,000 is hundreds of MiB.
 _KERNELS_KEPT = 1024
+
+
+def openvino() -> Any:
+    """The package. Raises `MissingDependencyError` where it is not installed."""
+    try:
+        import openvino
+    except ImportError as exc:
+        raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
+    return openvino
+
+
+@cache
+def core() -> Any:
+    """OpenVINO's core, one for the process and for good.
+
+    Each core gives its thread another alternate signal stack, and puts back the one before when it goes. With a second core that may be
+    one that is gone, and then the next signal, Ctrl-C for one, crashes the process (seen with OpenVINO 2026.4).
+    """
+    return openvino().Core()
+
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Shapes = tuple[tuple[int, ...], ...]
@@ -38,8 +61,7 @@ class OpenVinoNetwork:
     Each lane has a copy too: the streams of one compiled model take turns on each other's processors, which cost a quarter of the speed.
     """
 
-    def __init__(self, core: Any, network: Any, options: Mapping[str, Any], lanes: int, aside: ThreadPoolExecutor | None = None) -> None:
-        self._core = core
+    def __init__(self, network: Any, options: Mapping[str, Any], lanes: int, aside: ThreadPoolExecutor | None = None) -> None:
         self._network = network
         self._options = {**options, "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS_KEPT}
         self._lanes = lanes
@@ -106,5 +128,5 @@ class OpenVinoNetwork:
         """One request for each lane; the last that was used comes first."""
         requests: LifoQueue[Any] = LifoQueue()
         for _ in range(self._lanes):
-            requests.put(self._core.compile_model(network, "CPU", self._options).create_infer_request())
+            requests.put(core().compile_model(network, "CPU", self._options).create_infer_request())
         return requests

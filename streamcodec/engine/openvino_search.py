@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,23 @@ import numpy.typing as npt
 import torch
 
 from streamcodec.engine.contract import Samples
+from streamcodec.engine.openvino_network import OpenVinoNetwork
 from streamcodec.engine.search import CodebookSearch
 
-__all__ = ["OpenVinoSearch", "Run"]
-
-Run = Callable[..., tuple[npt.NDArray[Any], ...]]
+__all__ = ["OpenVinoSearch"]
 
 
 class OpenVinoSearch(CodebookSearch):
-    """As `CodebookSearch`; `compile` makes a function of arrays out of a network."""
+    """As `CodebookSearch`; `compile` makes one that runs out of a network."""
 
-    def __init__(self, embed: torch.Tensor, stops: Sequence[int], compile: Callable[[Any], Run]) -> None:
+    def __init__(self, embed: torch.Tensor, stops: Sequence[int], compile: Callable[[Any], OpenVinoNetwork]) -> None:
         super().__init__(embed, stops)
         self._networks = {first: compile(self._network(first, stop)) for first, stop in self._runs}
+
+    def prepare(self, sizes: Iterable[int]) -> None:
+        """Make ready for so many residuals at a time, at the levels that all rows use."""
+        dim = self._embed.shape[2]
+        self._networks[0].prepare([((size, dim),) for size in sizes])
 
     def _search(self, first: int, stop: int, rest: Samples) -> tuple[npt.NDArray[np.int32], Samples]:  # noqa: ARG002 - the whole run
         found, rest = self._networks[first](rest)

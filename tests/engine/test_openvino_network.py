@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +32,7 @@ def doubling() -> Any:
 
 
 def make(aside: ThreadPoolExecutor, lanes: int = 1) -> OpenVinoNetwork:
-    return OpenVinoNetwork(openvino.Core(), doubling(), {"INFERENCE_NUM_THREADS": 1}, lanes, aside)
+    return OpenVinoNetwork(doubling(), {"INFERENCE_NUM_THREADS": 1}, lanes, aside)
 
 
 def use(network: OpenVinoNetwork, shape: tuple[int, ...], times: int) -> None:
@@ -102,3 +104,20 @@ def test_where_it_cannot_be_made_the_general_one_goes_on_and_it_is_told_once(
     assert network.own_shapes == []
     assert len(caplog.records) == 1
     assert "going on with the general one" in caplog.records[0].getMessage()
+
+
+LOAD_AND_LET_GO = """
+import gc, os, signal
+import streamcodec
+for _ in range(3):
+    codec = streamcodec.load(engine="openvino", threads=1)  # the one before goes when the next is there
+del codec
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("told"))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_process_that_let_go_of_its_codecs_survives_a_signal() -> None:
+    done = subprocess.run([sys.executable, "-c", LOAD_AND_LET_GO], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
