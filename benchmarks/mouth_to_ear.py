@@ -3,15 +3,19 @@
 `streamcodec serve`, `mic` and `play` run as their users run them, on sound devices that PulseAudio provides. The delay is where the
 cross-correlation of ear and room peaks; intelligibility is STOI against the offline codec on what the microphone program captured: the same
 sound begun one sample later has other codes, so the clip itself would measure that instead.
+
+Each stage's share is what the player's ledger says of the packets of that while; what the sound server adds in front of the microphone's
+program is found by comparing what it kept, and when it says that it captured it, with the room.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -33,7 +37,10 @@ Audio = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MouthToEar:
-    """One run: delay in ms, STOI of what was heard against the offline codec, underruns and lost packets at the player."""
+    """One run: delay in ms, STOI of what was heard against the offline codec, underruns and lost packets at the player.
+
+    `stages_ms` are the delay's parts, of which the last is what no program accounts for.
+    """
 
     packet_frames: int
     delay_ms: float
@@ -41,6 +48,7 @@ class MouthToEar:
     correlation: float
     underruns: int
     lost: int
+    stages_ms: dict[str, float]
 
 
 class _Program:
@@ -101,9 +109,9 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
 
         try:
             url = start("serve", "--port", "0").wait_for("ws://").split(" at ")[1].split(": model")[0]
-            player = start("play", "--server", url, "--bandwidth", "6", "--slack-ms", f"{slack_ms:g}")
+            kept, ledger = Path(folder) / "kept.wav", Path(folder) / "ledger.jsonl"
+            player = start("play", "--server", url, "--bandwidth", "6", "--slack-ms", f"{slack_ms:g}", "--ledger", str(ledger))
             player.wait_for("waiting")
-            kept = Path(folder) / "kept.wav"
             start("mic", "--server", url, "--keep", str(kept), "--packet-frames", str(packet_frames)).wait_for("publishing")
             player.wait_for("begins")
             time.sleep(1.0)
@@ -118,12 +126,37 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
         finally:
             for program in reversed(programs):
                 program.stop()
+        lines = [json.loads(line) for line in ledger.read_text().splitlines()]
     lag, correlation = _lag(told, heard)
     delay_s = lag / RATE + offset_s
     offline = _offline(captured[0], captured_rate, codec)
     stoi = _stoi(offline, resample(heard, RATE, 24_000))
+    packet_s = packet_frames / codec.frame_rate
+    now_s = np.array([line["captured_us"] for line in lines]) / 1e6
+    # When the first sample of all was captured, as the microphone's program has it.
+    first_s = float(np.median(now_s - packet_s * (np.array([line["seq"] for line in lines]) + 1)))
+    kept_lag, _ = _lag(told, resample(captured[0], captured_rate, RATE))
+    playing = [line for line, at in zip(lines, now_s, strict=True) if room.begun <= at <= room.begun + len(told) / RATE]
+    stages = _stages(playing, first_s + kept_lag / RATE - room.begun, packet_s, delay_s)
     numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
-    return MouthToEar(packet_frames, 1000 * delay_s, stoi, correlation, numbers[2], numbers[1])
+    return MouthToEar(packet_frames, 1000 * delay_s, stoi, correlation, numbers[2], numbers[1], stages)
+
+
+def _stages(lines: list[dict[str, Any]], microphone_s: float, packet_s: float, delay_s: float) -> dict[str, float]:
+    """The delay's parts in ms: medians of the ledger's `lines`, what the room knew before the microphone's program, and what is left."""
+
+    def median(value: Callable[[dict[str, Any]], float]) -> float:
+        return float(np.median([value(line) for line in lines]))
+
+    known = {
+        "sound server, microphone": 1000 * microphone_s,
+        "packet": 1000 * packet_s,
+        "queue, encode, network": median(lambda line: line["arrival_ms"]),
+        "decode": median(lambda line: line["decode_ms"]),
+        "playout": median(lambda line: line["buffered_ms"] - line["device_ms"]),
+        "speaker, as it says": median(lambda line: line["device_ms"]),
+    }
+    return {**known, "sound server, speaker": 1000 * delay_s - sum(known.values())}
 
 
 def _lag(told: Audio, heard: Audio) -> tuple[int, float]:
@@ -176,11 +209,21 @@ def render(figures: dict[str, Any]) -> str:
         for run in figures["runs"]
     ]
     told = table(["packet, frames", "mouth to ear, ms", "STOI against the offline codec", "underruns", "packets lost"], rows)
+    shares = table(
+        ["ms, of the delay", *(str(row[0]) for row in rows)],
+        [
+            [stage, *(f"{run['stages_ms'][stage]:.1f} ({run['stages_ms'][stage] / run['delay_ms']:.0%})" for run in figures["runs"])]
+            for stage in figures["runs"][0]["stages_ms"]
+        ],
+    )
     return (
         "The bundled clip played in front of a virtual microphone (PulseAudio null sinks, ALSA's pulse plugin, PortAudio), through "
         "`streamcodec mic`, `serve` and `play`, recorded at a virtual ear. "
         f"The player holds back {figures['slack_ms']:g} ms against late packets. The delay is the peak of the cross-correlation and "
-        f"includes the packet itself and both devices' buffers.\n\n{told}\n"
+        f"includes the packet itself and both devices' buffers.\n\n{told}\n\n"
+        "Where it comes from: medians of the player's ledger over the packets of that while; in front of them what the room heard before "
+        "the microphone's program says that it did, and behind them what is left of the measured whole, beyond the speaker's own word.\n\n"
+        f"{shares}\n"
     )
 
 

@@ -59,6 +59,10 @@ class _Recorder:
     def buffered_s(self) -> float:
         return 0.0 if self._device is None else self._device.buffered_s
 
+    @property
+    def device_s(self) -> float:
+        return 0.0 if self._device is None else self._device.device_s
+
     def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
         self.parts.append(samples)
         if self._device is not None:

@@ -18,13 +18,17 @@ _WINDOW = 256  # packets: 20 s of the usual ones
 
 @dataclass(frozen=True, slots=True)
 class PacketTimes:
-    """One packet at the listener, on `now_us()`: its last sample captured, received, decoded; and what was buffered ahead of it (s)."""
+    """One packet at the listener, on `now_us()`: its last sample captured, received, decoded; and what was buffered ahead of it (s).
+
+    `device_s` is the device's part of `buffered_s`.
+    """
 
     seq: int
     captured: int
     received: int
     decoded: int
     buffered_s: float
+    device_s: float = 0.0
 
     @property
     def total_ms(self) -> float:
@@ -36,8 +40,9 @@ class Ledger:
     """Keeps the totals of the last packets; with a `path` it writes every packet there as a line of JSON. A context manager.
 
     A line has `seq`; `captured_us`, when the last sample was captured, on this machine's monotonic clock; `arrival_ms` from there until
-    the packet was here, `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; then the playout's
-    `target_ms` and `margin_ms` and its `underruns` so far, null where no device plays. Raises `OSError` where it cannot be written.
+    the packet was here, `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; `device_ms`, the
+    device's part of what is buffered, as it tells it; then the playout's `target_ms` and `margin_ms` and its `underruns` so far, null
+    where no device plays. Raises `OSError` where it cannot be written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -56,6 +61,7 @@ class Ledger:
             "decode_ms": (times.decoded - times.received) / 1000,
             "buffered_ms": round(1000 * times.buffered_s, 3),
             "total_ms": round(times.total_ms, 3),
+            "device_ms": round(1000 * times.device_s, 3),
             "target_ms": round(1000 * playing.target_s, 3) if playing else None,
             "margin_ms": round(1000 * playing.margin_s, 3) if playing else None,
             "underruns": playing.underruns if playing else None,

@@ -147,14 +147,14 @@ async def play(
             decoded = now_us()
             if level is not None:
                 level.feed(samples)
-            buffered_s = sink.buffered_s
+            buffered_s, device_s = sink.buffered_s, sink.device_s
             if isinstance(event, Packet):
                 captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
                 if samples.size:
                     sink.write(samples, decoded / 1e6, captured / 1e6)
                 listener.playing(event.seq, *_playing_ms(sink))
                 if on_packet is not None:
-                    on_packet(PacketTimes(event.seq, captured, received, decoded, buffered_s), listener)
+                    on_packet(PacketTimes(event.seq, captured, received, decoded, buffered_s, device_s), listener)
                 continue
             if samples.size:
                 sink.write(samples)

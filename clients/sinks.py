@@ -45,6 +45,11 @@ class Sink(Protocol):
         """Seconds between what is written now and the ear, as far as this program knows."""
         ...
 
+    @property
+    def device_s(self) -> float:
+        """Of these, the device's own, by its own account."""
+        ...
+
     def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
         """Play or store samples; a packet's come with when it arrived and when its last sample was captured, on one clock or on two."""
         ...
@@ -84,7 +89,12 @@ class DeviceSink:
     def buffered_s(self) -> float:
         """Playout buffer and device together."""
         stats = self._playout.stats
-        return (stats.buffered_s if self._playing else stats.target_s) + float(self._stream.latency)
+        return (stats.buffered_s if self._playing else stats.target_s) + self.device_s
+
+    @property
+    def device_s(self) -> float:
+        """What the device says that it holds."""
+        return float(self._stream.latency)
 
     def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
         mono = self._scratch[:frames]
@@ -107,7 +117,7 @@ class DeviceSink:
             give_up = time.monotonic() + self.buffered_s + 1.0
             while not self._playout.drained and time.monotonic() < give_up:  # noqa: ASYNC110 - a device thread drains it
                 await asyncio.sleep(0.02)
-            await asyncio.sleep(float(self._stream.latency))
+            await asyncio.sleep(self.device_s)
             self._stream.stop()
         self._stream.close()
 
@@ -117,7 +127,7 @@ class FileSink:
 
     live = False
     underruns = 0
-    buffered_s = 0.0
+    buffered_s = device_s = 0.0
 
     def __init__(self, path: Path, rate: int) -> None:
         self.label = str(path)
@@ -135,7 +145,7 @@ class PipeSink:
 
     live = False
     underruns = 0
-    buffered_s = 0.0
+    buffered_s = device_s = 0.0
     label = "pipe (s16le)"
 
     def __init__(self, pipe: BinaryIO | None = None) -> None:

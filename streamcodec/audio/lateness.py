@@ -18,7 +18,7 @@ class Lateness:
     differences to the quickest packet of the window count.
 
     Two sorts of packets are left out of `quantile`, or one long stall would make everything behind it wait: what is later than `most_s` was
-    beyond any buffer, and what comes in one burst was held up by one stall, of which the burst's first packet tells.
+    beyond any buffer, and what catches up, in a burst or bit by bit, was held up by one stall, of which its first packet tells.
     """
 
     def __init__(self, *, window_s: float = 10.0, most_s: float = 0.25) -> None:
@@ -35,8 +35,8 @@ class Lateness:
         transit = arrived - captured
         while self._quickest and self._quickest[-1][1] >= transit:
             self._quickest.pop()
-        # Much closer on the heels of the one before than the two were spoken.
-        in_burst = self._last is not None and arrived - self._last[0] < 0.25 * (captured - self._last[1])
+        # Closer on the heels of the one before than the two were spoken: a backlog is worked off, at once or bit by bit.
+        in_burst = self._last is not None and arrived - self._last[0] < 0.75 * (captured - self._last[1])
         self._last = arrived, captured
         if not in_burst or not self._transits:
             self._transits.append((arrived, transit))

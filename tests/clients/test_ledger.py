@@ -24,7 +24,7 @@ STATS = PlayoutStats(
 def test_a_line_says_what_each_stage_took_and_their_sum(tmp_path):
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as ledger:
-        ledger.add(PacketTimes(7, captured=1_000_000, received=1_012_000, decoded=1_015_500, buffered_s=0.04), STATS)
+        ledger.add(PacketTimes(7, captured=1_000_000, received=1_012_000, decoded=1_015_500, buffered_s=0.04, device_s=0.01), STATS)
         ledger.add(PacketTimes(8, captured=1_080_000, received=1_090_000, decoded=1_091_000, buffered_s=0.0))
     first, second = map(json.loads, path.read_text().splitlines())
     assert first == {
@@ -33,6 +33,7 @@ def test_a_line_says_what_each_stage_took_and_their_sum(tmp_path):
         "arrival_ms": 12.0,
         "decode_ms": 3.5,
         "buffered_ms": 40.0,
+        "device_ms": 10.0,
         "total_ms": 55.5,
         "target_ms": 25.0,
         "margin_ms": 30.0,
