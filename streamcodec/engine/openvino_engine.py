@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from streamcodec.config import Start
 from streamcodec.engine.contract import Codes, Samples, States
-from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork, core, openvino
+from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork, Shapes, core, openvino
 from streamcodec.engine.openvino_search import OpenVinoSearch
 from streamcodec.engine.torch_engine import StateLayout, TorchEngine
 from streamcodec.errors import MissingDependencyError
@@ -97,6 +97,11 @@ class OpenVinoEngine:
         length = packet_frames * self.config.hop_length
         self._encoder.prepare([((rows, length), (rows, self.encoder_state_size)) for rows in BATCHES])
         self._search.prepare([rows * packet_frames for rows in BATCHES])
+
+    @property
+    def own_shapes(self) -> list[Shapes]:
+        """The shapes of inputs for which encoder, search or decoder have a network of their own by now."""
+        return [*self._encoder.own_shapes, *self._search.own_shapes, *self._decoder.own_shapes]
 
     def settle(self) -> None:
         """Wait until all that is being compiled aside is there."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from streamcodec.errors import MissingDependencyError
 
-__all__ = ["BATCHES", "OpenVinoNetwork", "core", "openvino"]
+__all__ = ["BATCHES", "OpenVinoNetwork", "Shapes", "core", "openvino"]
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from streamcodec.engine.contract import Samples
-from streamcodec.engine.openvino_network import OpenVinoNetwork
+from streamcodec.engine.openvino_network import OpenVinoNetwork, Shapes
 from streamcodec.engine.search import CodebookSearch
 
 __all__ = ["OpenVinoSearch"]
@@ -23,6 +23,11 @@ class OpenVinoSearch(CodebookSearch):
     def __init__(self, embed: torch.Tensor, stops: Sequence[int], compile: Callable[[Any], OpenVinoNetwork]) -> None:
         super().__init__(embed, stops)
         self._networks = {first: compile(self._network(first, stop)) for first, stop in self._runs}
+
+    @property
+    def own_shapes(self) -> list[Shapes]:
+        """The shapes of residuals that have a network of their own by now."""
+        return [shape for network in self._networks.values() for shape in network.own_shapes]
 
     def prepare(self, sizes: Iterable[int]) -> None:
         """Make ready for so many residuals at a time, at the levels that all rows use."""

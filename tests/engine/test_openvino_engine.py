@@ -145,12 +145,19 @@ def test_torch_stands_in_until_the_engine_is_prepared(
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
     engine = make_engine(*embedded, patient=False)
     assert engine.name.startswith("torch")
+    engine.prepare(6)
     codes = streamed(codec_of(embedded[0], engine), speech[:48_000], 24)[0]
     assert isinstance(engine, select._StandIn)
     engine.preparing.join()
     assert engine.name.startswith("OpenVINO")
     offline = codec_of(embedded[0], TorchEngine(embedded[0])).encode(speech[:48_000], bandwidth=24)
     assert (codes == offline).mean() >= 0.999
+    prepared = engine._engine
+    assert isinstance(prepared, OpenVinoEngine)
+    prepared.settle()
+    shapes = prepared.own_shapes
+    assert all((rows, 6 * 320) in {first for first, *_ in shapes} for rows in prepared.best_batches), "what the stand-in was asked for"
+    assert all(((rows * 6, 128),) in shapes for rows in prepared.best_batches), "and the search with it"
     assert make_engine(*embedded, patient=False).name.startswith("OpenVINO")
 
 
