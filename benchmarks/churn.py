@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.capacity import Loading, model_folder
 from benchmarks.churn_check import CODES_EQUAL, FLOAT_WITHIN, Job, Tally, verify
-from benchmarks.churn_streams import PACKET_FRAMES, LiveStream, draw_spec, make_sound
+from benchmarks.churn_streams import LiveStream, draw_spec, make_sound, touch
 from benchmarks.common import Figures, Observed, allocated_mib, argument_parser, rss_mib, table, write_section
 from benchmarks.processes import finish, receive
 from streamcodec.codec import Codec
@@ -35,8 +35,6 @@ __all__ = ["churn", "failures", "left_behind", "main", "memory", "render"]
 _MOST_UNCHECKED = 16
 _DRAIN_S = 30.0
 _FEWEST_SECONDS = 60
-_UNTIL_OFTEN = 60  # steps of a shape, after which it has a network of its own
-_UNTIL_FULL = 2000  # last steps, after which oneDNN's cache of 1,024 kernels has no room left
 _SPARED = 3 * 32  # entries: a near-tie takes the rest of its frame along, so a short run may be below the rate by one or two of them
 
 
@@ -122,8 +120,8 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
     worker = Worker(codec.engine, calls.append)
     crowd = _Crowd(codec, worker, calls, random.Random(args.seed), args.longest_seconds)
     course: dict[str, list[float]] = {"seconds": [], "rss_mib": [], "allocated_mib": [], "live": []}
-    touch(codec, args.streams)
     worker.start()
+    touch(codec, worker, args.streams)
     begun = now = time.perf_counter()
     stop, unchecked = begun + 60 * args.minutes, 0
     while now < stop or (crowd.live and now < stop + args.longest_seconds + _DRAIN_S):
@@ -161,23 +159,6 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
         "left": {**left_behind(), "waiting in the batcher": waiting},
         "failures_seen": crowd.failed[:20],
     }
-
-
-def touch(codec: Codec, most: int) -> None:
-    """Run steps of every size: engines keep a bounded number of compiled kernels and networks, and filling that is no leak."""
-    engine, n_q, rng = codec.engine, codec.config.num_quantizers, np.random.default_rng(0)
-
-    def step(rows: int, length: int, *, final: bool = False) -> None:
-        sound = rng.standard_normal((rows, length)).astype(np.float32)
-        codes, _ = engine.encode(sound, np.zeros((rows, engine.encoder_state_size), np.float32), [n_q] * rows, final)
-        engine.decode(codes, np.zeros((rows, engine.decoder_state_size), np.float32), final)
-
-    for rows in range(1, most + 1):
-        for frames in PACKET_FRAMES:
-            for _ in range(_UNTIL_OFTEN if rows in engine.best_batches else 1):
-                step(rows, frames * codec.hop_length)
-    for _ in range(_UNTIL_FULL):  # the last step of a stream may have any length
-        step(1, int(rng.integers(1, max(PACKET_FRAMES) * codec.hop_length)), final=True)
 
 
 class _Crowd:

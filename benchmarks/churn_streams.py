@@ -1,9 +1,10 @@
-"""Streams that come and go at random in a worker, in real time: what each is, how it is fed, and what came out of it."""
+"""Streams that come and go at random in a worker, in real time: what each is, how it is fed, what came out, and what is run before them."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from threading import Event
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy.typing as npt
 
 from benchmarks.churn_check import Job, RunOf
 from streamcodec.audio import bundled_clip
+from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.worker import Result, Worker, WorkerStream
 
-__all__ = ["PACKET_FRAMES", "LiveStream", "Spec", "draw_spec", "make_sound"]
+__all__ = ["PACKET_FRAMES", "LiveStream", "Spec", "draw_spec", "make_sound", "touch"]
 
 Samples = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int32]
@@ -22,6 +24,8 @@ Codes = npt.NDArray[np.int32]
 PACKET_FRAMES = (1, 2, 3, 6, 25)
 _SOUND_S = 40
 _MEAN_LIFE_S = 4.0
+_UNTIL_OFTEN = 60  # steps of a shape, after which it has a network of its own
+_UNTIL_FULL = 2000  # last steps, after which the caches of oneDNN and torch, 1,024 convolutions each, have no room left
 
 
 @dataclass(frozen=True)
@@ -148,3 +152,40 @@ class LiveStream:
         if result.ended:
             self._ended_runs += 1
             self._outputs.append([])
+
+
+def touch(codec: Codec, worker: Worker, most: int) -> None:
+    """Run steps of every size: engines keep a bounded number of compiled kernels and networks, and filling that is no leak.
+
+    They run on the worker's thread, by way of a stream that comes before all others: torch keeps a cache for each thread.
+    """
+    done = Event()
+    n_q = codec.config.num_quantizers
+
+    def prepare(_: object) -> npt.NDArray[np.int32]:
+        try:
+            _touch(codec, most)
+        finally:
+            done.set()
+        return np.zeros((n_q, 0), np.int32)
+
+    first = worker.open_decoder(lambda _: None, n_q=n_q, start="primed", prepare=prepare)
+    first.feed(None)
+    done.wait()
+    first.close()
+
+
+def _touch(codec: Codec, most: int) -> None:
+    engine, n_q, rng = codec.engine, codec.config.num_quantizers, np.random.default_rng(0)
+
+    def step(rows: int, length: int, *, final: bool = False) -> None:
+        sound = rng.standard_normal((rows, length)).astype(np.float32)
+        codes, _ = engine.encode(sound, np.zeros((rows, engine.encoder_state_size), np.float32), [n_q] * rows, final)
+        engine.decode(codes, np.zeros((rows, engine.decoder_state_size), np.float32), final)
+
+    for rows in range(1, most + 1):
+        for frames in PACKET_FRAMES:
+            for _ in range(_UNTIL_OFTEN if rows in engine.best_batches else 1):
+                step(rows, frames * codec.hop_length)
+    for _ in range(_UNTIL_FULL):  # the last step of a stream may have any length
+        step(1, int(rng.integers(1, max(PACKET_FRAMES) * codec.hop_length)), final=True)
