@@ -79,7 +79,7 @@ class EncoderRow:
 
     def complete(self, codes: Codes, state: States) -> list[Codes]:
         """Take the result of the last step, codes [n_q, F] and state [S]; return the packets that are whole now."""
-        self._state = state
+        self._state = _own(state)
         self._frames_done += codes.shape[1]
         self._codes.append(codes)
         ready = sum(c.shape[1] for c in self._codes)
@@ -136,7 +136,7 @@ class DecoderRow:
 
     def complete(self, samples: Samples, state: States) -> Samples:
         """Take the result of the last step, samples [T] and state [S]."""
-        self._state = state
+        self._state = _own(state)
         return samples
 
     def _take(self, frames: int) -> Codes:
@@ -151,6 +151,11 @@ class DecoderRow:
             missing -= head.shape[1]
         self._pending_frames -= frames
         return join_codes(taken, axis=1, unused=self._unused_code)
+
+
+def _own(state: States) -> States:
+    """The state by itself: a row of a batch would keep all of the batch's states for as long as its stream is idle."""
+    return state.copy()
 
 
 def run_steps(engine: Engine, rows: Sequence[EncoderRow | DecoderRow | None], steps: Sequence[Step[Any]]) -> tuple[Any, States]:

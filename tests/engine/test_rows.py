@@ -270,3 +270,15 @@ def test_codes_are_joined_as_rows_with_every_absent_codebook_marked(n_qs: list[i
     for i, n_q in enumerate(n_qs):
         assert (joined[i, :n_q] == i).all()
         assert (joined[i, n_q:] == UNUSED).all()
+
+
+def test_a_row_keeps_its_own_state_and_not_its_neighbours() -> None:
+    fake = FakeEngine(opens_by_itself=False)
+    states, codes = np.zeros((16, 1), np.float32), np.zeros((2, 6), np.int32)
+    for row, data, result in ((encoder(fake), counting(12 * HOP), codes), (decoder(fake), codes, counting(6 * HOP))):
+        row.feed(data)  # type: ignore[arg-type]
+        row.next_step()
+        row.complete(result, states[3])  # type: ignore[arg-type]
+        row.feed(data)  # type: ignore[arg-type]
+        step = row.next_step()
+        assert step is not None and step.state is not None and not np.shares_memory(step.state, states)
