@@ -91,7 +91,9 @@ class OpenVinoEngine:
         self._decoder = self._compile(converted, precision, aside)
         # Below the default bandwidth a call of its own would cost more than the levels that it saves.
         stops = [n_q for n_q in self.config.n_q_choices if n_q >= self.config.n_q_for(None)]
-        self._search = OpenVinoSearch(model.quantizer.embed, stops, lambda network: self._compile(network, "fp32", aside))
+        self._search = OpenVinoSearch(
+            model.quantizer.embed, stops, lambda network, usual: self._compile(network, "fp32", aside if usual else None)
+        )
 
     def prepare(self, packet_frames: int) -> None:
         length = packet_frames * self.config.hop_length
@@ -132,7 +134,7 @@ class OpenVinoEngine:
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(self, network: Any, precision: Precision, aside: ThreadPoolExecutor) -> OpenVinoNetwork:
+    def _compile(self, network: Any, precision: Precision, aside: ThreadPoolExecutor | None) -> OpenVinoNetwork:
         options = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": max(1, self._threads // self.lanes),

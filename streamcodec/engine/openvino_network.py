@@ -24,6 +24,8 @@ BATCHES: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16)
 """The numbers of rows to run: few, so that each gets a network of its own."""
 
 _OFTEN = 50
+_CLEARLY = 4  # times as often as one of the others: then a shape takes its place
+_HALVED_AFTER = 10_000  # calls, so that what was long ago counts less
 _MOST_SHAPES = len(BATCHES) + 1
 # Compiled kernels that are kept for the general network: those of some 25 shapes. The default of 5,000 is hundreds of MiB.
 _KERNELS_KEPT = 1024
@@ -56,7 +58,8 @@ class OpenVinoNetwork:
     """Runs `network` on arrays of any shape that it takes, from as many threads at a time as there are `lanes`.
 
     Where all dimensions are known beforehand, a step is 7 to 35% quicker, the more the smaller it is. So shapes that came often are
-    compiled on `aside`, where that is given, while the general network goes on; each has its own copy of the weights, so there are few.
+    compiled on `aside`, where that is given, while the general network goes on; each has its own copy of the weights, so there are few,
+    and one that comes much more often takes the place of one that hardly comes any more.
 
     Each lane has a copy too: the streams of one compiled model take turns on each other's processors, which cost a quarter of the speed.
     """
@@ -69,7 +72,8 @@ class OpenVinoNetwork:
         self._general = self._compile(network)
         self._exact: dict[Shapes, LifoQueue[Any]] = {}
         self._uses: Counter[Shapes] = Counter()
-        self._room = _MOST_SHAPES
+        self._chosen: set[Shapes] = set()  # those of `_exact`, and those that are being compiled
+        self._calls = 0
         self._counting = threading.Lock()
 
     @property
@@ -85,10 +89,9 @@ class OpenVinoNetwork:
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
         shapes = tuple(x.shape for x in inputs)
-        requests = self._exact.get(shapes)
-        if requests is None:
-            requests = self._general
+        if self._aside is not None:
             self._count(shapes)
+        requests = self._exact.get(shapes, self._general)
         request = requests.get()
         try:
             results = request.infer(inputs, share_inputs=True, share_outputs=True)
@@ -99,16 +102,23 @@ class OpenVinoNetwork:
 
     def _count(self, shapes: Shapes) -> None:
         with self._counting:
+            self._calls += 1
+            if self._calls % _HALVED_AFTER == 0:
+                self._uses = Counter({shapes: uses // 2 for shapes, uses in self._uses.items() if uses > 1})
             self._add(shapes, 1)
 
     def _add(self, shapes: Shapes, uses: int) -> None:
-        known = self._uses[shapes]
-        if self._aside is None or not self._room or known >= _OFTEN:
+        self._uses[shapes] += uses
+        if self._aside is None or shapes in self._chosen or self._uses[shapes] < _OFTEN:
             return
-        self._uses[shapes] = known + uses
-        if known + uses >= _OFTEN:
-            self._room -= 1
-            self._aside.submit(self._specialize, shapes)
+        if len(self._chosen) == _MOST_SHAPES:
+            least = min(self._chosen, key=lambda each: self._uses[each])
+            if self._uses[shapes] < _CLEARLY * self._uses[least]:
+                return
+            self._chosen.remove(least)
+            self._exact.pop(least, None)
+        self._chosen.add(shapes)
+        self._aside.submit(self._specialize, shapes)
 
     def _specialize(self, shapes: Shapes) -> None:
         try:
@@ -120,7 +130,9 @@ class OpenVinoNetwork:
             for request in ready:
                 request.infer([np.zeros(shape, np.float32) for shape in shapes])
                 requests.put(request)
-            self._exact[shapes] = requests
+            with self._counting:
+                if shapes in self._chosen:
+                    self._exact[shapes] = requests
         except Exception:
             log.exception("no network of its own for %s: going on with the general one", shapes)
 

@@ -18,11 +18,11 @@ __all__ = ["OpenVinoSearch"]
 
 
 class OpenVinoSearch(CodebookSearch):
-    """As `CodebookSearch`; `compile` makes one that runs out of a network."""
+    """As `CodebookSearch`; `compile` makes one that runs out of a network, which is told whether it is that of the levels that all use."""
 
-    def __init__(self, embed: torch.Tensor, stops: Sequence[int], compile: Callable[[Any], OpenVinoNetwork]) -> None:
+    def __init__(self, embed: torch.Tensor, stops: Sequence[int], compile: Callable[[Any, bool], OpenVinoNetwork]) -> None:
         super().__init__(embed, stops)
-        self._networks = {first: compile(self._network(first, stop)) for first, stop in self._runs}
+        self._networks = {first: compile(self._network(first, stop), first == 0) for first, stop in self._runs}
 
     @property
     def own_shapes(self) -> list[Shapes]:

@@ -77,6 +77,7 @@ class WorkerStream:
         self.make_row = make_row
         self.row: EncoderRow | DecoderRow | None = None
         self.due = 0.0
+        self.freed = 0.0  # when its last step was over: who works off a backlog stands in line again for each step of it
         self.sink = sink
         self.prepare = prepare
         self.finish = finish
@@ -204,6 +205,7 @@ class Worker:
             if batch is None:
                 return
             self._inbox.put(self._step(batch))
+            del batch  # it holds streams
 
     def _next_batch(self) -> _Batch | None:
         """Keep the books until a step is due, and return it; None means stop."""
@@ -246,7 +248,7 @@ class Worker:
                 step = stream.row.next_step() if stream.row is not None else None
                 if step is not None:
                     stream.waiting = True
-                    self._batcher.add(step.key, (stream, step), stream.due)
+                    self._batcher.add(step.key, (stream, step), max(stream.due, stream.freed))
                 elif stream.refused is not None:
                     self._fail(stream, stream.refused)
                 elif stream.ending is not None:
@@ -303,8 +305,9 @@ class Worker:
         self.stats.rows += len(step.batch)
         self.stats.busy_s += step.done - step.started
         self._batcher.took(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
-        for row, (due, (stream, _)) in enumerate(step.batch):
+        for row, (_, (stream, _)) in enumerate(step.batch):
             stream.waiting = False
+            stream.freed = step.done
             if stream.gone:
                 continue
             if step.error is not None:
@@ -321,7 +324,7 @@ class Worker:
             except Exception as exc:
                 self._fail(stream, exc)
                 continue
-            self._calls.append((stream.sink, Result(outputs, False, due, step.started, step.done)))
+            self._calls.append((stream.sink, Result(outputs, False, stream.due, step.started, step.done)))
             self._pump(stream)
 
     def _fail(self, stream: WorkerStream, exc: Exception) -> None:

@@ -15,6 +15,7 @@ import openvino
 import pytest
 from openvino import opset13 as ops
 
+from streamcodec.engine import openvino_network
 from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork
 
 OFTEN = 50
@@ -64,6 +65,32 @@ def test_no_more_shapes_than_the_batch_sizes_and_one_get_one(aside: ThreadPoolEx
         use(network, (rows, 2), OFTEN)
     settle(aside)
     assert len(network.own_shapes) == len(BATCHES) + 1
+
+
+def test_a_shape_that_comes_much_more_often_takes_the_place_of_one_that_comes_no_more(aside: ThreadPoolExecutor) -> None:
+    network = make(aside)
+    network.prepare([((rows, 2),) for rows in range(1, len(BATCHES) + 2)])
+    for rows in range(2, len(BATCHES) + 2):
+        use(network, (rows, 2), 10)
+    use(network, (1, 9), 4 * OFTEN - 1)
+    settle(aside)
+    assert ((1, 9),) not in network.own_shapes
+    use(network, (1, 9), 1)
+    settle(aside)
+    assert ((1, 9),) in network.own_shapes and ((1, 2),) not in network.own_shapes
+    assert len(network.own_shapes) == len(BATCHES) + 1
+    use(network, (1, 9), 2)
+    use(network, (1, 2), 2)
+
+
+def test_what_came_often_long_ago_makes_room_too(aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_network, "_HALVED_AFTER", 100)
+    network = make(aside)
+    for rows in range(1, len(BATCHES) + 2):
+        use(network, (rows, 2), 500)
+    use(network, (1, 9), 400)
+    settle(aside)
+    assert ((1, 9),) in network.own_shapes
 
 
 def test_shapes_that_are_to_come_often_are_prepared_before_they_come(aside: ThreadPoolExecutor) -> None:

@@ -207,6 +207,23 @@ def test_a_lone_row_of_another_kind_is_not_kept_waiting_by_a_crowd(worker, engin
     assert kinds.index("decode") == 1
 
 
+def test_who_works_off_a_backlog_keeps_nobody_waiting(worker, engine):
+    engine.gate.clear()
+    late, live = Collector(), Collector()
+    backlog = open_encoder(worker, late)
+    backlog.feed(ramp(3))
+    assert engine.entered.wait(TIMEOUT_S)
+    for first in range(3, 63, 3):
+        backlog.feed(ramp(3, first))
+    decoder = worker.open_decoder(live, n_q=1, start="exact")
+    decoder.feed(np.zeros((1, 3), np.int32))
+    fed = time.perf_counter()
+    engine.gate.set()
+    late.wait(lambda c: len(c.outputs) == 21)
+    assert [kind for kind, _, _ in engine.batches].index("decode") == 1
+    assert all(result.due < fed for result in late.results), "due since it was fed, wherever it stood in line"
+
+
 # What breaks -----------------------------------------------------------------------------------------------------------------------------
 
 
