@@ -8,11 +8,12 @@ To reproduce the figures, from the repository's root and with the `dev` extra in
     python -m benchmarks.heldout corpus    # the speech that the next two are measured on: Debian packages, some 230 MB
     python -m benchmarks.precision         # what bf16 costs in sound: ten minutes with `numba` installed, more without
     python -m benchmarks.quality           # how the model sounds, beside Opus: fifteen minutes, likewise
-    python -m benchmarks.capacity # how many live publishers the machine holds: eight minutes a case, --help says which; nothing beside it
+    python -m benchmarks.capacity # how many live publishers the machine holds: seven minutes a case, which stand at its top
     python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
     python -m benchmarks.latency --all     # every packet's way, on good and bad networks, cases one by one: forty-five minutes; --help
     python -m benchmarks.late_join         # what a listener who joins late hears: a minute
     python -m benchmarks.dtx --corpus corpus    # what sending silence with one codebook saves and does to the sound: a minute
+    python -m benchmarks.mouth_to_ear      # through virtual sound cards, with each stage's share: a minute and a half
     python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures seams, step and load first
 
 `step` times Mimi too where its package is: `pip install --no-deps moshi==0.2.13 sentencepiece`, as its pins and ours do not go together.

@@ -43,6 +43,12 @@ def speech_codec() -> streamcodec.Codec:
     return streamcodec.load()
 
 
+@pytest.fixture(scope="session", params=["torch", "openvino"])
+def either_codec(request: pytest.FixtureRequest) -> streamcodec.Codec:
+    """The embedded model on each engine."""
+    return streamcodec.load(engine=request.param)
+
+
 @pytest.fixture(scope="session")
 def speech() -> npt.NDArray[np.float32]:
     """The bundled clip [T] at 24 kHz."""

@@ -1,8 +1,8 @@
 """The fast CPU engine: OpenVINO, converted in memory from the torch module that defines the model.
 
-Only the steps of a running stream are compiled, once for all batch and packet sizes; the first step of a reflecting stream and the last
-step of any run in torch, on the same states. The search through the codebooks and their look-up stay in float32 whatever the
-precision of the rest: what they decide is discrete.
+Only the steps of a running stream are compiled, for all batch and packet sizes and for those that come often once more; the first step of
+a reflecting stream and the last step of any run in torch, on the same states. The search through the codebooks and their look-up stay in
+float32 whatever the precision of the rest: what they decide is discrete.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ log = logging.getLogger("streamcodec.server")
 class Server:
     """Carries streams from publishers to listeners; use it as an async context manager.
 
-    `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on a thread of its own.
+    `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on threads of its own.
     """
 
     def __init__(

@@ -330,7 +330,7 @@ def test_a_closed_stream_is_dropped_with_what_waits_whether_it_was_ended_or_not(
 # The real model --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alone(speech_codec, speech):
+def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alone(either_codec, speech):
     rng = np.random.default_rng(7)
     bandwidths = [1.5, 3.0, 6.0, 12.0, 24.0]
     plans = []
@@ -338,7 +338,7 @@ def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alon
         length = int(rng.integers(2_000, 36_000))
         at = int(rng.integers(0, len(speech) - length))
         plans.append((speech[at : at + length], bandwidths[i % 5], int(rng.choice([1, 6, 6, 25])), ("exact", "primed")[i % 2]))
-    worker = Worker(speech_codec.engine, deliver, max_batch=4)
+    worker = Worker(either_codec.engine, deliver, max_batch=4)
     worker.start()
     sinks = [Collector() for _ in plans]
     blocks: list[tuple[int, Samples]] = []
@@ -352,7 +352,7 @@ def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alon
     for i in order:
         _, bandwidth, packet_frames, start = plans[i]
         if i not in streams:
-            streams[i] = open_encoder(worker, sinks[i], speech_codec.config.n_q_for(bandwidth), packet_frames, start)
+            streams[i] = open_encoder(worker, sinks[i], either_codec.config.n_q_for(bandwidth), packet_frames, start)
         streams[i].feed(queues[i].pop(0))
         if not queues[i]:
             streams[i].end()
@@ -363,7 +363,7 @@ def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alon
     equal = total = 0
     for sink, (clip, bandwidth, packet_frames, start) in zip(sinks, plans, strict=True):
         assert sink.error is None
-        alone = speech_codec.stream_encoder(bandwidth, packet_frames=packet_frames, start=start)
+        alone = either_codec.stream_encoder(bandwidth, packet_frames=packet_frames, start=start)
         expected = np.concatenate([*alone.feed(clip), *alone.flush()], axis=1)
         got = np.concatenate(sink.outputs, axis=1)
         assert got.shape == expected.shape
@@ -373,10 +373,10 @@ def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alon
     assert equal / total >= 0.999
 
 
-def test_decoders_of_different_n_q_share_steps_and_give_the_audio_of_each_alone(speech_codec, speech):
+def test_decoders_of_different_n_q_share_steps_and_give_the_audio_of_each_alone(either_codec, speech):
     clip = speech[24_000:48_000]
-    codes = speech_codec.encode(clip, bandwidth=24.0).astype(np.int32)
-    worker = Worker(speech_codec.engine, deliver)
+    codes = either_codec.encode(clip, bandwidth=24.0).astype(np.int32)
+    worker = Worker(either_codec.engine, deliver)
     sinks = []
     for n_q in (2, 4, 8, 16, 32):
         sink = Collector()
@@ -388,7 +388,7 @@ def test_decoders_of_different_n_q_share_steps_and_give_the_audio_of_each_alone(
     worker.start()
     for n_q, sink in sinks:
         sink.wait_ended()
-        np.testing.assert_allclose(np.concatenate(sink.outputs), speech_codec.decode(codes[:n_q]), atol=1e-4)
+        np.testing.assert_allclose(np.concatenate(sink.outputs), either_codec.decode(codes[:n_q]), atol=1e-4)
     worker.stop()
     assert worker.stats.rows > worker.stats.steps
 
