@@ -126,7 +126,7 @@ class PcmSource:
         self._dropped = dropped
         self._dropping_s = 0.0
         self._fed_s = self._done_s = 0.0
-        self._arrivals: deque[tuple[float, int]] = deque()  # what was fed up to when
+        self._arrivals: deque[tuple[float, int]] = deque()  # what was fed up to when, where anybody asks how long it has waited
         self._numbered = 0
         self._epoch: int | None = None
         self._expected: int | None = None
@@ -180,7 +180,8 @@ class PcmSource:
         self._dropping_s, self._expected = 0.0, None
         self._runs[-1].add(duration_s, packet.timestamp)
         self._fed_s += duration_s
-        self._arrivals.append((self._fed_s, now))
+        if self._wait_s is not None:
+            self._arrivals.append((self._fed_s, now))
         self._encoder.feed(packet.payload)
 
     def gap(self, count: int, reason: str) -> None:  # noqa: ARG002

@@ -339,6 +339,16 @@ def test_a_publisher_without_a_bound_loses_nothing():
     assert rig.source.backlog_s == pytest.approx(8)
 
 
+@pytest.mark.parametrize("wait_s", [None, 0.4])
+def test_what_is_noted_of_messages_does_not_grow_with_the_stream(wait_s):
+    rig = Rig(wait_s=wait_s)
+    for i in range(100):
+        rig.feed(80, i * 80_000)
+        rig.give()
+    assert rig.dropped == 0
+    assert len(rig.source._arrivals) + len(rig.source._runs) + len(rig.source._runs[0]._anchors) <= 4
+
+
 @given(st.lists(st.integers(-3, 5), max_size=80), st.sampled_from([20, 80, 200]))
 def test_every_message_is_encoded_or_counted_and_numbers_go_on_with_time(actions, ms):
     """Positive: that many messages come; negative: the worker gives that many packets of what it has."""
