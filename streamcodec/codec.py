@@ -18,6 +18,7 @@ from streamcodec.audio.silence import SilenceDetector
 from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
 from streamcodec.engine.contract import Codes, Engine, EngineName, PrecisionName, Samples
 from streamcodec.engine.rows import DecoderRow, EncoderRow, Step
+from streamcodec.engine.warming import warm_up
 from streamcodec.errors import AudioError, CodesError, InputError, MissingDependencyError
 
 __all__ = ["Codec", "StreamDecoder", "StreamEncoder", "load"]
@@ -100,10 +101,7 @@ class Codec:
 
     def warm_up(self, packet_frames: int = DEFAULT_PACKET_FRAMES) -> None:
         """Run a few packets of silence through, so that a stream's first packet takes no longer than the others."""
-        for _ in range(3):
-            encoder, decoder = self.stream_encoder(packet_frames=packet_frames), self.stream_decoder()
-            silence = np.zeros(2 * packet_frames * self.hop_length, np.float32)
-            decoder.feed(encoder.feed(silence) + encoder.flush())
+        warm_up(self.engine, [check_packet_frames(packet_frames)])
 
     def encode(
         self,

@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
+from streamcodec.engine.warming import warm_up
 from streamcodec.engine.worker import Calls, Worker
 from streamcodec.errors import StreamCodecError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo, now_us
@@ -31,6 +32,7 @@ from streamcodec.server.metrics import Metrics
 __all__ = ["DEFAULT_PORT", "Server"]
 
 DEFAULT_PORT = 8765
+_USUAL_FRAMES = (1, 2, 3, DEFAULT_PACKET_FRAMES)
 
 log = logging.getLogger("streamcodec.server")
 
@@ -87,7 +89,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self.codec.warm_up)
+        await asyncio.to_thread(warm_up, self.codec.engine, _USUAL_FRAMES)
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
         costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
         if self.limits.capacity is not None:

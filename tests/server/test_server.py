@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import re
+import threading
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from server_rig import (
     PACKET,
+    TIMEOUT_S,
     beside_a_stream,
     gated,
     http_get,
@@ -440,6 +443,33 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
             assert sum(gap.count for gap in as_pcm.of(Gap)) == 27
             assert server.metrics.packets_dropped_decoder == 27
             np.testing.assert_allclose(as_pcm.audio(), offline_audio(offline, codes, 6.0, "primed")[: 13 * PACKET], atol=1e-4)
+
+    run(main())
+
+
+# The beginning of the server -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("capacity", [None, 3])
+def test_who_comes_first_meets_nothing_that_runs_for_the_first_time(capacity):
+    lanes, frames = 2, (1, 2, 3, 6)
+    codec, engine = gated()
+    engine.lanes = lanes
+    steps, all_lanes = collections.Counter(), threading.Barrier(lanes)
+
+    def noted(kind, run):
+        def step(data, *args):
+            all_lanes.wait(TIMEOUT_S)
+            steps[kind, len(data), data.shape[-1] // (codec.hop_length if kind == "encode" else 1)] += 1
+            return run(data, *args)
+
+        return step
+
+    engine.encode, engine.decode = noted("encode", engine.encode), noted("decode", engine.decode)
+
+    async def main():
+        async with serving(codec, limits=Limits(capacity=capacity)):
+            assert all(steps[kind, 1, length] >= lanes for kind in ("encode", "decode") for length in frames)
 
     run(main())
 
