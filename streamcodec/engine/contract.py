@@ -51,6 +51,10 @@ class Engine(Protocol):
         """Many encoders of packets of `packet_frames` are to come: what that is quicker with may be made ready aside, beginning now."""
         ...
 
+    def stop_preparing(self) -> None:
+        """Forget what is to be made ready aside and has not begun: a program that ends would wait for it. It may be asked for again."""
+        ...
+
     def encoder_start(self, start: Start) -> States | None:
         """The state [S] that a stream starts from, or None where its first step opens it (reflection needs to see the first frames)."""
         ...

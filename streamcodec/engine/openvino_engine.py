@@ -100,6 +100,10 @@ class OpenVinoEngine:
         self._encoder.prepare([((rows, length), (rows, self.encoder_state_size)) for rows in BATCHES])
         self._search.prepare([rows * packet_frames for rows in BATCHES])
 
+    def stop_preparing(self) -> None:
+        for network in (self._encoder, self._search, self._decoder):
+            network.stop_preparing()
+
     @property
     def own_shapes(self) -> list[Shapes]:
         """The shapes of inputs for which encoder, search or decoder have a network of their own by now."""

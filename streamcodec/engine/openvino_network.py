@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from queue import LifoQueue
 from typing import Any
@@ -72,7 +72,7 @@ class OpenVinoNetwork:
         self._general = self._compile(network)
         self._exact: dict[Shapes, LifoQueue[Any]] = {}
         self._uses: Counter[Shapes] = Counter()
-        self._chosen: set[Shapes] = set()  # those of `_exact`, and those that are being compiled
+        self._chosen: dict[Shapes, Future[None]] = {}  # those of `_exact` and those that are to be compiled, with that job
         self._calls = 0
         self._counting = threading.Lock()
 
@@ -86,6 +86,13 @@ class OpenVinoNetwork:
         with self._counting:
             for each in shapes:
                 self._add(each, _OFTEN)
+
+    def stop_preparing(self) -> None:
+        """Forget the shapes that wait to be compiled, as if they had not come yet."""
+        with self._counting:
+            for shapes, job in list(self._chosen.items()):
+                if job.cancel():
+                    del self._chosen[shapes], self._uses[shapes]
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
         shapes = tuple(x.shape for x in inputs)
@@ -115,10 +122,9 @@ class OpenVinoNetwork:
             least = min(self._chosen, key=lambda each: self._uses[each])
             if self._uses[shapes] < _CLEARLY * self._uses[least]:
                 return
-            self._chosen.remove(least)
+            self._chosen.pop(least).cancel()
             self._exact.pop(least, None)
-        self._chosen.add(shapes)
-        self._aside.submit(self._specialize, shapes)
+        self._chosen[shapes] = self._aside.submit(self._specialize, shapes)
 
     def _specialize(self, shapes: Shapes) -> None:
         try:

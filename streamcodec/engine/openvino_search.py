@@ -34,6 +34,11 @@ class OpenVinoSearch(CodebookSearch):
         dim = self._embed.shape[2]
         self._networks[0].prepare([((size, dim),) for size in sizes])
 
+    def stop_preparing(self) -> None:
+        """Forget the shapes that wait to be compiled."""
+        for network in self._networks.values():
+            network.stop_preparing()
+
     def _search(self, first: int, stop: int, rest: Samples) -> tuple[npt.NDArray[np.int32], Samples]:  # noqa: ARG002 - the whole run
         found, rest = self._networks[first](rest)
         return found, rest

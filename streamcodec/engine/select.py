@@ -76,6 +76,7 @@ class _StandIn:
         self.decoder_hold_frames = now.decoder_hold_frames
         self.default_live_start: Start = now.default_live_start
         self._asked: set[int] = set()
+        self._asking = threading.Lock()
         # No daemon: a program that ends meanwhile waits for it, since what it runs cannot be cut off safely.
         self.preparing = threading.Thread(target=self._change_over, args=(make,), name="streamcodec-prepare")
         self.preparing.start()
@@ -83,9 +84,10 @@ class _StandIn:
     def _change_over(self, make: Callable[[], Engine]) -> None:
         try:
             engine = make()
-            self._engine = engine
-            for packet_frames in list(self._asked):
-                engine.prepare(packet_frames)
+            with self._asking:
+                self._engine = engine
+                for packet_frames in self._asked:
+                    engine.prepare(packet_frames)
         except Exception:
             log.exception("the faster engine cannot be prepared: going on with %s", self.name)
         else:
@@ -100,8 +102,14 @@ class _StandIn:
         return self._engine.best_batches
 
     def prepare(self, packet_frames: int) -> None:
-        self._asked.add(packet_frames)  # before the engine is looked at: whichever comes second, the better one is told
-        self._engine.prepare(packet_frames)
+        with self._asking:
+            self._asked.add(packet_frames)
+            self._engine.prepare(packet_frames)
+
+    def stop_preparing(self) -> None:
+        with self._asking:
+            self._asked.clear()
+            self._engine.stop_preparing()
 
     def encoder_start(self, start: Start) -> States | None:
         return self._engine.encoder_start(start)

@@ -66,6 +66,9 @@ class TorchEngine:
     def prepare(self, packet_frames: int) -> None:
         pass
 
+    def stop_preparing(self) -> None:
+        pass
+
     def encoder_start(self, start: Start) -> States | None:
         if start == "primed":
             return self._primed_encoder.copy()

@@ -92,8 +92,6 @@ class Server:
         await asyncio.to_thread(warm_up, self.codec.engine, _USUAL_FRAMES)
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
         costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
-        if self.limits.capacity is not None:
-            self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         admission = Admission(self.limits, costs, self.codec.config.frame_rate, lanes=self.codec.engine.lanes, max_batch=self._max_batch)
         self.hub = Hub(self._worker, self.limits, self.metrics, admission)
         self._told_room = admission.room()
@@ -114,9 +112,13 @@ class Server:
                 server_header=f"streamcodec/{streamcodec.__version__}",
             )
         except OSError as exc:
+            self.codec.engine.stop_preparing()
             raise StreamCodecError(
                 f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}. Another port: --port N, or 0 for any free one"
             ) from exc
+        # Behind all that may fail or be cancelled, as the program's end would wait for it.
+        if self.limits.capacity is not None:
+            self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
         self.port = self._socket.sockets[0].getsockname()[1]
         return self
@@ -129,6 +131,7 @@ class Server:
         if self._stopping:
             return
         self._stopping = True
+        self.codec.engine.stop_preparing()
         self.hub.closing = True
         self._socket.close(close_connections=False)
         streams = list(self.hub.streams.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -159,6 +160,41 @@ def test_torch_stands_in_until_the_engine_is_prepared(
     assert all((rows, 6 * 320) in {first for first, *_ in shapes} for rows in prepared.best_batches), "what the stand-in was asked for"
     assert all(((rows * 6, 128),) in shapes for rows in prepared.best_batches), "and the search with it"
     assert make_engine(*embedded, patient=False).name.startswith("OpenVINO")
+
+
+def test_an_engine_lets_go_of_all_that_it_has_not_begun_to_prepare(embedded: tuple[EncodecModel, str]) -> None:
+    engine, go_on = OpenVinoEngine(*embedded), threading.Event()
+    engine._aside.submit(go_on.wait, 60)
+    engine.prepare(6)
+    engine.stop_preparing()
+    go_on.set()
+    engine.settle()
+    assert engine.own_shapes == []
+    engine.encode(np.zeros((1, 1920), np.float32), np.zeros((1, engine.encoder_state_size), np.float32), [8])
+
+
+def test_a_stand_in_hands_on_what_was_asked_for_unless_it_was_taken_back(embedded: tuple[EncodecModel, str]) -> None:
+    class Noted(TorchEngine):
+        """Its name tells what it was asked to prepare."""
+
+        def prepare(self, packet_frames: int) -> None:
+            self.name += f", {packet_frames}"
+
+    go_on = threading.Event()
+
+    def make() -> Noted:
+        assert go_on.wait(60)
+        engine = Noted(embedded[0])
+        engine.name = "noted"
+        return engine
+
+    engine = select._StandIn(TorchEngine(embedded[0]), make)
+    engine.prepare(6)
+    engine.stop_preparing()
+    engine.prepare(3)
+    go_on.set()
+    engine.preparing.join()
+    assert engine.name == "noted, 3"
 
 
 def test_what_does_not_go_together_is_refused(embedded: tuple[EncodecModel, str]) -> None:

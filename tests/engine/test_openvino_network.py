@@ -103,6 +103,23 @@ def test_shapes_that_are_to_come_often_are_prepared_before_they_come(aside: Thre
         use(network, (rows, 2), 2)
 
 
+def test_what_waits_to_be_compiled_can_be_forgotten_and_asked_for_again(aside: ThreadPoolExecutor) -> None:
+    network, go_on = make(aside), threading.Event()
+    aside.submit(go_on.wait, 60)
+    use(network, (4, 2), OFTEN)
+    network.prepare([((rows, 2),) for rows in range(1, len(BATCHES) + 2)])
+    network.stop_preparing()
+    go_on.set()
+    settle(aside)
+    assert network.own_shapes == []
+    use(network, (4, 2), 3)
+    network.prepare([((rows, 2),) for rows in range(1, len(BATCHES) + 2)])
+    settle(aside)
+    network.stop_preparing()
+    assert len(network.own_shapes) == len(BATCHES) + 1
+    use(network, (4, 2), 3)
+
+
 def test_results_are_nobody_else_s_whatever_runs_meanwhile(aside: ThreadPoolExecutor) -> None:
     network = make(aside, lanes=2)
     kept = [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10)]

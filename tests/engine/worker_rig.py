@@ -41,6 +41,9 @@ class FakeEngine:
     def prepare(self, packet_frames: int) -> None:
         raise NotImplementedError
 
+    def stop_preparing(self) -> None:
+        raise NotImplementedError
+
     def encoder_start(self, start: Start) -> States:
         self.threads.add(threading.current_thread().name)
         return np.full(1, 1000.0 if start == "primed" else 0.0, np.float32)

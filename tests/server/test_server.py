@@ -533,6 +533,26 @@ def test_two_servers_do_not_share_a_port():
     run(main())
 
 
+def test_an_engine_prepares_once_the_port_is_there_and_lets_go_when_the_server_ends():
+    codec, engine = gated()
+    told = []
+    engine.prepare = lambda packet_frames: told.append(("prepare", packet_frames))
+    engine.stop_preparing = lambda: told.append("stop")
+
+    async def main():
+        async with serving() as first:
+            with pytest.raises(streamcodec.StreamCodecError, match="cannot listen"):
+                async with Server(codec, port=first.port, limits=Limits(capacity=3)):
+                    pass
+        assert told == ["stop"], "the end of the program would wait for what was begun"
+        told.clear()
+        async with serving(codec, limits=Limits(capacity=3)):
+            assert told == [("prepare", 6)]
+        assert told == [("prepare", 6), "stop"]
+
+    run(main())
+
+
 # HTTP ------------------------------------------------------------------------------------------------------------------------------------
 
 
