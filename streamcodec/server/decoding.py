@@ -34,7 +34,8 @@ class SharedDecoder:
 
     Where a packet has waited `wait_s` for the machine, what comes is left out until those that wait have done so for less than half of it,
     and a gap takes the place of each. So it is where more than `MOST_BACKLOG_S` waits, and with
-    all that follows once the decoder broke, which `failed` is told.
+    all that follows once the decoder broke, which `failed` is told. The decoder's state goes on over a gap, as that of a client's does:
+    only a `start` begins it afresh.
     """
 
     def __init__(
