@@ -9,9 +9,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Literal, cast, get_args
 
-from streamcodec.config import CodecConfig, Start
+from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start
 from streamcodec.engine.contract import Codes, Engine, EngineName, PrecisionName, Samples, States
 from streamcodec.engine.torch_engine import TorchEngine
+from streamcodec.engine.warming import warm_up
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
 
@@ -84,6 +85,7 @@ class _StandIn:
     def _change_over(self, make: Callable[[], Engine]) -> None:
         try:
             engine = make()
+            warm_up(engine, [DEFAULT_PACKET_FRAMES])
             with self._asking:
                 self._engine = engine
                 for packet_frames in self._asked:
