@@ -205,7 +205,7 @@ class Connection:
             elif isinstance(message, Gap):
                 stream.publisher_gap(message)
             elif isinstance(message, End):
-                stream.end("the publisher ended it")
+                stream.publisher_end()
                 await self._unless_failed(stream.ended.wait())
                 self._tell_dropped(stream, told)
                 self._session.send(Ended(received=stream.received, emitted=stream.emitted, dropped=stream.dropped))

@@ -30,6 +30,7 @@ class Hub:
         self.listeners: dict[str, set[Listener]] = {}
         self.closing = False
         self._past: dict[str, Audience] = {}
+        self._complete: dict[str, Stream] = {}  # those that ended in order, by their publishers' secrets
 
     @property
     def num_listeners(self) -> int:
@@ -67,6 +68,9 @@ class Hub:
     def _resumed(self, hello: PublishHello, asked: Resume) -> Stream:
         stream = self.streams.get(hello.stream)
         if stream is None or not stream.is_session(asked.session):
+            # Its publisher may have missed nothing but the answer to its end, and the name may have another one by now.
+            stream = self._complete.get(asked.session)
+        if stream is None or stream.hello.stream != hello.stream:
             raise RemoteProtocolError(
                 WireCode.UNKNOWN_SESSION,
                 f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
@@ -111,11 +115,15 @@ class Hub:
             stream.audience.join(listener)
         return resumed
 
-    def remember(self, audience: Audience) -> None:
-        """Keep what an ended stream's listeners may have missed, for as long as they may resume."""
+    def remember(self, stream: Stream) -> None:
+        """Keep what an ended stream's listeners and its publisher may have missed, for as long as they may resume."""
         if self.limits.resume_s:
+            loop, audience = asyncio.get_running_loop(), stream.audience
             self._past[audience.session] = audience
-            asyncio.get_running_loop().call_later(self.limits.resume_s, self._past.pop, audience.session, None)
+            loop.call_later(self.limits.resume_s, self._past.pop, audience.session, None)
+            if stream.complete:
+                self._complete[stream.secret] = stream
+                loop.call_later(self.limits.resume_s, self._complete.pop, stream.secret, None)
 
     def unsubscribe(self, listener: Listener, *, lost: bool = False) -> None:
         """Forget `listener`; one whose connection was `lost` may come again."""

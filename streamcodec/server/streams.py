@@ -33,7 +33,7 @@ class Stream:
     """A live publisher's packets, numbered. `secret` is what the publisher proves with that it is the same when it comes again.
 
     `n_q` is the most codebooks that a packet has; a quiet one has fewer. `expected_seq` and `expected_epoch` are the publisher's own next
-    ones.
+    ones. `complete` says that the publisher itself has ended it: whoever comes again with its `secret` misses the answer alone.
     """
 
     def __init__(self, hub: Hub, hello: PublishHello) -> None:
@@ -53,6 +53,7 @@ class Stream:
         self.expected_seq = 0
         self.expected_epoch = 0
         self.ending = False
+        self.complete = False
         self.ended = asyncio.Event()
         self._config = config
         self._last_received = 0
@@ -125,15 +126,15 @@ class Stream:
             self.end("the publisher vanished")
 
     def is_session(self, secret: str) -> bool:
-        """Whether its publisher may go on with `secret`."""
-        return not self.ending and hmac.compare_digest(secret.encode(), self.secret.encode())
+        """Whether its publisher may go on with `secret`, or hear again how it ended."""
+        return (self.complete or not self.ending) and hmac.compare_digest(secret.encode(), self.secret.encode())
 
     def feed(self, packet: Packet) -> None:
         """Take the publisher's next packet."""
         self.received += 1
         self.expected_seq, self.expected_epoch = packet.seq + 1, packet.epoch
         if self.ending:
-            # The server is closing, and its publisher has not yet been told.
+            # The server is closing and its publisher has not yet been told, or that one goes on behind its own end.
             self.dropped += 1
             return
         self._source.feed(packet, now_us())
@@ -176,6 +177,11 @@ class Stream:
                 self._patience.cancel()
             self._source.end()
             self._progress.set()
+
+    def publisher_end(self) -> None:
+        """The publisher has said that this is all; it may say so again behind a connection that was lost."""
+        self.complete = True
+        self.end("the publisher ended it")
 
     def _count_dropped(self, count: int) -> None:
         self.dropped += count
@@ -233,7 +239,7 @@ class Stream:
             self.audience.gap(message)
 
     def failed(self, exc: Exception) -> None:
-        self.ending = True
+        self.ending, self.complete = True, False
         self._end_reason = "the publisher's audio could not be used" if isinstance(exc, InputError) else "internal error"
         self._source.close()
         self.broke(exc)
@@ -247,5 +253,5 @@ class Stream:
         self._progress.set()
         if self.hub.streams.get(self.hello.stream) is self:
             del self.hub.streams[self.hello.stream]
-            self.hub.remember(self.audience)
+            self.hub.remember(self)
         self.ended.set()

@@ -11,11 +11,13 @@ from server_rig import (
     OURS,
     PACKET,
     Heard,
+    gated,
     listen_hello,
     listening,
     offline_audio,
     offline_codec,
     offline_codes,
+    packet,
     pcm_hello,
     publish_all,
     publish_hello,
@@ -36,6 +38,7 @@ from streamcodec.server import Limits
 
 RESUMING = Limits(capacity=None, resume_s=30.0)
 BRIEFLY = small_limits(resume_s=0.3)
+END = {"type": "end", "last_seq": None}
 
 
 def cut(client):
@@ -376,6 +379,115 @@ def test_behind_the_window_the_stream_has_ended_and_its_publisher_is_told_that_t
                         await publisher.send(voice(1, 0.8))
             assert len(heard.of(Packet)) == 10
             await publish_all(server.url, "a", voice(1, 0.4))
+
+    run(main())
+
+
+@pytest.mark.parametrize("form", ["pcm_s16le", "codes"])
+def test_a_publisher_that_was_cut_off_while_its_stream_drained_is_told_that_all_of_it_came(form):
+    offline = offline_codec()
+    codec, engine = gated()
+
+    async def main():
+        async with serving(codec, limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "a", offline)
+            as_pcm = await listening(stack, server.url, "a", format="pcm_s16le")
+            reading = [asyncio.create_task(one.to_end()) for one in (heard, as_pcm)]
+            engine.encoding.clear()
+            engine.decoding.clear()
+            options = {"model": offline.fingerprint} if form == "codes" else {}
+            publisher = await stack.enter_async_context(publish(server.url, "a", format=form, queue_s=60.0, **options))
+            x = voice(1, 0.8)
+            blocks = np.split(offline.encode(x, bandwidth=6.0), 10, axis=1) if form == "codes" else np.split(x, 10)
+            for block in blocks:
+                publisher.offer(block)
+            ending = asyncio.create_task(publisher.end())
+            await until(lambda: server.hub.streams["a"].ending)
+            cut(publisher)
+            await until(lambda: publisher.resumed)
+            engine.open()
+            ended = await ending
+            await asyncio.gather(*reading)
+            assert (ended.received, ended.emitted, ended.dropped) == (10, 10, 0)
+            for one in (heard, as_pcm):
+                assert [type(event) for event in one.events] == [Waiting, StreamStart, *[Packet] * 10, StreamEnd]
+            assert (server.metrics.publishers_accepted, server.metrics.publishers_resumed) == (1, 1)
+
+    run(main())
+
+
+def test_a_publisher_that_was_cut_off_behind_the_end_of_its_stream_is_told_how_it_ended():
+    async def main():
+        async with serving(limits=RESUMING) as server:
+            async with publish(server.url, "a", pace="fast") as publisher:
+                await publisher.send(voice(1, 0.8))
+                # The answer is on its way and never comes.
+                publisher._connection._ws.transport.pause_reading()
+                ending = asyncio.create_task(publisher.end())
+                await until(lambda: not server.hub.streams)
+                cut(publisher)
+                ended = await ending
+            assert publisher.resumed == 1
+            assert (ended.received, ended.emitted, ended.dropped) == (8, 10, 0)
+            assert server.metrics.publishers_accepted == 1
+
+    run(main())
+
+
+def test_a_stream_that_its_publisher_ended_is_known_to_it_whoever_has_its_name_by_now():
+    async def main():
+        async with serving(limits=RESUMING) as server, raw(server.url) as first, raw(server.url) as other:
+            await first.send(pcm_hello("a"))
+            resume = {"session": (await first.receive())["session"], "epoch": 0, "next_seq": 0}
+            await first.send(END)
+            ended = {"type": "ended", "received": 0, "emitted": 0, "dropped": 0}
+            assert await first.receive() == ended
+            await other.send(pcm_hello("a"))
+            await other.receive()
+            async with raw(server.url) as again:
+                await again.send(pcm_hello("a", resume=resume))
+                assert (await again.receive())["next_seq"] == 0
+                await again.send(END)
+                assert await again.receive() == ended
+            async with raw(server.url) as thief:
+                await thief.send(pcm_hello("b", resume=resume))
+                assert (await thief.last_word())[0]["code"] == "unknown_session"
+            assert "a" in server.hub.streams
+
+    run(main())
+
+
+def test_a_stream_that_its_publisher_ended_is_unknown_behind_the_window():
+    async def main():
+        async with serving(limits=BRIEFLY) as server, raw(server.url) as first, raw(server.url) as late:
+            await first.send(pcm_hello("a"))
+            resume = {"session": (await first.receive())["session"], "epoch": 0, "next_seq": 0}
+            await first.send(END)
+            await first.last_word()
+            await until(lambda: not server.hub._complete)
+            await late.send(pcm_hello("a", resume=resume))
+            assert (await late.last_word())[0]["code"] == "unknown_session"
+
+    run(main())
+
+
+def test_a_stream_whose_publisher_vanished_is_unknown_once_it_drains():
+    codec, engine = gated()
+
+    async def main():
+        async with serving(codec, limits=BRIEFLY) as server, raw(server.url) as first:
+            await first.send(pcm_hello("a"))
+            resume = {"session": (await first.receive())["session"], "epoch": 0, "next_seq": 9}
+            engine.encoding.clear()
+            await first.send(packet(0, n_q=0))
+            stream = server.hub.streams["a"]
+            await until(lambda: stream.received)
+            first.ws.transport.abort()
+            await until(lambda: stream.ending)
+            async with raw(server.url) as again:
+                await again.send(pcm_hello("a", resume=resume))
+                assert (await again.last_word())[0]["code"] == "unknown_session"
+            engine.open()
 
     run(main())
 
