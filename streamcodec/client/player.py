@@ -48,7 +48,9 @@ class Player:
         if isinstance(event, Packet):
             return self._packet(event)
         if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
-            return np.zeros(event.count * self._packet_samples(), np.float32)
+            # Of the history nothing is heard, what is missing in it included.
+            missing = event.next_seq - max(event.first_seq, self._silent_before)
+            return np.zeros(max(0, missing) * self._packet_samples(), np.float32)
         if isinstance(event, StreamEnd):
             return self._finish()
         return np.empty(0, np.float32)

@@ -110,7 +110,7 @@ class Audience:
             first = history[0][0].seq if history else stream.next_seq
             listener.put(self._start(listener, first, stream.next_seq, stream.epoch, reason))
             for packet, frames in history:
-                listener.put(self._cut(packet, listener.n_q), frames / self._config.frame_rate)
+                listener.put(self._cut(packet, listener.n_q), frames / self._config.frame_rate, past=True)
             return
         if self.decoder is None:
             self.decoder = self._open_decoder()
@@ -135,9 +135,9 @@ class Audience:
         listener.put(replace(start, start="continued"))
         for entry, frames in missed:
             if isinstance(entry, DecodedPacket):
-                listener.put(_as_pcm(entry, listener.format), frames / self._config.frame_rate)
+                listener.put(_as_pcm(entry, listener.format), frames / self._config.frame_rate, past=True)
             elif isinstance(entry, Packet):
-                listener.put(self._cut(entry, listener.n_q), frames / self._config.frame_rate)
+                listener.put(self._cut(entry, listener.n_q), frames / self._config.frame_rate, past=True)
             else:
                 listener.put(entry)
         if self._end is not None and (coded or self.decoder is None or self.decoder.next_seq == self._end.next_seq):

@@ -75,6 +75,7 @@ class Listener:
         self._sent: deque[_Item] = deque()
         self._under_way_s = 0.0
         self._put_s = 0.0
+        self._past_s = 0.0
         self._next_sent = 0
         self._round_trip_s: float | None = None
         self._failure: RemoteProtocolError | None = None
@@ -114,8 +115,8 @@ class Listener:
         """What comes next was held up elsewhere: it is no lag of this listener's."""
         self._pacer.be_patient(self._clock() + self._limits.resume_s)
 
-    def put(self, message: Message, duration_s: float = 0.0) -> None:
-        """Queue a message; `duration_s` is the audio that a packet holds."""
+    def put(self, message: Message, duration_s: float = 0.0, *, past: bool = False) -> None:
+        """Queue a message; `duration_s` is the audio that a packet holds. What is `past` has a bound of its own: it comes on top."""
         if len(self._queue) > _MOST_MESSAGES:
             return  # `get` says so
         now = self._clock()
@@ -124,7 +125,8 @@ class Listener:
         self._queue.append(_Item(message, duration_s, self._put_s, now))
         self.queued_s += duration_s
         self._put_s += duration_s
-        most_s = self._limits.listener_queue_s + (self._limits.resume_s if self._live else 0.0)
+        self._past_s += duration_s if past else 0.0
+        most_s = self._limits.listener_queue_s + (self._limits.resume_s if self._live else 0.0) + self._past_s
         if self.queued_s > most_s:
             self._drop(lambda item: self.queued_s > most_s / 2)  # noqa: ARG005
         self._ready.set()
@@ -144,6 +146,7 @@ class Listener:
         item = self._queue.popleft()
         # Sums of floats leave a rest: an empty queue holds nothing.
         self.queued_s = self.queued_s - item.duration_s if self._queue else 0.0
+        self._past_s = min(self._past_s, self.queued_s)
         self.given_up = self.given_up and self.lagging
         self._note_sent(item)
         self.progressed()

@@ -149,6 +149,13 @@ def test_a_gap_leaves_the_decoder_as_it_is_and_is_filled_only_where_that_was_ask
     np.testing.assert_allclose(filled, np.concatenate([expected[: 2 * PACKET], silence, expected[2 * PACKET :]]), atol=1e-6)
 
 
+@pytest.mark.parametrize(("first_seq", "count", "filled"), [(0, 3, 0), (0, 6, 1), (4, 2, 1), (5, 2, 2)])
+def test_of_a_gap_only_what_lies_behind_the_history_is_filled(first_seq, count, filled):
+    player = Player(fill_gaps=True)
+    player.feed(start(format="pcm_s16le", live_seq=5))
+    assert player.feed(Gap(first_seq=first_seq, count=count)).size == filled * PACKET
+
+
 def test_an_epoch_starts_the_decoder_afresh_and_brings_out_what_the_old_one_held(codec, codes):
     second = start(start="exact", epoch=1, first_seq=1, live_seq=1)
     events = [start(start="exact"), *packets(codes[:, :6]), second, *packets(codes[:, 6:], 1, 1), StreamEnd(next_seq=10)]

@@ -94,6 +94,17 @@ def test_beyond_the_bound_the_oldest_packets_become_one_gap_and_half_the_bound_s
     assert listener.dropped == 6
 
 
+def test_what_is_past_comes_on_top_of_the_bound_until_it_is_gone():
+    listener = make()
+    for seq in range(19):
+        listener.put(packet(seq), PACKET_S, past=seq < 10)
+    assert len(drain(listener)) == 19
+    assert listener.dropped == 0
+    for seq in range(19, 30):
+        listener.put(packet(seq), PACKET_S)
+    assert listener.dropped == 6
+
+
 def test_dropping_again_extends_the_gap_that_is_still_waiting():
     listener = make()
     for seq in range(100):

@@ -87,6 +87,32 @@ def test_a_listener_that_was_cut_off_hears_what_an_unbroken_one_hears(kind, star
     run(main())
 
 
+@pytest.mark.parametrize("kind", ["codes", "pcm_s16le"])
+def test_what_a_listener_missed_of_a_fast_stream_comes_whole_however_much_it_is(kind):
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
+            options = {"model": codec.fingerprint} if kind == "codes" else {"format": kind}
+            heard = Heard(await stack.enter_async_context(listen(server.url, "a", **options)))
+            # The decoder stays for as long as there is one who hears it.
+            other = await listening(stack, server.url, "a", format="pcm_s16le")
+            reading = asyncio.create_task(other.to_end())
+            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
+            x = voice(1, 80 * 0.08)
+            await feed(publisher, x, 0, 10)
+            await heard.to(lambda h: len(h.of(Packet)) >= 5)
+            cut(heard.listener)
+            await feed(publisher, x, 10, 70)
+            await publisher.end()
+            await heard.to_end()
+            await reading
+            assert heard.of(Gap) == other.of(Gap) == []
+            assert [p.seq for p in heard.of(Packet)] == list(range(80))
+
+    run(main())
+
+
 def test_a_player_that_is_told_that_the_stream_is_continued_keeps_its_decoder():
     codec = offline_codec()
 

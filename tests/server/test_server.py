@@ -225,6 +225,34 @@ def test_who_joins_later_gets_a_history_that_ends_where_the_present_begins():
     run(main())
 
 
+@pytest.mark.parametrize("pace", ["live", "fast"])
+@pytest.mark.parametrize("frames", [1, 6, 7, 25])
+def test_a_history_comes_whole_whatever_the_packets_length(frames, pace):
+    codec = offline_codec()
+    codes = np.random.default_rng(frames).integers(0, 1024, (8, 300))
+
+    async def main():
+        async with serving() as server, contextlib.AsyncExitStack() as stack:
+            options = {"model": codec.fingerprint, "packet_frames": frames, "pace": pace, "queue_s": 60.0}
+            publisher = await stack.enter_async_context(publish(server.url, "a", format="codes", **options))
+            at = range(0, codes.shape[1], frames)
+            for i in at[:-2]:
+                publisher.offer(codes[:, i : i + frames])
+            await until(lambda: "a" in server.hub.streams and server.hub.streams["a"].next_seq == len(at) - 2)
+            late = await listening(stack, server.url, "a", codec)
+            await late.to(lambda h: h.of(StreamStart))
+            for i in at[-2:]:
+                publisher.offer(codes[:, i : i + frames])
+            await publisher.end()
+            await late.to_end()
+            began = late.of(StreamStart)[0]
+            assert (began.live_seq - began.first_seq) * frames >= 150
+            assert late.of(Gap) == []
+            assert [p.seq for p in late.of(Packet)] == list(range(began.first_seq, len(at)))
+
+    run(main())
+
+
 def test_a_server_without_a_history_starts_late_listeners_at_the_present():
     codec = offline_codec()
 
