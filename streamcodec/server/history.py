@@ -38,8 +38,14 @@ class History(Generic[P]):
 
     def gap(self, gap: Gap) -> None:
         """Remember that packets are missing here."""
-        if self._entries:
-            self._entries.append((gap, 0))
+        if not self._entries:
+            return
+        last = self._entries[-1][0]
+        if isinstance(last, Gap):
+            # Gaps weigh no frames: between two packets there is one, however many a publisher sends.
+            self._entries.pop()
+            gap = Gap(first_seq=last.first_seq, count=last.count + gap.count, reason=gap.reason)
+        self._entries.append((gap, 0))
 
     def clear(self) -> None:
         """Forget all: a new epoch begins."""
