@@ -148,7 +148,7 @@ class Audience:
     def left(self, listener: Listener, *, lost: bool = False) -> None:
         """A listener is gone; with the last one of PCM the decoder goes too, later where the connection was `lost`."""
         self.members.discard(listener)
-        if self.decoder is None or self._end is not None or any(m.format != "codes" for m in self.members):
+        if listener.format == "codes" or self.decoder is None or self._end is not None or any(m.format != "codes" for m in self.members):
             return
         if lost and self._limits.resume_s:
             self._closing = asyncio.get_running_loop().call_later(self._limits.resume_s, self._close_unheard)

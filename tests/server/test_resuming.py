@@ -87,6 +87,32 @@ def test_a_listener_that_was_cut_off_hears_what_an_unbroken_one_hears(kind, star
     run(main())
 
 
+@pytest.mark.parametrize("leaving", ["in order", "lost"])
+def test_who_listens_to_codes_leaves_alone_the_decoder_that_is_kept_for_a_lost_listener_of_pcm(leaving):
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
+            heard = Heard(await stack.enter_async_context(listen(server.url, "a", format="pcm_s16le")))
+            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
+            x = voice(1, 20 * 0.08)
+            async with listen(server.url, "a", model=codec.fingerprint) as other:
+                await feed(publisher, x, 0, 10)
+                await heard.to(lambda h: len(h.of(Packet)) >= 5)
+                cut(heard.listener)
+                await until(lambda: server.hub.num_listeners == 1)
+                if leaving == "lost":
+                    cut(other)
+            await until(lambda: server.hub.num_listeners == 0)
+            assert server.hub.streams["a"].decoding
+            await feed(publisher, x, 10, 10)
+            await publisher.end()
+            await heard.to_end()
+            assert [type(event) for event in heard.events] == [Waiting, StreamStart, *[Packet] * 20, StreamEnd]
+
+    run(main())
+
+
 @pytest.mark.parametrize("kind", ["codes", "pcm_s16le"])
 def test_what_a_listener_missed_of_a_fast_stream_comes_whole_however_much_it_is(kind):
     codec = offline_codec()
