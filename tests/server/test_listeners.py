@@ -372,3 +372,74 @@ def test_what_a_listener_asks_for_comes_at_once():
     for asked, granted in ((2, 2), (8, 8), (32, 8), (5, 4)):
         live.listener.reported(Report(received=live.seq), asked)
         assert live.listener.n_q == granted
+
+
+class Link(Live):
+    """The same behind a link of a round trip `delay_s` that carries `rate` seconds of audio a second; it reports as the protocol says."""
+
+    def __init__(self, delay_s=0.03, rate=20.0, **limits):
+        super().__init__(**limits)
+        self.delay_s, self.rate = delay_s, rate
+        self.sent = 0
+        self.free_at = self.next_at = self.clock.now
+        self.on_the_way = []
+        self.unreported_s = 0.0
+        self.longest_s = 0.0
+
+    def run(self, seconds):
+        """So much of the stream comes in time."""
+        until = self.clock.now + seconds
+        while self.clock.now < until and not self.failures:
+            self.clock.now = min([self.next_at, *(at for at, *_ in self.on_the_way)])
+            if self.clock.now >= self.next_at:
+                self.packet()
+                self.next_at += PACKET_S
+            due = [event for event in self.on_the_way if event[0] <= self.clock.now]
+            self.on_the_way = [event for event in self.on_the_way if event[0] > self.clock.now]
+            for _, message, report in due:
+                if report is None:
+                    self.arrive(message)
+                else:
+                    self.listener.reported(report)
+            self.take()
+            for message in self.got[self.sent :]:
+                self.free_at = max(self.free_at, self.clock.now) + (PACKET_S / self.rate if isinstance(message, Packet) else 0.0)
+                self.on_the_way.append((self.free_at + self.delay_s / 2, message, None))
+            self.sent = len(self.got)
+            self.longest_s = max(self.longest_s, self.listener._under_way_s)
+
+    def arrive(self, message):
+        self.unreported_s += PACKET_S if isinstance(message, Packet) else 0.0
+        if self.unreported_s >= 0.24 - 1e-6 or self.listener.report is None:
+            self.unreported_s = 0.0
+            following = message.next_seq if isinstance(message, Gap) else message.seq + 1
+            self.on_the_way.append((self.clock.now + self.delay_s / 2, message, Report(received=following)))
+
+
+@pytest.mark.parametrize(("before_s", "after_s"), [(0.03, 0.7), (0.3, 0.9), (0.5, 1.5), (0.7, 0.03)])
+def test_a_link_whose_delay_changes_for_good_is_not_held_up_for_good(before_s, after_s):
+    live = Link(before_s)
+    live.run(20.0)
+    assert live.listener.dropped == 0
+    live.delay_s = after_s
+    live.run(30.0)
+    assert live.listener.round_trip_s == pytest.approx(after_s, abs=0.05)
+    dropped = live.listener.dropped
+    for _ in range(60):
+        live.run(1.0)
+        assert live.listener.empty
+    assert live.listener.dropped == dropped
+    check_books(live.got)
+
+
+@pytest.mark.parametrize("delay_s", [0.03, 0.3])
+@pytest.mark.parametrize("rate", [0.95, 0.75, 0.5])
+def test_a_link_that_is_too_thin_is_not_taken_for_a_longer_one(rate, delay_s):
+    live = Link(delay_s)
+    live.run(20.0)
+    live.rate = rate
+    live.run(200.0)
+    assert live.failures == []
+    assert live.longest_s <= 0.5 + delay_s + 0.24 / rate + 0.24 + 2 * PACKET_S
+    assert live.listener.dropped * PACKET_S == pytest.approx(200.0 * (1 - rate), abs=20.0)
+    check_books(live.got)
