@@ -239,7 +239,9 @@ class _Session:
     def _take_end(self, end: End) -> None:
         assert self.welcome is not None
         last = self.next_seq - 1 if self.next_seq != self.welcome.next_seq else None
-        if end.last_seq != last:
+        # Of a stream that was resumed the last number may be of the connection before.
+        resumed = last is None and self.hello is not None and self.hello.resume is not None
+        if end.last_seq != last and not (resumed and end.last_seq == self.next_seq - 1):
             raise RemoteProtocolError(WireCode.BAD_SEQUENCE, f"end: last_seq is {end.last_seq}, expected {last}")
 
     def _expect_seq(self, what: str, seq: int) -> None:

@@ -407,6 +407,27 @@ def test_an_end_before_any_packet_names_none():
     assert pair.exchange()[1] == [End(last_seq=None)]
 
 
+@pytest.mark.parametrize(
+    ("resume", "next_seq", "last", "good"),
+    [
+        (RESUME, 5, None, True),
+        (RESUME, 5, 4, True),
+        (RESUME, 5, 3, False),
+        (RESUME, 5, 5, False),
+        (RESUME, 0, None, True),
+        (RESUME, 0, 0, False),
+        (None, 5, 4, False),
+    ],
+)
+def test_an_end_behind_a_resume_that_sent_nothing_names_none_or_the_last_of_the_stream(resume, next_seq, last, good):
+    pair = publishing(replace(PUBLISH_CODES, resume=resume), next_seq=next_seq)
+    end = End(last_seq=last)
+    if good:
+        assert pair.server.feed(end.serialize()) == [end]
+    else:
+        assert refused(pair.server, end).code == WireCode.BAD_SEQUENCE
+
+
 @pytest.mark.parametrize("next_seq", [0, 2])
 def test_a_stream_end_that_leaves_packets_out_is_a_bad_sequence(next_seq):
     pair = streaming(first_seq=1, live_seq=1)
