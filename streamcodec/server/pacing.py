@@ -43,8 +43,7 @@ class Pacer:
     def __init__(self, ladder: Sequence[int], least: int | None = None, *, max_lag_s: float, give_up_s: float) -> None:
         self._ladder = list(ladder)
         self._rung = self._most = len(self._ladder) - 1
-        self._least = self._most if least is None else next((i for i, n_q in enumerate(self._ladder) if n_q >= least), self._most)
-        self._adapts = least is not None
+        self._floor = self._most if least is None else next((i for i, n_q in enumerate(self._ladder) if n_q >= least), self._most)
         self._max_lag_s = max_lag_s
         self._give_up_s = give_up_s
         self._patient_until = -math.inf
@@ -65,7 +64,6 @@ class Pacer:
         """The listener wants at most `n_q` from now on."""
         self._most = max((i for i, rung in enumerate(self._ladder) if rung <= n_q), default=0)
         self._rung = self._most
-        self._least = min(self._least, self._most) if self._adapts else self._most
 
     def be_patient(self, until: float) -> None:
         """What comes is a burst of what is old already: judge nothing until then, or until the listener has caught up."""
@@ -95,7 +93,7 @@ class Pacer:
 
     def _step_down(self, now: float, late_s: float) -> None:
         falling = late_s < self._lag_at_step_s and now - self._stepped_at < 10 * _STEP_DOWN_EVERY_S
-        if self._rung <= self._least or now - self._stepped_at < _STEP_DOWN_EVERY_S or falling:
+        if self._rung <= min(self._floor, self._most) or now - self._stepped_at < _STEP_DOWN_EVERY_S or falling:
             return
         if now - self._rose_at < 2 * self._step_up_after_s:
             self._step_up_after_s = min(_STEP_UP_AFTER_MOST_S, 2 * self._step_up_after_s)

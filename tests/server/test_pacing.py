@@ -124,6 +124,15 @@ def test_a_wish_is_met_at_once_by_the_nearest_step_below(least, asked, given):
     assert subject.n_q == given
 
 
+@pytest.mark.parametrize(("least", "lowest"), [(8, 8), (4, 4), (None, 16)])
+def test_a_wish_below_the_lower_bound_leaves_it_where_it_was(least, lowest):
+    subject = pacer(least=least)
+    subject.ask(2)
+    assert set(looks(subject, [1.9] * 30)) == {2}
+    subject.ask(32)
+    assert min(looks(subject, [1.9] * 100, begun=10.0)) == lowest
+
+
 def test_what_adapts_does_not_rise_beyond_the_wish():
     subject = pacer()
     subject.ask(8)
