@@ -51,11 +51,12 @@ Calls = list[tuple[Sink, Result]]
 
 @dataclass
 class WorkerStats:
-    """Counters since the start; `busy_s` is time inside engine steps."""
+    """Counters since the start; `busy_s` is time inside engine steps, `books_s` what the threads took of processors between them."""
 
     steps: int = 0
     rows: int = 0
     busy_s: float = 0.0
+    books_s: float = 0.0
 
 
 class WorkerStream:
@@ -201,7 +202,9 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._books:
+                begun = time.thread_time()
                 batch = self._next_batch()
+                self.stats.books_s += time.thread_time() - begun
             if batch is None:
                 return
             self._inbox.put(self._step(batch))

@@ -40,6 +40,7 @@ class Metrics:
     refused: int = 0
     refused_for_capacity: int = 0
     failed: int = 0
+    packets_received: int = 0
     packets_emitted: int = 0
     packets_quiet: int = 0
     packets_sent: int = 0

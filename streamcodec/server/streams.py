@@ -132,6 +132,7 @@ class Stream:
     def feed(self, packet: Packet) -> None:
         """Take the publisher's next packet."""
         self.received += 1
+        self.hub.metrics.packets_received += 1
         self.expected_seq, self.expected_epoch = packet.seq + 1, packet.epoch
         if self.ending:
             # The server is closing and its publisher has not yet been told, or that one goes on behind its own end.
