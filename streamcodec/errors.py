@@ -157,13 +157,15 @@ class LocalProtocolError(ProtocolError):
 class RemoteProtocolError(ProtocolError):
     """The peer sent something that the protocol does not allow.
 
-    `code` is the word that answers it on the wire, and `code.close_code` closes the connection.
+    `code` is the word that answers it on the wire, and `code.close_code` closes the connection. A refusal may also say, in
+    `retry_after_ms`, when it is of use to come again.
     """
 
-    def __init__(self, code: WireCode, reason: str) -> None:
+    def __init__(self, code: WireCode, reason: str, retry_after_ms: int | None = None) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.retry_after_ms = retry_after_ms
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.code.value})"

@@ -146,14 +146,12 @@ class _Session:
         """
         if self.close_code is not None:
             return self.close_code
-        if isinstance(exc, RemoteProtocolError):
-            self._give_up(exc.code, _clipped(exc.reason))
-            return exc.code.close_code
-        self._give_up(WireCode.INTERNAL, "internal error")
-        return WireCode.INTERNAL.close_code
+        told = exc if isinstance(exc, RemoteProtocolError) else RemoteProtocolError(WireCode.INTERNAL, "internal error")
+        self._give_up(told)
+        return told.code.close_code
 
-    def _give_up(self, code: WireCode, reason: str) -> None:
-        self._send(Error(code=code, reason=reason))
+    def _give_up(self, exc: RemoteProtocolError) -> None:
+        self._send(Error(code=exc.code, reason=_clipped(exc.reason)))
 
     def _send(self, message: Message) -> None:
         data = message.serialize()
@@ -285,11 +283,11 @@ class ServerSession(_Session):
         """Queue any message that a server may send now."""
         self._send(message)
 
-    def _give_up(self, code: WireCode, reason: str) -> None:
+    def _give_up(self, exc: RemoteProtocolError) -> None:
         if (self.state, self._side, Refuse) in TRANSITIONS:
-            self.refuse(code, reason)
+            self.refuse(exc.code, exc.reason, retry_after_ms=exc.retry_after_ms)
         else:
-            super()._give_up(code, reason)
+            super()._give_up(exc)
 
 
 class ClientSession(_Session):

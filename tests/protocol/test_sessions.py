@@ -472,6 +472,16 @@ def test_a_refusal_may_override_the_retry_of_its_code():
     assert client.feed(data) == [Refuse(code="server_full", reason="never", retry=False, retry_after_ms=10)]
 
 
+def test_a_refusal_that_was_raised_says_when_to_come_again_and_an_error_does_not():
+    full = RemoteProtocolError(WireCode.SERVER_FULL, "many come at once", 1500)
+    client, server = asked(LISTEN_CODES)
+    assert server.fail(full) == 4503
+    assert client.feed(*server.data_to_send()) == [Refuse(code="server_full", reason="many come at once", retry=True, retry_after_ms=1500)]
+    pair = publishing()
+    assert pair.server.fail(full) == 4503
+    assert pair.client.feed(*pair.server.data_to_send()) == [Error(code="server_full", reason="many come at once")]
+
+
 def test_a_word_that_this_version_does_not_know_closes_all_the_same():
     client = Pair(LISTEN_CODES).client
     assert client.feed(Error(code="brand_new", reason="").serialize())
