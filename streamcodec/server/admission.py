@@ -8,110 +8,86 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES
+from streamcodec.server.forecast import Cost, Costs, Demand, Forecast, Kind, Shares, Work
 from streamcodec.server.limits import Limits
 
-__all__ = ["WINDOW_S", "Admission", "Cost", "Costs", "Demand", "Kind"]
+__all__ = ["NEWEST_S", "WINDOW_S", "Admission", "Refusal"]
 
-Kind = Literal["encode", "decode"]
-Demand = Counter[tuple[Kind, int]]
-"""How many live streams need a step of a kind, of so many frames, for each of their packets."""
-
-WINDOW_S = 2.0
+NEWEST_S, WINDOW_S = 1.0, 2.0
 _FEWEST_WAITS = 20
-_FEWEST_ROWS = 20
 _CORRECT_EVERY_S = 1.0
-# What waits for a step waits for the one under way and then for its own: at 20 ms each it is 40 ms late.
-_ROUND_S = 0.02
 _MOST_ROOM = 10_000
+_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one step of the engine takes: `step` for itself, `row` for each row in it, `frame` for each frame of each row, in seconds."""
+class Refusal:
+    """Why someone may not come in now. It may be otherwise after `again_s` without anybody leaving; None: it is as it is."""
 
-    step: float
-    row: float
-    frame: float
-
-    def of_row(self, frames: int) -> float:
-        """What one more row of so many frames adds to a step."""
-        return self.row + frames * self.frame
-
-
-Costs = Mapping[Kind, Cost]
+    reason: str
+    again_s: float | None = None
 
 
 class Admission:
     """Says no before the machine is full.
 
     `costs` are measured ones: without them, and with `limits.capacity` no number, everybody may come in. With a number N there, the machine
-    is full with N streams to encode or decode, whatever it can do.
+    is full with N streams to encode or decode, whatever it can do. `cores` are the processors that the process may use.
     """
 
-    def __init__(self, limits: Limits, costs: Costs | None, frame_rate: float, *, lanes: int = 1, max_batch: int = 16) -> None:
-        self._max_load = limits.max_load
-        self._max_wait_s = limits.max_wait_s
-        self._frame_rate = frame_rate
-        self._lanes = lanes
-        self._max_batch = max_batch
-        self._scale = 1.0
+    def __init__(
+        self, limits: Limits, costs: Costs | None, frame_rate: float, *, lanes: int = 1, cores: int = 1, max_batch: int = 16
+    ) -> None:
         self._measured = costs is not None
+        self._allowed = Shares(limits.max_load, limits.max_cpu, limits.max_cpu)
         if isinstance(limits.capacity, int):
-            # Each stream takes its share of what is allowed, whatever its packets are.
+            # Each stream takes its share of what is allowed, whatever its packets are and whatever else they take.
             share = Cost(0.0, 0.0, lanes * limits.max_load / limits.capacity / frame_rate)
             costs = {"encode": share, "decode": share}
-        self._costs = costs
+            self._measured, self._allowed = False, Shares(limits.max_load, math.inf, math.inf)
+        self._known = costs is not None
+        self._max_wait_s = limits.max_wait_s
+        self._frame_rate = frame_rate
+        self._cores = cores
+        self._forecast = Forecast(costs, frame_rate, lanes=lanes, cores=cores, max_batch=max_batch)
         self._waits: deque[tuple[float, float]] = deque(maxlen=4096)
         self._corrected_at = -math.inf
-        self._worked = (0, 0, 0.0)
 
-    def load(self, demand: Demand) -> float:
-        """The predicted share of the machine's engine time that `demand` takes: 1 is all of it, 0 where nothing is known."""
-        if self._costs is None:
-            return 0.0
-        seconds = 0.0
-        for (kind, frames), streams in demand.items():
-            rate = streams * self._frame_rate / frames
-            steps = max(rate / self._max_batch, min(rate, 1 / _ROUND_S))
-            seconds += steps * self._costs[kind].step + rate * self._costs[kind].of_row(frames)
-        return self._scale * seconds / self._lanes
+    def shares(self, demand: Demand) -> Shares:
+        """What `demand` is foretold to take of the machine."""
+        return self._forecast.shares(demand)
 
     def room(self, kind: Kind = "encode", frames: int = DEFAULT_PACKET_FRAMES) -> int | None:
-        """How many live streams of a kind may be there if there are no others, at least 1; None: as many as like."""
-        if self._costs is None:
+        """How many live streams of a kind may be there if no others are encoded or decoded, at least 1; None: any number."""
+        if not self._known:
             return None
-        return max(1, bisect_right(range(1, _MOST_ROOM), self._max_load + 1e-9, key=lambda n: self.load(Counter({(kind, frames): n}))))
+        return max(1, bisect_right(range(1, _MOST_ROOM), 1 + 1e-9, key=lambda n: self._fullness(Counter({(kind, frames): n}))))
 
-    def refusal(self, now: float, demand: Demand, wanted: Demand) -> str | None:
+    def refusal(self, now: float, demand: Demand, wanted: Demand) -> Refusal | None:
         """Why `wanted` may not join `demand`, or None: it may. An idle machine takes anyone."""
-        if self._costs is None or not wanted or not demand:
+        if not self._known or not wanted or not demand:
             return None
-        if self.load(demand + wanted) > self._max_load + 1e-9:
-            kind, frames = next(iter(wanted))
-            packet_ms = 1000 * frames / self._frame_rate
-            has = " and ".join(f"{sum(n for (k, _), n in demand.items() if k == kind)} to {kind}" for kind in ("encode", "decode"))
-            about = self.room(kind, frames)
-            return (
-                f"of streams like this ({packet_ms:.0f} ms packets) the server can {kind} about {about}, and it has {has}; "
-                "what is published and heard as codes takes no such room"
-            )
-        wait_ms, bound_ms = 1000 * self.waits(now, 0.95)[0], 1000 * self._max_wait_s
+        fullness = self._fullness(demand + wanted)
+        if fullness > 1 + 1e-9:
+            return Refusal(self._full(demand, wanted))
+        wait_ms, bound_ms = 1000 * self._late_s(now), 1000 * self._max_wait_s
         if wait_ms > bound_ms:
-            return f"the server is behind: 5% of its packets wait {wait_ms:.0f} ms or more, it takes no others beyond {bound_ms:.0f} ms"
+            return Refusal(
+                f"the server is behind: 5% of its packets wait {wait_ms:.0f} ms or more, it takes no others beyond {bound_ms:.0f} ms",
+                _LOOK_AGAIN_S,
+            )
         return None
 
     def waited(self, now: float, wait_s: float) -> None:
         """A live packet has come out, so long after all of it was there."""
         self._waits.append((now, wait_s))
 
-    def waits(self, now: float, *quantiles: float) -> list[float]:
+    def waits(self, now: float, *quantiles: float, window_s: float = WINDOW_S) -> list[float]:
         """Quantiles of what live packets of the last seconds waited; 0 where there are too few of them to say."""
-        recent = sorted(wait_s for at, wait_s in self._waits if at > now - WINDOW_S)
+        recent = sorted(wait_s for at, wait_s in self._waits if at > now - window_s)
         if len(recent) < _FEWEST_WAITS:
             return [0.0] * len(quantiles)
         return [recent[min(len(recent) - 1, int(q * len(recent)))] for q in quantiles]
@@ -120,22 +96,30 @@ class Admission:
         """Whether `worked` should be told again."""
         return self._measured and now - self._corrected_at >= _CORRECT_EVERY_S
 
-    def worked(self, now: float, demand: Demand, steps: int, rows: int, busy_s: float) -> None:
-        """Correct the costs by what the engine's steps have really taken; `demand` says what they were, the rest counts from the start.
-
-        So a machine that something else slows down has room for fewer, and one whose engine was replaced by a faster one for more.
-        """
+    def worked(self, now: float, demand: Demand, work: Work) -> None:
+        """Correct what is foretold by what was really done; `demand` says what for."""
         self._corrected_at = now
-        more_steps, more_rows, more_s = steps - self._worked[0], rows - self._worked[1], busy_s - self._worked[2]
-        if self._costs is None or more_rows < _FEWEST_ROWS:
-            return
-        self._worked = (steps, rows, busy_s)
-        if not demand:
-            return
-        rates = {key: streams * self._frame_rate / key[1] for key, streams in demand.items()}
-        expected_s = sum(
-            rate * (more_steps * self._costs[kind].step + more_rows * self._costs[kind].of_row(frames))
-            for (kind, frames), rate in rates.items()
-        ) / sum(rates.values())
-        if expected_s > 0:
-            self._scale += 0.5 * (more_s / expected_s - self._scale)
+        self._forecast.learn(now, demand, work)
+
+    def _late_s(self, now: float) -> float:
+        """What the latest 5% of live packets wait, in the newest second or in the whole window: late at once, and not in time by a lull."""
+        return max(self.waits(now, 0.95, window_s=window_s)[0] for window_s in (NEWEST_S, WINDOW_S))
+
+    def _fullness(self, demand: Demand) -> float:
+        """What `demand` takes of what is allowed, where that is most."""
+        return max(share / allowed for share, allowed in zip(self.shares(demand), self._allowed, strict=True))
+
+    def _full(self, demand: Demand, wanted: Demand) -> str:
+        kind, frames = next(iter(wanted))
+        packet_ms = 1000 * frames / self._frame_rate
+        has = " and ".join(f"{sum(n for (k, _), n in demand.items() if k == kind)} to {kind}" for kind in ("encode", "decode"))
+        why = ""
+        if self._measured:
+            shares = self.shares(demand + wanted)
+            whose = ("the model's time", f"the time of {self._cores} processor(s)", "a processor's time for all beside the model")
+            share, allowed, of = max(zip(shares, self._allowed, whose, strict=True), key=lambda each: each[0] / each[1])
+            why = f", as one more would take {100 * share:.0f}% of {of} and {100 * allowed:.0f}% is allowed"
+        return (
+            f"of streams like this ({packet_ms:.0f} ms packets) the server can {kind} about {self.room(kind, frames)}, "
+            f"and it has {has}{why}; what is published and heard as codes takes no such room"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -24,9 +25,10 @@ from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo, now_
 from streamcodec.server.admission import Admission
 from streamcodec.server.auth import Tokens
 from streamcodec.server.connection import Connection
+from streamcodec.server.forecast import Work
 from streamcodec.server.hub import Hub
 from streamcodec.server.limits import Limits
-from streamcodec.server.measuring import measure
+from streamcodec.server.measuring import cores, measure
 from streamcodec.server.metrics import Metrics
 
 __all__ = ["DEFAULT_PORT", "Server"]
@@ -92,7 +94,14 @@ class Server:
         await asyncio.to_thread(warm_up, self.codec.engine, _USUAL_FRAMES)
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
         costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
-        admission = Admission(self.limits, costs, self.codec.config.frame_rate, lanes=self.codec.engine.lanes, max_batch=self._max_batch)
+        admission = Admission(
+            self.limits,
+            costs,
+            self.codec.config.frame_rate,
+            lanes=self.codec.engine.lanes,
+            cores=cores(),
+            max_batch=self._max_batch,
+        )
         self.hub = Hub(self._worker, self.limits, self.metrics, admission)
         self._told_room = admission.room()
         try:
@@ -187,14 +196,26 @@ class Server:
             log.debug("the loop closed before the worker's last results")
 
     def _correct(self) -> None:
-        now, stats, admission = now_us() / 1e6, self._worker.stats, self.hub.admission
+        now, admission = now_us() / 1e6, self.hub.admission
         if not admission.correction_due(now):
             return
-        admission.worked(now, self.hub.demand, stats.steps, stats.rows, stats.busy_s)
+        admission.worked(now, self.hub.demand, self._work())
         room = admission.room()
         if room and self._told_room and not 2 / 3 < room / self._told_room < 3 / 2:
             self._told_room = room
             log.info("room for about %d live publishers of PCM now", room)
+
+    def _work(self) -> Work:
+        """All that was done so far; on the loop's thread, whose time is counted."""
+        stats, metrics = self._worker.stats, self.metrics
+        return Work(
+            steps=stats.steps,
+            rows=stats.rows,
+            busy_s=stats.busy_s,
+            cpu_s=time.process_time(),
+            beside_s=time.thread_time() + stats.books_s,
+            messages=metrics.packets_received + metrics.packets_sent,
+        )
 
     def _http(self, ws: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]
@@ -207,17 +228,22 @@ class Server:
         return None
 
     def _gauges(self) -> dict[str, float]:
-        stats, admission, now_s = self._worker.stats, self.hub.admission, now_us() / 1e6
+        work, admission, now_s = self._work(), self.hub.admission, now_us() / 1e6
+        shares = admission.shares(self.hub.demand)
         quantiles = (0.5, 0.95, 0.99)
         waits = zip(quantiles, admission.waits(now_s, *quantiles), strict=True)
         return {
             "capacity_publishers": admission.room() or 0,
-            "predicted_load": admission.load(self.hub.demand),
+            "predicted_load": shares.engine,
+            "predicted_load_processors": shares.processors,
+            "predicted_load_interpreter": shares.interpreter,
             **{f'live_wait_ms{{quantile="{quantile}"}}': 1000 * wait_s for quantile, wait_s in waits},
             "publishers": len(self.hub.streams),
             "listeners": self.hub.num_listeners,
             "listener_lag_ms_most": 1000 * max((one.lag_s(now_s) for group in self.hub.listeners.values() for one in group), default=0.0),
-            "engine_steps_total": stats.steps,
-            "engine_rows_total": stats.rows,
-            "engine_busy_seconds_total": stats.busy_s,
+            "engine_steps_total": work.steps,
+            "engine_rows_total": work.rows,
+            "engine_busy_seconds_total": work.busy_s,
+            "process_cpu_seconds_total": work.cpu_s,
+            "beside_engine_cpu_seconds_total": work.beside_s,
         }

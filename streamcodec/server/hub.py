@@ -8,14 +8,17 @@ from collections import Counter
 from streamcodec.engine.worker import Worker
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import ListenHello, PublishHello, Resume, Waiting, now_us
-from streamcodec.server.admission import Admission, Demand
+from streamcodec.server.admission import Admission
 from streamcodec.server.audience import Audience
+from streamcodec.server.forecast import Demand
 from streamcodec.server.limits import Limits
 from streamcodec.server.listeners import Listener
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.streams import Stream
 
 __all__ = ["Hub"]
+
+_COME_AGAIN_MS = 1000
 
 
 class Hub:
@@ -55,12 +58,7 @@ class Hub:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         if len(self.streams) >= self.limits.max_publishers:
             raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_publishers} publishers")
-        wanted: Demand = Counter()
-        if hello.format != "codes":
-            wanted["encode", hello.packet_frames] += 1
-        if any(listener.format != "codes" for listener in self.listeners.get(hello.stream, ())):
-            wanted["decode", hello.packet_frames] += 1
-        self._admit(wanted)
+        self._admit(self._wanted(hello))
         stream = Stream(self, hello)
         self.streams[hello.stream] = stream
         return stream
@@ -85,16 +83,28 @@ class Hub:
         """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room to."""
         if self.num_listeners >= self.limits.max_listeners:
             raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_listeners} listeners")
-        stream = self.streams.get(hello.stream)
-        if stream is not None and hello.format != "codes" and not stream.decoding:
-            self._admit(Counter({("decode", stream.packet_frames): 1}))
-        return stream
+        self._admit(self._wanted(hello))
+        return self.streams.get(hello.stream)
+
+    def _wanted(self, hello: PublishHello | ListenHello) -> Demand:
+        """What `hello` asks of the engine beyond what is there."""
+        stream, wanted = self.streams.get(hello.stream), Demand()
+        if isinstance(hello, ListenHello):
+            if stream is not None and hello.format != "codes" and not stream.decoding:
+                wanted["decode", stream.packet_frames] += 1
+        elif stream is None and hello.resume is None:
+            if hello.format != "codes":
+                wanted["encode", hello.packet_frames] += 1
+            if any(listener.format != "codes" for listener in self.listeners.get(hello.stream, ())):
+                wanted["decode", hello.packet_frames] += 1
+        return wanted
 
     def _admit(self, wanted: Demand) -> None:
-        reason = self.admission.refusal(now_us() / 1e6, self.demand, wanted)
-        if reason is not None:
+        refusal = self.admission.refusal(now_us() / 1e6, self.demand, wanted)
+        if refusal is not None:
             self.metrics.refused_for_capacity += 1
-            raise RemoteProtocolError(WireCode.SERVER_FULL, reason)
+            retry_after_ms = None if refusal.again_s is None else max(_COME_AGAIN_MS, round(1000 * refusal.again_s))
+            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms)
 
     def subscribe(self, listener: Listener, resume: Resume | None = None) -> bool:
         """Let `listener` have what is published under its name from now on, and a history where there is one.

@@ -1,7 +1,8 @@
-"""What an engine's steps take on this machine, by running a few."""
+"""What an engine's steps take on this machine, by running a few, and how many processors there are for it."""
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +10,9 @@ import numpy as np
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.contract import Engine
-from streamcodec.server.admission import Cost, Costs, Kind
+from streamcodec.server.forecast import Cost, Costs, Kind
 
-__all__ = ["cost_of", "measure"]
+__all__ = ["cores", "cost_of", "measure"]
 
 _ROWS = 16
 _FRAMES = DEFAULT_PACKET_FRAMES
@@ -37,6 +38,11 @@ def measure(engine: Engine) -> Costs:
                     done.result()
                 quickest[key] = min(quickest.get(key, np.inf), time.perf_counter() - begun)
     return {kind: cost_of(*(quickest[(kind, rows, frames)] for rows, frames in _SHAPES)) for kind in kinds}
+
+
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cost_of(alone: float, many: float, many_short: float) -> Cost:

@@ -16,8 +16,8 @@ from streamcodec.config import Start
 from streamcodec.errors import InputError
 from streamcodec.protocol import Gap, Packet, PublishHello, StreamEnd, now_us, unwrap_timestamp
 from streamcodec.protocol.messages import MAX_SEQ
-from streamcodec.server.admission import Kind
 from streamcodec.server.audience import Audience
+from streamcodec.server.forecast import Kind
 from streamcodec.server.metrics import PacketTrace
 from streamcodec.server.sources import CodesSource, PcmSource, Source
 

@@ -14,7 +14,7 @@ from streamcodec.client import listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet
 from streamcodec.server import app
-from streamcodec.server.admission import Cost
+from streamcodec.server.forecast import Cost, Work
 from streamcodec.server.measuring import measure
 
 # Three encoders of 80 ms packets take 0.75 of an engine like this; a decoder takes half as much as an encoder.
@@ -25,6 +25,7 @@ THREE = {"encode": Cost(0.0, 0.0, 0.25 / 75), "decode": Cost(0.0, 0.0, 0.125 / 7
 def costs(monkeypatch):
     """The machine's, as the server measures them."""
     monkeypatch.setattr(app, "measure", lambda engine: THREE)  # noqa: ARG005
+    monkeypatch.setattr(app, "cores", lambda: 8)
     # What tiny steps really take must not correct them.
     monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
 
@@ -57,6 +58,7 @@ def test_publishers_come_in_up_to_the_measured_capacity_and_again_when_one_has_l
                 values = await figures(server)
                 assert (values["capacity_publishers"], values["refused_for_capacity_total"], values["refused_total"]) == (3, 2, 2)
                 assert values["predicted_load"] == pytest.approx(0.75)
+                assert 0 < values["predicted_load_interpreter"] < values["predicted_load_processors"] < 0.2
             await until(lambda: "c" not in server.hub.streams)
             async with publish(server.url, "d"):
                 pass
@@ -186,3 +188,27 @@ def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
 def test_steps_of_a_real_engine_have_costs():
     for cost in measure(tiny_codec().engine).values():
         assert cost.step + cost.of_row(6) > 0
+
+
+def test_admission_is_told_all_that_the_server_did_and_what_of_it_was_beside_the_engine(monkeypatch):
+    told: list[Work] = []
+    monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: True)  # noqa: ARG005
+    monkeypatch.setattr(app.Admission, "worked", lambda self, now, demand, work: told.append(work))  # noqa: ARG005
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(capacity="auto")) as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "a", codec)
+            await publish_all(server.url, "a", np.zeros(10 * PACKET, np.float32), block=PACKET)
+            await heard.to_end()
+            await publish_all(server.url, "b", np.zeros(PACKET, np.float32), block=PACKET)
+            values = await figures(server)
+            assert values["process_cpu_seconds_total"] >= values["beside_engine_cpu_seconds_total"] > told[0].beside_s
+            assert values["packets_received_total"] == 11
+
+    run(main())
+    first, last = told[0], told[-1]
+    assert first.rows < last.rows == 11
+    assert last.messages == 11 + 10, "ten came and went, and one came that nobody heard"
+    assert 0 < last.beside_s - first.beside_s < last.cpu_s - first.cpu_s
+    assert first.busy_s < last.busy_s
