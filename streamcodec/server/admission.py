@@ -20,6 +20,11 @@ NEWEST_S, WINDOW_S = 1.0, 2.0
 _FEWEST_WAITS = 20
 _CORRECT_EVERY_S = 1.0
 _MOST_ROOM = 10_000
+# Newcomers may take half of what was free before they came, and these few whatever they take: the next correction sees how much it was.
+# So half of an idle machine is taken at once, and the nearer it is to full, the better is it known.
+_AT_ONCE, _FEW = 0.5, 4
+# A newcomer's first packets are whole after 80 ms: a correction knows who came so long before. Where none is made, time alone must do.
+_SHOWN_S, _KNOWN_S = 0.5, 2.0
 _LOOK_AGAIN_S = 0.1
 
 
@@ -32,7 +37,7 @@ class Refusal:
 
 
 class Admission:
-    """Says no before the machine is full.
+    """Says no before the machine is full, and not yet where it cannot see how full it is.
 
     `costs` are measured ones: without them, and with `limits.capacity` no number, everybody may come in. With a number N there, the machine
     is full with N streams to encode or decode, whatever it can do. `cores` are the processors that the process may use.
@@ -55,6 +60,7 @@ class Admission:
         self._forecast = Forecast(costs, frame_rate, lanes=lanes, cores=cores, max_batch=max_batch)
         self._waits: deque[tuple[float, float]] = deque(maxlen=4096)
         self._corrected_at = -math.inf
+        self._joined: deque[tuple[float, Demand]] = deque()
 
     def shares(self, demand: Demand) -> Shares:
         """What `demand` is foretold to take of the machine."""
@@ -79,7 +85,24 @@ class Admission:
                 f"the server is behind: 5% of its packets wait {wait_ms:.0f} ms or more, it takes no others beyond {bound_ms:.0f} ms",
                 _LOOK_AGAIN_S,
             )
+        if not self._measured:
+            return None
+        new = self._newcomers(now)
+        known = self._fullness(demand - new)
+        bound = known + _AT_ONCE * (1 - known)
+        if fullness > bound and (new + wanted).total() > _FEW:
+            return Refusal(
+                f"many come at once: the server does not know yet what the newest {new.total()} take; with one more it would be about "
+                f"{100 * fullness:.0f}% full, and it goes to {100 * bound:.0f}% before it looks",
+                max(_LOOK_AGAIN_S, self._corrected_at + _CORRECT_EVERY_S - now),
+            )
         return None
+
+    def joined(self, now: float, wanted: Demand) -> None:
+        """`wanted` has come in: until a correction that has seen what it takes, it counts as new."""
+        self._newcomers(now)  # forgets who is none any more
+        if self._measured and wanted:
+            self._joined.append((now, wanted))
 
     def waited(self, now: float, wait_s: float) -> None:
         """A live packet has come out, so long after all of it was there."""
@@ -104,6 +127,13 @@ class Admission:
     def _late_s(self, now: float) -> float:
         """What the latest 5% of live packets wait, in the newest second or in the whole window: late at once, and not in time by a lull."""
         return max(self.waits(now, 0.95, window_s=window_s)[0] for window_s in (NEWEST_S, WINDOW_S))
+
+    def _newcomers(self, now: float) -> Demand:
+        """Those who came too late for the last correction to have seen what they take."""
+        known_until = max(self._corrected_at - _SHOWN_S, now - _KNOWN_S)
+        while self._joined and self._joined[0][0] <= known_until:
+            self._joined.popleft()
+        return sum((wanted for _, wanted in self._joined), Demand())
 
     def _fullness(self, demand: Demand) -> float:
         """What `demand` takes of what is allowed, where that is most."""

@@ -176,6 +176,7 @@ class Server:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return
         self._connections.add(connection)
+        self._correct()  # streams that say nothing bring no results behind which to do it, and whoever comes now may ask for room
         try:
             await connection.serve()
         finally:
@@ -238,6 +239,7 @@ class Server:
             "predicted_load_processors": shares.processors,
             "predicted_load_interpreter": shares.interpreter,
             **{f'live_wait_ms{{quantile="{quantile}"}}': 1000 * wait_s for quantile, wait_s in waits},
+            "newcomers_waiting": self.hub.num_waiting,
             "publishers": len(self.hub.streams),
             "listeners": self.hub.num_listeners,
             "listener_lag_ms_most": 1000 * max((one.lag_s(now_s) for group in self.hub.listeners.values() for one in group), default=0.0),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
+from websockets.protocol import State
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import (
@@ -133,6 +134,9 @@ class Connection:
                 WireCode.MODEL_MISMATCH,
                 f"the server's model is {self._model.name} with fingerprint {self._model.fingerprint}, the hello's is {hello.model}",
             )
+        await self._hub.turn(hello, self._gone)
+        if self._gone():
+            return
         try:
             if isinstance(hello, PublishHello):
                 await self._publisher(hello)
@@ -140,6 +144,9 @@ class Connection:
                 await self._listener(hello)
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
+
+    def _gone(self) -> bool:
+        return self._ws.state is not State.OPEN
 
     def _welcome(self, hello: PublishHello | ListenHello, stream: Stream | None) -> Welcome:
         """The yes to `hello`; without a stream, what only a publisher decides stays open."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 from streamcodec.engine.worker import Worker
 from streamcodec.errors import RemoteProtocolError, WireCode
@@ -18,6 +19,7 @@ from streamcodec.server.streams import Stream
 
 __all__ = ["Hub"]
 
+_LOOK_S = 0.1  # so long may pass until somebody who waits notices that it need not any more
 _COME_AGAIN_MS = 1000
 
 
@@ -32,8 +34,10 @@ class Hub:
         self.streams: dict[str, Stream] = {}
         self.listeners: dict[str, set[Listener]] = {}
         self.closing = False
+        self.num_waiting = 0  # for their turn to come in
         self._past: dict[str, Audience] = {}
         self._complete: dict[str, Stream] = {}  # those that ended in order, by their publishers' secrets
+        self._turns = asyncio.Lock()
 
     @property
     def num_listeners(self) -> int:
@@ -44,6 +48,27 @@ class Hub:
     def demand(self) -> Demand:
         """What all streams ask of the engine: a fast one counts as a live one does, as its rows share the steps."""
         return Counter(need for stream in self.streams.values() for need in stream.needs)
+
+    async def turn(self, hello: PublishHello | ListenHello, gone: Callable[[], bool]) -> None:
+        """Wait where `hello` would be refused now and may be met in a moment: in the order of arrival, `join_wait_s` at most.
+
+        `gone` says that nobody waits for the answer any more. What the answer is, `publish` or `expect` says right behind this.
+        """
+        if not self._wanted(hello):
+            return
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self.limits.join_wait_s
+        self.num_waiting += 1
+        try:
+            async with self._turns:  # it wakes who wait in the order in which they came
+                while not self.closing and not gone():
+                    left_s = give_up - loop.time()
+                    refusal = self.admission.refusal(now_us() / 1e6, self.demand, self._wanted(hello))
+                    if refusal is None or refusal.again_s is None or left_s <= 0:
+                        return
+                    await asyncio.sleep(min(refusal.again_s, _LOOK_S, left_s))
+        finally:
+            self.num_waiting -= 1
 
     def publish(self, hello: PublishHello) -> Stream:
         """Open a stream, or go on with the one that `hello` resumes.
@@ -100,11 +125,13 @@ class Hub:
         return wanted
 
     def _admit(self, wanted: Demand) -> None:
-        refusal = self.admission.refusal(now_us() / 1e6, self.demand, wanted)
+        now = now_us() / 1e6
+        refusal = self.admission.refusal(now, self.demand, wanted)
         if refusal is not None:
             self.metrics.refused_for_capacity += 1
             retry_after_ms = None if refusal.again_s is None else max(_COME_AGAIN_MS, round(1000 * refusal.again_s))
             raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms)
+        self.admission.joined(now, wanted)
 
     def subscribe(self, listener: Listener, resume: Resume | None = None) -> bool:
         """Let `listener` have what is published under its name from now on, and a history where there is one.

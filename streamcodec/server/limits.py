@@ -21,6 +21,7 @@ class Limits:
     # "auto": full is also where so much of the processors' time is, or of one processor's for all but the model: who is woken must run soon
     max_cpu: float = 0.6
     max_wait_s: float = 0.03  # "auto" or a number: full is also where 5% of the live packets wait longer to be encoded or decoded
+    join_wait_s: float = 3.0  # who may come in a moment later waits so long for it, behind those who came before; then refuse: server_full
     handshake_s: float = 5.0  # refuse: timeout
     encode_wait_s: float = 0.5  # live: packets that wait so long for the encoder make it drop messages until half is left, then a new epoch
     decode_wait_s: float = 0.5  # live: the same for the decoder, with a gap to listeners of PCM

@@ -1,6 +1,8 @@
-"""Who may come in is arithmetic: what streams ask, what the machine can do, how late its packets are."""
+"""Who may come in is arithmetic: what streams ask, what the machine can do, how late its packets are, how many came just now."""
 
 from collections import Counter
+
+import pytest
 
 from streamcodec.server import Limits
 from streamcodec.server.admission import NEWEST_S, WINDOW_S, Admission
@@ -24,6 +26,14 @@ def admission(costs=COSTS, *, lanes=1, cores=16, max_batch=32, **limits):
 def wait(policy, now, wait_s, count=100):
     for _ in range(count):
         policy.waited(now, wait_s)
+
+
+def rush(policy, now, demand):
+    """Let in all who may come at this moment; returns why the next one may not."""
+    while (refusal := policy.refusal(now, demand, ONE)) is None:
+        demand.update(ONE)
+        policy.joined(now, ONE)
+    return refusal
 
 
 def test_small_packets_take_more_room_and_long_ones_less():
@@ -90,6 +100,12 @@ def test_a_configured_capacity_replaces_the_measured_one_and_counts_decoders_too
         assert not policy.correction_due(1e9)
 
 
+def test_a_configured_capacity_may_be_filled_at_once():
+    policy, demand = admission(None, capacity=100, cores=1), Counter(ONE)
+    assert rush(policy, 0.0, demand).again_s is None
+    assert demand.total() == 100
+
+
 def test_without_a_capacity_nobody_is_refused_however_late_packets_are():
     policy = admission(None, capacity=None)
     wait(policy, 0.0, 9.0)
@@ -138,6 +154,41 @@ def test_quantiles_are_of_the_last_seconds_only():
     for i in range(100):
         policy.waited(2.5, (i + 1) / 1000)
     assert policy.waits(2.6, 0.5, 0.95, 0.99) == [0.051, 0.096, 0.1]
+
+
+def test_a_crowd_takes_half_of_what_is_free_at_once_and_half_of_the_rest_after_each_correction():
+    policy, demand = admission(QUICK, lanes=2), Counter()
+    policy.worked(0.0, demand, Work())
+    room = policy.room()
+    refusal = rush(policy, 0.6, demand)
+    assert demand.total() == room // 2
+    assert refusal.reason == (
+        f"many come at once: the server does not know yet what the newest {room // 2} take; "
+        "with one more it would be about 51% full, and it goes to 50% before it looks"
+    )
+    assert refusal.again_s == pytest.approx(0.4), "then the next correction is due"
+    policy.worked(1.0, demand, Work())
+    assert policy.refusal(1.0, demand, ONE) is not None, "who came 0.4 s ago has not shown enough"
+    for now, share in ((2.0, 0.75), (3.0, 0.875), (4.0, 0.9375)):
+        policy.worked(now, demand, Work())
+        rush(policy, now, demand)
+        assert demand.total() == pytest.approx(share * room, abs=2)
+
+
+def test_a_few_come_in_however_little_is_free():
+    policy, demand = admission(FREE_STEPS), Counter({ENCODE: 16})
+    assert rush(policy, 0.0, demand).again_s is None
+    assert demand.total() == policy.room() == 20
+
+
+def test_where_no_correction_is_made_newcomers_are_known_after_two_seconds():
+    policy, demand = admission(QUICK, lanes=2), Counter()
+    rush(policy, 10.0, demand)
+    half = demand.total()
+    rush(policy, 11.9, demand)
+    assert demand.total() == half
+    rush(policy, 12.0, demand)
+    assert demand.total() == pytest.approx(1.5 * half, abs=1)
 
 
 def test_corrections_are_due_once_a_second():

@@ -13,7 +13,7 @@ from server_rig import PACKET, gated, http_get, listening, offline_codec, publis
 from streamcodec.client import listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet
-from streamcodec.server import app
+from streamcodec.server import admission, app
 from streamcodec.server.forecast import Cost, Work
 from streamcodec.server.measuring import measure
 
@@ -26,8 +26,9 @@ def costs(monkeypatch):
     """The machine's, as the server measures them."""
     monkeypatch.setattr(app, "measure", lambda engine: THREE)  # noqa: ARG005
     monkeypatch.setattr(app, "cores", lambda: 8)
-    # What tiny steps really take must not correct them.
+    # What tiny steps really take must not correct them, and nobody needs to wait until it does.
     monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
+    monkeypatch.setattr(admission, "_KNOWN_S", 0.0)
 
 
 async def refusal(opening):
@@ -139,7 +140,7 @@ def test_with_capacity_off_everybody_comes_in_up_to_the_hard_bounds():
 @pytest.mark.parametrize("side", ["encoding", "decoding"])
 def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(side):
     codec, engine = gated()
-    bounds = {"encode_wait_s": 60.0, "decode_wait_s": 60.0, "capacity": 100}
+    bounds = {"encode_wait_s": 60.0, "decode_wait_s": 60.0, "capacity": 100, "join_wait_s": 0.0}
 
     async def main():
         async with serving(codec, limits=small_limits(**bounds)) as server, contextlib.AsyncExitStack() as stack:

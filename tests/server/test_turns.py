@@ -1,0 +1,190 @@
+"""Who may come in a moment later waits for it, in order; when the moment is, a test says in the place of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+
+import pytest
+from server_rig import http_get, listening, offline_codec, pcm_hello, raw, run, serving, small_limits, until
+
+from streamcodec.client import listen, publish
+from streamcodec.errors import Refused
+from streamcodec.server.admission import Refusal
+
+SOON = Refusal("many come at once", 0.01)
+
+
+class Doorkeeper:
+    """Says to everybody what a test wants said; `let_in` so many more first."""
+
+    def __init__(self, server, answer=SOON):
+        self.answer = answer
+        self.let_in = 0
+        server.hub.admission.refusal = self.refusal
+        server.hub.admission.joined = self.joined
+
+    def refusal(self, now, demand, wanted):  # noqa: ARG002
+        return None if not wanted or self.let_in > 0 else self.answer
+
+    def joined(self, now, wanted):  # noqa: ARG002
+        self.let_in -= bool(wanted)
+
+
+async def waiting(server):
+    _, text = await http_get(server, "/metrics")
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("streamcodec_newcomers_waiting "))
+
+
+async def ask(server, name, answered, **options):
+    try:
+        async with publish(server.url, name, **options):
+            answered.append(name)
+    except Refused as exc:
+        answered.append((name, exc))
+
+
+def test_newcomers_come_in_one_after_another_as_they_came():
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=30.0)) as server:
+            door, answered = Doorkeeper(server), []
+            tasks = []
+            for i in range(5):
+                tasks.append(asyncio.create_task(ask(server, f"s{i}", answered)))
+                await until(lambda i=i: server.hub.num_waiting == i + 1)
+            assert await waiting(server) == 5
+            for i in range(5):
+                assert answered == [f"s{k}" for k in range(i)]
+                door.let_in += 1
+                await until(lambda i=i: len(answered) == i + 1)
+            await asyncio.gather(*tasks)
+            assert answered == [f"s{i}" for i in range(5)]
+            assert await waiting(server) == 0
+            assert server.metrics.refused_for_capacity == 0
+
+    run(main())
+
+
+def test_who_waits_in_vain_is_told_why_and_when_to_come_again():
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=0.05)) as server:
+            door, answered = Doorkeeper(server), []
+            await asyncio.gather(*(ask(server, name, answered) for name in "abc"))
+            assert sorted(name for name, _ in answered) == ["a", "b", "c"]
+            for _, exc in answered:
+                assert (exc.code, exc.reason, exc.retry, exc.retry_after_s) == ("server_full", SOON.reason, True, 1.0)
+            door.answer = Refusal("full", None)
+            answered.clear()
+            await ask(server, "d", answered)
+            assert (answered[0][1].reason, answered[0][1].retry_after_s) == ("full", None)
+            assert server.metrics.refused_for_capacity == 4
+
+    run(main())
+
+
+def test_a_machine_that_is_full_says_so_at_once_and_to_who_waited_as_soon_as_it_is():
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=1e9)) as server:
+            door, answered = Doorkeeper(server), []
+            task = asyncio.create_task(ask(server, "a", answered))
+            await until(lambda: server.hub.num_waiting == 1)
+            door.answer = Refusal("full", None)
+            await task
+            assert answered[0][1].reason == "full"
+
+    run(main())
+
+
+def test_who_needs_no_room_does_not_stand_behind_those_who_do():
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
+            door, answered = Doorkeeper(server), []
+            task = asyncio.create_task(ask(server, "pcm", answered))
+            await until(lambda: server.hub.num_waiting == 1)
+            await ask(server, "codes", answered, format="codes", model=codec.fingerprint)
+            await listening(stack, server.url, "pcm", codec)
+            async with listen(server.url, "another", format="pcm_s16le"):
+                pass
+            assert answered == ["codes"]
+            door.let_in += 1
+            await task
+
+    run(main())
+
+
+def test_a_listener_that_needs_a_decoder_waits_for_its_turn_too():
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
+            door = Doorkeeper(server)
+            door.let_in = 1
+            await stack.enter_async_context(publish(server.url, "a"))
+            task = asyncio.create_task(listening(stack, server.url, "a", format="pcm_s16le"))
+            await until(lambda: server.hub.num_waiting == 1)
+            assert not server.hub.streams["a"].decoding
+            door.let_in += 1
+            await task
+            await until(lambda: server.hub.streams["a"].decoding)
+
+    run(main())
+
+
+def test_who_goes_while_it_waits_publishes_nothing_and_holds_nobody_up():
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=30.0, resume_s=10.0)) as server:
+            door, answered = Doorkeeper(server), []
+            async with raw(server.url) as impatient:
+                await impatient.send(pcm_hello("a"))
+                await until(lambda: server.hub.num_waiting == 1)
+                task = asyncio.create_task(ask(server, "b", answered))
+                await until(lambda: server.hub.num_waiting == 2)
+            await until(lambda: server.hub.num_waiting == 1)
+            assert not server.hub.streams
+            door.let_in += 1
+            await task
+            assert answered == ["b"]
+            assert (server.metrics.publishers_accepted, server.metrics.refused, server.metrics.failed) == (1, 0, 0)
+
+    run(main())
+
+
+def test_two_who_wait_for_one_name_get_it_once():
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=30.0)) as server:
+            door, answered = Doorkeeper(server), []
+            leaving = asyncio.Event()
+
+            async def stay():
+                async with publish(server.url, "a"):
+                    answered.append("in")
+                    await leaving.wait()
+
+            staying = asyncio.create_task(stay())
+            await until(lambda: server.hub.num_waiting == 1)
+            task = asyncio.create_task(ask(server, "a", answered))
+            await until(lambda: server.hub.num_waiting == 2)
+            door.let_in += 1
+            await task
+            assert answered[0] == "in"
+            assert answered[1][1].code == "stream_taken"
+            leaving.set()
+            await staying
+
+    run(main())
+
+
+@pytest.mark.parametrize("waiters", [1, 3])
+def test_a_server_that_closes_lets_nobody_wait(waiters):
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=1e9)) as server:
+            Doorkeeper(server)
+            answered, names = [], itertools.islice("abc", waiters)
+            tasks = [asyncio.create_task(ask(server, name, answered)) for name in names]
+            await until(lambda: server.hub.num_waiting == waiters)
+            await server.stop()
+            await asyncio.gather(*tasks)
+            assert {exc.code for _, exc in answered} == {"server_closing"}
+
+    run(main())
