@@ -40,9 +40,10 @@ class Ledger:
     """Keeps the totals of the last packets; with a `path` it writes every packet there as a line of JSON. A context manager.
 
     A line has `seq`; `captured_us`, when the last sample was captured, on this machine's monotonic clock; `arrival_ms` from there until
-    the packet was here, `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; `device_ms`, the
-    device's part of what is buffered, as it tells it; then the playout's `target_ms` and `margin_ms` and its `underruns` so far, null
-    where no device plays. Raises `OSError` where it cannot be written.
+    the packet was here: capture, queue, encode and network in one, as a listener cannot tell them apart; `decode_ms`, `buffered_ms` of
+    playout and device in front of it, and `total_ms`, their sum; `device_ms`, the device's part of what is buffered, as it tells it; then
+    the playout's `target_ms` and `margin_ms` and its `underruns` so far, null where no device plays. Raises `OSError` where it cannot be
+    written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
