@@ -56,17 +56,12 @@ class _Recorder:
         return 0 if self._device is None else self._device.underruns
 
     @property
-    def buffered_s(self) -> float:
-        return 0.0 if self._device is None else self._device.buffered_s
-
-    @property
     def device_s(self) -> float:
         return 0.0 if self._device is None else self._device.device_s
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:
         self.parts.append(samples)
-        if self._device is not None:
-            self._device.write(samples, arrived_s, captured_s)
+        return 0.0 if self._device is None else self._device.write(samples, arrived_s, captured_s)
 
     async def finish(self) -> None:
         if self._device is not None:

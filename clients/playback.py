@@ -147,16 +147,15 @@ async def play(
             decoded = now_us()
             if level is not None:
                 level.feed(samples)
-            buffered_s, device_s = sink.buffered_s, sink.device_s
             if isinstance(event, Packet):
                 if not samples.size:
                     # It warmed the decoder up: nobody waits for it, and how old it is says nothing of the way here.
                     continue
                 captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
-                sink.write(samples, decoded / 1e6, captured / 1e6)
+                ahead_s = sink.write(samples, decoded / 1e6, captured / 1e6)
                 listener.playing(event.seq, *_playing_ms(sink))
                 if on_packet is not None:
-                    on_packet(PacketTimes(event.seq, captured, received, decoded, buffered_s, device_s), listener)
+                    on_packet(PacketTimes(event.seq, captured, received, decoded, ahead_s, sink.device_s), listener)
                 continue
             if samples.size:
                 sink.write(samples)

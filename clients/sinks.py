@@ -20,6 +20,7 @@ from streamcodec.audio import (
     float_to_pcm,
     open_output,
 )
+from streamcodec.audio.steering import SteeredResampler
 from streamcodec.errors import DeviceError, MissingDependencyError
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
@@ -41,17 +42,15 @@ class Sink(Protocol):
         ...
 
     @property
-    def buffered_s(self) -> float:
-        """Seconds between what is written now and the ear, as far as this program knows."""
-        ...
-
-    @property
     def device_s(self) -> float:
-        """Of these, the device's own, by its own account."""
+        """Seconds between the device and the ear, by its own account."""
         ...
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
-        """Play or store samples; a packet's come with when it arrived and when its last sample was captured, on one clock or on two."""
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:
+        """Play or store samples; a packet's come with when it arrived and when its last sample was captured, on one clock or on two.
+
+        Returns the seconds until the first of them is heard, `device_s` among them, as far as this program knows.
+        """
         ...
 
     async def finish(self) -> None:
@@ -72,6 +71,8 @@ class DeviceSink:
         self._rate = float(self._stream.samplerate)
         policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, most_s))
         self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000)
+        self._rate_in = rate
+        self._withheld_s = SteeredResampler(rate, self._rate).withheld_s
         self._playing = False
         self._scratch = np.zeros(round(self._rate), np.float32)
 
@@ -86,12 +87,6 @@ class DeviceSink:
         return self._playout.stats.underruns
 
     @property
-    def buffered_s(self) -> float:
-        """Playout buffer and device together."""
-        stats = self._playout.stats
-        return (stats.buffered_s if self._playing else stats.target_s) + self.device_s
-
-    @property
     def device_s(self) -> float:
         """What the device says that it holds."""
         return float(self._stream.latency)
@@ -101,20 +96,27 @@ class DeviceSink:
         self._playout.pull(frames, mono)
         out[:] = mono[:, None]
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:
+        before = self._playout.stats
         self._playout.push(samples, arrived_s, captured_s)
+        after = self._playout.stats
+        # Looked at from behind: the playout may have put silence in front of them, and made them longer or shorter.
+        longer_s = after.lengthened_s - before.lengthened_s - (after.shortened_s - before.shortened_s)
+        ahead_s: float = after.buffered_s + self._withheld_s - (samples.size / self._rate_in + longer_s)
         if not self._playing:
             self._playing = True
             try:
                 self._stream.start()
             except Exception as exc:  # PortAudio's own error, which only sounddevice can name
                 raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
+        # A device that pulls nothing makes it drop what finds no room.
+        return max(0.0, ahead_s) + self.device_s
 
     async def finish(self) -> None:
         if self._playing:
             self._playout.finish()
             # A device that is gone drains nothing.
-            give_up = time.monotonic() + self.buffered_s + 1.0
+            give_up = time.monotonic() + self._playout.stats.buffered_s + self.device_s + 1.0
             while not self._playout.drained and time.monotonic() < give_up:  # noqa: ASYNC110 - a device thread drains it
                 await asyncio.sleep(0.02)
             await asyncio.sleep(self.device_s)
@@ -127,14 +129,15 @@ class FileSink:
 
     live = False
     underruns = 0
-    buffered_s = device_s = 0.0
+    device_s = 0.0
 
     def __init__(self, path: Path, rate: int) -> None:
         self.label = str(path)
         self._writer = AudioWriter(path, rate)
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:  # noqa: ARG002
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:  # noqa: ARG002
         self._writer.write(samples)
+        return 0.0
 
     async def finish(self) -> None:
         self._writer.close()
@@ -145,15 +148,16 @@ class PipeSink:
 
     live = False
     underruns = 0
-    buffered_s = device_s = 0.0
+    device_s = 0.0
     label = "pipe (s16le)"
 
     def __init__(self, pipe: BinaryIO | None = None) -> None:
         self._pipe = pipe or sys.stdout.buffer
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> None:  # noqa: ARG002
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:  # noqa: ARG002
         self._pipe.write(float_to_pcm(samples, "pcm_s16le"))
         self._pipe.flush()
+        return 0.0
 
     async def finish(self) -> None:
         self._pipe.flush()

@@ -44,13 +44,14 @@ class Kept:
     label = "memory"
     live = False
     underruns = 0
-    buffered_s = device_s = 0.0
+    device_s = 0.0
 
     def __init__(self) -> None:
         self.parts: list[Any] = []
 
-    def write(self, samples: Any, *_: Any) -> None:
+    def write(self, samples: Any, *_: Any) -> float:
         self.parts.append(samples)
+        return 0.0
 
     async def finish(self) -> None:
         pass
