@@ -8,6 +8,7 @@ What no pong has answered is sent again where the connection breaks and the serv
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import replace
 from types import TracebackType
@@ -56,7 +57,8 @@ def publish(
 
     A live publisher is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server told. A fast
     one is as quick as the server lets it be and drops nothing. A connection that breaks is resumed without loss for as long as the server
-    keeps the stream; `note` is told so in a line. Raises `InputError` for what cannot be asked for.
+    keeps the stream, and what waited meanwhile has as long again to go out; `note` is told so in a line. Raises `InputError` for what
+    cannot be asked for.
     """
     pcm = format != "codes"
     if not pcm and model is None:
@@ -94,7 +96,7 @@ class Publisher:
         self._queue_s = queue_s
         self._note = note
         self._outbox = Outbox()
-        self._held_up = False
+        self._patient_until = -math.inf  # what could not be sent while the connection was lost may wait until then
         self._changed = asyncio.Event()
         self._connection: Connection
         self._task: asyncio.Task[None] | None = None
@@ -147,8 +149,8 @@ class Publisher:
         audio the oldest is dropped, counted in `dropped_s`, and the server is told. Raises an `InputError`, or why the connection is over.
         """
         self._enqueue(block, captured_us)
-        # What could not be sent while the connection was lost is sent when it is back.
-        self.dropped_s += self._outbox.drop_beyond(self._queue_s + (self._outbox.keep_s if self._held_up else 0.0))
+        patient = time.monotonic() < self._patient_until
+        self.dropped_s += self._outbox.drop_beyond(self._queue_s + (self._outbox.keep_s if patient else 0.0))
 
     async def send(self, block: Any, captured_us: int | None = None) -> None:
         """Queue a block as `offer` does, but wait for room instead of dropping."""
@@ -219,7 +221,8 @@ class Publisher:
                 return
 
     async def _resume(self, broken: Connection, lost: Exception) -> None:
-        begun, self._held_up = time.monotonic(), True
+        begun, self._patient_until = time.monotonic(), math.inf
+        resume_s = broken.welcome.resume_ms / 1000
         await broken.close()
 
         def hello() -> PublishHello:
@@ -228,8 +231,10 @@ class Publisher:
             next_seq = session.next_seq + self._outbox.numbers
             return replace(self.hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
 
-        self._connection = await reopen(self.url, hello, lost, broken.welcome.resume_ms / 1000)
+        self._connection = await reopen(self.url, hello, lost, resume_s)
         self._outbox.send_again(self._connection.session.next_seq)
+        # An uplink that is too slow never catches up: behind the window it is a clock again.
+        self._patient_until = time.monotonic() + resume_s
         self.resumed += 1
         self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
 
@@ -254,7 +259,7 @@ class Publisher:
                         await connection.flush()
                     self._changed.set()
                 if not outbox:
-                    self._held_up = False
+                    self._patient_until = -math.inf
                     if self._closing:
                         session.end()
                         await connection.flush()

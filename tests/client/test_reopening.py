@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from client_rig import run, scripted, start, until
 from websockets.exceptions import ConnectionClosed
 
+import streamcodec.client.publisher as publisher_module
 import streamcodec.client.resuming as resuming
 from streamcodec.client import listen, publish
 from streamcodec.errors import ConnectionFailed, Refused
@@ -208,8 +211,45 @@ def test_leaving_while_the_connection_is_lost_does_not_wait_for_it():
         async with scripted(lives(first, *[other] * 1000)) as url:
             with pytest.raises(KeyError):
                 async with publish(url, "alice") as publisher:
-                    await until(lambda: publisher._held_up)
+                    await until(lambda: publisher._patient_until == math.inf)
                     raise KeyError("the caller's own")
+
+    run(main())
+
+
+def test_what_waited_for_a_lost_connection_has_the_window_to_go_out_and_then_the_oldest_is_dropped(monkeypatch):
+    servers, now, slow = [], [100.0], [True]
+    monkeypatch.setattr(publisher_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    # An uplink that never catches up: as much is under way as may be.
+    monkeypatch.setattr(publisher_module.Publisher, "_is_full", lambda *_: slow[0])
+
+    async def main():
+        async def first(server):
+            await server.welcome(session="5ec2e7", resume_ms=10_000)
+            server.ws.transport.abort()
+
+        async def second(server):
+            servers.append(server)
+            await server.welcome(session="5ec2e7", resume_ms=10_000)
+            while not isinstance(await server.receive(), End):
+                pass
+            await server.send(Ended(received=5, emitted=5, dropped=0))
+            await server.ws.close()
+
+        async with scripted(lives(first, second)) as url, publish(url, "alice", queue_s=0.5) as publisher:
+            publisher.offer(BLOCK)
+            await until(lambda: publisher.resumed)
+            now[0] += 9.9
+            for _ in range(29):
+                publisher.offer(BLOCK)
+            waited_s, dropped_s = publisher.queued_s, publisher.dropped_s
+            now[0] += 0.2
+            publisher.offer(BLOCK)
+            slow[0] = False
+            assert (waited_s, dropped_s) == (pytest.approx(3.0), 0.0)
+            assert (publisher.queued_s, publisher.dropped_s) == (pytest.approx(0.5), pytest.approx(2.6))
+        told = [message for message in servers[0].got if isinstance(message, (Packet, Gap))]
+        assert [getattr(message, "seq", message) for message in told] == [Gap(first_seq=0, count=26, reason="uplink"), *range(26, 31)]
 
     run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 
 import numpy as np
 import pytest
@@ -342,7 +343,7 @@ def test_a_live_publisher_that_was_away_for_seconds_sends_what_it_could_not_send
             # Nobody lets it in while far more is said than may wait otherwise.
             server.hub.closing = True
             cut(publisher)
-            await until(lambda: publisher._held_up)
+            await until(lambda: publisher._patient_until == math.inf)
             for at in range(10, 60, 2):
                 publisher.offer(x[at * PACKET : (at + 2) * PACKET])
             assert publisher.queued_s > 3.0
