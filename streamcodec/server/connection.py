@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
@@ -321,5 +322,5 @@ class Connection:
 
 
 def _broke(exc: ConnectionClosed) -> bool:
-    """Whether a connection broke without a goodbye, or answered no more pings (1011); not where what came over it was at fault."""
-    return exc.rcvd is None and (exc.sent is None or exc.sent.code == 1011)
+    """Whether a connection broke without a goodbye or for want of answers to pings (1011); not where what came over it was at fault."""
+    return all(close is None or close.code == CloseCode.INTERNAL_ERROR for close in (exc.rcvd, exc.sent))

@@ -556,6 +556,26 @@ def test_a_publisher_that_leaves_in_order_is_not_waited_for():
     run(main())
 
 
+@pytest.mark.parametrize(("code", "kept"), [(1011, True), (1000, False), (1001, False), (4500, False)])
+def test_a_publisher_whose_library_got_no_answer_to_its_pings_has_not_said_goodbye(code, kept):
+    async def main():
+        async with serving(limits=RESUMING) as server, raw(server.url) as client:
+            await client.send(pcm_hello("a"))
+            welcome = await client.receive()
+            await client.ws.close(code)
+            if not kept:
+                await until(lambda: not server.hub.streams)
+                return
+            await until(lambda: server.hub.streams["a"]._patience)
+            async with raw(server.url) as again:
+                await again.send(pcm_hello("a", resume={"session": welcome["session"], "epoch": 0, "next_seq": 0}))
+                assert (await again.receive())["session"] == welcome["session"]
+                await again.send({"type": "end", "last_seq": None})
+                await again.last_word()
+
+    run(main())
+
+
 def test_a_publisher_that_is_sent_away_is_not_waited_for():
     async def main():
         async with serving(limits=small_limits(resume_s=3000.0)) as server:
