@@ -45,6 +45,7 @@ class Result:
     error: Exception | None = None
 
 
+_ignore: Callable[[Any], None] = lambda _: None  # noqa: E731
 Sink = Callable[[Result], None]
 Calls = list[tuple[Sink, Result]]
 
@@ -338,7 +339,7 @@ class Worker:
     def _let_go(self, stream: WorkerStream) -> None:
         """Nothing comes of it any more. Its functions are its owner's, who holds it: as a circle both would live on until a collection."""
         stream.gone = True
-        stream.sink, stream.prepare, stream.finish, stream.drain = _nothing, _nothing, _nothing, None
+        stream.sink, stream.prepare, stream.finish, stream.drain = _ignore, _ignore, _ignore, None
         self._memory.left()
 
     def _drop(self, stream: WorkerStream) -> None:
@@ -346,7 +347,3 @@ class Worker:
         stream.waiting = False
         stream.inbox.clear()
         self._batcher.discard_if(lambda item: item[0] is stream)
-
-
-def _nothing(_: Any) -> None:
-    """What is done for a stream that is gone."""
