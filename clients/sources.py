@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from streamcodec.audio import CaptureBuffer, Samples, find_device, open_audio_blocks, open_input
+from streamcodec.audio import CaptureBuffer, CaptureClock, Samples, find_device, open_audio_blocks, open_input
 from streamcodec.client import now_us
 from streamcodec.errors import DeviceError, MissingDependencyError
 
@@ -57,18 +57,17 @@ class DeviceSource:
         self._ready = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stream = open_input(device, self.channels, block_ms, self._callback)
+        self._clock = CaptureClock(self.sample_rate, float(self._stream.latency))
 
     @property
     def dropped(self) -> int:
         """Sample frames that came while nobody read for two seconds."""
         return self._buffer.dropped
 
-    def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
+    def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:
         age_s = time.currentTime - time.inputBufferAdcTime
-        # Some hosts give no usable times: then a block is as old as it is long.
-        if not 0 < age_s < 1:
-            age_s = frames / self.sample_rate
-        self._buffer.write(data, now_us() - round(age_s * 1e6))
+        captured_s = self._clock.captured(now_us() / 1e6, age_s, frames, lost=bool(status and status.input_overflow))
+        self._buffer.write(data, round(captured_s * 1e6))
         self._loop.call_soon_threadsafe(self._ready.set)
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:

@@ -19,7 +19,7 @@ class Stream:
     def __init__(self, owner: FakeSound, **options: Any) -> None:
         self.options = options
         self.samplerate = options["samplerate"]
-        self.latency = 0.0
+        self.latency = 0.01 if options["device"] == 0 else 0.0
         self.active = False
         self.closed = False
         self._owner = owner
