@@ -28,7 +28,7 @@ class CaptureClock:
         """When a block's first sample was captured: it came `now_s`, the host says `age_s` ago; `lost` that some went before it."""
         duration_s = frames / self._rate
         # Some hosts give no usable times: then a block is as old as it is long.
-        age_s = min(max(age_s, duration_s), 2 * self._latency_s + duration_s)
+        age_s = min(max(age_s, duration_s), 2 * self._latency_s + duration_s) if 0.0 < age_s < 1.0 else duration_s
         said_s = now_s - age_s
         if self._next_s is None or lost or abs(said_s - self._next_s) > _LOST_S:
             self._next_s = said_s
