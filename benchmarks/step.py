@@ -210,8 +210,9 @@ def _profiles(args: argparse.Namespace, folder: str, ways: list[Way], speech: Sa
             watch = Watch()
             with watch.making():
                 codec = _load(folder, way)
-            torch.set_num_threads(way.threads)
-            for step in our_steps(_FULL, codec, way, speech, Shape(batch, args.packet_frames[0])):
+                torch.set_num_threads(way.threads)
+                steps = our_steps(_FULL, codec, way, speech, Shape(batch, args.packet_frames[0]))
+            for step in steps:
                 parts = profile(watch, codec, step.labels["operation"], step.call, args.profile_runs)
                 found.append({**step.labels, "ms": parts})
     return found
