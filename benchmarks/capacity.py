@@ -10,6 +10,7 @@ The cases in the results are these, each with `--precision bf16 --threads 2 --la
     --way inprocess --from 200 --step 40 --hold 200
     --way websocket --model full --from 35 --step 15 --hold 50
     --way websocket --from 80 --step 20 --hold 100
+    --way websocket --from 40 --step 20 --hold 50 --pcm-listeners 50 --minutes 2 --case "..."
 """
 
 from __future__ import annotations
