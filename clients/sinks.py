@@ -20,7 +20,6 @@ from streamcodec.audio import (
     float_to_pcm,
     open_output,
 )
-from streamcodec.audio.steering import SteeredResampler
 from streamcodec.errors import DeviceError, MissingDependencyError
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
@@ -71,8 +70,6 @@ class DeviceSink:
         self._rate = float(self._stream.samplerate)
         policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, most_s))
         self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000)
-        self._rate_in = rate
-        self._withheld_s = SteeredResampler(rate, self._rate).withheld_s
         self._playing = False
         self._scratch = np.zeros(round(self._rate), np.float32)
 
@@ -97,20 +94,14 @@ class DeviceSink:
         out[:] = mono[:, None]
 
     def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:
-        before = self._playout.stats
-        self._playout.push(samples, arrived_s, captured_s)
-        after = self._playout.stats
-        # Looked at from behind: the playout may have put silence in front of them, and made them longer or shorter.
-        longer_s = after.lengthened_s - before.lengthened_s - (after.shortened_s - before.shortened_s)
-        ahead_s: float = after.buffered_s + self._withheld_s - (samples.size / self._rate_in + longer_s)
+        ahead_s = self._playout.push(samples, arrived_s, captured_s)
         if not self._playing:
             self._playing = True
             try:
                 self._stream.start()
             except Exception as exc:  # PortAudio's own error, which only sounddevice can name
                 raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
-        # A device that pulls nothing makes it drop what finds no room.
-        return max(0.0, ahead_s) + self.device_s
+        return ahead_s + self.device_s
 
     async def finish(self) -> None:
         if self._playing:

@@ -122,20 +122,21 @@ class AdaptivePlayout:
         """Whether `finish` was called and everything has been played."""
         return self._buffer.drained
 
-    def push(self, samples: Samples, arrived: float | None = None, captured: float | None = None) -> None:
+    def push(self, samples: Samples, arrived: float | None = None, captured: float | None = None) -> float:
         """Take a packet's samples [T], when it came, and when its last sample was captured: seconds, each on a clock of its own.
 
-        Samples without times, such as a decoder's last ones, are played behind the others and teach nothing.
+        Samples without times, such as a decoder's last ones, are played behind the others and teach nothing. Returns the seconds until the
+        first of them is pulled, if pulling goes on evenly.
         """
         if not samples.size:
-            return
+            return self._ahead_s(samples)
         policy, duration_s = self.policy, samples.size / self._rate_in
         late_s = 0.0
         if arrived is not None and captured is not None:
             late_s = self._lateness.add(arrived, captured)
         elif self._margin_s is not None:
             self._buffer.push(self._resampler.feed(samples))
-            return
+            return self._ahead_s(samples)
         self._late_s = self._lateness.quantile(policy.share)
         self._target_s = min(policy.ceiling_s, self._floor_s + self._late_s)
         if self._margin_s is None or self._buffer.underruns != self._underruns:
@@ -160,6 +161,7 @@ class AdaptivePlayout:
         samples = self._adjust(samples, excess_s)
         self._resampler.steer(self._steering.step(excess_s, duration_s))
         self._buffer.push(self._resampler.feed(samples))
+        return self._ahead_s(samples)
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
         """Fill `out` [n] with what is due, as `PlayoutBuffer.pull`."""
@@ -169,6 +171,11 @@ class AdaptivePlayout:
         """Say that no more comes: the rest is played to its end."""
         self._buffer.push(self._resampler.flush())
         self._buffer.finish()
+
+    def _ahead_s(self, pushed: Samples) -> float:
+        """What is to be pulled before the newest samples `pushed`; where nobody pulls, the buffer may have dropped some of those."""
+        ahead_s: float = self._buffer.buffered / self._rate_out + self._resampler.withheld_s - pushed.size / self._rate_in
+        return max(0.0, ahead_s)
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self._rate_out)
