@@ -297,6 +297,10 @@ class Gap(Control):
         """The first number behind the gap."""
         return self.first_seq + self.count
 
+    def joined(self, later: Gap, reason: str) -> Gap:
+        """This gap and `later`, which follows on it, as one: what is missing in one place is named once."""
+        return Gap(first_seq=self.first_seq, count=self.count + later.count, reason=reason)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End(Control):

@@ -44,7 +44,7 @@ class History(Generic[P]):
         if isinstance(last, Gap):
             # Gaps weigh no frames: between two packets there is one, however many a publisher sends.
             self._entries.pop()
-            gap = Gap(first_seq=last.first_seq, count=last.count + gap.count, reason=gap.reason)
+            gap = last.joined(gap, gap.reason)
         self._entries.append((gap, 0))
 
     def clear(self) -> None:

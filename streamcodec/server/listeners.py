@@ -246,9 +246,7 @@ class Listener:
                 item = _Item(Gap(first_seq=item.message.seq, count=1, reason="slow_listener"), 0.0, item.begins_s, item.put_at)
             last = kept[-1].message if kept else None
             if isinstance(item.message, Gap) and isinstance(last, Gap):
-                # What is missing here is named once: two gaps in a row follow on each other.
-                reason = last.reason if last.reason == item.message.reason else "slow_listener"
-                item.message = Gap(first_seq=last.first_seq, count=last.count + item.message.count, reason=reason)
+                item.message = last.joined(item.message, last.reason if last.reason == item.message.reason else "slow_listener")
                 kept.pop()
             kept.append(item)
         self._queue = kept
