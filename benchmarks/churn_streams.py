@@ -14,6 +14,7 @@ from benchmarks.churn_check import Job, RunOf
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig, Start
+from streamcodec.engine.openvino_network import OFTEN
 from streamcodec.engine.worker import Result, Worker, WorkerStream
 
 __all__ = ["PACKET_FRAMES", "LiveStream", "Spec", "draw_spec", "make_sound", "touch"]
@@ -24,7 +25,6 @@ Codes = npt.NDArray[np.int32]
 PACKET_FRAMES = (1, 2, 3, 6, 25)
 _SOUND_S = 40
 _MEAN_LIFE_S = 4.0
-_UNTIL_OFTEN = 60  # steps of a shape, after which it has a network of its own
 _UNTIL_FULL = 2000  # last steps, after which the caches of oneDNN and torch, 1,024 convolutions each, have no room left
 
 
@@ -185,7 +185,7 @@ def _touch(codec: Codec, most: int) -> None:
 
     for rows in range(1, most + 1):
         for frames in PACKET_FRAMES:
-            for _ in range(_UNTIL_OFTEN if rows in engine.best_batches else 1):
+            for _ in range(OFTEN if rows in engine.best_batches else 1):
                 step(rows, frames * codec.hop_length)
     for _ in range(_UNTIL_FULL):  # the last step of a stream may have any length
         step(1, int(rng.integers(1, max(PACKET_FRAMES) * codec.hop_length)), final=True)

@@ -14,13 +14,13 @@ from benchmarks.common import Candidate
 from benchmarks.peers import Peer
 from streamcodec.codec import Codec
 from streamcodec.engine.openvino_engine import OpenVinoEngine
+from streamcodec.engine.openvino_network import OFTEN
 
 __all__ = ["BANDWIDTH", "Pace", "Shape", "Way", "our_clips", "our_steps", "peer_calls", "peer_clips"]
 
 Samples = npt.NDArray[np.float32]
 
 BANDWIDTH = 6.0
-_UNTIL_OFTEN = 60
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def our_steps(name: str, codec: Codec, way: Way, speech: Samples, shape: Shape, 
     decode = _chained(engine.decode, codes, decoder)
     if isinstance(engine, OpenVinoEngine) and shape.batch in engine.best_batches:
         # A shape that comes often gets a network of its own; a server's has.
-        for _ in range(_UNTIL_OFTEN):
+        for _ in range(OFTEN):
             encode()
             decode()
         engine.settle()

@@ -16,14 +16,15 @@ import numpy.typing as npt
 
 from streamcodec.errors import MissingDependencyError
 
-__all__ = ["BATCHES", "OpenVinoNetwork", "Shapes", "core", "openvino"]
+__all__ = ["BATCHES", "OFTEN", "OpenVinoNetwork", "Shapes", "core", "openvino"]
 
 log = logging.getLogger(__name__)
 
 BATCHES: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16)
 """The numbers of rows to run: few, so that each gets a network of its own."""
 
-_OFTEN = 50
+OFTEN = 50
+"""The uses of a shape after which it gets a network of its own."""
 _CLEARLY = 4  # times as often as one of the others: then a shape takes its place
 _HALVED_AFTER = 10_000  # calls, so that what was long ago counts less
 _MOST_SHAPES = len(BATCHES) + 1
@@ -85,7 +86,7 @@ class OpenVinoNetwork:
         """Compile for each of these shapes of inputs, aside, as if it had come often."""
         with self._counting:
             for each in shapes:
-                self._add(each, _OFTEN)
+                self._add(each, OFTEN)
 
     def stop_preparing(self) -> None:
         """Forget the shapes that wait to be compiled, as if they had not come yet."""
@@ -116,7 +117,7 @@ class OpenVinoNetwork:
 
     def _add(self, shapes: Shapes, uses: int) -> None:
         self._uses[shapes] += uses
-        if self._aside is None or shapes in self._chosen or self._uses[shapes] < _OFTEN:
+        if self._aside is None or shapes in self._chosen or self._uses[shapes] < OFTEN:
             return
         if len(self._chosen) == _MOST_SHAPES:
             least = min(self._chosen, key=lambda each: self._uses[each])

@@ -191,11 +191,9 @@ def test_the_engine_is_called_on_the_worker_s_thread_only(worker, engine):
 
 
 def test_a_lone_row_of_another_kind_is_not_kept_waiting_by_a_crowd(worker, engine):
-    engine.gate.clear()
     crowd = [Collector() for _ in range(20)]
     streams = [open_encoder(worker, sink) for sink in crowd]
-    streams[0].feed(ramp(3))
-    assert engine.entered.wait(TIMEOUT_S)
+    engine.hold(streams[0])
     lonely = Collector()
     decoder = worker.open_decoder(lonely, n_q=1, start="exact")
     decoder.feed(np.zeros((1, 3), np.int32))
@@ -208,11 +206,9 @@ def test_a_lone_row_of_another_kind_is_not_kept_waiting_by_a_crowd(worker, engin
 
 
 def test_who_works_off_a_backlog_keeps_nobody_waiting(worker, engine):
-    engine.gate.clear()
     late, live = Collector(), Collector()
     backlog = open_encoder(worker, late)
-    backlog.feed(ramp(3))
-    assert engine.entered.wait(TIMEOUT_S)
+    engine.hold(backlog)
     for first in range(3, 63, 3):
         backlog.feed(ramp(3, first))
     decoder = worker.open_decoder(live, n_q=1, start="exact")
@@ -309,11 +305,9 @@ def test_an_engine_that_breaks_is_told_to_the_rows_of_that_step_and_to_no_others
 
 @pytest.mark.parametrize("ended_before", [False, True])
 def test_a_closed_stream_is_dropped_with_what_waits_whether_it_was_ended_or_not(worker, engine, ended_before):
-    engine.gate.clear()
     dropped, beside = Collector(), Collector()
     first = open_encoder(worker, beside)
-    first.feed(ramp(3))
-    assert engine.entered.wait(TIMEOUT_S)
+    engine.hold(first)
     gone = open_encoder(worker, dropped)
     gone.feed(ramp(30))
     if ended_before:

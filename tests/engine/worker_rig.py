@@ -38,6 +38,12 @@ class FakeEngine:
         self.batches: list[tuple[str, int, bool]] = []
         self.threads: set[str] = set()
 
+    def hold(self, stream: Any) -> None:
+        """Feed `stream` a packet, and return when its step is in the engine, where it stays until the gate opens."""
+        self.gate.clear()
+        stream.feed(ramp(3))
+        assert self.entered.wait(TIMEOUT_S)
+
     def prepare(self, packet_frames: int) -> None:
         raise NotImplementedError
 

@@ -64,8 +64,8 @@ def test_a_listener_that_was_cut_off_hears_what_an_unbroken_one_hears(kind, star
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             options = {"model": codec.fingerprint} if kind == "codes" else {"format": kind}
             notes: list[str] = []
-            unbroken = Heard(await stack.enter_async_context(listen(server.url, "a", **options)))
-            broken = Heard(await stack.enter_async_context(listen(server.url, "a", note=notes.append, **options)))
+            unbroken = await listening(stack, server.url, "a", **options)
+            broken = await listening(stack, server.url, "a", note=notes.append, **options)
             publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", start=start, bandwidth=6.0))
             x = voice(1, 40 * 0.08)
             for part in range(4):
@@ -94,7 +94,7 @@ def test_who_listens_to_codes_leaves_alone_the_decoder_that_is_kept_for_a_lost_l
 
     async def main():
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
-            heard = Heard(await stack.enter_async_context(listen(server.url, "a", format="pcm_s16le")))
+            heard = await listening(stack, server.url, "a", format="pcm_s16le")
             publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
             x = voice(1, 20 * 0.08)
             async with listen(server.url, "a", model=codec.fingerprint) as other:
@@ -121,7 +121,7 @@ def test_what_a_listener_missed_of_a_fast_stream_comes_whole_however_much_it_is(
     async def main():
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             options = {"model": codec.fingerprint} if kind == "codes" else {"format": kind}
-            heard = Heard(await stack.enter_async_context(listen(server.url, "a", **options)))
+            heard = await listening(stack, server.url, "a", **options)
             # The decoder stays for as long as there is one who hears it.
             other = await listening(stack, server.url, "a", format="pcm_s16le")
             reading = asyncio.create_task(other.to_end())
