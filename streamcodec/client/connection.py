@@ -7,10 +7,11 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
 
+from streamcodec.client.pulse import WatchedConnection
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused, RemoteProtocolError, WireCode
 from streamcodec.protocol import (
     MAX_MESSAGE_BYTES,
@@ -49,10 +50,12 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
             max_size=MAX_MESSAGE_BYTES,
             open_timeout=timeout_s,
             write_limit=4096,
-            ping_interval=10,
-            ping_timeout=10,
+            # The library's own pings end in a close frame, far too late to resume.
+            ping_interval=None,
             proxy=None,
+            create_connection=WatchedConnection,
         )
+        assert isinstance(ws, WatchedConnection)
     except (InvalidURI, ValueError) as exc:
         raise InputError(f"{url!r} is no WebSocket address, expected for instance ws://127.0.0.1:8765") from exc
     except NegotiationError as exc:
@@ -71,6 +74,7 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
         async with asyncio.timeout(timeout_s):
             await connection.greet()
     except TimeoutError as exc:
+        ws.transport.abort()  # who says nothing would not say goodbye either
         await connection.close()
         raise ConnectionFailed(f"{url} does not answer the hello within {timeout_s:g} s") from exc
     except BaseException:
@@ -85,7 +89,7 @@ class Connection:
     `acknowledged` is the number up to which the server has taken a publisher's packets, as far as its pongs tell: it reads in order.
     """
 
-    def __init__(self, ws: ClientConnection, session: ClientSession, url: str) -> None:
+    def __init__(self, ws: WatchedConnection, session: ClientSession, url: str) -> None:
         self.session = session
         self.url = url
         self.clock = ClockEstimate()
@@ -96,6 +100,12 @@ class Connection:
         self._ws = ws
         self._sending = asyncio.Lock()
         self._pinger: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether nothing comes of the server, so that the connection may be lost already."""
+        return self._ws.in_doubt
 
     async def greet(self) -> None:
         """Send the hello and take the welcome."""
@@ -107,6 +117,8 @@ class Connection:
         self.welcome = message
         self.clock = self.clock.update(sent, message.time, now_us())
         self._pinger = asyncio.create_task(self._ping())
+        hello = self.session.hello
+        self._watcher = asyncio.create_task(self._ws.watch(fast=isinstance(hello, PublishHello) and hello.pace == "fast"))
 
     async def receive(self) -> Message:
         """The next message, clock exchanges aside.
@@ -150,12 +162,14 @@ class Connection:
         if self._pinger is not None:
             self._pinger.cancel()
         discarding = asyncio.create_task(self._discard())
-        with contextlib.suppress(ConnectionFailed):
-            await self.flush()
         try:
+            with contextlib.suppress(ConnectionFailed):
+                await self.flush()
             await self._ws.close(self.session.close_code or 1000)
         finally:
             discarding.cancel()
+            if self._watcher is not None:
+                self._watcher.cancel()
 
     async def _discard(self) -> None:
         """Read what still comes: the server's close frame is behind all that it sent before."""
@@ -200,7 +214,8 @@ class Connection:
         if exc.rcvd is not None and 4000 <= exc.rcvd.code < 5000:
             code = next((c for c in WireCode if c.close_code == exc.rcvd.code), WireCode.INTERNAL)
             return Refused(code, exc.rcvd.reason or "the server closed the connection", code.retry)
-        return ConnectionFailed(f"the connection to {self.url} was lost: {exc}")
+        why = "nothing came any more" if self._ws.dead else str(exc)
+        return ConnectionFailed(f"the connection to {self.url} was lost: {why}")
 
 
 def _retry(code: str) -> bool:

@@ -32,6 +32,7 @@ from server_rig import (
     voice,
 )
 
+import streamcodec.client.pulse as pulse
 from streamcodec.client import listen, publish
 from streamcodec.errors import ConnectionFailed
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
@@ -352,6 +353,37 @@ def test_a_live_publisher_that_was_away_for_seconds_sends_what_it_could_not_send
             await reading
             assert (ended.dropped, publisher.dropped_s, ended.emitted) == (0, 0.0, 60)
             assert heard.of(Gap) == []
+            same_codes(heard.codes(offline), offline_codes(offline, s16(x), 6.0, "primed"))
+
+    run(main())
+
+
+def test_connections_that_die_without_a_word_on_either_side_cost_nothing(monkeypatch):
+    monkeypatch.setattr(pulse, "_LOOK_EVERY_S", 0.05)
+    offline = offline_codec()
+
+    async def main():
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "a", offline)
+            reading = asyncio.create_task(heard.to_end())
+            publisher = await stack.enter_async_context(publish(server.url, "a", bandwidth=6.0))
+            x = voice(1, 30 * 0.08)
+            await publisher.send(x[: 10 * PACKET])
+            await until(lambda: len(heard.of(Packet)) >= 9)
+            silent = list(server._connections)
+            for connection in silent:
+                # Nothing that is sent arrives, in either direction, and nobody is told.
+                connection._ws.transport.pause_reading()
+                connection._ws.send_data = connection._ws.protocol.data_to_send
+            publisher.offer(x[10 * PACKET : 20 * PACKET])
+            await until(lambda: publisher.resumed and heard.listener.resumed)
+            for connection in silent:
+                connection.abort()
+            await publisher.send(x[20 * PACKET :])
+            ended = await publisher.end()
+            await reading
+            assert (ended.dropped, publisher.dropped_s, ended.emitted) == (0, 0.0, 30)
+            assert [type(event) for event in heard.events] == [Waiting, StreamStart, *[Packet] * 30, StreamEnd]
             same_codes(heard.codes(offline), offline_codes(offline, s16(x), 6.0, "primed"))
 
     run(main())
