@@ -149,7 +149,8 @@ class Publisher:
         audio the oldest is dropped, counted in `dropped_s`, and the server is told. Raises an `InputError`, or why the connection is over.
         """
         self._enqueue(block, captured_us)
-        patient = time.monotonic() < self._patient_until
+        # An uplink that is silent may be lost already: what it does not take would be missing when the connection is resumed.
+        patient = time.monotonic() < self._patient_until or self._connection.in_doubt
         self.dropped_s += self._outbox.drop_beyond(self._queue_s + (self._outbox.keep_s if patient else 0.0))
 
     async def send(self, block: Any, captured_us: int | None = None) -> None:

@@ -13,11 +13,12 @@ from client_rig import run, scripted, start, until
 from websockets.exceptions import ConnectionClosed
 
 import streamcodec.client.connection as connection
+import streamcodec.client.publisher as publisher_module
 import streamcodec.client.pulse as pulse
 import streamcodec.client.resuming as resuming
 from streamcodec.client import listen, publish
 from streamcodec.errors import ConnectionFailed
-from streamcodec.protocol import End, Ended, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.protocol import End, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting
 
 BLOCK = np.zeros(2400, np.float32)  # 100 ms
 FOREVER = {"session": "5ec2e7", "resume_ms": 3_000_000}
@@ -161,6 +162,52 @@ def test_a_publisher_s_connection_is_broken_off_too_but_a_server_may_leave_a_fas
             await looks.take()
             await until(lambda: publisher.resumed)
         assert [message.seq for message in servers[0].got if isinstance(message, Packet)] == [0]
+
+    run(main())
+
+
+def test_what_a_silent_uplink_does_not_take_is_kept_until_it_is_known_whether_it_is_lost(looks, monkeypatch):
+    servers = []
+    monkeypatch.setattr(publisher_module.Publisher, "_is_full", lambda self, _: not self.resumed)
+
+    async def main():
+        over = asyncio.Event()
+
+        async def first(server):
+            servers.append(server)
+            await server.welcome(**FOREVER)
+            await Silent(server).until_left(over)
+
+        async def second(server):
+            servers.append(server)
+            await server.welcome(**FOREVER)
+            await ending(server)
+
+        async with scripted(lives(first, second)) as url, released(over), publish(url, "alice", queue_s=0.5) as publisher:
+
+            def say(blocks):
+                for _ in range(blocks):
+                    publisher.offer(BLOCK)
+                return pytest.approx(publisher.queued_s), pytest.approx(publisher.dropped_s)
+
+            ws = publisher._connection._ws
+            await until(lambda: servers)
+            await looks.begin(ws)
+            assert say(10) == (0.5, 0.5)
+            await looks.take(2)
+            assert say(20) == (2.5, 0.5)
+            # It lives, and was only slow: then it is a clock again.
+            ws._quiet = 0
+            assert say(1) == (0.5, 2.6)
+            await looks.take(2)
+            assert say(20) == (2.5, 2.6)
+            while not ws.dead:
+                await looks.take()
+            assert say(10) == (3.5, 2.6)
+            await until(lambda: publisher.resumed)
+            publisher._changed.set()
+        told = [message for message in servers[1].got if isinstance(message, (Packet, Gap))]
+        assert [getattr(message, "seq", message) for message in told] == [Gap(first_seq=0, count=26, reason="uplink"), *range(26, 61)]
 
     run(main())
 
