@@ -35,8 +35,10 @@ async def reopen(url: str, hello: Callable[[], PublishHello | ListenHello], lost
         if left_s <= 0:
             break
         await asyncio.sleep(min(wait_s, left_s))
+        # Tried on a network that is just going away it may never be answered: there must be time to try on the next one.
+        share_s = (give_up - time.monotonic()) / 3
         try:
-            return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, give_up - time.monotonic())))
+            return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, share_s)))
         except Refused as exc:
             if not exc.retry:
                 raise lost from exc

@@ -102,6 +102,30 @@ def test_a_listener_that_cannot_resume_says_why_the_connection_was_lost(goodbye)
     run(main())
 
 
+def test_a_try_that_nobody_answers_leaves_time_for_others(monkeypatch):
+    now, tries = [0.0], []
+
+    async def sleep(seconds):
+        now[0] += seconds
+
+    async def never(url, _, timeout_s):
+        tries.append(now[0])
+        now[0] += timeout_s
+        raise ConnectionFailed(f"{url} does not answer")
+
+    monkeypatch.setattr(resuming, "open_connection", never)
+    monkeypatch.setattr(resuming, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(resuming, "asyncio", SimpleNamespace(sleep=sleep))
+
+    async def main():
+        with pytest.raises(ConnectionFailed, match="was lost"):
+            await resuming.reopen("ws://a", lambda: None, ConnectionFailed("the connection was lost"), 10.0)
+
+    run(main())
+    assert sum(at < 8.0 for at in tries) >= 3
+    assert now[0] < 11.0
+
+
 def test_a_server_that_says_goodbye_is_not_called_again():
     async def main():
         async def only(server):
