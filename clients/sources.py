@@ -19,7 +19,7 @@ from streamcodec.errors import DeviceError, MissingDependencyError
 __all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "Source", "Tee", "open_source"]
 
 _BLOCK_S = 0.02
-_RING_S = 2.0
+_MOST_WAITING_S = 0.5
 
 
 class Source(Protocol):
@@ -34,6 +34,11 @@ class Source(Protocol):
         """Whether there will never be another block."""
         ...
 
+    @property
+    def dropped_s(self) -> float:
+        """Seconds that are missing in front of blocks that were given, because they waited too long to be read."""
+        ...
+
     def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
         """The blocks, each as soon as it exists, until there are no more; asked again, those that were not yet given."""
         ...
@@ -44,7 +49,10 @@ class Source(Protocol):
 
 
 class DeviceSource:
-    """A microphone at its own rate; `spec` is an index, a part of a name, or None for the system's default."""
+    """A microphone at its own rate; `spec` is an index, a part of a name, or None for the system's default.
+
+    Of what nobody reads in time the oldest is dropped: it is never more than half a second late.
+    """
 
     exhausted = False
 
@@ -53,16 +61,16 @@ class DeviceSource:
         self.label = f"microphone {device.name}"
         self.sample_rate = round(device.default_rate)
         self.channels = min(2, device.max_input_channels)
-        self._buffer = CaptureBuffer(round(_RING_S * self.sample_rate), self.channels)
+        self._buffer = CaptureBuffer(round(_MOST_WAITING_S * self.sample_rate), self.channels)
         self._ready = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stream = open_input(device, self.channels, block_ms, self._callback)
         self._clock = CaptureClock(self.sample_rate, float(self._stream.latency))
 
     @property
-    def dropped(self) -> int:
-        """Sample frames that came while nobody read for two seconds."""
-        return self._buffer.dropped
+    def dropped_s(self) -> float:
+        """Seconds that came while nobody read for too long."""
+        return self._buffer.dropped / self.sample_rate
 
     def _callback(self, data: Any, frames: int, time: Any, status: Any) -> None:
         age_s = time.currentTime - time.inputBufferAdcTime
@@ -72,7 +80,7 @@ class DeviceSource:
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
         # What piled up while nobody read is stale.
-        self._buffer.read()
+        self._buffer.skip()
         if not self._stream.active:
             try:
                 self._stream.start()
@@ -95,6 +103,8 @@ class DeviceSource:
 
 class FileSource:
     """An audio file, in real time or as fast as it goes."""
+
+    dropped_s = 0.0
 
     def __init__(self, path: Path, *, fast: bool = False) -> None:
         self._file = open_audio_blocks(path, 1.0 if fast else _BLOCK_S)
@@ -120,6 +130,7 @@ class ClipSource:
     """Samples [T] that are there already, in real time."""
 
     channels = 1
+    dropped_s = 0.0
 
     def __init__(self, samples: Samples, sample_rate: int, label: str) -> None:
         self.label = label
@@ -145,6 +156,8 @@ class ClipSource:
 
 class PipeSource:
     """Raw 16-bit little-endian PCM on a pipe, interleaved; its writer sets the pace."""
+
+    dropped_s = 0.0
 
     def __init__(self, sample_rate: int, channels: int, pipe: BinaryIO | None = None) -> None:
         self.label = f"pipe ({sample_rate} Hz, {channels} channel(s), s16le)"
@@ -206,6 +219,11 @@ class Tee:
     def exhausted(self) -> bool:
         """Whether the source itself is."""
         return self._source.exhausted
+
+    @property
+    def dropped_s(self) -> float:
+        """The source's own."""
+        return self._source.dropped_s
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
         passed_s = 0.0

@@ -1,9 +1,10 @@
-"""What a callback wrote is what the loop reads: in order, with the time of its first sample, and whole blocks or nothing."""
+"""What a callback wrote is what the loop reads: in order, with the time of its first sample, in whole blocks, and never stale."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,45 +49,99 @@ def test_what_is_read_stays_when_the_ring_wraps_around_and_is_written_again():
     assert second[1] == 60
 
 
-def test_a_block_that_finds_no_room_is_dropped_whole_and_counted():
+def test_where_more_waits_than_may_the_oldest_blocks_go_until_a_half_is_left():
     buffer = CaptureBuffer(10, 1)
-    buffer.write(block(8), 0)
-    buffer.write(block(3, first=100), 80)
-    buffer.write(block(2, first=8), 110)
-    assert buffer.dropped == 3
+    for first in range(0, 12, 2):
+        buffer.write(block(2, first=first), 1_000 * first)
+    assert buffer.dropped == 0, "who reads decides"
     taken = buffer.read()
     assert taken is not None
-    np.testing.assert_array_equal(taken[0][0], np.arange(10))
+    np.testing.assert_array_equal(taken[0][0], np.arange(8, 12))
+    assert (taken[1], buffer.dropped) == (8_000, 8)
+    buffer.write(block(2, first=12), 12_000)
+    taken = buffer.read()
+    assert taken is not None
+    np.testing.assert_array_equal(taken[0][0], [12, 13])
+    assert (taken[1], buffer.dropped) == (12_000, 8)
 
 
-def test_a_block_longer_than_the_ring_never_fits():
+def test_the_newest_block_is_kept_however_long_it_is_while_there_is_memory_for_it():
     buffer = CaptureBuffer(10, 1)
-    buffer.write(block(11), 0)
-    assert buffer.dropped == 11
+    buffer.write(block(3), 0)
+    buffer.write(block(40, first=3), 3)
+    taken = buffer.read()
+    assert taken is not None
+    np.testing.assert_array_equal(taken[0][0], np.arange(3, 43))
+    buffer.write(block(41), 0)
     assert buffer.read() is None
+    assert buffer.dropped == 3 + 41
 
 
-def test_after_a_drop_the_next_block_has_its_own_time():
-    buffer = CaptureBuffer(4, 1)
-    buffer.write(block(4), 0)
-    buffer.write(block(4), 4_000)
-    assert buffer.read() is not None
-    buffer.write(block(4), 8_000)
-    taken = buffer.read()
-    assert taken is not None and taken[1] == 8_000
-
-
-def test_more_blocks_than_there_are_time_stamps_are_dropped_too(monkeypatch):
-    monkeypatch.setattr(capture_module, "_STAMPS", 4)
-    buffer = CaptureBuffer(100, 1)
-    for i in range(6):
-        buffer.write(block(1, first=i), i)
-    assert buffer.dropped == 2
+@pytest.mark.parametrize("blocks", [5, 40, 1000])
+def test_a_reader_that_comes_ever_so_late_gets_the_newest(blocks):
+    buffer = CaptureBuffer(10, 1)
+    for first in range(0, 5 * blocks, 5):
+        buffer.write(block(5, first=first), first)
     taken = buffer.read()
     assert taken is not None
-    np.testing.assert_array_equal(taken[0][0], np.arange(4))
-    buffer.write(block(1, first=9), 9)
-    assert buffer.read() is not None
+    np.testing.assert_array_equal(taken[0][0], np.arange(5 * blocks - 5, 5 * blocks))
+    assert (taken[1], buffer.dropped) == (5 * blocks - 5, 5 * blocks - 5)
+
+
+def test_more_blocks_than_there_are_time_stamps_lose_the_oldest_too(monkeypatch):
+    monkeypatch.setattr(capture_module, "_STAMPS", 8)
+    buffer = CaptureBuffer(100, 1)
+    for i in range(11):
+        buffer.write(block(1, first=i), i)
+    taken = buffer.read()
+    assert taken is not None
+    np.testing.assert_array_equal(taken[0][0], np.arange(7, 11))
+    assert (taken[1], buffer.dropped) == (7, 7)
+
+
+def test_what_was_skipped_is_not_read_and_not_counted():
+    buffer = CaptureBuffer(4, 1)
+    buffer.skip()
+    for first in range(9):
+        buffer.write(block(1, first=first), first)
+    buffer.skip()
+    assert buffer.read() is None
+    buffer.write(block(2, first=9), 9)
+    taken = buffer.read()
+    assert taken is not None
+    np.testing.assert_array_equal(taken[0][0], [9, 10])
+    assert (taken[1], buffer.dropped) == (9, 0)
+
+
+@pytest.mark.parametrize("meanwhile", [1, 3, 4, 7, 20])
+def test_a_reader_that_is_overtaken_while_it_copies_gets_no_torn_samples(meanwhile):
+    buffer = CaptureBuffer(10, 1)
+    written = 0
+
+    def write(blocks: int) -> None:
+        nonlocal written
+        for _ in range(blocks):
+            buffer.write(block(10, first=written), written)
+            written += 10
+
+    write(1)
+    copy, overtaken = buffer._copy, [False]
+
+    def slowly(first: int, end: int) -> npt.NDArray[np.float32]:
+        if not overtaken[0]:
+            overtaken[0] = True
+            half = copy(first, first + 5)
+            write(meanwhile)
+            return np.concatenate([half, copy(first + 5, end)], axis=1)
+        return copy(first, end)
+
+    buffer._copy = slowly  # type: ignore[method-assign]
+    taken = buffer.read()
+    assert taken is not None
+    samples, captured = taken
+    np.testing.assert_array_equal(samples[0], captured + np.arange(samples.shape[1]))
+    if meanwhile > 3:
+        assert captured == written - 10
 
 
 def test_the_callback_may_refill_its_memory():
@@ -100,30 +155,33 @@ def test_the_callback_may_refill_its_memory():
 
 
 @given(
-    size=st.integers(1, 40),
+    most=st.integers(1, 40),
     channels=st.integers(1, 3),
     steps=st.lists(st.one_of(st.integers(1, 15), st.none()), max_size=60),
 )
-def test_any_order_of_writes_and_reads_gives_every_kept_sample_once_and_in_order(size, channels, steps):
-    buffer = CaptureBuffer(size, channels)
-    waiting: list[tuple[npt.NDArray[np.float32], int]] = []
-    written = dropped = 0
+def test_any_order_of_writes_and_reads_gives_samples_once_in_order_whole_and_never_stale(most, channels, steps):
+    buffer = CaptureBuffer(most, channels)
+    starts, written, settled, given_out, unfit = [0], 0, 0, 0, 0
     for step in [*steps, None]:
         if step is not None:
-            data = block(step, channels, first=written)
-            buffer.write(data, written)
-            if sum(len(kept) for kept, _ in waiting) + step <= size:
-                waiting.append((data, written))
+            buffer.write(block(step, channels, first=written), written)
+            if step > 4 * most:
+                unfit += step
             else:
-                dropped += step
-            written += step
+                written += step
+                starts.append(written)
             continue
         taken = buffer.read()
-        if not waiting:
+        if settled == written:
             assert taken is None
             continue
         assert taken is not None
-        np.testing.assert_array_equal(taken[0], np.concatenate([kept for kept, _ in waiting]).T)
-        assert taken[1] == waiting[0][1]
-        waiting = []
-    assert buffer.dropped == dropped
+        samples, first = taken
+        np.testing.assert_array_equal(samples, block(written - first, channels, first=first).T)
+        if written - settled <= most:
+            assert first == settled
+        else:
+            assert first in starts
+            assert written - first <= max(most // 2, starts[-1] - starts[-2])
+        given_out, settled = given_out + samples.shape[1], written
+        assert given_out + buffer.dropped == written + unfit

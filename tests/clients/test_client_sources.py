@@ -240,19 +240,39 @@ def test_a_block_of_unknown_age_is_as_old_as_it_is_long(sound):
     run(main())
 
 
-def test_what_piled_up_while_nobody_read_is_not_published_and_is_counted(sound):
+def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_never_much_behind(sound):
+    async def main() -> None:
+        source = DeviceSource()
+        [stream] = sound.streams
+        blocks = source.blocks()
+        first = asyncio.ensure_future(anext(blocks))
+        await until(lambda: stream.active)
+        stream.record(np.zeros((240, 2), np.float32), age_s=0.005)
+        assert (await first)[0].shape == (2, 240)
+        for i in range(120):
+            stream.record(np.full((240, 2), i, np.float32), age_s=0.005)
+        samples, captured = await anext(blocks)
+        np.testing.assert_array_equal(samples[0], np.repeat(np.arange(70, 120), 240))
+        assert source.dropped_s == pytest.approx(0.35)
+        assert captured > now_us() - 1_000_000
+        await blocks.aclose()
+
+    run(main())
+
+
+def test_what_piled_up_while_nobody_read_is_not_published_and_counts_as_nothing_lost(sound):
     async def main() -> None:
         source = DeviceSource()
         [stream] = sound.streams
         for _ in range(3):
             stream.record(np.ones((48_000, 2), np.float32))
-        assert source.dropped == 48_000
         blocks = source.blocks()
         first = asyncio.ensure_future(anext(blocks))
         await until(lambda: stream.active)
         stream.record(np.zeros((240, 2), np.float32))
         samples, _ = await first
         np.testing.assert_array_equal(samples, np.zeros((2, 240)))
+        assert source.dropped_s == 0.0
         await blocks.aclose()
 
     run(main())
