@@ -82,13 +82,21 @@ async def run(args: argparse.Namespace) -> int:
         from streamcodec.codec import load
 
         codec = load(args.model, threads=1)
+        # A microphone waits for nobody.
+        codec.warm_up(args.packet_frames)
     source = open_source(args.input, fast=args.fast, rate=args.rate, channels=args.channels)
     level = Level(rate=source.sample_rate)
     kept = AudioWriter(args.keep, source.sample_rate) if args.keep is not None else None
     if kept is not None:
         source = Tee(source, kept.write)
 
+    behind = False
+
     def show(publisher: Publisher) -> None:
+        nonlocal behind
+        if source.dropped_s and not behind:
+            behind = True
+            line.note(f"this machine is too slow for {source.label}: what waits for half a second is lost")
         if line.due():
             trip = publisher.round_trip_ms
             told = (
@@ -96,11 +104,13 @@ async def run(args: argparse.Namespace) -> int:
             )
             here = f"  dropped {publisher.dropped_s:.1f} s" if publisher.dropped_s else ""
             there = f"  {publisher.server_dropped} messages dropped by the server" if publisher.server_dropped else ""
-            line.draw(told + here + there)
+            unread = f"  lost {source.dropped_s:.1f} s" if source.dropped_s else ""
+            line.draw(told + unread + here + there)
 
     def tell(ended: Ended) -> None:
         lost = f", {ended.dropped} messages dropped by the server" if ended.dropped else ""
-        line.note(f"published {ended.emitted} packets as {args.stream!r}{lost}")
+        unread = f", {source.dropped_s:.1f} s of {source.label} lost" if source.dropped_s else ""
+        line.note(f"published {ended.emitted} packets as {args.stream!r}{lost}{unread}")
 
     try:
         # What a source has given and the connection lost is lost: behind the end of a file there is nothing to try again for.
@@ -157,8 +167,8 @@ async def publish_source(
 ) -> Ended:
     """Send all of `source` through `publisher`, encoded by `codec` if there is one, below `silence_db` with one codebook; end the stream.
 
-    A live publisher drops what a slow uplink cannot take; a fast one waits. Where the task is cancelled the stream is ended all the same,
-    which `on_interrupt` is told.
+    A live publisher drops what a slow uplink cannot take; a fast one waits. What the source had to drop is told as a gap. Where the task is
+    cancelled the stream is ended all the same, which `on_interrupt` is told.
     """
     fast = publisher.hello.pace == "fast"
     pieces = _Pieces() if codec is None else _Packets(codec, publisher, source.sample_rate, silence_db)
@@ -176,9 +186,13 @@ async def publish_source(
             await publisher.send(piece, at)
         return await publisher.end()
 
+    missing_s = source.dropped_s
     with contextlib.closing(pieces):
         try:
             async for block, captured in source.blocks():
+                if source.dropped_s > missing_s:
+                    publisher.lose(source.dropped_s - missing_s)
+                    missing_s = source.dropped_s
                 mono = block.mean(axis=0)
                 if level is not None:
                     level.feed(mono)

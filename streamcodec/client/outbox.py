@@ -20,9 +20,10 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """So many packets will never come."""
+    """So many packets will never come, because they waited too long for the uplink or for another `reason`."""
 
     count: int
+    reason: str = "uplink"
 
 
 class Outbox:
@@ -49,8 +50,8 @@ class Outbox:
         self.waiting_s += audio.duration_s
 
     def lose(self, count: int) -> None:
-        """Say that so many packets, behind those that wait, will never come."""
-        self._waiting.append(Lost(count))
+        """Say that so many packets, behind those that wait, will never come: they were lost before they came here."""
+        self._waiting.append(Lost(count, "publisher"))
 
     def drop_beyond(self, bound_s: float) -> float:
         """Drop the oldest that waits where more than `bound_s` does, never the newest; returns the seconds dropped."""
@@ -68,8 +69,9 @@ class Outbox:
     def next(self) -> Audio | Lost:
         """What to send now; it waits no more, and `sent` is to be told its number."""
         entry = self._waiting.popleft()
-        while isinstance(entry, Lost) and self._waiting and isinstance(self._waiting[0], Lost):
-            entry = Lost(entry.count + _count(self._waiting.popleft()))
+        while isinstance(entry, Lost) and self._waiting and isinstance(after := self._waiting[0], Lost) and after.reason == entry.reason:
+            self._waiting.popleft()
+            entry = Lost(entry.count + after.count, entry.reason)
         if isinstance(entry, Audio):
             self.waiting_s = self.waiting_s - entry.duration_s if self._waiting else 0.0
         return entry

@@ -30,6 +30,7 @@ __all__ = ["Publisher", "publish"]
 # How much audio may be under way besides what a round trip takes, how often the server is asked how far it has read.
 _WINDOW_S = 1.0
 _ACK_EVERY_S = 0.5
+_PCM_S = 0.1  # of a packet of PCM, at most
 
 
 def publish(
@@ -96,6 +97,7 @@ class Publisher:
         self._queue_s = queue_s
         self._note = note
         self._outbox = Outbox()
+        self._lost_s = 0.0
         self._patient_until = -math.inf  # what could not be sent while the connection was lost may wait until then
         self._changed = asyncio.Event()
         self._connection: Connection
@@ -153,6 +155,22 @@ class Publisher:
         patient = time.monotonic() < self._patient_until or self._connection.in_doubt
         self.dropped_s += self._outbox.drop_beyond(self._queue_s + (self._outbox.keep_s if patient else 0.0))
 
+    def lose(self, seconds: float) -> None:
+        """Say that so much audio, next behind what was offered, was lost before it could be offered; the server is told in packets.
+
+        What comes next must be offered with its `captured_us`: with PCM, whose packets have no fixed length, that says how long the gap is.
+        """
+        self._check_open()
+        model, coded = self.welcome.model, self.hello.format == "codes"
+        packet_s = self.hello.packet_frames * model.hop_length / model.sampling_rate if coded else _PCM_S
+        # What is no whole packet is told with the next loss.
+        self._lost_s += seconds
+        count = max(0 if coded else 1, round(self._lost_s / packet_s))
+        self._lost_s -= count * packet_s
+        if count:
+            self._outbox.lose(count)
+            self._changed.set()
+
     async def send(self, block: Any, captured_us: int | None = None) -> None:
         """Queue a block as `offer` does, but wait for room instead of dropping."""
         self._enqueue(block, captured_us)
@@ -170,9 +188,7 @@ class Publisher:
         return await asyncio.shield(self._ended)
 
     def _enqueue(self, block: Any, captured_us: int | None) -> None:
-        self._check()
-        if self._closing:
-            raise InputError("this publisher was ended: open another one")
+        self._check_open()
         if self.hello.format == "codes":
             codes = np.asarray(block)
             most_q, most_frames = self.welcome.n_q or 0, self.hello.packet_frames
@@ -193,13 +209,18 @@ class Publisher:
         assert self.hello.sample_rate is not None and self.hello.format != "codes"
         # Mixed down here: the codec is mono, so more channels would only cost uplink.
         samples = check_block(block, self._channels)
-        step = self.hello.sample_rate // 10
+        step = round(_PCM_S * self.hello.sample_rate)
         parts = [samples[at : at + step] for at in range(0, len(samples), step)]
         return [(float_to_pcm(part, self.hello.format), len(part) / self.hello.sample_rate) for part in parts]
 
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def _check_open(self) -> None:
+        self._check()
+        if self._closing:
+            raise InputError("this publisher was ended: open another one")
 
     async def _run(self) -> None:
         while True:
@@ -249,7 +270,7 @@ class Publisher:
                     entry, seq = outbox.next(), session.next_seq
                     outbox.sent(seq, entry)
                     if isinstance(entry, Lost):
-                        session.send_gap(entry.count, "uplink")
+                        session.send_gap(entry.count, entry.reason)
                     else:
                         session.send_packet(entry.payload, connection.clock.to_server(entry.captured), n_q=entry.n_q)
                         unasked_s += entry.duration_s

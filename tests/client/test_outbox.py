@@ -57,6 +57,17 @@ def test_losses_in_a_row_are_one():
     assert send_all(outbox) == [(0, 0), (1, -7), (8, 9)]
 
 
+def test_losses_for_different_reasons_are_told_apart():
+    outbox = filled(2)
+    outbox.lose(3)
+    outbox.add(audio(9))
+    outbox.add(audio(10))
+    outbox.drop_beyond(0.35)
+    outbox.lose(2)
+    told = [outbox.next() for _ in range(6)]
+    assert [(entry.count, entry.reason) for entry in told if isinstance(entry, Lost)] == [(1, "uplink"), (3, "publisher"), (2, "publisher")]
+
+
 def test_what_is_acknowledged_is_forgotten_and_the_rest_is_sent_again():
     outbox = filled(4)
     send_all(outbox)

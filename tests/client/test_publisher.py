@@ -199,6 +199,39 @@ def test_what_is_dropped_last_is_told_before_the_end():
     run(main())
 
 
+@pytest.mark.parametrize("form", ["codes", "pcm_s16le"])
+def test_what_was_lost_before_it_was_offered_is_a_gap_where_it_was_lost(form):
+    servers = []
+
+    async def main():
+        async def script(server):
+            servers.append(server)
+            await server.welcome()
+            await take_all(server)
+
+        coded = form == "codes"
+        block = np.zeros((8, 6), np.int64) if coded else np.zeros(1920, np.float32)
+        async with scripted(script) as url:
+            async with publish(url, "alice", format=form, model=MODEL.fingerprint if coded else None) as publisher:
+                publisher.offer(block, 0)
+                publisher.lose(0.25)  # 3.1 packets of 80 ms
+                publisher.offer(block, 330_000)
+                publisher.lose(0.02)
+                publisher.offer(block, 430_000)
+                publisher.lose(0.02)  # with the two before it one more
+                publisher.offer(block, 530_000)
+            with pytest.raises(InputError, match="was ended"):
+                publisher.lose(1.0)
+        told = [m for m in servers[0].got if isinstance(m, (Packet, Gap))]
+        counts = [-1, 3, -1, -1, 1, -1] if coded else [-1, 2, -1, 1, -1, 1, -1]
+        assert [m.count if isinstance(m, Gap) else -1 for m in told] == counts
+        assert {m.reason for m in told if isinstance(m, Gap)} == {"publisher"}
+        begun, *later = [m.timestamp for m in told if isinstance(m, Packet)]
+        assert [round((at - begun) / 1e5) for at in later] == [3, 4, 5]
+
+    run(main())
+
+
 def test_sending_waits_for_room_and_drops_nothing():
     servers = []
 

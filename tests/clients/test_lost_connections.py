@@ -123,6 +123,7 @@ class Endless:
     sample_rate = 24_000
     channels = 1
     exhausted = False
+    dropped_s = 0.0
 
     def __init__(self, samples: Any) -> None:
         self._samples = samples
