@@ -254,6 +254,8 @@ class Publisher:
             return replace(self.hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
 
         self._connection = await reopen(self.url, hello, lost, resume_s)
+        # The welcome says so as a pong would: what waits must not all be on its way before the first one comes.
+        self._connection.acknowledged = self._connection.session.next_seq
         self._outbox.send_again(self._connection.session.next_seq)
         # An uplink that is too slow never catches up: behind the window it is a clock again.
         self._patient_until = time.monotonic() + resume_s

@@ -18,7 +18,7 @@ import streamcodec.client.pulse as pulse
 import streamcodec.client.resuming as resuming
 from streamcodec.client import listen, publish
 from streamcodec.errors import ConnectionFailed
-from streamcodec.protocol import End, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.protocol import End, Ended, Gap, Packet, Ping, Pong, StreamEnd, StreamStart, Waiting
 
 BLOCK = np.zeros(2400, np.float32)  # 100 ms
 FOREVER = {"session": "5ec2e7", "resume_ms": 3_000_000}
@@ -92,8 +92,9 @@ def lives(*scripts):
 
 
 async def ending(server):
-    while not isinstance(await server.receive(), End):
-        pass
+    while not isinstance(message := await server.receive(), End):
+        if isinstance(message, Ping):
+            await server.send(Pong(time=message.time, server_time=message.time))
     await server.send(Ended(received=1, emitted=1, dropped=0))
     await server.ws.close()
 

@@ -311,6 +311,43 @@ def test_what_is_under_way_to_a_server_that_answers_is_bounded_and_the_oldest_of
     run(main())
 
 
+def test_what_waited_for_a_lost_connection_is_not_all_under_way_before_the_first_pong():
+    async def main():
+        let_in, answer = asyncio.Event(), asyncio.Event()
+        servers = []
+
+        async def first(server):
+            await server.welcome(session="5ec2e7", resume_ms=30_000)
+            server.ws.transport.abort()
+
+        async def second(server):
+            servers.append(server)
+            await let_in.wait()
+            await server.welcome(session="5ec2e7", resume_ms=30_000)
+            while not isinstance(message := await server.receive(), End):
+                if isinstance(message, Ping):
+                    await answer.wait()
+                    await server.send(Pong(time=message.time, server_time=message.time))
+            await server.send(Ended(received=40, emitted=40, dropped=0))
+            await server.ws.close()
+
+        async with scripted(lives(first, second)) as url, publish(url, "alice") as publisher:
+            await until(lambda: publisher._patient_until == math.inf)
+            for _ in range(40):
+                publisher.offer(BLOCK)
+            let_in.set()
+            await until(lambda: publisher.resumed and publisher._outbox.sent_s > 0.9)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            most_s = 1.0 + (publisher._connection.clock.round_trip or 0) / 1e6 + 0.1
+            under_way_s = publisher._outbox.sent_s
+            answer.set()
+            assert under_way_s <= most_s + 1e-6
+        assert [message.seq for message in servers[0].got if isinstance(message, Packet)] == list(range(40))
+
+    run(main())
+
+
 def test_a_listener_reports_at_once_and_then_with_every_third_packet():
     async def main():
         reports = []
