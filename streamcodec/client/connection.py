@@ -29,11 +29,15 @@ from streamcodec.protocol import (
     unwrap_timestamp,
 )
 from streamcodec.protocol.sessions import State
+from streamcodec.protocol.window import Departure, SendWindow
 
 __all__ = ["Connection", "open_connection"]
 
 _PINGS_AT_START = 4
 _PING_EVERY_S = 5.0
+# How much of a publisher's audio may be under way besides what a round trip takes; of so many pings the quickest says how long that is.
+_WINDOW_S = 1.0
+_TRIPS = 8
 
 
 async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s: float = 10.0) -> Connection:
@@ -87,6 +91,7 @@ class Connection:
     """An established connection. One task may receive; any may send.
 
     `acknowledged` is the number up to which the server has taken a publisher's packets, as far as its pongs tell: it reads in order.
+    `window` says how much of them may be under way, from the pings' trips; for that `ahead_s` tells how much is, in front of a ping.
     """
 
     def __init__(self, ws: WatchedConnection, session: ClientSession, url: str) -> None:
@@ -95,8 +100,11 @@ class Connection:
         self.clock = ClockEstimate()
         self.acknowledged: int | None = None
         self.on_pong: Callable[[], None] = lambda: None
+        self.window = SendWindow(_WINDOW_S, trips=_TRIPS, guess_s=0.0, clock=lambda: now_us() / 1e6)
+        self.ahead_s: Callable[[], float] = lambda: 0.0
         self.welcome: Welcome
-        self._pings: deque[tuple[int, int, bool]] = deque()  # our time, the next number then, whether it is for the clock
+        # Our time, the next number then, whether it is for the clock, and how it left.
+        self._pings: deque[tuple[int, int, bool, Departure]] = deque()
         self._ws = ws
         self._sending = asyncio.Lock()
         self._pinger: asyncio.Task[None] | None = None
@@ -184,15 +192,16 @@ class Connection:
     async def ping(self, *, clock: bool = False) -> None:
         """Ask the server how far it has read, and for its time where it is for the `clock`: among packets a ping is often late."""
         sent = now_us()
-        self._pings.append((sent, self.session.next_seq, clock))
+        self._pings.append((sent, self.session.next_seq, clock, self.window.depart(self.ahead_s())))
         self.session.ping(sent)
         await self.flush()
 
     def _take_pong(self, pong: Pong) -> None:
         while self._pings:
-            sent, next_seq, clock = self._pings.popleft()
+            sent, next_seq, clock, departure = self._pings.popleft()
             if sent == pong.time:
                 self.acknowledged = next_seq
+                self.window.answered(departure)
                 if clock:
                     self.clock = self.clock.update(sent, pong.server_time, now_us())
                 break

@@ -44,6 +44,11 @@ class Outbox:
         """How many numbers those that wait will use."""
         return sum(_count(entry) for entry in self._waiting)
 
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of what was sent and not acknowledged, but for the newest."""
+        return self.sent_s - _duration_s(self._sent[-1][1]) if self._sent else 0.0
+
     def add(self, audio: Audio) -> None:
         """Queue a packet."""
         self._waiting.append(audio)

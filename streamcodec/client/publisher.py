@@ -1,6 +1,6 @@
 """Publishing: samples or codes in, messages out, with a bound in seconds on what waits for a slow uplink and on what is under way.
 
-    queue_s of audio, the oldest dropped -> 1 s and a round trip under way -> the server's pong says that it has it
+    queue_s of audio, the oldest dropped -> 1 s and a round trip under way, see `SendWindow` -> the server's pong says that it has it
 
 What no pong has answered is sent again where the connection breaks and the server kept the stream.
 """
@@ -27,9 +27,8 @@ from streamcodec.protocol import Ended, Format, Gap, PublishHello, Resume, Welco
 __all__ = ["Publisher", "publish"]
 
 
-# How much audio may be under way besides what a round trip takes, how often the server is asked how far it has read.
-_WINDOW_S = 1.0
-_ACK_EVERY_S = 0.5
+_ACK_EVERY_S = 0.5  # how often the server is asked how far it has read
+_MEASURED_S = 2.0  # how much more is kept than a resumption needs: what a window holds is measured there too
 _PCM_S = 0.1  # of a packet of PCM, at most
 
 
@@ -108,8 +107,7 @@ class Publisher:
 
     async def __aenter__(self) -> Self:
         self._connection = await open_connection(self.url, self.hello)
-        # What a window holds is measured there too.
-        self._outbox.keep_s = self.welcome.resume_ms / 1000 + 2 * _WINDOW_S
+        self._outbox.keep_s = self.welcome.resume_ms / 1000 + _MEASURED_S
         self._ended = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
         return self
@@ -264,7 +262,7 @@ class Publisher:
 
     async def _send(self, connection: Connection) -> None:
         session, outbox = connection.session, self._outbox
-        connection.on_pong = lambda: self._acknowledged(connection)
+        connection.on_pong, connection.ahead_s = lambda: self._acknowledged(connection), lambda: outbox.ahead_s
         unasked_s = 0.0
         try:
             while True:
@@ -276,7 +274,7 @@ class Publisher:
                     else:
                         session.send_packet(entry.payload, connection.clock.to_server(entry.captured), n_q=entry.n_q)
                         unasked_s += entry.duration_s
-                    if unasked_s >= _ACK_EVERY_S:
+                    if unasked_s >= _ACK_EVERY_S or connection.window.in_doubt:
                         unasked_s = 0.0
                         await connection.ping()
                     else:
@@ -289,6 +287,10 @@ class Publisher:
                         await connection.flush()
                         return
                 self._changed.clear()
+                if unasked_s and connection.window.in_doubt:
+                    # What is under way is to run out, and only a pong says that it has.
+                    unasked_s = 0.0
+                    await connection.ping()
                 await self._changed.wait()
         except ConnectionFailed:
             return  # whoever receives learns why
@@ -297,8 +299,7 @@ class Publisher:
 
     def _is_full(self, connection: Connection) -> bool:
         """Whether so much is under way that more would only wait in buffers; unknown before the server's first pong."""
-        round_trip_s = (connection.clock.round_trip or 0) / 1e6
-        return connection.acknowledged is not None and self._outbox.sent_s > _WINDOW_S + round_trip_s
+        return connection.acknowledged is not None and self._outbox.sent_s > connection.window.most_s
 
     def _acknowledged(self, connection: Connection) -> None:
         if connection.acknowledged is not None:

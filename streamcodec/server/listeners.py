@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import Format, Gap, Message, Packet, Report, StreamEnd, StreamStart
+from streamcodec.protocol.window import Departure, SendWindow
 from streamcodec.server.limits import Limits
 from streamcodec.server.pacing import Pacer
 
@@ -21,26 +22,17 @@ __all__ = ["Listener"]
 
 # Gaps and starts weigh no seconds, so they need a bound of their own: a publisher may send as many as it likes.
 _MOST_MESSAGES = 4096
-# Until a round trip was seen, and how many of those that were count.
-_ROUND_TRIP_S = 0.5
-_TRIPS = 16
-# So much a listener reports at the latest: with less under way it need not have anything to report, and nothing holds the next packet up.
-_LITTLE_S = 0.24 - 1e-6
 
 
 @dataclass(slots=True)
 class _Item:
-    """`put_at` and `sent_at` are times; `begins_s` is where a packet's audio begins among all that was put.
-
-    `alone` says that little was under way when it was sent.
-    """
+    """`put_at` is a time; `begins_s` is where a packet's audio begins among all that was put."""
 
     message: Message
     duration_s: float
     begins_s: float
     put_at: float
-    sent_at: float = 0.0
-    alone: bool = False
+    departure: Departure | None = None
 
 
 class Listener:
@@ -84,9 +76,7 @@ class Listener:
         self._put_s = 0.0
         self._past_s = 0.0
         self._next_sent = 0
-        self._trips: deque[float] = deque(maxlen=_TRIPS)
-        self._alone_s = 0.0  # the last trip of a packet that went alone
-        self._crowded = 0  # trips since then
+        self._window = SendWindow(self._limits.listener_window_s, clock=clock)
         self._failure: RemoteProtocolError | None = None
         self._ready = asyncio.Event()
 
@@ -107,11 +97,8 @@ class Listener:
 
     @property
     def round_trip_s(self) -> float:
-        """The quickest of the last ways of a packet to the listener and of its report back; a guess before there was one.
-
-        It is not much longer than that of the last packet that went alone: see `_window_s`.
-        """
-        return min(*self._trips, self._alone_s + _LITTLE_S) if self._trips else _ROUND_TRIP_S
+        """The quickest of the last ways of a packet to the listener and of its report back; a guess before there was one."""
+        return self._window.round_trip_s
 
     def lag_s(self, now: float) -> float:
         """How far behind it is: the time since the oldest packet that it has not reported was put, or the audio, whichever is less."""
@@ -170,35 +157,22 @@ class Listener:
             self._pacer.ask(asks_n_q)
         if report.received > self._next_sent:
             return  # of a stream that is over
-        now = self._clock()
         self.report = report
         newest: _Item | None = None
         while self._sent and _seq(self._sent[0]) < report.received:
             newest = self._sent.popleft()
             self._under_way_s = self._under_way_s - newest.duration_s if self._sent else 0.0
-        if newest is not None:
-            trip_s = now - newest.sent_at
-            self._trips.append(trip_s)
-            self._alone_s, self._crowded = (trip_s, 0) if newest.alone else (self._alone_s, self._crowded + 1)
-        self._judge(now)
+        if newest is not None and newest.departure is not None:
+            self._window.answered(newest.departure)
+        self._judge(self._clock())
         self._ready.set()
 
     @property
     def _may_send(self) -> bool:
         if not self._queue:
             return False
-        closed = self.report is not None and self._under_way_s > self._window_s
+        closed = self.report is not None and self._under_way_s > self._window.most_s
         return not (closed and isinstance(self._queue[0].message, Packet))
-
-    @property
-    def _window_s(self) -> float:
-        """How much may be under way.
-
-        Trips get longer with a link's delay, and with what waits in front of a link that is too thin: letting out more for those would only
-        make them longer still. So where all have got longer, what is under way runs out for once, and a packet that goes alone tells.
-        """
-        doubtful = self._crowded >= 2 * _TRIPS and min(self._trips) > self._alone_s + _LITTLE_S
-        return _LITTLE_S if doubtful else self._limits.listener_window_s + self.round_trip_s
 
     @property
     def _oldest_waiting(self) -> _Item | None:
@@ -207,7 +181,7 @@ class Listener:
     def _note_sent(self, item: _Item) -> None:
         message = item.message
         if isinstance(message, Packet):
-            item.sent_at, item.alone = self._clock(), self._under_way_s < _LITTLE_S
+            item.departure = self._window.depart(self._under_way_s)
             self._sent.append(item)
             self._under_way_s += item.duration_s
             self._next_sent = message.seq + 1

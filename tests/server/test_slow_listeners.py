@@ -84,7 +84,7 @@ def test_what_is_under_way_to_a_listener_that_reports_is_bounded_although_its_so
             seqs, longest_s = [got[-1][0]], 0.0
             while not listener.empty or not sending.done():
                 under_way = sum(item.duration_s for item in listener._sent)
-                longest_s = max(longest_s, *listener._trips)
+                longest_s = max(longest_s, *listener._window._trips)
                 assert under_way <= 0.5 + longest_s + 0.08 + 1e-6
                 message = await slow.receive()
                 if isinstance(message, list):
