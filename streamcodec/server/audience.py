@@ -6,6 +6,7 @@ An audience outlives its stream by the time in which a listener that lost its co
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -52,6 +53,7 @@ class Audience:
         self._end: StreamEnd | None = None
         self._gone: Callable[[], None] = lambda: None
         self._closing: asyncio.TimerHandle | None = None
+        self._kept_until = -math.inf  # on the loop's clock: a listener of PCM that was lost may come for the decoder
 
     # From the stream -----------------------------------------------------------------------------------------------------------------
 
@@ -146,12 +148,17 @@ class Audience:
         return True
 
     def left(self, listener: Listener, *, lost: bool = False) -> None:
-        """A listener is gone; with the last one of PCM the decoder goes too, later where the connection was `lost`."""
+        """A listener is gone; with the last one of PCM the decoder goes too, not before any whose connection was `lost` may resume."""
         self.members.discard(listener)
-        if listener.format == "codes" or self.decoder is None or self._end is not None or any(m.format != "codes" for m in self.members):
+        if listener.format == "codes" or self.decoder is None or self._end is not None:
             return
-        if lost and self._limits.resume_s:
-            self._closing = asyncio.get_running_loop().call_later(self._limits.resume_s, self._close_unheard)
+        loop = asyncio.get_running_loop()
+        if lost:
+            self._kept_until = loop.time() + self._limits.resume_s
+        if any(m.format != "codes" for m in self.members):
+            return
+        if self._kept_until > loop.time():
+            self._closing = loop.call_at(self._kept_until, self._close_unheard)
         else:
             self._close_unheard()
 

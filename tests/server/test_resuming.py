@@ -115,6 +115,60 @@ def test_who_listens_to_codes_leaves_alone_the_decoder_that_is_kept_for_a_lost_l
     run(main())
 
 
+@pytest.mark.parametrize("came", ["before", "after"])
+def test_who_leaves_in_order_leaves_the_decoder_to_another_listener_of_pcm_that_was_lost(came):
+    async def main():
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
+            unbroken = Heard(listen(server.url, "a", format="pcm_f32le"))
+            heard = await listening(stack, server.url, "a", format="pcm_f32le")
+            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
+            x = voice(1, 20 * 0.08)
+            if came == "before":
+                await unbroken.listener.__aenter__()
+            await feed(publisher, x, 0, 10)
+            await heard.to(lambda h: len(h.of(Packet)) >= 5)
+            cut(heard.listener)
+            await until(lambda: server.hub.num_listeners == (came == "before"))
+            if came == "after":
+                await unbroken.listener.__aenter__()
+            await unbroken.listener.__aexit__(None, None, None)
+            await until(lambda: server.hub.num_listeners == 0)
+            assert server.hub.streams["a"].decoding
+            await feed(publisher, x, 10, 10)
+            await publisher.end()
+            await heard.to_end()
+            assert [type(event) for event in heard.events] == [Waiting, StreamStart, *[Packet] * 20, StreamEnd]
+
+    run(main())
+
+
+def test_a_decoder_that_was_kept_for_a_lost_listener_goes_with_its_time_and_with_nobody_who_needs_it():
+    async def main():
+        async with serving(limits=small_limits(resume_s=0.5)) as server, contextlib.AsyncExitStack() as stack:
+            other = await stack.enter_async_context(raw(server.url))
+            await other.send(listen_hello("a"))
+            async with publish(server.url, "a", pace="fast") as publisher, raw(server.url) as gone:
+                await gone.send(listen_hello("a"))
+                await feed(publisher, voice(1, 0.8), 0, 10)
+                stream = server.hub.streams["a"]
+                await until(lambda: server.hub.num_listeners == 2)
+                gone.ws.transport.abort()
+                await until(lambda: server.hub.num_listeners == 1)
+                await asyncio.sleep(0.7)
+                assert stream.decoding, "somebody hears it"
+                await other.ws.close()
+                await until(lambda: not stream.decoding)
+                async with raw(server.url) as third, listen(server.url, "a", format="pcm_s16le"):
+                    await third.send(listen_hello("a"))
+                    await until(lambda: server.hub.num_listeners == 2)
+                    third.ws.transport.abort()
+                    await until(lambda: server.hub.num_listeners == 1)
+                await until(lambda: not stream.decoding)
+            await other.ws.wait_closed()
+
+    run(main())
+
+
 @pytest.mark.parametrize("kind", ["codes", "pcm_s16le"])
 def test_what_a_listener_missed_of_a_fast_stream_comes_whole_however_much_it_is(kind):
     codec = offline_codec()
