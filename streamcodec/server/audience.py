@@ -194,7 +194,7 @@ class Audience:
             restart=stream.start,
             next_seq=stream.next_seq,
             epoch=stream.epoch,
-            wait_s=self._limits.decode_wait_s,
+            wait_s=self._limits.decode_wait_s if stream.hello.pace == "live" else None,
             dropped=stream.count_undecoded,
             sink=self._on_decoded,
             failed=stream.broke,

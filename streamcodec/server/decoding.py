@@ -33,9 +33,9 @@ class SharedDecoder:
     """Decodes a stream's packets of at most `n_q` codebooks in order; what comes out, packets and messages, goes to `sink`.
 
     Where a packet has waited `wait_s` for the machine, what comes is left out until those that wait have done so for less than half of it,
-    and a gap takes the place of each. So it is where more than `MOST_BACKLOG_S` waits, and with
-    all that follows once the decoder broke, which `failed` is told. The decoder's state goes on over a gap, as that of a client's does:
-    only a `start` begins it afresh.
+    and a gap takes the place of each. So it is where more than `MOST_BACKLOG_S` waits; neither where `wait_s` is None, as the publisher
+    waits then. And so it is with all that follows once the decoder broke, which `failed` is told. The decoder's state goes on over a gap,
+    as that of a client's does: only a `start` begins it afresh.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SharedDecoder:
         restart: Start,
         next_seq: int,
         epoch: int,
-        wait_s: float,
+        wait_s: float | None,
         dropped: Callable[[int], None],
         sink: Callable[[DecodedPacket | Message], None],
         failed: Callable[[Exception], None],
@@ -82,8 +82,9 @@ class SharedDecoder:
 
     def feed(self, packet: Packet, frames: int, now: int) -> None:
         """Take the stream's next packet, at `now` (us); one before `next_seq` only warms the decoder."""
-        waited_s = self.waited_s(now)
-        self._dropping = waited_s > (self._wait_s / 2 if self._dropping else self._wait_s) or self.backlog_s > MOST_BACKLOG_S
+        if self._wait_s is not None:
+            most_s = self._wait_s / 2 if self._dropping else self._wait_s
+            self._dropping = self.waited_s(now) > most_s or self.backlog_s > MOST_BACKLOG_S
         if self._dropping or self._broken:
             self._dropped(1)
             self.pass_on(Gap(first_seq=packet.seq, count=1, reason="internal" if self._broken else "overload"))

@@ -32,5 +32,6 @@ class Limits:
     listener_give_up_s: float = 10.0  # live: disconnect a listener whose lag is twice `listener_max_lag_s` for so long: slow_listener
     resume_s: float = 10.0  # how long a lost connection's stream, its numbers and its packets are kept; 0: not at all
     history_s: float = 2.0  # how much of a stream a late listener may get to warm its decoder: 30 dB in the worst case, see late_join
-    stall_s: float = 10.0  # how long a fast publisher waits for one listener before it waits no longer, and that listener may lose packets
+    # How long a fast publisher waits for one listener, which may lose packets from then on; for the machine it waits for ever.
+    stall_s: float = 10.0
     drain_s: float = 5.0  # how long a stop waits for what was accepted to go out

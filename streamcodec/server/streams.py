@@ -147,7 +147,10 @@ class Stream:
             self._source.gap(gap.count, gap.reason)
 
     async def room(self) -> None:
-        """Wait until a fast publisher may go on: neither encoder, decoder nor any listener is more than half its bound behind."""
+        """Wait until a fast publisher may go on: neither encoder, decoder nor any listener is more than half its bound behind.
+
+        For listeners it waits `stall_s` at most; for the machine as long as it takes: nothing is dropped there, so nothing else bounds it.
+        """
         members = self.audience.members
         try:
             async with asyncio.timeout(self.hub.limits.stall_s):
@@ -157,9 +160,10 @@ class Stream:
         except TimeoutError:
             for listener in members:
                 listener.given_up = listener.lagging
+            await self.caught_up()
 
     async def caught_up(self) -> None:
-        """Wait until a live publisher that was away may go on with what it could not send then."""
+        """Wait until neither encoder nor decoder is far behind: so does a live publisher with what it could not send while it was away."""
         while not self.ending and self._machine_is_behind:
             self._progress.clear()
             await self._progress.wait()

@@ -128,6 +128,14 @@ def test_a_decoder_that_falls_behind_leaves_packets_out_with_one_gap_and_its_sta
     assert rig.decoder.backlog_s == 0
 
 
+def test_where_the_publisher_waits_nothing_is_left_out_however_long_it_takes():
+    rig = Setup(wait_s=None)
+    rig.feed(*range(200))
+    assert rig.dropped == 0
+    rig.stream.give(samples(1_200))
+    assert rig.shown == list(range(200))
+
+
 def test_a_long_history_is_no_backlog():
     rig = Setup(wait_s=0.4, next_seq=30)
     rig.feed(*range(34))

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import re
 import threading
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -422,15 +423,16 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
     offline = offline_codec()
 
     async def main():
-        async with serving(codec) as server, contextlib.AsyncExitStack() as stack:
+        # However long it takes: only for listeners it waits so long and no longer.
+        limits = Limits(capacity=None, resume_s=0.0, stall_s=0.02)
+        async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", format="pcm_f32le")
             engine.decoding.clear()
             codes = offline.encode(voice(4, 6.0), bandwidth=6.0)
             options = {"format": "codes", "model": offline.fingerprint, "start": "primed"}
             publishing = asyncio.create_task(publish_all(server.url, "a", codes, block=6, **options))
             await until(engine.held.is_set)
-            for _ in range(500):
-                await asyncio.sleep(0)
+            await asyncio.sleep(0.5)
             assert server.hub.streams["a"].audience.decoder.backlog_s < 0.7
             reading = asyncio.create_task(heard.to_end())
             engine.open()
@@ -438,6 +440,44 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
             await reading
             assert heard.of(Gap) == []
             np.testing.assert_allclose(heard.audio(), offline_audio(offline, codes, 6.0, "primed"), atol=1e-4)
+
+    run(main())
+
+
+@pytest.mark.parametrize("form", ["codes", "pcm_s16le"])
+def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_is(form):
+    codec, engine = gated()
+    offline = offline_codec()
+    decode, most_s = engine.decode, 0.0
+
+    def slowly(*args):
+        time.sleep(0.03)
+        return decode(*args)
+
+    engine.decode = slowly
+
+    async def main():
+        nonlocal most_s
+        # Every packet waits longer than a live one might, and all of them for longer than a listener is waited for.
+        limits = Limits(capacity=None, decode_wait_s=0.05, stall_s=0.1, resume_s=0.0)
+        async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "a", format="pcm_f32le")
+            reading = asyncio.create_task(heard.to_end())
+            x = voice(4, 60 * 0.08)
+            coded = form == "codes"
+            sound = offline.encode(x, bandwidth=6.0) if coded else x
+            options = {"format": "codes", "model": offline.fingerprint} if coded else {"bandwidth": 6.0}
+            publishing = asyncio.create_task(publish_all(server.url, "a", sound, block=6 if coded else 1920, **options))
+            while not publishing.done():
+                decoder = server.hub.streams["a"].audience.decoder if "a" in server.hub.streams else None
+                most_s = max(most_s, decoder.backlog_s if decoder is not None else 0.0)
+                await asyncio.sleep(0.002)
+            await publishing
+            await reading
+            assert heard.of(Gap) == []
+            assert [p.seq for p in heard.of(Packet)] == list(range(60))
+            assert server.metrics.packets_dropped_decoder == 0
+            assert (0.4 if coded else 0.0) < most_s <= 2.0, "the publisher waits"
 
     run(main())
 
