@@ -20,12 +20,16 @@ BLOCK_S = 0.005
 
 @dataclass
 class Course:
-    """What was heard, and for each packet when it was captured, how long its last sample then took to the device, and the stats."""
+    """What was heard, and for each packet when it was captured, how long its last sample then took to the device, and the stats.
+
+    `held` is what was left in the buffer behind each of the device's blocks (s).
+    """
 
     heard: NDArray[np.float32]
     captured: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
     stats: list[PlayoutStats] = field(default_factory=list)
+    held: list[float] = field(default_factory=list)
 
     def delay_between(self, begin: float, end: float) -> float:
         """The median delay of the packets captured in a stretch of time."""
@@ -49,10 +53,14 @@ def play(
     policy: PlayoutPolicy | None = None,
     device_ppm: float = 0.0,
     packet: int = PACKET,
+    captured: Sequence[float] | None = None,
 ) -> Course:
-    """Play `sound` in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by `device_ppm`."""
+    """Play `sound` in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by `device_ppm`.
+
+    They are sent when they are whole, or at the times `captured`.
+    """
     packets = [sound[at : at + packet] for at in range(0, len(sound) - packet + 1, packet)]
-    sent = [(i + 1) * packet / RATE for i in range(len(packets))]
+    sent = [(i + 1) * packet / RATE for i in range(len(packets))] if captured is None else list(captured)
     came = arrivals(sent)
     playout = AdaptivePlayout(RATE, DEVICE_RATE, policy or PlayoutPolicy(), block_s=BLOCK_S)
     step = BLOCK_S / (1.0 + device_ppm * 1e-6)
@@ -65,6 +73,7 @@ def play(
         now, kind, index = heapq.heappop(events)
         if kind == 0:
             heard.append(playout.pull(round(BLOCK_S * DEVICE_RATE)))
+            course.held.append(playout.stats.buffered_s)
             if now < last:
                 heapq.heappush(events, (now + step, 0, 0))
         else:
