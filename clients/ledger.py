@@ -1,4 +1,4 @@
-"""The latency ledger of a listener: what each packet's way took, as percentiles of the last while and as JSON lines."""
+"""The latency ledger of a listener or a publisher: what each packet's way took, as percentiles of the last while and as JSON lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,11 +40,14 @@ class PacketTimes:
 class Ledger:
     """Keeps the totals of the last packets; with a `path` it writes every packet there as a line of JSON. A context manager.
 
-    A line has `seq`; `captured_us`, when the last sample was captured, on this machine's monotonic clock; `arrival_ms` from there until
-    the packet was here: capture, queue, encode and network in one, as a listener cannot tell them apart; `decode_ms`, `buffered_ms` of
-    playout and device in front of it, and `total_ms`, their sum; `device_ms`, the device's part of what is buffered, as it tells it; then
-    the playout's `target_ms` and `margin_ms` and its `underruns` so far, null where no device plays. Raises `OSError` where it cannot be
-    written.
+    A line has `seq` and `captured_us`, when the last sample was captured, on this machine's monotonic clock.
+
+    A publisher's then has `sent_ms` from there until the packet went out, which is its total, and the last `round_trip_ms` to the server.
+
+    A listener's has `arrival_ms` until the packet was here: capture, queue, encode and network in one, as a listener cannot tell them
+    apart; `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; `device_ms`, the device's part of
+    what is buffered, as it tells it; then the playout's `target_ms` and `margin_ms` and its `underruns` so far, null where no device plays.
+    Raises `OSError` where it cannot be written.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -51,10 +55,7 @@ class Ledger:
         self._file = path.open("w", encoding="utf-8") if path is not None else None
 
     def add(self, times: PacketTimes, playing: PlayoutStats | None = None) -> None:
-        """Enter a packet."""
-        self._totals.append(times.total_ms)
-        if self._file is None:
-            return
+        """Enter a packet that was received."""
         line = {
             "seq": times.seq,
             "captured_us": times.captured,
@@ -67,7 +68,17 @@ class Ledger:
             "margin_ms": round(1000 * playing.margin_s, 3) if playing else None,
             "underruns": playing.underruns if playing else None,
         }
-        self._file.write(json.dumps(line) + "\n")
+        self._enter(times.total_ms, line)
+
+    def add_sent(self, seq: int, captured: int, sent: int, round_trip_ms: float | None) -> None:
+        """Enter a packet that was sent: when its last sample was captured, and when it went (us)."""
+        sent_ms = (sent - captured) / 1000
+        self._enter(sent_ms, {"seq": seq, "captured_us": captured, "sent_ms": sent_ms, "round_trip_ms": round_trip_ms})
+
+    def _enter(self, total_ms: float, line: dict[str, Any]) -> None:
+        self._totals.append(total_ms)
+        if self._file is not None:
+            self._file.write(json.dumps(line) + "\n")
 
     def percentiles(self) -> tuple[float, float, float]:
         """The 50th, 95th and 99th of the last packets' totals, in milliseconds; zeros before the first."""

@@ -17,6 +17,7 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import Ended
 
+from .ledger import Ledger
 from .liveline import LiveLine
 from .options import add_connection_options, number, positive_int
 from .retry import keep_trying
@@ -60,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames a packet, 1 to 25; 6 are 80 ms (default: %(default)s)",
     )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="also write what is published, mixed down, to a .wav or .flac file")
+    parser.add_argument(
+        "--ledger", type=Path, metavar="FILE", help="write how long each packet took from capture to network there, a JSON line each"
+    )
     parser.add_argument("--start", choices=["exact", "primed"], help="how the codec opens (default: the model's own)")
     parser.add_argument("--encode", action="store_true", help="encode here and send codes: 64 times less to send than 16-bit PCM at 24 kHz")
     parser.add_argument(
@@ -76,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace) -> int:
     """Publish until the source ends; reconnect where that may help. Returns the exit status."""
+    with Ledger(args.ledger) as ledger:
+        return await _run(args, ledger)
+
+
+async def _run(args: argparse.Namespace, ledger: Ledger) -> int:
     line = LiveLine(quiet=args.quiet)
     codec = None
     if args.encode:
@@ -99,9 +108,9 @@ async def run(args: argparse.Namespace) -> int:
             line.note(f"this machine is too slow for {source.label}: what waits for half a second is lost")
         if line.due():
             trip = publisher.round_trip_ms
-            told = (
-                f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  round trip {trip or 0:.1f} ms  waiting {publisher.queued_s * 1000:.0f} ms"
-            )
+            p50, p95, p99 = ledger.percentiles()
+            told = f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  sent after p50 {p50:.0f} p95 {p95:.0f} p99 {p99:.0f} ms"
+            told += f"  round trip {trip or 0:.1f} ms  waiting {publisher.queued_s * 1000:.0f} ms"
             here = f"  dropped {publisher.dropped_s:.1f} s" if publisher.dropped_s else ""
             there = f"  {publisher.server_dropped} messages dropped by the server" if publisher.server_dropped else ""
             unread = f"  lost {source.dropped_s:.1f} s" if source.dropped_s else ""
@@ -115,7 +124,9 @@ async def run(args: argparse.Namespace) -> int:
     try:
         # What a source has given and the connection lost is lost: behind the end of a file there is nothing to try again for.
         await keep_trying(
-            lambda: _once(args, source, codec, level, line, show, tell), note=line.note, give_up=lambda: args.no_retry or source.exhausted
+            lambda: _once(args, source, codec, level, line, ledger, show, tell),
+            note=line.note,
+            give_up=lambda: args.no_retry or source.exhausted,
         )
         return 0
     finally:
@@ -131,6 +142,7 @@ async def _once(
     codec: Codec | None,
     level: Level,
     line: LiveLine,
+    ledger: Ledger,
     show: OnBlock,
     tell: Callable[[Ended], None],
 ) -> None:
@@ -151,6 +163,7 @@ async def _once(
         note=line.note,
     ) as publisher:
         line.note(f"publishing {source.label} as {args.stream!r} at {args.server}, {publisher.welcome.bandwidth:g} kbps")
+        publisher.on_sent = lambda seq, captured, sent: ledger.add_sent(seq, captured, sent, publisher.round_trip_ms)
         ended = await publish_source(source, publisher, codec=codec, silence_db=args.dtx, level=level, on_block=show, on_interrupt=tell)
         tell(ended)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -84,7 +85,10 @@ def publish(
 
 
 class Publisher:
-    """One published stream; made by `publish`."""
+    """One published stream; made by `publish`.
+
+    `on_sent` is told of each packet when the socket has taken it: its number, when its last sample was captured, and when it went (us).
+    """
 
     def __init__(self, url: str, hello: PublishHello, channels: int, queue_s: float, note: Note) -> None:
         self.url = url
@@ -92,6 +96,7 @@ class Publisher:
         self.dropped_s = 0.0
         self.server_dropped = 0
         self.resumed = 0
+        self.on_sent: Callable[[int, int, int], None] = lambda *_: None
         self._channels = channels
         self._queue_s = queue_s
         self._note = note
@@ -279,6 +284,8 @@ class Publisher:
                         await connection.ping()
                     else:
                         await connection.flush()
+                    if isinstance(entry, Audio):
+                        self.on_sent(seq, entry.captured + round(entry.duration_s * 1e6), now_us())
                     self._changed.set()
                 if not outbox:
                     self._patient_until = -math.inf

@@ -43,6 +43,17 @@ def test_a_line_says_what_each_stage_took_and_their_sum(tmp_path):
     assert second["target_ms"] is second["margin_ms"] is second["underruns"] is None
 
 
+def test_a_line_of_a_publisher_says_how_long_its_own_side_took(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with Ledger(path) as ledger:
+        ledger.add_sent(7, captured=1_000_000, sent=1_012_500, round_trip_ms=3.5)
+        ledger.add_sent(8, captured=1_080_000, sent=1_090_000, round_trip_ms=None)
+        assert ledger.percentiles() == pytest.approx((11.25, 12.375, 12.475))
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first == {"seq": 7, "captured_us": 1_000_000, "sent_ms": 12.5, "round_trip_ms": 3.5}
+    assert second == {"seq": 8, "captured_us": 1_080_000, "sent_ms": 10.0, "round_trip_ms": None}
+
+
 def test_percentiles_are_of_the_last_packets_only():
     ledger = Ledger()
     assert ledger.percentiles() == (0.0, 0.0, 0.0)

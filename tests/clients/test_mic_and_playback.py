@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 import sys
 import threading
@@ -112,6 +113,26 @@ def test_silence_is_sent_with_one_codebook_where_it_is_asked_for_whoever_encodes
     assert always == [1] * 30
     # 0.3 s after the last packet that is not silent, up to the next one that is not.
     assert quiet == [[8] * 17 + [1] * 5 + [8] * 8] * 2
+
+
+@pytest.mark.parametrize("options", [(), ("--encode",)], ids=" ".join)
+def test_a_publishers_ledger_has_every_packet_and_how_long_it_took_to_go(tmp_path, clip, options):
+    path, _ = clip
+    ledger = tmp_path / "sent.jsonl"
+
+    async def main() -> Tap:
+        async with Server(tiny_codec(), port=0) as server:
+            return await through(server, path, tmp_path / "heard.wav", ("--ledger", ledger, *options))
+
+    packets = run(main()).of(Packet)
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    # A file's blocks are 20 ms; a packet of codes has four of them.
+    packet_us = 80_000 if options else 20_000
+    assert [line["seq"] for line in lines] == list(range(len(packets) if options else 45))
+    steps = np.diff([line["captured_us"] for line in lines])[:-1]
+    assert steps == pytest.approx(packet_us, abs=5_000)
+    assert all(0.0 <= line["sent_ms"] < 5_000 for line in lines[:-1])
+    assert lines[-1]["round_trip_ms"] > 0
 
 
 @pytest.mark.parametrize("value", ["1", "-121", "quiet"])
