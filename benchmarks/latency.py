@@ -2,6 +2,8 @@
 
 Publisher, server, listeners and their devices are the real programs' own parts, in two processes; the device is a thread that pulls blocks
 of 5 ms from the adaptive playout buffer, by a clock that may drift. One case a run; cases merge into one section.
+
+Networks are made by a TCP proxy in the clients' process; with `--netns` by the kernel, which takes root and a kernel with netem.
 """
 
 from __future__ import annotations
@@ -34,13 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--during-seconds", type=float, help="of narrow, jitter, reset and shrink (default: each case's own)")
     add("--after-seconds", type=float, default=15.0, help="until the end, once the network is well again")
     add("--compressed-minutes", type=float, default=60.0, help="of drift in made-up time")
-    add("--netns", action="store_true", help="network namespaces and netem instead of the proxy, where root and the kernel allow it")
+    add(
+        "--netns",
+        action="store_true",
+        help="network namespaces with netem instead of the proxy: takes root, iproute2 and a kernel with netem",
+    )
     args = parser.parse_args(argv)
     if args.netns:
         from benchmarks.link_netns import missing
 
         if why := missing():
-            print(f"no network namespaces here: {why}", file=sys.stderr)
+            print(f"no network namespaces with netem here: {why}", file=sys.stderr)
             return 1
     for name in CASES if args.all else args.case:
         minutes = args.minutes or (2.0 if name in ("loopback-13", "loopback-27") else 10.0)

@@ -35,6 +35,7 @@ def render(cases: Cases) -> str:
         "device's block of 5 ms as well. The device is simulated: a thread that pulls such blocks. Delay is *back* with the first whole "
         f"second in which no packet is more than {AGAIN_WITHIN_MS:g} ms further behind its target than the median was before the "
         f"disturbance, counted from its end. {verdict}",
+        _networks(cases),
         f"Of *added*, the resampler in front of the device withholds {withheld:g} ms all the time.",
         table(["case", "goal", "found", "at most", "met"], goals),
         "\n".join(f"- `{name}`: {case['about']}{_network(case)}" for name, case in cases.items()),
@@ -85,6 +86,13 @@ def render(cases: Cases) -> str:
     if any("quality_db" in run for *_, run in runs):
         pictures.append("![Bandwidth, delay and quality on a link that shrinks](latency_shrink.png)")
     return "\n\n".join([*parts, *pictures]) + "\n"
+
+
+def _networks(cases: Cases) -> str:
+    proxied = "a TCP proxy in the clients' process, on loopback, which delays, narrows, holds up and cuts what passes"
+    if all(case["network"] == "proxy" for case in cases.values()):
+        return f"Every network is {proxied}; none was made by the kernel (`--netns`)."
+    return f"Networks are {proxied}, where a case does not say that the kernel made them."
 
 
 def _network(case: Figures) -> str:

@@ -1,4 +1,9 @@
-"""The same conditions by the kernel's own means: a network namespace behind a veth pair, with `tc netem` on both ends. Needs root."""
+"""The same conditions by the kernel's own means: a network namespace behind a veth pair, with `tc netem` on both ends.
+
+It takes root, iproute2 and a kernel with netem, which many virtual machines and containers lack: `python -m benchmarks.link_netns` says
+what is missing here. `python -m benchmarks.latency --netns` uses it; without `--netns` the network is the proxy in `link.py`, which takes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -26,14 +32,17 @@ _TOOLS = ("ip", "tc")
 def missing() -> str | None:
     """Why it cannot be done here, in a line; None: it can."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return "it takes root"
+        return "it takes root, to make network namespaces"
     if lacking := [tool for tool in _TOOLS if shutil.which(tool) is None]:
         return f"no {' and no '.join(lacking)} (Debian: iproute2)"
     try:
         with Namespace(Conditions(), 0):
             return None
     except subprocess.CalledProcessError as exc:
-        return f"`{' '.join(exc.cmd)}` says: {exc.stderr.strip()}"
+        said = f"`{' '.join(exc.cmd)}` says: {' '.join(exc.stderr.split())}"
+        return f"this kernel has no netem (module sch_netem): {said}" if "netem" in exc.cmd else f"root may not do it here: {said}"
+    except OSError as exc:
+        return f"root may not do it here: {exc}"
 
 
 class Namespace:
@@ -137,3 +146,9 @@ def _enter(name: str) -> None:
 
 def _do(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True, text=True)
+
+
+if __name__ == "__main__":
+    why = missing()
+    print("network namespaces with netem can be had here" if why is None else f"no network namespaces with netem here: {why}")
+    sys.exit(why is not None)

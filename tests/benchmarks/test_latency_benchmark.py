@@ -219,3 +219,29 @@ def test_the_kernel_is_told_what_a_direction_does() -> None:
 def test_a_machine_without_namespaces_says_why_in_a_line() -> None:
     why = link_netns.missing()
     assert why is None or (why and "\n" not in why)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ("tc", "qdisc", "add", "dev", "x", "root", "netem"),
+            "this kernel has no netem (module sch_netem): `tc qdisc add dev x root netem` says: no.",
+        ),
+        (("ip", "netns", "add", "x"), "root may not do it here: `ip netns add x` says: no."),
+    ],
+)
+def test_what_a_machine_lacks_for_namespaces_is_said_by_name(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise subprocess.CalledProcessError(2, words, stderr="no.\n")
+
+    monkeypatch.setattr(link_netns, "_do", refuse)
+    monkeypatch.setattr(link_netns.shutil, "which", lambda tool: tool)
+    monkeypatch.setattr(link_netns.os, "geteuid", lambda: 0)
+    assert link_netns.missing() == expected
+    monkeypatch.setattr(link_netns.shutil, "which", lambda _: None)
+    assert link_netns.missing() == "no ip and no tc (Debian: iproute2)"
+    monkeypatch.setattr(link_netns.os, "geteuid", lambda: 1000)
+    assert link_netns.missing() == "it takes root, to make network namespaces"
