@@ -15,8 +15,7 @@ from dataclasses import dataclass
 __all__ = ["LITTLE_S", "Departure", "SendWindow"]
 
 LITTLE_S = 0.24 - 1e-6
-"""A listener reports so much at the latest: with less under way it need not have anything to report, and nothing holds the next packet up.
-"""
+"""With less under way (s) nothing holds up what follows: it goes alone. A listener reports at the latest when it has so much."""
 
 
 @dataclass(frozen=True, slots=True)
