@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamcodec.audio import Level, Samples, bar
 from streamcodec.client import Listener, Player, listen, now_us
-from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, Waiting
 
 from .ledger import Ledger, PacketTimes
 from .liveline import LiveLine
@@ -152,7 +152,7 @@ async def play(
                     # It warmed the decoder up: nobody waits for it, and how old it is says nothing of the way here.
                     continue
                 captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
-                ahead_s = sink.write(samples, decoded / 1e6, captured / 1e6)
+                ahead_s = sink.write(samples, decoded / 1e6, captured / 1e6, quiet=player.quiet)
                 listener.playing(event.seq, *_playing_ms(sink))
                 if on_packet is not None:
                     on_packet(PacketTimes(event.seq, captured, received, decoded, ahead_s, sink.device_s), listener)
@@ -163,7 +163,7 @@ async def play(
                 note(f"nobody publishes {event.stream!r} yet: waiting")
             elif isinstance(event, StreamStart):
                 note(f"{listener.hello.stream!r} begins: {event.bandwidth:g} kbps, {event.packet_frames} frames a packet ({event.reason})")
-            elif isinstance(event, Gap):
+            elif isinstance(event, Gap) and event.reason != SILENCE:
                 note(f"{event.count} packets lost ({event.reason})")
             elif isinstance(event, StreamEnd) and not follow:
                 return

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamcodec.audio.comfort import ComfortNoise
 from streamcodec.audio.samples import PcmFormat, Samples, pcm_to_float
+from streamcodec.audio.silence import SILENCE_DB
 from streamcodec.client.listener import Event
 from streamcodec.config import Start
 from streamcodec.errors import InputError
-from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, unpack_codes
+from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, is_quiet, unpack_codes
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec, StreamDecoder
@@ -21,8 +23,9 @@ __all__ = ["Player"]
 class Player:
     """Turns a listener's events into samples [T] at `sample_rate`; it keeps the decoder's state and knows no clock.
 
-    `codec` decodes codes and is not needed for PCM. With `fill_gaps` packets that were lost become as much silence, so that a recording
-    keeps its length; a live listener leaves them out, since silence would only delay what follows.
+    `codec` decodes codes and is not needed for PCM. With `fill_gaps` packets that were lost become as much silence, and those that were
+    left out as silence as much comfort noise, so that a recording keeps its length; a live listener leaves them out, since that would only
+    delay what follows. Its playout makes noise of its own behind a packet that is `quiet`.
     """
 
     def __init__(self, codec: Codec | None = None, *, fill_gaps: bool = False) -> None:
@@ -32,6 +35,13 @@ class Player:
         self._decoder: StreamDecoder | None = None
         self._silent_before = 0
         self._skip = 0
+        self._quiet = False
+        self._comfort: ComfortNoise | None = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the last packet is silence to its sender, or in PCM sounds so (RMS below -50 dBFS): others may be left out behind it."""
+        return self._quiet
 
     @property
     def sample_rate(self) -> int:
@@ -49,8 +59,10 @@ class Player:
             return self._packet(event)
         if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
             # Of the history nothing is heard, what is missing in it included.
-            missing = event.next_seq - max(event.first_seq, self._silent_before)
-            return np.zeros(max(0, missing) * self._packet_samples(), np.float32)
+            missing = max(0, event.next_seq - max(event.first_seq, self._silent_before)) * self._packet_samples()
+            if event.reason == SILENCE and self._comfort is not None and missing:
+                return self._comfort.go_on(missing)
+            return np.zeros(missing, np.float32)
         if isinstance(event, StreamEnd):
             return self._finish()
         return np.empty(0, np.float32)
@@ -66,6 +78,8 @@ class Player:
             return
         self._silent_before = start.live_seq
         self._skip = 0
+        self._quiet = False
+        self._comfort = ComfortNoise(start.sample_rate)
         if start.format == "codes":
             if self._codec is None:
                 raise InputError("this stream comes as codes: a Player needs the codec that decodes them")
@@ -76,14 +90,24 @@ class Player:
         assert self._start is not None
         if self._decoder is None:
             format: PcmFormat = "pcm_s16le" if self._start.format == "pcm_s16le" else "pcm_f32le"
-            live = packet.seq >= self._silent_before
-            return pcm_to_float(packet.payload, format) if live else np.empty(0, np.float32)
+            samples = pcm_to_float(packet.payload, format)
+            self._quiet = bool(np.mean(np.square(samples, dtype=np.float64)) < 10 ** (SILENCE_DB / 10))
+            return self._behind_comfort(samples) if packet.seq >= self._silent_before else np.empty(0, np.float32)
         assert self._codec is not None
         codes = unpack_codes(packet.payload, packet.n_q, self._codec.config.bits_per_code)
         samples = self._decoder.feed(codes)
+        self._quiet = is_quiet(packet.n_q, self._start.n_q, self._codec.config.bits_per_code)
         if packet.seq < self._silent_before:
             self._skip += codes.shape[1] * self._codec.hop_length
-        return self._audible(samples)
+        return self._behind_comfort(samples, self._audible(samples))
+
+    def _behind_comfort(self, samples: Samples, audible: Samples | None = None) -> Samples:
+        """A packet's samples, or what of them is `audible`, out of the noise before them; in a pause they are what it is made of."""
+        assert self._comfort is not None
+        heard = self._comfort.fade_into(samples if audible is None else audible)
+        if self._quiet and self._fill_gaps:
+            self._comfort.learn(samples)
+        return heard
 
     def _audible(self, samples: Samples) -> Samples:
         """Cut off what is left of the history: a decoder may hold its first frames back."""
