@@ -205,7 +205,8 @@ class AdaptivePlayout:
         """Hand samples at `rate_in` over, with what is to be played where nothing comes behind them."""
         out = self._comfort.fade_into(self._resampler.feed(samples))
         if quiet:
-            self._comfort.learn(out)
+            # The resampler had held back the last of what went before.
+            self._comfort.learn(out if self._quiet else out[self._samples(self._resampler.withheld_s) :])
             self._noise_known += out.size
             if not self._quiet or self._noise_known >= self._samples(_COMFORT_EVERY_S) or self._noise_used:
                 self._make_noise()

@@ -48,8 +48,8 @@ class Listener:
 
     `most_n_q` is the most codebooks it wants (None: as many as the stream has), `least_n_q` the fewest that it may be given where it falls
     behind (None: it is given `most_n_q`). `progressed` is called whenever the queue gets shorter, `failed` when the listener is to be
-    disconnected. `thinned` counts packets that were left out as silence. `given_up` says that a fast publisher has waited for it in vain; it
-    holds until half the queue is free.
+    disconnected. `thinned` counts packets that were left out as silence. `given_up` says that a fast publisher has waited for it in vain;
+    it holds until half the queue is free.
     """
 
     def __init__(
