@@ -142,9 +142,7 @@ def test_a_talk_whose_pauses_are_thinned_is_played_without_an_underrun(jitter_s,
     late = jitter_s * chance.random(len(quiet))
     # How late they can be is known before the first pause; nobody could say so of the first packets.
     late[:5] = jitter_s
-    course = play(
-        sound, lambda sent: in_order(sent, 0.0123 + late), device_ppm=ppm, quiet=quiet.__getitem__, left_out=left_out.__getitem__
-    )
+    course = play(sound, lambda sent: in_order(sent, 0.0123 + late), device_ppm=ppm, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
     last = course.stats[-1]
     most = 0 if not jitter_s else 2
     assert last.underruns <= most
@@ -168,7 +166,9 @@ def test_all_of_the_speech_behind_a_pause_is_heard_and_the_pause_has_its_length_
     assert course.heard.size == every.size
     error, silent = course.heard - every, np.flatnonzero(np.repeat(quiet, 2 * PACKET))
     delay = round((course.delay_between(2, 6)) * DEVICE_RATE)
-    spoken = np.setdiff1d(np.arange(2 * DEVICE_RATE, 58 * DEVICE_RATE), (silent[:, None] + delay - 2 * PACKET + np.arange(-480, 481, 240)).ravel())
+    spoken = np.setdiff1d(
+        np.arange(2 * DEVICE_RATE, 58 * DEVICE_RATE), (silent[:, None] + delay - 2 * PACKET + np.arange(-480, 481, 240)).ravel()
+    )
     assert np.sqrt(np.mean(error[spoken] ** 2)) < 0.01 * np.sqrt(np.mean(every[spoken] ** 2))
     for begin, end in PAUSES:
         pause = course.heard[round((begin + 0.2) * DEVICE_RATE) : round((end - 0.05) * DEVICE_RATE)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -47,7 +49,7 @@ def test_it_has_the_spectrum_of_what_was_learned():
         power = np.abs(np.fft.rfft(sound)) ** 2 / sound.size
         frequency = np.fft.rfftfreq(sound.size, 1 / RATE)
         bands = [100, 200, 400, 800, 1200, 2400, 4800, 9600]
-        powers.append([power[(frequency >= low) & (frequency < high)].sum() / sound.size for low, high in zip(bands, bands[1:], strict=False)])
+        powers.append([power[(frequency >= low) & (frequency < high)].sum() / sound.size for low, high in pairwise(bands)])
     np.testing.assert_allclose(10 * np.log10(powers[1]), 10 * np.log10(powers[0]), atol=1.5)
 
 

@@ -49,7 +49,7 @@ class Kept:
     def __init__(self) -> None:
         self.parts: list[Any] = []
 
-    def write(self, samples: Any, *_: Any) -> float:
+    def write(self, samples: Any, *_: Any, **__: Any) -> float:
         self.parts.append(samples)
         return 0.0
 

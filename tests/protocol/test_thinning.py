@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_each_run_begins_with_one_that_is_sent():
 def test_whatever_the_packet_one_is_sent_in_time(frames):
     duration_s = frames / 75
     numbers = sent(400 * ".", duration_s)
-    intervals = [(b - a) * duration_s for a, b in zip(numbers, numbers[1:], strict=False)]
+    intervals = [(b - a) * duration_s for a, b in pairwise(numbers)]
     assert len(set(numbers)) == len(numbers) and min(intervals) == pytest.approx(max(intervals))
     assert QUIET_EVERY_S - duration_s < max(intervals) <= QUIET_EVERY_S + 1e-6
 
