@@ -165,7 +165,7 @@ async def publish_source(
     on_block: OnBlock | None = None,
     on_interrupt: Callable[[Ended], None] = lambda _: None,
 ) -> Ended:
-    """Send all of `source` through `publisher`, encoded by `codec` if there is one, hardly any of what is below `silence_db`; end the stream.
+    """Send all of `source` through `publisher`, encoded by `codec` if there is one, little of what is below `silence_db`; end the stream.
 
     A live publisher drops what a slow uplink cannot take; a fast one waits. What the source had to drop is told as a gap. Where the task is
     cancelled the stream is ended all the same, which `on_interrupt` is told.

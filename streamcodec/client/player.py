@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streamcodec.audio.comfort import ComfortNoise
 from streamcodec.audio.samples import PcmFormat, Samples, pcm_to_float
@@ -12,12 +14,14 @@ from streamcodec.audio.silence import SILENCE_DB
 from streamcodec.client.listener import Event
 from streamcodec.config import Start
 from streamcodec.errors import InputError
-from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, is_quiet, unpack_codes
+from streamcodec.protocol import SILENCE, Gap, Packet, PauseMemory, StreamEnd, StreamStart, is_quiet, unpack_codes
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec, StreamDecoder
 
 __all__ = ["Player"]
+
+Codes = npt.NDArray[Any]
 
 
 class Player:
@@ -37,6 +41,22 @@ class Player:
         self._skip = 0
         self._quiet = False
         self._comfort: ComfortNoise | None = None
+        self._pause: PauseMemory[Codes] = PauseMemory()
+        self._owed: deque[Codes] = deque()
+        self._held = 0
+
+    @property
+    def behind(self) -> int:
+        """How often `catch_up` has something to do: what the decoder has not seen of a pause, until the next packet is fed."""
+        return len(self._owed)
+
+    def catch_up(self) -> None:
+        """Let the decoder see the like of one packet that was left out of a pause, at leisure: of what is said next it makes the right thing.
+
+        With `fill_gaps` nobody waits, and `feed` has done it.
+        """
+        if self._owed and self._decoder is not None:
+            self._decoder.feed(self._owed.popleft())
 
     @property
     def quiet(self) -> bool:
@@ -57,6 +77,8 @@ class Player:
             return tail
         if isinstance(event, Packet):
             return self._packet(event)
+        if isinstance(event, Gap):
+            self._pause.gap(event.count, event.reason)
         if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
             # Of the history nothing is heard, what is missing in it included.
             missing = max(0, event.next_seq - max(event.first_seq, self._silent_before)) * self._packet_samples()
@@ -80,6 +102,9 @@ class Player:
         self._skip = 0
         self._quiet = False
         self._comfort = ComfortNoise(start.sample_rate)
+        self._pause = PauseMemory()
+        self._owed.clear()
+        self._held = 0
         if start.format == "codes":
             if self._codec is None:
                 raise InputError("this stream comes as codes: a Player needs the codec that decodes them")
@@ -97,6 +122,12 @@ class Player:
         codes = unpack_codes(packet.payload, packet.n_q, self._codec.config.bits_per_code)
         samples = self._decoder.feed(codes)
         self._quiet = is_quiet(packet.n_q, self._start.n_q, self._codec.config.bits_per_code)
+        self._held += codes.shape[1] * self._codec.hop_length - samples.size
+        owed = self._pause.packet(codes, self._quiet)
+        # A decoder that still holds some of the packet would bring it out among what nobody is to hear.
+        self._owed = deque([] if self._held else owed)
+        while self._owed and self._fill_gaps:
+            self.catch_up()
         if packet.seq < self._silent_before:
             self._skip += codes.shape[1] * self._codec.hop_length
         return self._behind_comfort(samples, self._audible(samples))

@@ -55,7 +55,8 @@ def publish(
     As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent. As codes: packets of
     `packet_frames` frames from a `Codec` whose fingerprint is `model`. `bandwidth` is in kbps, the model's default where None. With
     `silence_db`, PCM only, the server gives packets that are quieter than so many dBFS one codebook, and sends listeners few of them; of
-    codes `Codec.stream_encoder` does. Of a run of such codes one packet every 0.8 s is sent, and a gap with reason `silence` names the others.
+    codes `Codec.stream_encoder` does. Of a run of such codes one packet every 0.8 s is sent, and a gap with reason `silence` names the
+    others.
 
     A live publisher is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server told. A fast
     one is as quick as the server lets it be and drops nothing. A connection that breaks is resumed without loss for as long as the server

@@ -30,7 +30,7 @@ from streamcodec.protocol.messages import (
     sample_width,
 )
 from streamcodec.protocol.sessions import ClientSession, ServerSession, Side, State
-from streamcodec.protocol.thinning import QUIET_EVERY_S, SILENCE, Thinner, is_quiet
+from streamcodec.protocol.thinning import QUIET_EVERY_S, SILENCE, PauseMemory, Thinner, is_quiet
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -50,6 +50,7 @@ __all__ = [
     "Message",
     "ModelInfo",
     "Packet",
+    "PauseMemory",
     "Ping",
     "Pong",
     "PublishHello",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from typing import Generic, TypeVar
 
-__all__ = ["QUIET_EVERY_S", "SILENCE", "Thinner", "is_quiet"]
+__all__ = ["QUIET_EVERY_S", "SILENCE", "PauseMemory", "Thinner", "is_quiet"]
+
+P = TypeVar("P")
 
 SILENCE = "silence"
 """The reason of a gap whose packets held nothing to hear: they are left out, not lost."""
@@ -40,3 +44,34 @@ class Thinner:
         else:
             self._since_s = duration_s if quiet else math.inf
         return left_out
+
+
+class PauseMemory(Generic[P]):
+    """What a decoder may be fed of a pause in place of the packets that were left out.
+
+    A decoder remembers for seconds. One that has seen a tenth of a pause still remembers what was said before it, and what it makes of the
+    speech behind it is not what it would have been; fed with the last quiet packets over and over, it is nearly that.
+    """
+
+    _MOST = 10
+
+    def __init__(self) -> None:
+        self._last: deque[P] = deque(maxlen=self._MOST)
+        self._turn = 0
+        self._missing = 0
+
+    def gap(self, count: int, reason: str) -> None:
+        """Packets are missing here."""
+        self._missing = self._missing + count if reason == SILENCE else 0
+
+    def packet(self, packet: P, quiet: bool) -> list[P]:
+        """Take the next packet; return what to feed behind it for those that were left out before it, for the decoder's state alone.
+
+        Behind one that is not quiet it is nothing: what is said then would have to wait.
+        """
+        missing, self._missing = min(self._missing, self._MOST), 0
+        if not quiet:
+            return []
+        self._last.append(packet)
+        self._turn += missing
+        return [self._last[(self._turn + i) % len(self._last)] for i in range(missing)]

@@ -170,12 +170,34 @@ def test_a_pause_is_filled_with_noise_as_loud_as_what_was_sent_of_it_and_the_spe
     heard = play(Player(codec, fill_gaps=True), events)
     assert heard.size == 13 * PACKET
     np.testing.assert_allclose(heard[: 4 * PACKET], expected[: 4 * PACKET], atol=1e-6)
-    # Under the first 5 ms behind it the noise fades.
+    # Under the first 5 ms behind it the noise fades; and for what comes then the decoder has seen as much of the pause as there was.
+    decoder = codec.stream_decoder(6.0, start="primed")
+    parts = [decoder.feed(packet) for packet in sent[:5]]
+    for i in range(7):
+        decoder.feed(sent[2:5][(7 + i) % 3])
+    expected = np.concatenate([*parts, decoder.feed(sent[5]), decoder.flush()])
     np.testing.assert_allclose(heard[11 * PACKET + 120 :], expected[4 * PACKET + 120 :], atol=1e-6)
     quiet, noise = heard[2 * PACKET : 4 * PACKET], heard[4 * PACKET : 11 * PACKET]
     # Most of what an untrained decoder makes is so low that it cannot be measured better in so little of it.
     assert 20 * np.log10(np.std(noise) / np.std(quiet)) == pytest.approx(0, abs=2)
     np.testing.assert_array_equal(heard, play(Player(codec, fill_gaps=True), events))
+
+
+def test_a_live_player_catches_up_with_a_pause_when_it_is_told_to_and_forgets_it_when_something_comes(codec):
+    events, _ = quiet_talk(np.random.default_rng(0).integers(0, 1024, (8, 78)))
+    plain, all_of_it, some = Player(codec), Player(codec), Player(codec)
+    heard = {player: [player.feed(event) for event in events[:7]] for player in (plain, all_of_it, some)}
+    assert [player.behind for player in heard] == [7, 7, 7]
+    for _ in range(9):
+        all_of_it.catch_up()
+    for _ in range(3):
+        some.catch_up()
+    assert [player.behind for player in heard] == [7, 0, 4]
+    last = [player.feed(events[7]) for player in heard]
+    assert [player.behind for player in heard] == [0, 0, 0]
+    filled = Player(codec, fill_gaps=True)
+    np.testing.assert_array_equal(last[1], [filled.feed(event) for event in events[:8]][-1])
+    assert np.abs(last[0] - last[1]).max() > 0 and np.abs(last[2] - last[1]).max() > 0
 
 
 def test_a_player_says_which_packets_are_silence(codec):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.protocol import QUIET_EVERY_S, SILENCE, Gap, Thinner, is_quiet
+from streamcodec.protocol import QUIET_EVERY_S, SILENCE, Gap, PauseMemory, Thinner, is_quiet
 
 
 def sent(packets, duration_s=0.08):
@@ -64,3 +64,26 @@ def test_a_packet_with_as_few_codebooks_as_can_be_packed_stands_for_silence_wher
 def test_a_gap_of_silence_and_of_a_loss_in_one_place_is_a_loss(first, second, both):
     joined = Gap(first_seq=3, count=2, reason=first).joined(Gap(first_seq=5, count=4, reason=second))
     assert joined == Gap(first_seq=3, count=6, reason=both)
+
+
+def test_behind_a_quiet_packet_the_last_ones_stand_for_those_that_were_left_out():
+    pause = PauseMemory()
+    assert pause.packet("loud", False) == []
+    assert [pause.packet(name, True) for name in "ab"] == [[], []]
+    pause.gap(4, SILENCE)
+    again = pause.packet("c", True)
+    assert len(again) == 4 and set(again) == set("abc")
+    pause.gap(1_000_000, SILENCE)
+    again = pause.packet("d", True)
+    assert len(again) == 10 and set(again) == set("abcd")
+
+
+@pytest.mark.parametrize("reason", ["overload", "uplink"])
+def test_nothing_stands_for_what_was_lost_and_nothing_is_done_before_speech(reason):
+    pause = PauseMemory()
+    pause.packet("a", True)
+    pause.gap(3, reason)
+    assert pause.packet("b", True) == []
+    pause.gap(3, SILENCE)
+    assert pause.packet("loud", False) == []
+    assert pause.packet("c", True) == []
