@@ -51,7 +51,7 @@ class Player:
         return len(self._owed)
 
     def catch_up(self) -> None:
-        """Let the decoder see the like of one packet that was left out of a pause, at leisure: it makes more of the next words for it.
+        """Let the decoder see the like of one packet that was left out of a pause, at leisure: the next words are the better for it.
 
         With `fill_gaps` nobody waits, and `feed` has done it.
         """
