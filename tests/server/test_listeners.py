@@ -405,6 +405,29 @@ def test_a_burst_makes_no_lag_and_loses_nothing():
     assert live.listener.n_q == 8
 
 
+def test_a_pause_is_no_lag_and_what_is_said_behind_it_goes_out_at_once():
+    live = Live(least_n_q=2)
+    live.run(2.4)
+    sent = len(live.got)
+    for i in range(250):
+        live.clock.now += PACKET_S
+        live.listener.put(packet(live.seq), PACKET_S, quiet=True)
+        live.seq += 1
+        live.take()
+        # Of the 20 s it says nothing for 5, as if nothing arrived.
+        if not 100 <= i < 163:
+            live.report()
+        assert live.lag_s <= 0.6
+    assert live.listener.n_q == 8
+    assert live.listener.dropped == 0
+    assert 45 <= len(live.got) - sent <= 51, "a gap and a packet every 0.8 s"
+    live.clock.now += PACKET_S
+    live.packet()
+    live.take()
+    assert live.got[-1] == packet(live.seq - 1)
+    check_books(live.got)
+
+
 def test_a_burst_that_was_held_up_elsewhere_may_take_long():
     live = Live(least_n_q=2)
     live.run(2.4)
