@@ -1,7 +1,7 @@
-"""Silence with one codebook: what `silence_db` saves on the wire, and whether the far end stays natural.
+"""Thinned silence: what `silence_db` saves on the wire, and whether the far end stays natural.
 
-Speech with pauses, in a silent room and in noisier ones, is sent with all codebooks and again with one in each quiet packet; both are
-decoded and compared. In process, on real codes; no network and no clock.
+Speech with pauses, in a silent room and in noisier ones, is sent whole and again with few of the quiet packets, of one codebook each, and
+comfort noise in place of the others; both are decoded as a recording is and compared. In process, on real codes; no network and no clock.
 """
 
 from __future__ import annotations
@@ -9,29 +9,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
-from benchmarks.dtx_talks import PAUSE_S, Samples, Sent, noise, send, talk, utterances
+from benchmarks.dtx_figures import PAIRS, SPEECH_DB, STEP_MS, WANTED_DB, figures_of
+from benchmarks.dtx_figures import trace as trace_of
+from benchmarks.dtx_talks import PAUSE_S, TCP_IP_BYTES, noise, send, talk, utterances
 from streamcodec.codec import load
+from streamcodec.protocol import QUIET_EVERY_S
 
-__all__ = ["main", "render", "spectral_distance"]
-
-Numbers = npt.NDArray[np.float64]
+__all__ = ["main", "render"]
 
 _NOISE_DB = (-60.0, -55.0, -52.0)
-_WANTED_DB = 30.0
-_BEST_DB = 120.0
-_INAUDIBLE_DB = -80.0
-_WINDOW, _HOP = 512, 128
-_STEP_MS = 20
-_AFTER_MS = 1000
-_TRACE_S = 16.0
-_SPEECH_DB = -40.0
-_PAIRS = (("fewer", "every"), ("every", "sound"), ("fewer", "sound"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for i, sound in enumerate(talks):
                 room = 0.0 if noise_db is None else noise(len(sound), codec.sample_rate, noise_db, args.seed + i)
                 sent.append(send(codec, np.asarray(sound + room, np.float32), args.bandwidth, args.packet_frames, args.silence_db))
-            rows.append(_figures(noise_db, sent, args.seed))
-            trace = trace or (_trace(sent[0], noise_db) if sent[0].pauses and noise_db is not None else None)
+            rows.append(figures_of(noise_db, sent, args.seed))
+            trace = trace or (trace_of(sent[0], noise_db) if sent[0].pauses and noise_db is not None else None)
     figures: Figures = {
         "model": args.model,
         "kbps": args.bandwidth,
@@ -79,131 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "talks": len(talks),
         "corpus": args.corpus is not None,
         "pause_s": list(PAUSE_S),
-        "wanted_db": _WANTED_DB,
-        "speech_db": _SPEECH_DB,
+        "every_s": QUIET_EVERY_S,
+        "tcp_ip_bytes": TCP_IP_BYTES,
+        "wanted_db": WANTED_DB,
+        "speech_db": SPEECH_DB,
         "rows": rows,
         "trace": trace,
     }
     args.out.mkdir(parents=True, exist_ok=True)
     draw(figures, args.out / "dtx.png")
-    title = "Silence with one codebook"
+    title = "Silence, thinned"
     print(write_section(args.out, "dtx", title, figures, observed, render, threads=1, argv=argv).read_text(encoding="utf-8"))
     return 0
-
-
-# Figures -----------------------------------------------------------------------------------------------------------------------------
-
-
-def _figures(noise_db: float | None, sent: list[Sent], seed: int) -> Figures:
-    seconds = sum(len(one.sound) / one.rate for one in sent)
-    quiet = np.concatenate([one.quiet for one in sent])
-    pauses = [(one, first, end) for one in sent for first, end in one.pauses]
-    returns = [(one, first) for one in sent for first, _ in one.returns]
-    behind = [found for one in sent for run in one.returns if np.isfinite(found := _behind(one, *run)).any()]
-    payload, message = (np.concatenate([getattr(one, what) for one in sent], axis=1) for what in ("payload", "message"))
-    row: Figures = {
-        "noise_db": noise_db,
-        "seconds": seconds,
-        "packets": len(quiet),
-        "quiet_share": float(quiet.mean()),
-        "payload_kbps": (8 * payload.sum(axis=1) / 1000 / seconds).tolist(),
-        "message_kbps": (8 * message.sum(axis=1) / 1000 / seconds).tolist(),
-        "bytes": {"payload": payload[:, quiet].mean(axis=1).tolist(), "message": message[:, quiet].mean(axis=1).tolist()}
-        if quiet.any()
-        else None,
-        "pauses": len(pauses),
-        "returns": len(behind),
-        "difference_db": _spread([_db(one.cut(one.fewer, *run)) - _db(one.cut(one.every, *run)) for one, *run in pauses]),
-        "step_in_db": _spread([_step(one, first) for one, first, _ in pauses if first]),
-        "step_out_db": _spread([_step(one, first) for one, first in returns]),
-        "snr_first_db": _spread([float(found[np.isfinite(found)][0]) for found in behind]),
-        "snr_db": _spread([float(np.nanmedian(found)) for found in behind]),
-        "own_snr_db": float(np.nanmedian(np.concatenate([_snr(one.sound, one.sound, one.every, one.rate) for one in sent]))),
-        "back_ms": _spread([_back_ms(found) for found in behind]),
-        "below_share": float(np.mean([value < _WANTED_DB for found in behind for value in found[np.isfinite(found)]])) if behind else None,
-        "behind_db": _curves(behind),
-    }
-    for name in ("sound", "every", "fewer"):
-        parts = [one.cut(getattr(one, name), *run) for one, *run in pauses]
-        row[f"level_db_{name}"] = _db(np.concatenate(parts)) if parts else None
-    for a, b in _PAIRS:
-        apart = [spectral_distance(one.cut(getattr(one, a), *run), one.cut(getattr(one, b), *run)) for one, *run in pauses]
-        row[f"distance_db_{a}_{b}"] = float(np.mean(apart)) if apart else None
-    if noise_db is not None:
-        takes = [noise(4 * sent[0].rate, sent[0].rate, noise_db, seed + other) for other in (100, 101)]
-        row["distance_db_takes"] = spectral_distance(takes[0], takes[1])
-    return row
-
-
-def _trace(sent: Sent, noise_db: float | None) -> Figures:
-    """Levels by packet, for the picture."""
-    packets = range(min(len(sent.quiet), round(_TRACE_S * sent.rate / sent.size)))
-    levels = {name: [round(_db(sent.cut(getattr(sent, name), i, i + 1)), 1) for i in packets] for name in ("sound", "every", "fewer")}
-    return {"noise_db": noise_db, "packet_s": sent.size / sent.rate, "quiet": sent.quiet[: len(packets)].tolist(), **levels}
-
-
-def _db(samples: Samples) -> float:
-    """The level in dBFS; digital silence is at -120."""
-    return float(10 * np.log10(np.mean(np.square(samples, dtype=np.float64)) + 1e-12))
-
-
-def _spread(values: Sequence[float]) -> dict[str, float] | None:
-    """The mean, percentiles and extremes; None of nothing."""
-    if not values:
-        return None
-    low, median, high = np.percentile(values, (5, 50, 95)).tolist()
-    return {"mean": float(np.mean(values)), "p5": low, "median": median, "p95": high, "least": min(values), "most": max(values)}
-
-
-def _step(sent: Sent, at: int) -> float:
-    """How much more the level changes where packet `at` begins than it does with all codebooks, dB, over a packet on each side."""
-    before, after = (_db(sent.cut(sent.fewer, i, i + 1)) - _db(sent.cut(sent.every, i, i + 1)) for i in (at - 1, at))
-    return after - before
-
-
-def _behind(sent: Sent, first: int, end: int) -> Numbers:
-    """SNR in dB of `fewer` against `every` in each 20 ms of packets `first` to `end` - 1; NaN where nobody speaks."""
-    sound, every, fewer = (sent.cut(x, first, end) for x in (sent.sound, sent.every, sent.fewer))
-    return _snr(sound, every, fewer, sent.rate)
-
-
-def _snr(sound: Samples, reference: Samples, other: Samples, rate: int) -> Numbers:
-    """SNR in dB of `other` [T] against `reference` [T] in each 20 ms; NaN where `sound` [T] is no speech."""
-    step = rate * _STEP_MS // 1000
-    steps = len(sound) // step
-    error = other.astype(np.float64) - reference
-    powers = [np.square(x[: steps * step], dtype=np.float64).reshape(steps, step).mean(axis=1) for x in (sound, reference, error)]
-    snr = 10 * np.log10(np.maximum(powers[1], 1e-30) / np.maximum(powers[2], 1e-30))
-    return np.where(powers[0] >= 10 ** (_SPEECH_DB / 10), np.minimum(snr, _BEST_DB), np.nan)
-
-
-def _back_ms(behind: Numbers) -> float:
-    """From when on the speech stays at the wanted SNR or above, ms behind the pause's end; 0 where it always is."""
-    below = np.flatnonzero(behind < _WANTED_DB)
-    return float(_STEP_MS * (below[-1] + 1)) if below.size else 0.0
-
-
-def _curves(behind: list[Numbers]) -> dict[str, list[float | None]]:
-    """The median and the worst SNR in each 20 ms of the first second behind the pauses; None where nobody ever speaks."""
-    length = _AFTER_MS // _STEP_MS
-    padded = np.array([np.pad(found[:length], (0, length - len(found[:length])), constant_values=np.nan) for found in behind])
-    columns = [column[np.isfinite(column)] for column in padded.reshape(-1, length).T]
-    take: dict[str, Any] = {"median": np.median, "worst": np.min}
-    return {name: [float(of(column)) if column.size else None for column in columns] for name, of in take.items()}
-
-
-def spectral_distance(a: Samples, b: Samples) -> float:
-    """Log-spectral distance of two sounds [T], dB: RMS over frequency of the difference in level, 21 ms at a time, averaged over time.
-
-    What is below a noise of -80 dBFS in both is no difference.
-    """
-    window = np.hanning(_WINDOW)
-    floor = 10 ** (_INAUDIBLE_DB / 10) * np.sum(window**2)
-    levels = []
-    for samples in (a, b):
-        frames = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), _WINDOW)[::_HOP]
-        levels.append(10 * np.log10(np.abs(np.fft.rfft(frames * window, axis=1)) ** 2 + floor))
-    return float(np.mean(np.sqrt(np.mean((levels[0] - levels[1]) ** 2, axis=1))))
 
 
 # The section -------------------------------------------------------------------------------------------------------------------------
@@ -229,33 +106,41 @@ def render(figures: Figures) -> str:
     intro = (
         f"`{figures['model']}` at {figures['kbps']:g} kbps, packets of {figures['packet_ms']:g} ms; {figures['talks']} talk(s), {whose}, "
         f"with a pause of {least:g} to {most:g} s behind every utterance: as recorded (the pauses are digital silence), and with pink "
-        f"noise under all of it. Packets below {figures['silence_db']:g} dBFS carry {books} instead of {figures['n_q']}, once all has "
-        f"been for 0.3 s. "
+        f"noise under all of it. Packets below {figures['silence_db']:g} dBFS are quiet, once all has been for 0.3 s: of a run of them the "
+        f"first is sent and then one in {figures['every_s']:g} s, with {books} instead of {figures['n_q']}, and a gap names the others. "
+        f"On the wire is an estimate: each message alone, with {figures['tcp_ip_bytes']} bytes of TCP/IP and 2 or 4 of WebSocket. "
     )
     wire = table(
-        ["noise", "talk, s", "quiet packets", "payload, kbps, all", "fewer", "messages, kbps, all", "fewer", "bytes saved"],
+        [
+            *("noise", "talk, s", "quiet packets", "of those sent", "messages, kbps, all", "thinned", "on the wire, kbps, all", "thinned"),
+            *("saved on the wire", "in silence, kbps, all", "thinned"),
+        ],
         [
             [
                 _room(row),
                 f"{row['seconds']:.0f}",
                 f"{100 * row['quiet_share']:.0f}%",
-                *(f"{row[kind][i]:.2f}" for kind in ("payload_kbps", "message_kbps") for i in (0, 1)),
+                "-" if row["sent_share"] is None else f"{100 * row['sent_share']:.0f}%",
+                *(f"{row[kind][i]:.2f}" for kind in ("message_kbps", "wire_kbps") for i in (0, 1)),
                 f"{100 * _saved(row):.0f}%",
+                *(["-", "-"] if row["bytes"] is None else [f"{8 * size / figures['packet_ms']:.2f}" for size in row["bytes"]["wire"]]),
             ]
             for row in rows
         ],
     )
     quiet = table(
         [
-            *("noise", "recorded, dBFS", "all", "fewer", "fewer to all, mean dB", "least", "most"),
-            *("distance, fewer to all", "all to recorded", "fewer to recorded", "two takes"),
+            *("noise", "recorded, dBFS", "all", "thinned", "thinned to all, mean dB", "least", "most"),
+            *("noise made to packets sent, mean dB", "least", "most"),
+            *("distance, thinned to all", "all to recorded", "thinned to recorded", "two takes"),
         ],
         [
             [
                 _room(row),
                 *_cells(row, "level_db_sound", "level_db_every", "level_db_fewer"),
                 *_cells(row["difference_db"], "mean", "least", "most"),
-                *_cells(row, *(f"distance_db_{a}_{b}" for a, b in _PAIRS), "distance_db_takes"),
+                *_cells(row["comfort_db"], "mean", "least", "most"),
+                *_cells(row, *(f"distance_db_{a}_{b}" for a, b in PAIRS), "distance_db_takes"),
             ]
             for row in rows
         ],
@@ -282,11 +167,12 @@ def render(figures: Figures) -> str:
     parts = [
         intro + " ".join([_packet_bytes(rows), *(_said(row, wanted) for row in rows)]).strip(),
         wire,
-        "The pauses, decoded with all codebooks and with fewer: levels, by how much the two differ from pause to pause, and log-spectral "
-        "distances in dB, beside that of two takes of the same noise, which differ by chance alone.",
+        "The pauses, decoded with all and thinned: levels, by how much the two differ from pause to pause, by how much the comfort noise "
+        "differs from the packets that it is made of, and log-spectral distances in dB, beside that of two takes of the same noise, which "
+        "differ by chance alone.",
         quiet,
-        "Where codebooks go and come back: by how much the level steps there beyond what it does with all codebooks, over a packet on each "
-        f"side; then what the decoder still remembers of a pause: SNR of the speech behind it (20 ms at a time, above {speech:g} dBFS) "
+        "Where a pause begins and ends: by how much the level steps there beyond what it does with all codebooks, over a packet on each "
+        f"side; then what the decoder still remembers of the pause: SNR of the speech behind it (20 ms at a time, above {speech:g} dBFS) "
         f"against that with all codebooks, at first and in the median, how much of it is below {wanted:g} dB, and how long behind a pause "
         f"the last of that is. As a yardstick: all codebooks have {own} dB against what was recorded.",
         switches,
@@ -296,7 +182,7 @@ def render(figures: Figures) -> str:
 
 
 def _saved(row: Figures) -> float:
-    every, fewer = row["message_kbps"]
+    every, fewer = row["wire_kbps"]
     return float(1 - fewer / every)
 
 
@@ -304,14 +190,14 @@ def _packet_bytes(rows: list[Figures]) -> str:
     found = next((row["bytes"] for row in rows if row["bytes"]), None)
     if found is None:
         return "No packet was quiet."
-    payload, message = found["payload"], found["message"]
-    told = f"payload has {payload[1]:.0f} bytes instead of {payload[0]:.0f}, its message {message[1]:.0f} instead of {message[0]:.0f}"
-    return f"A quiet packet's {told}."
+    (every, thinned), (wire, thinned_wire) = found["message"], found["wire"]
+    told = f"{thinned:.1f} bytes of messages instead of {every:.0f}, and {thinned_wire:.0f} on the wire instead of {wire:.0f}"
+    return f"A quiet packet takes {told}, on average, gaps included."
 
 
 def _said(row: Figures, wanted: float) -> str:
     where = "As recorded" if row["noise_db"] is None else f"With noise at {_room(row)}"
-    text = f"{where} {100 * row['quiet_share']:.0f}% of the packets are quiet, which saves {100 * _saved(row):.0f}% of the bytes"
+    text = f"{where} {100 * row['quiet_share']:.0f}% of the packets are quiet, which saves {100 * _saved(row):.0f}% on the wire"
     if row["back_ms"] is None:
         return f"{text}."
     return f"{text}; {100 * row['below_share']:.1f}% of the speech behind them has an SNR below {wanted:g} dB."
@@ -327,7 +213,7 @@ def draw(figures: Figures, path: Path) -> None:
     if trace is not None:
         at = trace["packet_s"] * np.arange(len(trace["quiet"]))
         levels.fill_between(at, -90, 0, where=trace["quiet"], step="post", color="0.92", label="quiet packets")
-        for name, label in (("sound", "recorded"), ("every", "all codebooks"), ("fewer", "one where it is quiet")):
+        for name, label in (("sound", "recorded"), ("every", "all codebooks"), ("fewer", "thinned, with comfort noise")):
             levels.step(at, trace[name], where="post", lw=1.0, label=label)
         levels.axhline(figures["silence_db"], color="0.7", lw=0.8)
         room = f"noise at {trace['noise_db']:g} dBFS"
@@ -337,7 +223,7 @@ def draw(figures: Figures, path: Path) -> None:
         for name, line in (("median", "-"), ("worst", ":")):
             values = [np.nan if value is None else value for value in row["behind_db"][name]]
             label = f"{_room(row)}, {name}" if row["noise_db"] is not None else f"as recorded, {name}"
-            after.plot(_STEP_MS * np.arange(len(values)), values, line, color=f"C{i}", label=label)
+            after.plot(STEP_MS * np.arange(len(values)), values, line, color=f"C{i}", label=label)
     after.axhline(figures["wanted_db"], color="0.7", lw=0.8)
     after.set(title="behind a pause, against all codebooks", xlabel="ms behind the pause", ylabel="SNR of 20 ms, dB", ylim=(0, 95))
     after.legend(fontsize=7, frameon=False, loc="upper right", ncols=2)

@@ -1,4 +1,4 @@
-"""Talks with pauses, and what arrives of them with all codebooks and with fewer where they are quiet."""
+"""Talks with pauses, and what arrives of them where all is sent and where silence is thinned."""
 
 from __future__ import annotations
 
@@ -9,30 +9,38 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
+from streamcodec.client import Player
 from streamcodec.codec import Codec
-from streamcodec.protocol import Packet, pack_codes
+from streamcodec.engine.contract import Codes
+from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, Thinner, pack_codes
 
-__all__ = ["PAUSE_S", "Samples", "Sent", "noise", "send", "talk", "utterances"]
+__all__ = ["PAUSE_S", "TCP_IP_BYTES", "Samples", "Sent", "noise", "send", "talk", "utterances", "wire_bytes"]
 
 Samples = npt.NDArray[np.float32]
 
 PAUSE_S = (0.6, 10.0)
 _UTTERANCE_S = 2.5
 
+TCP_IP_BYTES = 40
+
 
 @dataclass(frozen=True)
 class Sent:
-    """A talk `sound` [T] as it arrives with all codebooks, `every` [T], and with one in the packets that are `quiet`, `fewer` [T].
+    """A talk `sound` [T] as it arrives with all codebooks, `every` [T], and where few of the packets that are `quiet` come, with one
+    codebook, and comfort noise takes the place of the others, `fewer` [T].
 
-    `payload` and `message` are each packet's bytes [2, packets]: with all codebooks, and with fewer. A packet is `size` samples.
+    `payload`, `message` and `wire` are each packet's bytes [2, packets]: with all, and with fewer, where a gap counts for the last packet
+    that it names. `sent` are the packets that come of the quiet ones too. A packet is `size` samples.
     """
 
     sound: Samples
     every: Samples
     fewer: Samples
     quiet: npt.NDArray[np.bool_]
+    sent: npt.NDArray[np.bool_]
     payload: npt.NDArray[np.int64]
     message: npt.NDArray[np.int64]
+    wire: npt.NDArray[np.int64]
     size: int
     rate: int
 
@@ -94,26 +102,78 @@ def utterances(clip: Samples, rate: int) -> list[Samples]:
 
 
 def send(codec: Codec, sound: Samples, kbps: float, packet_frames: int, silence_db: float) -> Sent:
-    """`sound` [T] through encoder, wire and decoder, with all codebooks and with fewer where it is quiet."""
-    ways = []
+    """`sound` [T] through encoder, wire and decoder, where all is sent and where silence is thinned."""
+    ways: list[list[Codes]] = []
     for threshold in (None, silence_db):
         encoder = codec.stream_encoder(kbps, packet_frames=packet_frames, silence_db=threshold)
         ways.append([*encoder.feed(sound), *encoder.flush()])
-    heard = []
-    for packets in ways:
-        decoder = codec.stream_decoder(kbps)
-        heard.append(np.concatenate([*(decoder.feed(packet) for packet in packets), decoder.flush()])[: len(sound)])
-    packet_us, bits = round(1e6 * packet_frames / codec.frame_rate), codec.config.bits_per_code
-    wire = [
-        [Packet(i, 0, i * packet_us % 2**32, len(codes), pack_codes(codes, bits)) for i, codes in enumerate(packets)] for packets in ways
+    most = len(ways[0][0])
+    quiet = np.array([len(packet) < most for packet in ways[1]])
+    # As server and publisher do: a short packet, the last, is always sent.
+    thinner, packet_s = Thinner(), packet_frames / codec.frame_rate
+    sent = np.array(
+        [
+            not thinner.leaves_out(bool(silent) and codes.shape[1] == packet_frames, packet_s)
+            for silent, codes in zip(quiet, ways[1], strict=True)
+        ]
+    )
+    decoder = codec.stream_decoder(kbps)
+    every = np.concatenate([*map(decoder.feed, ways[0]), decoder.flush()])[: len(sound)]
+    messages = [_messages(codec, ways[0], np.ones_like(sent), packet_s), _messages(codec, ways[1], sent, packet_s)]
+    player = Player(codec, fill_gaps=True)
+    player.feed(_start(codec, kbps, packet_frames))
+    heard = [player.feed(message) for place in messages[1] for message in place]
+    heard.append(player.feed(StreamEnd(next_seq=len(sent))))
+    sizes = [
+        [[sum(of(m) for m in place) for place in way] for way in messages]
+        for of in (_payload_bytes, lambda m: len(m.serialize()), lambda m: wire_bytes(len(m.serialize())))
     ]
     return Sent(
         sound=sound,
-        every=heard[0],
-        fewer=heard[1],
-        quiet=np.array([len(packet) < len(ways[0][0]) for packet in ways[1]]),
-        payload=np.array([[len(message.payload) for message in messages] for messages in wire]),
-        message=np.array([[len(message.serialize()) for message in messages] for messages in wire]),
+        every=every,
+        fewer=np.concatenate(heard)[: len(sound)],
+        quiet=quiet,
+        sent=sent,
+        payload=np.array(sizes[0]),
+        message=np.array(sizes[1]),
+        wire=np.array(sizes[2]),
         size=packet_frames * codec.hop_length,
         rate=codec.sample_rate,
+    )
+
+
+def wire_bytes(message: int) -> int:
+    """An estimate of what a message takes on its way to a listener where it is sent alone: IPv4 and TCP headers, and the WebSocket's."""
+    return message + TCP_IP_BYTES + (2 if message < 126 else 4)
+
+
+def _messages(codec: Codec, packets: Sequence[Codes], sent: npt.NDArray[np.bool_], packet_s: float) -> list[list[Packet | Gap]]:
+    """What goes out at each packet's place: itself, or the gap behind the last that is left out."""
+    bits, begun = codec.config.bits_per_code, 0
+    places: list[list[Packet | Gap]] = []
+    for i, codes in enumerate(packets):
+        places.append([])
+        if sent[i]:
+            places[-1].append(Packet(i, 0, round(1e6 * i * packet_s) % 2**32, len(codes), pack_codes(codes, bits)))
+            begun = i + 1
+        elif i + 1 == len(packets) or sent[i + 1]:
+            places[-1].append(Gap(first_seq=begun, count=i + 1 - begun, reason=SILENCE))
+    return places
+
+
+def _payload_bytes(message: Packet | Gap) -> int:
+    return len(message.payload) if isinstance(message, Packet) else 0
+
+
+def _start(codec: Codec, kbps: float, packet_frames: int) -> StreamStart:
+    return StreamStart(
+        epoch=0,
+        n_q=codec.config.n_q_for(kbps),
+        bandwidth=kbps,
+        packet_frames=packet_frames,
+        start=codec.engine.default_live_start,
+        first_seq=0,
+        live_seq=0,
+        format="codes",
+        sample_rate=codec.sample_rate,
     )

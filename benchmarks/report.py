@@ -12,7 +12,7 @@ To reproduce the figures, from the repository's root and with the `dev` extra in
     python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
     python -m benchmarks.latency --all     # every packet's way, on good and bad networks, cases one by one: forty-five minutes; --help
     python -m benchmarks.late_join         # what a listener who joins late hears: a minute
-    python -m benchmarks.dtx --corpus corpus    # what sending silence with one codebook saves and does to the sound: a minute
+    python -m benchmarks.dtx --corpus corpus    # what thinning silence saves and does to the sound: three minutes
     python -m benchmarks.mouth_to_ear      # through virtual sound cards, with each stage's share: a minute and a half
     python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures seams, step and load first
 

@@ -59,9 +59,9 @@ class _Recorder:
     def device_s(self) -> float:
         return 0.0 if self._device is None else self._device.device_s
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
         self.parts.append(samples)
-        return 0.0 if self._device is None else self._device.write(samples, arrived_s, captured_s)
+        return 0.0 if self._device is None else self._device.write(samples, arrived_s, captured_s, quiet=quiet)
 
     async def finish(self) -> None:
         if self._device is not None:

@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(-120, 0),
         const=SILENCE_DB,
         metavar="DB",
-        help="silence reaches listeners, and with --encode the server, with one codebook instead of all: what is below so many dBFS "
-        "(%(const)s without a number), once all has been for 0.3 s",
+        help="of silence listeners, and with --encode the server, are sent one packet every 0.8 s, with one codebook: of what is below so "
+        "many dBFS (%(const)s without a number), once all has been for 0.3 s. They hear comfort noise in between",
     )
     parser.add_argument("--model", default="speech-24k", help="for --encode: the server's model (default: %(default)s)")
 
@@ -178,7 +178,7 @@ async def publish_source(
     on_block: OnBlock | None = None,
     on_interrupt: Callable[[Ended], None] = lambda _: None,
 ) -> Ended:
-    """Send all of `source` through `publisher`, encoded by `codec` if there is one, below `silence_db` with one codebook; end the stream.
+    """Send all of `source` through `publisher`, encoded by `codec` if there is one, little of what is below `silence_db`; end the stream.
 
     A live publisher drops what a slow uplink cannot take; a fast one waits. What the source had to drop is told as a gap. Where the task is
     cancelled the stream is ended all the same, which `on_interrupt` is told.

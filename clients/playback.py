@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from streamcodec.audio import Level, Samples, bar
 from streamcodec.client import Listener, Player, listen, now_us
-from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, Waiting
 
 from .ledger import Ledger, PacketTimes
 from .liveline import LiveLine
@@ -141,8 +141,11 @@ async def play(
     """
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="streamcodec-decode") as thread:
+        owed: list[Future[None]] = []
         async for event in listener:
             received = now_us()
+            for job in owed:
+                job.cancel()
             samples: Samples = await loop.run_in_executor(thread, player.feed, event)
             decoded = now_us()
             if level is not None:
@@ -152,8 +155,10 @@ async def play(
                     # It warmed the decoder up: nobody waits for it, and how old it is says nothing of the way here.
                     continue
                 captured = listener.captured_us(event) + round(samples.size / player.sample_rate * 1e6)
-                ahead_s = sink.write(samples, decoded / 1e6, captured / 1e6)
+                ahead_s = sink.write(samples, decoded / 1e6, captured / 1e6, quiet=player.quiet)
                 listener.playing(event.seq, *_playing_ms(sink))
+                # In a pause there is time, until something comes.
+                owed = [thread.submit(player.catch_up) for _ in range(player.behind)]
                 if on_packet is not None:
                     on_packet(PacketTimes(event.seq, captured, received, decoded, ahead_s, sink.device_s), listener)
                 continue
@@ -163,7 +168,7 @@ async def play(
                 note(f"nobody publishes {event.stream!r} yet: waiting")
             elif isinstance(event, StreamStart):
                 note(f"{listener.hello.stream!r} begins: {event.bandwidth:g} kbps, {event.packet_frames} frames a packet ({event.reason})")
-            elif isinstance(event, Gap):
+            elif isinstance(event, Gap) and event.reason != SILENCE:
                 note(f"{event.count} packets lost ({event.reason})")
             elif isinstance(event, StreamEnd) and not follow:
                 return

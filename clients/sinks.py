@@ -45,10 +45,11 @@ class Sink(Protocol):
         """Seconds between the device and the ear, by its own account."""
         ...
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
         """Play or store samples; a packet's come with when it arrived and when its last sample was captured, on one clock or on two.
 
-        Returns the seconds until the first of them is heard, `device_s` among them, as far as this program knows.
+        Behind a `quiet` one others may be left out. Returns the seconds until the first of them is heard, `device_s` among them, as far as
+        this program knows.
         """
         ...
 
@@ -93,8 +94,8 @@ class DeviceSink:
         self._playout.pull(frames, mono)
         out[:] = mono[:, None]
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:
-        ahead_s = self._playout.push(samples, arrived_s, captured_s)
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
+        ahead_s = self._playout.push(samples, arrived_s, captured_s, quiet=quiet)
         if not self._playing:
             self._playing = True
             try:
@@ -126,7 +127,14 @@ class FileSink:
         self.label = str(path)
         self._writer = AudioWriter(path, rate)
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:  # noqa: ARG002
+    def write(
+        self,
+        samples: Samples,
+        arrived_s: float | None = None,  # noqa: ARG002
+        captured_s: float | None = None,  # noqa: ARG002
+        *,
+        quiet: bool = False,  # noqa: ARG002
+    ) -> float:
         self._writer.write(samples)
         return 0.0
 
@@ -145,7 +153,14 @@ class PipeSink:
     def __init__(self, pipe: BinaryIO | None = None) -> None:
         self._pipe = pipe or sys.stdout.buffer
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None) -> float:  # noqa: ARG002
+    def write(
+        self,
+        samples: Samples,
+        arrived_s: float | None = None,  # noqa: ARG002
+        captured_s: float | None = None,  # noqa: ARG002
+        *,
+        quiet: bool = False,  # noqa: ARG002
+    ) -> float:
         self._pipe.write(float_to_pcm(samples, "pcm_s16le"))
         self._pipe.flush()
         return 0.0

@@ -3,6 +3,7 @@
 from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
 from streamcodec.audio.capture import CaptureBuffer
 from streamcodec.audio.capture_clock import CaptureClock
+from streamcodec.audio.comfort import ComfortNoise
 from streamcodec.audio.devices import DeviceInfo, find_device, list_devices, open_input, open_output
 from streamcodec.audio.files import AudioBlocks, AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
 from streamcodec.audio.meter import Level, bar
@@ -18,6 +19,7 @@ __all__ = [
     "AudioWriter",
     "CaptureBuffer",
     "CaptureClock",
+    "ComfortNoise",
     "DeviceInfo",
     "Layout",
     "Level",

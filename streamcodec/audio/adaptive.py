@@ -5,9 +5,10 @@
                                 -> a resampling ratio off by at most 0.05%                       (the rest: clocks that drift)
                                 -> a jump with a cross-fade                                      (above the ceiling)
             -> resampler -> PlayoutBuffer -> device
+    quiet packets -> comfort noise -> what is not sent of a pause, as long as the buffer is empty, and until there is enough in it again
 
-TCP loses nothing, so every packet comes, some in bursts; what a burst has put into the buffer is given back. No clock is read here: who
-pushes says when a packet came.
+TCP loses nothing, so every packet comes, some in bursts; what a burst has put into the buffer is given back. Of a pause most is left out:
+that is no underrun, and what comes behind it is no later for it. No clock is read here: who pushes says when a packet came.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamcodec.audio.comfort import ComfortNoise, ramp
 from streamcodec.audio.lateness import Lateness
 from streamcodec.audio.playout import PlayoutBuffer
 from streamcodec.audio.samples import Samples
@@ -57,6 +59,7 @@ class PlayoutStats:
     how late most of them have come.
 
     `shortened_s`, `lengthened_s` and `dropped_s` are what was taken out or put in so far, `steering` the resampling ratio's deviation.
+    `comfort_s` is the noise that was played in pauses; that it was needed is no underrun.
     """
 
     target_s: float
@@ -69,6 +72,14 @@ class PlayoutStats:
     lengthened_s: float
     steering: float
     late_s: float
+    comfort_s: float = 0.0
+
+
+# The longest stretch of comfort noise: something of a pause comes every second, or nobody is there any more, and then it fades.
+_COMFORT_S = 2.0
+_COMFORT_FADE_S = 0.5
+# It is made anew when so much more of the pause is known.
+_COMFORT_EVERY_S = 0.4
 
 
 class AdaptivePlayout:
@@ -97,7 +108,14 @@ class AdaptivePlayout:
         self._margin_s: float | None = None
         self._allowance = 0.0
         self._loudness = 0.0
-        self._underruns = self._dropped = 0
+        self._stops = self._dropped = 0
+        self._captured: float | None = None
+        self._comfort = ComfortNoise(self._rate_out)
+        self._noise = np.empty(0, np.float32)
+        self._noise_known = 0
+        self._noise_used = False
+        self._padded = 0
+        self._quiet = False
         self._shortened = self._lengthened = 0
 
     @property
@@ -115,6 +133,7 @@ class AdaptivePlayout:
             lengthened_s=self._lengthened / self._rate_in,
             steering=self._steering.value,
             late_s=self._late_s,
+            comfort_s=(buffer.comforted + self._padded) / self._rate_out,
         )
 
     @property
@@ -122,45 +141,55 @@ class AdaptivePlayout:
         """Whether `finish` was called and everything has been played."""
         return self._buffer.drained
 
-    def push(self, samples: Samples, arrived: float | None = None, captured: float | None = None) -> float:
+    def push(self, samples: Samples, arrived: float | None = None, captured: float | None = None, *, quiet: bool = False) -> float:
         """Take a packet's samples [T], when it came, and when its last sample was captured: seconds, each on a clock of its own.
 
-        Samples without times, such as a decoder's last ones, are played behind the others and teach nothing. Returns the seconds until the
-        first of them is pulled, if pulling goes on evenly.
+        Behind a `quiet` one others may have been left out: where nothing comes in time comfort noise is played. Samples without times, such
+        as a decoder's last ones, are played behind the others and teach nothing. Returns the seconds until the first of them is pulled, if
+        pulling goes on evenly.
         """
         if not samples.size:
             return self._ahead_s(samples)
         policy, duration_s = self.policy, samples.size / self._rate_in
-        late_s = 0.0
+        late_s = missing_s = 0.0
         if arrived is not None and captured is not None:
             late_s = self._lateness.add(arrived, captured)
+            missing_s = 0.0 if self._captured is None else captured - self._captured - duration_s
+            self._captured = captured
         elif self._margin_s is not None:
-            self._buffer.push(self._resampler.feed(samples))
+            self._play(samples, quiet)
             return self._ahead_s(samples)
         self._late_s = self._lateness.quantile(policy.share)
         self._target_s = min(policy.ceiling_s, self._floor_s + self._late_s)
-        if self._margin_s is None or self._buffer.underruns != self._underruns:
+        stops = self._buffer.underruns + self._buffer.pauses
+        if self._margin_s is None or stops != self._stops:
             # Playing begins, or begins again, as much later as the target asks for: what came late has been waited for already.
             wait_s = max(0.0, self._target_s - late_s)
             if self._margin_s is None:
                 # The resampler holds a little back, once.
                 wait_s += self._resampler.withheld_s
-            self._buffer.push(np.zeros(self._samples(wait_s), np.float32))
+            self._pad(self._samples(wait_s))
             self._buffer.target = max(1, self._samples(wait_s))
             self._margin_s = max(self._target_s, late_s)
             self._steering.forget()
         else:
             self._margin_s -= (self._buffer.dropped_samples - self._dropped) / self._rate_out
             now_s = self._buffer.buffered / self._rate_out + late_s
-            # Blocks of the device and of the network make each look at the margin uneven; clocks move it slowly.
-            self._margin_s += (now_s - self._margin_s) * min(1.0, duration_s / 0.5)
-        self._underruns, self._dropped = self._buffer.underruns, self._buffer.dropped_samples
+            if missing_s > duration_s / 2:
+                # What was left out before this one takes its time all the same, as far as it is needed.
+                wait_s = max(0.0, min(missing_s, self._target_s - now_s)) if self._quiet else 0.0
+                self._pad(self._samples(wait_s))
+                self._margin_s = now_s + wait_s
+            else:
+                # Blocks of the device and of the network make each look at the margin uneven; clocks move it slowly.
+                self._margin_s += (now_s - self._margin_s) * min(1.0, duration_s / 0.5)
+        self._stops, self._dropped = stops, self._buffer.dropped_samples
         self._buffer.ceiling = self._samples(self._target_s + policy.headroom_s + duration_s)
         self._buffer.landing = max(1, self._samples(self._target_s + duration_s))
         excess_s = self._margin_s - self._target_s
         samples = self._adjust(samples, excess_s)
         self._resampler.steer(self._steering.step(excess_s, duration_s))
-        self._buffer.push(self._resampler.feed(samples))
+        self._play(samples, quiet)
         return self._ahead_s(samples)
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
@@ -171,6 +200,32 @@ class AdaptivePlayout:
         """Say that no more comes: the rest is played to its end."""
         self._buffer.push(self._resampler.flush())
         self._buffer.finish()
+
+    def _play(self, samples: Samples, quiet: bool) -> None:
+        """Hand samples at `rate_in` over, with what is to be played where nothing comes behind them."""
+        out = self._comfort.fade_into(self._resampler.feed(samples))
+        if quiet:
+            # The resampler had held back the last of what went before.
+            self._comfort.learn(out if self._quiet else out[self._samples(self._resampler.withheld_s) :])
+            self._noise_known += out.size
+            if not self._quiet or self._noise_known >= self._samples(_COMFORT_EVERY_S) or self._noise_used:
+                self._make_noise()
+        self._quiet = quiet
+        self._buffer.push(out, self._noise if quiet else None)
+
+    def _make_noise(self) -> None:
+        self._noise, self._noise_known, self._noise_used = self._comfort.make(self._samples(_COMFORT_S)), 0, False
+        end = self._samples(_COMFORT_FADE_S)
+        self._noise[-end:] *= ramp(end)[::-1]
+
+    def _pad(self, samples: int) -> None:
+        """Hand over what is heard until there is enough to go on with: comfort noise in a pause, otherwise nothing."""
+        self._noise_used = True
+        if self._quiet:
+            self._padded += samples
+            self._buffer.push(self._comfort.go_on(samples), self._noise)
+        else:
+            self._buffer.push(np.zeros(samples, np.float32))
 
     def _ahead_s(self, pushed: Samples) -> float:
         """What is to be pulled before the newest samples `pushed`; where nobody pulls, the buffer may have dropped some of those."""

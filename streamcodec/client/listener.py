@@ -14,6 +14,7 @@ from streamcodec.client.connection import Connection, open_connection
 from streamcodec.client.resuming import Note, reopen, resumable
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
 from streamcodec.protocol import (
+    SILENCE,
     Format,
     Gap,
     ListenHello,
@@ -75,13 +76,17 @@ def listen(
 
 
 class Listener:
-    """One listening connection, an asynchronous iterator of events; made by `listen`."""
+    """One listening connection, an asynchronous iterator of events; made by `listen`.
+
+    `packets` have come, `lost` will never come, and `silent` were left out as silence.
+    """
 
     def __init__(self, url: str, hello: ListenHello, note: Note) -> None:
         self.url = url
         self.hello = hello
         self.packets = 0
         self.lost = 0
+        self.silent = 0
         self.resumed = 0
         self._note = note
         self._connection: Connection
@@ -141,6 +146,8 @@ class Listener:
         for event in events:
             if isinstance(event, Packet):
                 self.packets += 1
+            elif isinstance(event, Gap) and event.reason == SILENCE:
+                self.silent += event.count
             elif isinstance(event, Gap):
                 self.lost += event.count
         return events

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from streamcodec.protocol import SILENCE
+
 __all__ = ["Audio", "Lost", "Outbox"]
 
 
@@ -20,7 +22,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """So many packets will never come, because they waited too long for the uplink or for another `reason`."""
+    """So many packets will never come, because they waited too long for the uplink or for another `reason`, such as silence."""
 
     count: int
     reason: str = "uplink"
@@ -35,14 +37,15 @@ class Outbox:
         self.sent_s = 0.0
         self._waiting: deque[Audio | Lost] = deque()
         self._sent: deque[tuple[int, Audio | Lost]] = deque()
+        self._silent = 0  # packets that were left out behind those that wait, and are named before what comes next
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     @property
     def numbers(self) -> int:
-        """How many numbers those that wait will use."""
-        return sum(_count(entry) for entry in self._waiting)
+        """How many numbers those that wait, or that were left out behind them, will use."""
+        return sum(_count(entry) for entry in self._waiting) + self._silent
 
     @property
     def ahead_s(self) -> float:
@@ -51,24 +54,42 @@ class Outbox:
 
     def add(self, audio: Audio) -> None:
         """Queue a packet."""
+        self.settle()
         self._waiting.append(audio)
         self.waiting_s += audio.duration_s
 
     def lose(self, count: int) -> None:
         """Say that so many packets, behind those that wait, will never come: they were lost before they came here."""
+        self.settle()
         self._waiting.append(Lost(count, "publisher"))
+
+    def leave_out(self) -> None:
+        """Say that the next packet will never come because it is silence; nothing goes out for it before the next entry, or `settle`."""
+        self._silent += 1
+
+    def settle(self) -> None:
+        """Queue what was left out: something that comes behind it needs its number."""
+        if self._silent:
+            self._waiting.append(Lost(self._silent, SILENCE))
+            self._silent = 0
 
     def drop_beyond(self, bound_s: float) -> float:
         """Drop the oldest that waits where more than `bound_s` does, never the newest; returns the seconds dropped."""
-        lost, dropped_s = 0, 0.0
+        lost: list[Lost] = []
+        dropped_s = 0.0
         while self.waiting_s > bound_s and len(self._waiting) > 1:
             entry = self._waiting.popleft()
-            lost += _count(entry)
             if isinstance(entry, Audio):
                 self.waiting_s -= entry.duration_s
                 dropped_s += entry.duration_s
-        if lost:
-            self._waiting.appendleft(Lost(lost))
+                entry = Lost(1)
+            elif entry.reason != SILENCE:
+                entry = Lost(entry.count)
+            # What was silence anyway was not lost.
+            if lost and lost[-1].reason == entry.reason:
+                entry = Lost(lost.pop().count + entry.count, entry.reason)
+            lost.append(entry)
+        self._waiting.extendleft(reversed(lost))
         return dropped_s
 
     def next(self) -> Audio | Lost:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
+from streamcodec.audio.comfort import ComfortNoise
 from streamcodec.audio.samples import PcmFormat, Samples, pcm_to_float
+from streamcodec.audio.silence import SILENCE_DB
 from streamcodec.client.listener import Event
 from streamcodec.config import Start
 from streamcodec.errors import InputError
-from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, unpack_codes
+from streamcodec.protocol import SILENCE, Gap, Packet, PauseMemory, StreamEnd, StreamStart, is_quiet, unpack_codes
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec, StreamDecoder
 
 __all__ = ["Player"]
 
+Codes = npt.NDArray[Any]
+
 
 class Player:
     """Turns a listener's events into samples [T] at `sample_rate`; it keeps the decoder's state and knows no clock.
 
-    `codec` decodes codes and is not needed for PCM. With `fill_gaps` packets that were lost become as much silence, so that a recording
-    keeps its length; a live listener leaves them out, since silence would only delay what follows.
+    `codec` decodes codes and is not needed for PCM. With `fill_gaps` packets that were lost become as much silence, and those that were
+    left out as silence as much comfort noise, so that a recording keeps its length; a live listener leaves them out, since that would only
+    delay what follows. Its playout makes noise of its own behind a packet that is `quiet`.
     """
 
     def __init__(self, codec: Codec | None = None, *, fill_gaps: bool = False) -> None:
@@ -32,6 +39,29 @@ class Player:
         self._decoder: StreamDecoder | None = None
         self._silent_before = 0
         self._skip = 0
+        self._quiet = False
+        self._comfort: ComfortNoise | None = None
+        self._pause: PauseMemory[Codes] = PauseMemory()
+        self._owed: deque[Codes] = deque()
+        self._held = 0
+
+    @property
+    def behind(self) -> int:
+        """How often `catch_up` has something to do: what the decoder has not seen of a pause, until the next packet is fed."""
+        return len(self._owed)
+
+    def catch_up(self) -> None:
+        """Let the decoder see the like of one packet that was left out of a pause, at leisure: the next words are the better for it.
+
+        With `fill_gaps` nobody waits, and `feed` has done it.
+        """
+        if self._owed and self._decoder is not None:
+            self._decoder.feed(self._owed.popleft())
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the last packet is silence to its sender, or in PCM sounds so (RMS below -50 dBFS): others may be left out behind it."""
+        return self._quiet
 
     @property
     def sample_rate(self) -> int:
@@ -47,10 +77,14 @@ class Player:
             return tail
         if isinstance(event, Packet):
             return self._packet(event)
+        if isinstance(event, Gap):
+            self._pause.gap(event.count, event.reason)
         if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
             # Of the history nothing is heard, what is missing in it included.
-            missing = event.next_seq - max(event.first_seq, self._silent_before)
-            return np.zeros(max(0, missing) * self._packet_samples(), np.float32)
+            missing = max(0, event.next_seq - max(event.first_seq, self._silent_before)) * self._packet_samples()
+            if event.reason == SILENCE and self._comfort is not None and missing:
+                return self._comfort.go_on(missing)
+            return np.zeros(missing, np.float32)
         if isinstance(event, StreamEnd):
             return self._finish()
         return np.empty(0, np.float32)
@@ -66,6 +100,11 @@ class Player:
             return
         self._silent_before = start.live_seq
         self._skip = 0
+        self._quiet = False
+        self._comfort = ComfortNoise(start.sample_rate)
+        self._pause = PauseMemory()
+        self._owed.clear()
+        self._held = 0
         if start.format == "codes":
             if self._codec is None:
                 raise InputError("this stream comes as codes: a Player needs the codec that decodes them")
@@ -76,14 +115,30 @@ class Player:
         assert self._start is not None
         if self._decoder is None:
             format: PcmFormat = "pcm_s16le" if self._start.format == "pcm_s16le" else "pcm_f32le"
-            live = packet.seq >= self._silent_before
-            return pcm_to_float(packet.payload, format) if live else np.empty(0, np.float32)
+            samples = pcm_to_float(packet.payload, format)
+            self._quiet = bool(np.mean(np.square(samples, dtype=np.float64)) < 10 ** (SILENCE_DB / 10))
+            return self._behind_comfort(samples) if packet.seq >= self._silent_before else np.empty(0, np.float32)
         assert self._codec is not None
         codes = unpack_codes(packet.payload, packet.n_q, self._codec.config.bits_per_code)
         samples = self._decoder.feed(codes)
+        self._quiet = is_quiet(packet.n_q, self._start.n_q, self._codec.config.bits_per_code)
+        self._held += codes.shape[1] * self._codec.hop_length - samples.size
+        owed = self._pause.packet(codes, self._quiet)
+        # A decoder that still holds some of the packet would bring it out among what nobody is to hear.
+        self._owed = deque([] if self._held else owed)
+        while self._owed and self._fill_gaps:
+            self.catch_up()
         if packet.seq < self._silent_before:
             self._skip += codes.shape[1] * self._codec.hop_length
-        return self._audible(samples)
+        return self._behind_comfort(samples, self._audible(samples))
+
+    def _behind_comfort(self, samples: Samples, audible: Samples | None = None) -> Samples:
+        """A packet's samples, or what of them is `audible`, out of the noise before them; in a pause they are what it is made of."""
+        assert self._comfort is not None
+        heard = self._comfort.fade_into(samples if audible is None else audible)
+        if self._quiet and self._fill_gaps:
+            self._comfort.learn(samples)
+        return heard
 
     def _audible(self, samples: Samples) -> Samples:
         """Cut off what is left of the history: a decoder may hold its first frames back."""

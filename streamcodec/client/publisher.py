@@ -23,7 +23,7 @@ from streamcodec.client.outbox import Audio, Lost, Outbox
 from streamcodec.client.resuming import Note, reopen, resumable
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
-from streamcodec.protocol import Ended, Format, Gap, PublishHello, Resume, Welcome, now_us, pack_codes
+from streamcodec.protocol import Ended, Format, Gap, PublishHello, Resume, Thinner, Welcome, is_quiet, now_us, pack_codes
 
 __all__ = ["Publisher", "publish"]
 
@@ -54,7 +54,9 @@ def publish(
 
     As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent. As codes: packets of
     `packet_frames` frames from a `Codec` whose fingerprint is `model`. `bandwidth` is in kbps, the model's default where None. With
-    `silence_db`, PCM only, the server gives packets that are quieter than so many dBFS one codebook; of codes `Codec.stream_encoder` does.
+    `silence_db`, PCM only, the server gives packets that are quieter than so many dBFS one codebook, and sends listeners few of them; of
+    codes `Codec.stream_encoder` does. Of a run of such codes one packet every 0.8 s is sent, and a gap with reason `silence` names the
+    others.
 
     A live publisher is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server told. A fast
     one is as quick as the server lets it be and drops nothing. A connection that breaks is resumed without loss for as long as the server
@@ -101,6 +103,7 @@ class Publisher:
         self._queue_s = queue_s
         self._note = note
         self._outbox = Outbox()
+        self._thinner = Thinner()
         self._lost_s = 0.0
         self._patient_until = -math.inf  # what could not be sent while the connection was lost may wait until then
         self._changed = asyncio.Event()
@@ -172,6 +175,7 @@ class Publisher:
         self._lost_s -= count * packet_s
         if count:
             self._outbox.lose(count)
+            self._thinner.restart()
             self._changed.set()
 
     async def send(self, block: Any, captured_us: int | None = None) -> None:
@@ -186,6 +190,7 @@ class Publisher:
     async def end(self) -> Ended:
         """Send what waits, say that this is all, and return the server's count of it."""
         self._closing = True
+        self._outbox.settle()
         self._changed.set()
         # Shielded: whoever gives up waiting must not take the answer from everybody else.
         return await asyncio.shield(self._ended)
@@ -199,6 +204,11 @@ class Publisher:
                 raise InputError(f"codes have shape {list(codes.shape)}, this stream's are [1 to {most_q}, 1 to {most_frames}]")
             payload, n_q = pack_codes(codes, self.welcome.model.bits_per_code), codes.shape[0]
             duration_s = codes.shape[1] * self.welcome.model.hop_length / self.welcome.model.sampling_rate
+            # A shorter one is the last: how long the stream is shall not get lost.
+            quiet = is_quiet(n_q, most_q, self.welcome.model.bits_per_code) and codes.shape[1] == most_frames
+            if self._thinner.leaves_out(quiet, duration_s):
+                self._outbox.leave_out()
+                return
             pieces = [(payload, duration_s)]
         else:
             pieces, n_q = self._pcm(block), 0

@@ -30,11 +30,14 @@ from streamcodec.protocol.messages import (
     sample_width,
 )
 from streamcodec.protocol.sessions import ClientSession, ServerSession, Side, State
+from streamcodec.protocol.thinning import QUIET_EVERY_S, SILENCE, PauseMemory, Thinner, is_quiet
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "PACKET_OVERHEAD",
     "PROTOCOL_VERSION",
+    "QUIET_EVERY_S",
+    "SILENCE",
     "SUBPROTOCOL",
     "ClientSession",
     "ClockEstimate",
@@ -47,6 +50,7 @@ __all__ = [
     "Message",
     "ModelInfo",
     "Packet",
+    "PauseMemory",
     "Ping",
     "Pong",
     "PublishHello",
@@ -58,8 +62,10 @@ __all__ = [
     "State",
     "StreamEnd",
     "StreamStart",
+    "Thinner",
     "Waiting",
     "Welcome",
+    "is_quiet",
     "now_us",
     "pack_codes",
     "parse",

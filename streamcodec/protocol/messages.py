@@ -13,6 +13,7 @@ import msgpack
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, shown, text, whole, word
+from streamcodec.protocol.thinning import SILENCE
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -297,8 +298,13 @@ class Gap(Control):
         """The first number behind the gap."""
         return self.first_seq + self.count
 
-    def joined(self, later: Gap, reason: str) -> Gap:
-        """This gap and `later`, which follows on it, as one: what is missing in one place is named once."""
+    def joined(self, later: Gap, reason: str | None = None) -> Gap:
+        """This gap and `later`, which follows on it, as one: what is missing in one place is named once.
+
+        Without a `reason` it has the later one's, or its own where the later one is silence: what was lost is no silence.
+        """
+        if reason is None:
+            reason = self.reason if later.reason == SILENCE else later.reason
         return Gap(first_seq=self.first_seq, count=self.count + later.count, reason=reason)
 
 

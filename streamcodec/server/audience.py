@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,7 @@ from streamcodec.protocol import (
     Resume,
     StreamEnd,
     StreamStart,
+    is_quiet,
     now_us,
     truncate_payload,
 )
@@ -61,10 +62,12 @@ class Audience:
         """A packet of codes for everybody: cut for some, decoded for others."""
         self._history.add(packet, frames)
         duration_s = frames / self._config.frame_rate
+        # A shorter one is the last of its epoch: how long that is shall not get lost.
+        quiet = is_quiet(packet.n_q, self._stream.n_q, self._config.bits_per_code) and frames == self._stream.packet_frames
         cut: dict[int, Packet] = {packet.n_q: packet}
         for listener in self.members:
             if listener.format == "codes":
-                listener.put(self._cut(packet, listener.n_q, cut), duration_s)
+                listener.put(self._cut(packet, listener.n_q, cut), duration_s, quiet=quiet)
         if self.decoder is not None:
             self.decoder.feed(packet, frames, now_us())
 
@@ -109,10 +112,9 @@ class Audience:
         stream = self._stream
         if listener.format == "codes":
             history = self._history.recent(listener.history_s)
-            first = history[0][0].seq if history else stream.next_seq
+            first = _first(history, stream.next_seq)
             listener.put(self._start(listener, first, stream.next_seq, stream.epoch, reason))
-            for packet, frames in history:
-                listener.put(self._cut(packet, listener.n_q), frames / self._config.frame_rate, past=True)
+            self._put_past(listener, history)
             return
         if self.decoder is None:
             self.decoder = self._open_decoder()
@@ -135,17 +137,20 @@ class Audience:
         listener.be_patient()
         start = self._start(listener, asked.next_seq, asked.next_seq, epoch, "resumed")
         listener.put(replace(start, start="continued"))
-        for entry, frames in missed:
+        self._put_past(listener, missed)
+        if self._end is not None and (coded or self.decoder is None or self.decoder.next_seq == self._end.next_seq):
+            listener.put(self._end)
+            self.members.discard(listener)
+        return True
+
+    def _put_past(self, listener: Listener, past: Sequence[tuple[Packet | DecodedPacket | Gap, int]]) -> None:
+        for entry, frames in past:
             if isinstance(entry, DecodedPacket):
                 listener.put(_as_pcm(entry, listener.format), frames / self._config.frame_rate, past=True)
             elif isinstance(entry, Packet):
                 listener.put(self._cut(entry, listener.n_q), frames / self._config.frame_rate, past=True)
             else:
                 listener.put(entry)
-        if self._end is not None and (coded or self.decoder is None or self.decoder.next_seq == self._end.next_seq):
-            listener.put(self._end)
-            self.members.discard(listener)
-        return True
 
     def left(self, listener: Listener, *, lost: bool = False) -> None:
         """A listener is gone; with the last one of PCM the decoder goes too, not before any whose connection was `lost` may resume."""
@@ -186,7 +191,7 @@ class Audience:
     def _open_decoder(self) -> SharedDecoder:
         stream = self._stream
         history = self._history.recent(self._limits.history_s)
-        first = history[0][0].seq if history else stream.next_seq
+        first = _first(history, stream.next_seq)
         decoder = SharedDecoder(
             stream.hub.worker,
             n_q=stream.n_q,
@@ -199,8 +204,9 @@ class Audience:
             sink=self._on_decoded,
             failed=stream.broke,
         )
-        for packet, frames in history:
-            decoder.feed(packet, frames, now_us())
+        for entry, frames in history:
+            if isinstance(entry, Packet):
+                decoder.feed(entry, frames, now_us())
         return decoder
 
     def _on_decoded(self, item: DecodedPacket | Message) -> None:
@@ -276,6 +282,12 @@ class Audience:
             payload = truncate_payload(packet.payload, packet.n_q, n_q, self._config.bits_per_code)
             known[n_q] = Packet(packet.seq, packet.epoch, packet.timestamp, n_q, payload)
         return known[n_q]
+
+
+def _first(history: Sequence[tuple[Packet | Gap, int]], next_seq: int) -> int:
+    """The number with which a history begins."""
+    first = history[0][0] if history else None
+    return first.seq if isinstance(first, Packet) else next_seq
 
 
 def _as_pcm(item: DecodedPacket, format: Format) -> Packet:

@@ -265,6 +265,7 @@ class Connection:
             writer.add_done_callback(lambda done: done.cancelled() or done.exception())
             hub.unsubscribe(listener, lost=lost)
             hub.metrics.packets_dropped_listener += listener.dropped
+            hub.metrics.packets_thinned += listener.thinned
             hub.metrics.bandwidth_steps_down += listener.steps_down
 
     def _take_report(self, listener: Listener, report: Report) -> None:

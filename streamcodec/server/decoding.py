@@ -100,7 +100,7 @@ class SharedDecoder:
         last = self._waiting[-1] if self._waiting else None
         if isinstance(message, Gap) and isinstance(last, Gap):
             self._waiting.pop()
-            message = last.joined(message, message.reason)
+            message = last.joined(message)
         self._waiting.append(message)
         self._settle()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Generic, Protocol, TypeVar
 
-from streamcodec.protocol import Gap
+from streamcodec.protocol import SILENCE, Gap
 
 __all__ = ["History", "Numbered"]
 
@@ -44,7 +44,7 @@ class History(Generic[P]):
         if isinstance(last, Gap):
             # Gaps weigh no frames: between two packets there is one, however many a publisher sends.
             self._entries.pop()
-            gap = last.joined(gap, gap.reason)
+            gap = last.joined(gap)
         self._entries.append((gap, 0))
 
     def clear(self) -> None:
@@ -52,15 +52,20 @@ class History(Generic[P]):
         self._entries.clear()
         self._frames = 0
 
-    def recent(self, seconds: float) -> list[tuple[P, int]]:
-        """The newest packets that make up `seconds`, as far as they are unbroken; oldest first."""
+    def recent(self, seconds: float) -> list[tuple[P | Gap, int]]:
+        """The newest packets that make up `seconds`, as far as nothing was lost in between, with the gaps of silence; oldest first.
+
+        The first is a packet.
+        """
         wanted, frames = seconds * self._frame_rate, 0
-        taken: list[tuple[P, int]] = []
+        taken: list[tuple[P | Gap, int]] = []
         for entry, size in reversed(self._entries):
-            if frames >= wanted or isinstance(entry, Gap):
+            if frames >= wanted or (isinstance(entry, Gap) and entry.reason != SILENCE):
                 break
             frames += size
             taken.append((entry, size))
+        while taken and isinstance(taken[-1][0], Gap):
+            taken.pop()
         return taken[::-1]
 
     def since(self, seq: int, next_seq: int) -> list[tuple[P | Gap, int]] | None:

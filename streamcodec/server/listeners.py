@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamcodec.errors import RemoteProtocolError, WireCode
-from streamcodec.protocol import Format, Gap, Message, Packet, Report, StreamEnd, StreamStart
+from streamcodec.protocol import SILENCE, Format, Gap, Message, Packet, Report, StreamEnd, StreamStart, Thinner
 from streamcodec.protocol.window import Departure, SendWindow
 from streamcodec.server.limits import Limits
 from streamcodec.server.pacing import Pacer
@@ -40,7 +40,8 @@ class Listener:
 
     `most_n_q` is the most codebooks it wants (None: as many as the stream has), `least_n_q` the fewest that it may be given where it falls
     behind (None: it is given `most_n_q`). `progressed` is called whenever the queue gets shorter, `failed` when the listener is to be
-    disconnected. `given_up` says that a fast publisher has waited for it in vain; it holds until half the queue is free.
+    disconnected. `thinned` counts packets that were left out as silence. `given_up` says that a fast publisher has waited for it in vain;
+    it holds until half the queue is free.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Listener:
         self.history_s = history_s
         self.queued_s = 0.0
         self.dropped = 0
+        self.thinned = 0
         self.steps_down = 0
         self.given_up = False
         self.report: Report | None = None
@@ -78,6 +80,8 @@ class Listener:
         self._next_sent = 0
         self._window = SendWindow(self._limits.listener_window_s, clock=clock)
         self._failure: RemoteProtocolError | None = None
+        self._thinner = Thinner()
+        self._silence: Gap | None = None  # packets that were left out and are named before what comes next
         self._ready = asyncio.Event()
 
     @property
@@ -108,19 +112,28 @@ class Listener:
     def join(self, ladder: Sequence[int], *, live: bool) -> None:
         """A stream begins for it that has so many codebooks, fewest first; lag counts where its publisher is a clock."""
         self._live = live
+        self._thinner.restart()
         self._pacer = Pacer(ladder, self.least_n_q, max_lag_s=self._limits.listener_max_lag_s, give_up_s=self._limits.listener_give_up_s)
 
     def be_patient(self) -> None:
         """What comes next was held up elsewhere: it is no lag of this listener's."""
         self._pacer.be_patient(self._clock() + self._limits.resume_s)
 
-    def put(self, message: Message, duration_s: float = 0.0, *, past: bool = False) -> None:
-        """Queue a message; `duration_s` is the audio that a packet holds. What is `past` has a bound of its own: it comes on top."""
+    def put(self, message: Message, duration_s: float = 0.0, *, past: bool = False, quiet: bool = False) -> None:
+        """Queue a message; `duration_s` is the audio that a packet holds. What is `past` has a bound of its own: it comes on top.
+
+        Of a run of `quiet` packets most are left out, and named as a gap before the next message.
+        """
         if len(self._queue) > _MOST_MESSAGES:
             return  # `get` says so
         now = self._clock()
         if isinstance(message, Packet):
             self._judge(now)
+        if self._leaves_out(message, duration_s, quiet):
+            return
+        if self._silence is not None:
+            self._queue.append(_Item(self._silence, 0.0, self._put_s, now))
+            self._silence = None
         self._queue.append(_Item(message, duration_s, self._put_s, now))
         self.queued_s += duration_s
         self._put_s += duration_s
@@ -129,6 +142,20 @@ class Listener:
         if self.queued_s > most_s:
             self._drop(lambda item: self.queued_s > most_s / 2)  # noqa: ARG005
         self._ready.set()
+
+    def _leaves_out(self, message: Message, duration_s: float, quiet: bool) -> bool:
+        """Whether a message needs not be sent now, being silence that a gap will name."""
+        if isinstance(message, Packet):
+            if not self._thinner.leaves_out(quiet, duration_s):
+                return False
+            self.thinned += 1
+            message = Gap(first_seq=message.seq, count=1, reason=SILENCE)
+        else:
+            self._thinner.restart()
+        if not isinstance(message, Gap) or message.reason != SILENCE:
+            return False
+        self._silence = message if self._silence is None else self._silence.joined(message)
+        return True
 
     async def get(self) -> Message:
         """The next message, in order, as soon as it may be sent.
@@ -219,7 +246,8 @@ class Listener:
                 self.dropped += 1
                 item = _Item(Gap(first_seq=item.message.seq, count=1, reason="slow_listener"), 0.0, item.begins_s, item.put_at)
             last = kept[-1].message if kept else None
-            if isinstance(item.message, Gap) and isinstance(last, Gap):
+            # What was silence anyway was not lost.
+            if isinstance(item.message, Gap) and isinstance(last, Gap) and (last.reason == SILENCE) == (item.message.reason == SILENCE):
                 item.message = last.joined(item.message, last.reason if last.reason == item.message.reason else "slow_listener")
                 kept.pop()
             kept.append(item)

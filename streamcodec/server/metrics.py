@@ -30,7 +30,8 @@ class PacketTrace:
 class Metrics:
     """Counters since the start, a window of encoder waits, and a hook that sees every packet.
 
-    `packets_quiet` are those of `packets_emitted` that have fewer codebooks than their stream.
+    `packets_quiet` are those of `packets_emitted` that have fewer codebooks than their stream, `packets_thinned` what was not sent to a
+    listener because of silence.
     """
 
     publishers_accepted: int = 0
@@ -44,6 +45,7 @@ class Metrics:
     packets_emitted: int = 0
     packets_quiet: int = 0
     packets_sent: int = 0
+    packets_thinned: int = 0
     packets_dropped_overload: int = 0
     packets_dropped_decoder: int = 0
     packets_dropped_listener: int = 0

@@ -54,10 +54,13 @@ def play(
     device_ppm: float = 0.0,
     packet: int = PACKET,
     captured: Sequence[float] | None = None,
+    quiet: Callable[[int], bool] = lambda _: False,
+    left_out: Callable[[int], bool] = lambda _: False,
 ) -> Course:
     """Play `sound` in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by `device_ppm`.
 
-    They are sent when they are whole, or at the times `captured`.
+    They are sent when they are whole, or at the times `captured`. `quiet` and `left_out` tell of a packet's number whether it is silence to
+    its sender, and whether it never comes.
     """
     packets = [sound[at : at + packet] for at in range(0, len(sound) - packet + 1, packet)]
     sent = [(i + 1) * packet / RATE for i in range(len(packets))] if captured is None else list(captured)
@@ -65,7 +68,7 @@ def play(
     playout = AdaptivePlayout(RATE, DEVICE_RATE, policy or PlayoutPolicy(), block_s=BLOCK_S)
     step = BLOCK_S / (1.0 + device_ppm * 1e-6)
     course, heard = Course(np.empty(0, np.float32)), []
-    events: list[tuple[float, int, int]] = [(t, 1, i) for i, t in enumerate(came)]
+    events: list[tuple[float, int, int]] = [(t, 1, i) for i, t in enumerate(came) if not left_out(i)]
     heapq.heapify(events)
     heapq.heappush(events, (0.0, 0, 0))
     last = max(came) + 1.0
@@ -77,7 +80,7 @@ def play(
             if now < last:
                 heapq.heappush(events, (now + step, 0, 0))
         else:
-            playout.push(packets[index], now, sent[index])
+            playout.push(packets[index], now, sent[index], quiet=quiet(index))
             course.captured.append(sent[index])
             course.delays.append(now - sent[index] + playout.stats.buffered_s)
             course.stats.append(playout.stats)

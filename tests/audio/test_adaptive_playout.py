@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from playout_rig import DEVICE_RATE, PACKET_S, RATE, in_order, play, stalled
+from playout_rig import DEVICE_RATE, PACKET, PACKET_S, RATE, in_order, play, stalled
 
 from streamcodec.audio import bundled_clip, resample
 from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy
 from streamcodec.errors import InputError
+from streamcodec.protocol import Thinner
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +107,106 @@ def test_samples_without_times_are_played_behind_the_others():
 def test_a_policy_that_contradicts_itself_is_refused():
     with pytest.raises(InputError, match=r"floor_s is 0\.3, ceiling_s 0\.2"):
         PlayoutPolicy(floor_s=0.3, ceiling_s=0.2)
+
+
+# Pauses ----------------------------------------------------------------------------------------------------------------------------------
+
+PAUSES = ((6.0, 10.1), (15.0, 16.0), (22.0, 30.0), (38.0, 38.6), (45.0, 52.3))
+
+
+def in_a_pause(t):
+    return any(begin <= t < end for begin, end in PAUSES)
+
+
+def talk(seed=0, quiet_db=-55.0):
+    """A minute of tones that nobody could mistake for another, with five pauses of a quiet room: the sound, and which packets are quiet."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(60 * RATE) / RATE
+    sound = (10 ** (quiet_db / 20) * rng.standard_normal(t.size)).astype(np.float32)
+    quiet = [in_a_pause(i * PACKET_S) and in_a_pause((i + 1) * PACKET_S) for i in range(int(60 / PACKET_S))]
+    speech = ~np.repeat(quiet, PACKET)
+    sound[speech] += (0.3 * np.sin(2 * np.pi * (200 + 400 * t / 60) * t) * np.abs(np.sin(3 * t))).astype(np.float32)[speech]
+    return sound, quiet
+
+
+def thinned(quiet):
+    thinner = Thinner()
+    return [thinner.leaves_out(one, PACKET_S) for one in quiet]
+
+
+@pytest.mark.parametrize("jitter_s", [0.0, 0.05, 0.15])
+@pytest.mark.parametrize("ppm", [0.0, 100.0])
+def test_a_talk_whose_pauses_are_thinned_is_played_without_an_underrun(jitter_s, ppm):
+    sound, quiet = talk()
+    left_out, chance = thinned(quiet), np.random.default_rng(3)
+    late = jitter_s * chance.random(len(quiet))
+    # How late they can be is known before the first pause; nobody could say so of the first packets.
+    late[:5] = jitter_s
+    course = play(sound, lambda sent: in_order(sent, 0.0123 + late), device_ppm=ppm, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    last = course.stats[-1]
+    most = 0 if not jitter_s else 2
+    assert last.underruns <= most
+    assert (last.jumps, last.dropped_s) == (0, 0)
+    assert last.comfort_s == pytest.approx(PACKET_S * sum(left_out), abs=0.3)
+    # Behind each pause it is where it was, and the margin what the target asks for.
+    for _, end in PAUSES:
+        behind = next(i for i, t in enumerate(course.captured) if t > end + 0.5)
+        assert course.stats[behind].margin_s == pytest.approx(course.stats[behind].target_s, abs=0.02)
+    if not jitter_s:
+        assert course.delay_between(56, 60) == pytest.approx(course.delay_between(2, 6), abs=0.005)
+        assert course.stats[-1].target_s < 0.03
+
+
+def test_all_of_the_speech_behind_a_pause_is_heard_and_the_pause_has_its_length_and_its_noise():
+    sound, quiet = talk()
+    left_out = thinned(quiet)
+    course = play(sound, evenly, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    every = play(sound, evenly).heard
+    # Where all comes in time the two differ in the pauses alone.
+    assert course.heard.size == every.size
+    error, silent = course.heard - every, np.flatnonzero(np.repeat(quiet, 2 * PACKET))
+    delay = round((course.delay_between(2, 6)) * DEVICE_RATE)
+    spoken = np.setdiff1d(
+        np.arange(2 * DEVICE_RATE, 58 * DEVICE_RATE), (silent[:, None] + delay - 2 * PACKET + np.arange(-480, 481, 240)).ravel()
+    )
+    assert np.sqrt(np.mean(error[spoken] ** 2)) < 0.01 * np.sqrt(np.mean(every[spoken] ** 2))
+    for begin, end in PAUSES:
+        pause = course.heard[round((begin + 0.2) * DEVICE_RATE) : round((end - 0.05) * DEVICE_RATE)]
+        steps = pause[: pause.size // 2400 * 2400].reshape(-1, 2400)
+        levels = 10 * np.log10(np.mean(np.square(steps, dtype=np.float64), axis=1))
+        # White noise up to 12 kHz, resampled: it is as loud, at every moment.
+        assert np.abs(levels - np.median(levels)).max() < 1.5
+        assert np.median(levels) == pytest.approx(-55, abs=1.0)
+    assert steepest(course.heard) <= 1.05 * steepest(every)
+
+
+def test_a_word_soon_behind_a_pause_waits_for_its_turn_where_packets_are_late_otherwise():
+    # 0.3 s of a pause are left out while more than that is in hand: what comes behind is not played too early for the next late packet.
+    sound, quiet = talk()
+    quiet = [24.0 <= i * PACKET_S < 24.4 for i in range(len(quiet))]
+    left_out = thinned(quiet)
+    chance = np.random.default_rng(5)
+    late = 0.2 * (chance.random(len(quiet)) < 0.1)
+    course = play(sound, lambda sent: in_order(sent, 0.0123 + late), quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    assert sum(left_out) == 4
+    before = next(s.underruns for s, t in zip(course.stats, course.captured, strict=True) if t > 23)
+    behind = next(i for i, t in enumerate(course.captured) if t > 24.7)
+    assert course.stats[behind].margin_s > 0.9 * course.stats[behind].target_s > 0.15
+    assert next(s.underruns for s, t in zip(course.stats, course.captured, strict=True) if t > 35) == before
+
+
+def test_an_underrun_in_speech_stays_one_beside_pauses():
+    sound, quiet = talk()
+    left_out = thinned(quiet)
+    course = play(sound, lambda sent: stalled(sent, 33.0, 1.0), quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    assert course.stats[-1].underruns == 1
+    assert course.delay_between(56, 60) == pytest.approx(course.delay_between(2, 6), abs=0.01)
+
+
+def test_comfort_noise_ends_where_nothing_of_a_pause_comes_any_more():
+    sound, quiet = talk()
+    course = play(sound[: 10 * RATE], lambda sent: stalled(sent, 8.0, 9.0), quiet=quiet.__getitem__)
+    silent = course.heard[round(10.5 * DEVICE_RATE) : round(16.5 * DEVICE_RATE)]
+    assert not silent.any()
+    assert course.stats[-1].underruns == 0
+    assert course.heard[round(8.2 * DEVICE_RATE) : round(9.2 * DEVICE_RATE)].any()

@@ -220,3 +220,94 @@ def test_samples_of_another_kind_are_refused(buffer, block):
         buffer.push(block)
     with pytest.raises(AudioError, match=r"expected float32 of shape \[9\]"):
         buffer.pull(9, block)
+
+
+# Pauses ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def noise(n, value=0.01):
+    return ones(n, value)
+
+
+@pytest.mark.parametrize("left", [0, 1, 5, FADE, 30])
+@pytest.mark.parametrize("pull", [4, 20, 60])
+def test_behind_quiet_samples_comfort_noise_goes_on_without_a_click_or_an_underrun(left, pull):
+    buffer = PlayoutBuffer(100, 300, FADE)
+    buffer.push(ones(100, 0.01), noise(1_000))
+    played = [buffer.pull(100 - left)] + [buffer.pull(pull) for _ in range(10)]
+    played = np.concatenate(played)
+    assert steepest(played) <= 0.01 / (min(FADE, pull) + 1) * 2
+    # Blocks shorter than a fade fade out sooner than noise fades in.
+    assert pull < FADE or played[FADE:] == pytest.approx(0.01)
+    assert (buffer.underruns, buffer.pauses, buffer.played) == (0, 1, 100)
+    assert buffer.comforted == pytest.approx(10 * pull - left, abs=FADE)
+
+
+def test_comfort_noise_goes_on_until_there_is_enough_to_play_again(buffer):
+    buffer.push(ones(100, 0.01), noise(1_000))
+    buffer.pull(120)
+    buffer.push(ones(60, 0.5))
+    assert buffer.pull(20) == pytest.approx(0.01)
+    buffer.push(ones(60, 0.5))
+    played = buffer.pull(60)
+    np.testing.assert_allclose(played[:FADE], 0.01 + 0.49 * np.arange(1, FADE + 1) / (FADE + 1), rtol=1e-5)
+    assert (played[FADE:] == 0.5).all()
+    assert (buffer.underruns, buffer.pauses, buffer.dropped_samples) == (0, 1, 0)
+
+
+def test_behind_speech_an_underrun_is_one_although_a_pause_went_before(buffer):
+    buffer.push(ones(100, 0.01), noise(1_000))
+    buffer.pull(120)
+    buffer.push(ones(100, 0.5))
+    played = buffer.pull(150)
+    assert not played[100:].any()
+    assert (buffer.underruns, buffer.pauses) == (1, 1)
+
+
+def test_where_nothing_comes_any_more_comfort_noise_ends_with_its_end(buffer):
+    buffer.push(ones(100, 0.01), noise(50))
+    played = np.concatenate([buffer.pull(100), buffer.pull(30), buffer.pull(200)])
+    assert not played[160:].any()
+    assert (buffer.underruns, buffer.pauses) == (0, 1)
+    assert buffer.comforted == 50
+
+
+def test_comfort_noise_fades_when_the_stream_is_finished(buffer):
+    buffer.push(ones(100, 0.01), noise(1_000))
+    buffer.pull(150)
+    buffer.finish()
+    assert buffer.drained
+    played = np.concatenate([buffer.pull(4), buffer.pull(46)])
+    np.testing.assert_allclose(played[:FADE], 0.01 * np.arange(FADE, 0, -1) / (FADE + 1), rtol=1e-5)
+    assert not played[FADE:].any()
+
+
+@given(st.lists(st.tuples(st.integers(0, 250), st.integers(0, 250), st.booleans()), max_size=40))
+def test_with_pauses_too_every_sample_is_played_dropped_or_still_buffered(steps):
+    buffer = PlayoutBuffer(60, 200, FADE)
+    pushed = 0
+    for push, pull, quiet in steps:
+        buffer.push(ones(push, 0.5), noise(90, 0.5) if quiet else None)
+        pushed += push
+        out = buffer.pull(pull, ones(pull, 7.0))
+        assert out.min(initial=0) >= 0
+        assert out.max(initial=0) <= 1 + 1e-6
+        assert buffer.played + buffer.dropped_samples + buffer.buffered == pushed
+
+
+def test_with_pauses_two_threads_lose_nothing_and_count_no_underrun():
+    buffer = PlayoutBuffer(500, 4_000, FADE)
+    total, played = 200_000, 0
+
+    def push():
+        for _ in range(total // 500):
+            buffer.push(ones(500, 0.5), noise(1_000, 0.5))
+        buffer.finish()
+
+    thread = threading.Thread(target=push)
+    thread.start()
+    while not buffer.drained:
+        played += np.count_nonzero(buffer.pull(97))
+    thread.join()
+    assert buffer.played + buffer.dropped_samples == total
+    assert buffer.underruns == 0

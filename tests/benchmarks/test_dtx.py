@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks import common, dtx
-from benchmarks.dtx_talks import Sent, noise, send, talk, utterances
+from benchmarks.dtx_figures import figures_of, spectral_distance
+from benchmarks.dtx_talks import Sent, noise, send, talk, utterances, wire_bytes
 from streamcodec.codec import Codec
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ def sounding(packets: str) -> Sent:
     sound = (level * rng.standard_normal(len(level))).astype(np.float32)
     quiet = np.array([packet == "." for packet in packets])
     sizes = np.stack([np.full(len(packets), 60), np.where(quiet, 8, 60)])
-    return Sent(sound, sound, sound, quiet, sizes, sizes + 12, PACKET, RATE)
+    return Sent(sound, sound, sound, quiet, ~quiet, sizes, sizes + 12, sizes + 54, PACKET, RATE)
 
 
 # Talks -------------------------------------------------------------------------------------------------------------------------------
@@ -69,9 +70,22 @@ def test_what_is_sent_is_thinned_in_the_pauses_only(speech_codec: Codec, speech:
     assert (sent.every[first * PACKET :] != sent.fewer[first * PACKET :]).any()
     assert not sound[: -1 * PACKET][np.repeat(sent.quiet, PACKET)[: len(sound) - PACKET]].any()
     assert set(sent.payload[0][:-1]) == {60}
-    np.testing.assert_array_equal(sent.payload[1][:-1] == 8, sent.quiet[:-1])
-    assert ((sent.message - sent.payload > 5) & (sent.message - sent.payload <= 20)).all()
+    np.testing.assert_array_equal(sent.payload[1][:-1] == 60, ~sent.quiet[:-1])
+    np.testing.assert_array_equal(sent.payload[1][:-1] > 0, sent.sent[:-1])
+    overhead = sent.message - sent.payload
+    assert ((overhead[0] > 5) & (overhead[0] <= 20)).all()
+    # Where packets were left out there is a gap, at the last place.
+    behind = np.flatnonzero(~sent.sent & np.append(sent.sent[1:], True))
+    assert ((sent.message[1][behind] > 35) & (sent.message[1][behind] < 50)).all()
+    assert sent.message[1][~sent.sent].sum() == sent.message[1][behind].sum()
+    np.testing.assert_array_equal(sent.wire[sent.message > 0], sent.message[sent.message > 0] + 42)
+    assert all(sent.sent[first] and not sent.sent[first + 1 : min(end, first + 10)].any() for first, end in sent.pauses[:-1])
     assert [end for _, end in sent.pauses[:-1]] == [first for first, _ in sent.returns]
+
+
+@pytest.mark.parametrize(("message", "wire"), [(20, 62), (125, 167), (126, 170)])
+def test_a_message_on_the_wire_has_its_headers_before_it(message: int, wire: int) -> None:
+    assert wire_bytes(message) == wire
 
 
 # Measures ----------------------------------------------------------------------------------------------------------------------------
@@ -79,19 +93,20 @@ def test_what_is_sent_is_thinned_in_the_pauses_only(speech_codec: Codec, speech:
 
 def test_a_sound_is_at_no_distance_from_itself_and_half_of_it_at_6_db() -> None:
     sound = noise(RATE, RATE, -20.0, seed=1)
-    assert dtx.spectral_distance(sound, sound) == 0
-    assert dtx.spectral_distance(sound, sound / 2) == pytest.approx(6.02, abs=0.05)
+    assert spectral_distance(sound, sound) == 0
+    assert spectral_distance(sound, sound / 2) == pytest.approx(6.02, abs=0.05)
 
 
 def test_what_nobody_hears_is_no_distance() -> None:
-    assert dtx.spectral_distance(np.zeros(RATE, np.float32), noise(RATE, RATE, -110.0, seed=1)) < 0.3
+    assert spectral_distance(np.zeros(RATE, np.float32), noise(RATE, RATE, -110.0, seed=1)) < 0.3
 
 
 def test_where_nothing_changes_there_is_no_step_and_no_error() -> None:
-    row = dtx._figures(None, [sounding("###....##..###")], 0)
+    row = figures_of(None, [sounding("###....##..###")], 0)
     assert (row["pauses"], row["returns"]) == (2, 2)
     assert row["quiet_share"] == pytest.approx(6 / 14)
-    assert row["bytes"] == {"payload": [60, 8], "message": [72, 20]}
+    assert row["bytes"] == {"payload": [60, 8], "message": [72, 20], "wire": [114, 62]}
+    assert (row["sent_share"], row["comfort_db"]) == (0, None)
     for name in ("difference_db", "step_in_db", "step_out_db", "back_ms"):
         assert {row[name]["least"], row[name]["most"]} == {0.0}
     assert row["snr_db"]["least"] == 120
@@ -103,11 +118,22 @@ def test_a_quieter_pause_is_a_step_down_and_one_up_again() -> None:
     sent = sounding("###....###")
     thinned = sent.fewer.copy()
     thinned[3 * PACKET : 7 * PACKET] /= 2
-    row = dtx._figures(None, [replace(sent, fewer=thinned)], 0)
+    row = figures_of(None, [replace(sent, fewer=thinned)], 0)
     assert row["difference_db"]["mean"] == pytest.approx(-6.02, abs=0.05)
     assert row["step_in_db"]["mean"] == pytest.approx(-6.02, abs=0.05)
     assert row["step_out_db"]["mean"] == pytest.approx(6.02, abs=0.05)
     assert row["below_share"] == 0
+
+
+def test_comfort_noise_is_measured_against_the_packets_that_were_sent() -> None:
+    sent = sounding("##.....##....")
+    thinned = sent.fewer.copy()
+    thinned[3 * PACKET : 7 * PACKET] = np.tile(2 * thinned[2 * PACKET : 3 * PACKET], 4)
+    came = sent.sent.copy()
+    came[2] = True
+    row = figures_of(None, [replace(sent, sent=came, fewer=thinned)], 0)
+    assert row["comfort_db"]["mean"] == pytest.approx(6.02, abs=0.05)
+    assert row["sent_share"] == pytest.approx(1 / 9)
 
 
 def test_what_the_decoder_remembers_is_told_by_how_much_and_how_long() -> None:
@@ -117,7 +143,7 @@ def test_what_the_decoder_remembers_is_told_by_how_much_and_how_long() -> None:
     begin, back = 7 * PACKET, 7 * PACKET + 2_400
     remembered[begin:back] *= 1.1
     remembered[back:] *= 1.01
-    row = dtx._figures(None, [replace(sent, fewer=remembered)], 0)
+    row = figures_of(None, [replace(sent, fewer=remembered)], 0)
     assert row["back_ms"]["most"] == 100
     assert row["snr_first_db"]["least"] == pytest.approx(20, abs=0.1)
     assert row["snr_db"]["median"] == pytest.approx(40, abs=0.1)
@@ -127,11 +153,22 @@ def test_what_the_decoder_remembers_is_told_by_how_much_and_how_long() -> None:
 
 
 def test_a_talk_without_pauses_has_nothing_to_tell_and_says_so() -> None:
-    row = dtx._figures(None, [sounding("#####")], 0)
+    row = figures_of(None, [sounding("#####")], 0)
     assert (row["pauses"], row["bytes"], row["snr_db"], row["below_share"]) == (0, None, None, None)
     figures = {"model": "m", "kbps": 6.0, "n_q": 8, "quiet_n_q": 1, "packet_ms": 80.0, "silence_db": -50.0, "talks": 1, "corpus": False}
-    text = dtx.render({**figures, "pause_s": [1, 2], "wanted_db": 30.0, "speech_db": -40.0, "rows": [row], "trace": None})
-    assert "No packet was quiet. As recorded 0% of the packets are quiet, which saves 0% of the bytes." in text
+    text = dtx.render(
+        {
+            **figures,
+            "pause_s": [1, 2],
+            "every_s": 0.8,
+            "tcp_ip_bytes": 40,
+            "wanted_db": 30.0,
+            "speech_db": -40.0,
+            "rows": [row],
+            "trace": None,
+        }
+    )
+    assert "No packet was quiet. As recorded 0% of the packets are quiet, which saves 0% on the wire." in text
 
 
 def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> None:
@@ -148,4 +185,6 @@ def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> Non
     for row in rows:
         assert 0.2 < row["quiet_share"] < 0.9
         assert row["message_kbps"][1] < row["message_kbps"][0] < 6
-        assert row["bytes"]["payload"] == pytest.approx([30, 8], abs=1)
+        assert row["bytes"]["payload"] == pytest.approx([30, 1], abs=0.6)
+        assert row["bytes"]["wire"][1] < 0.3 * row["bytes"]["wire"][0]
+        assert abs(row["comfort_db"]["mean"]) < 1

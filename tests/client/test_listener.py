@@ -13,7 +13,7 @@ import streamcodec
 from streamcodec.audio import float_to_pcm
 from streamcodec.client import Player, listen, now_us
 from streamcodec.errors import InputError
-from streamcodec.protocol import Gap, ListenHello, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.protocol import Gap, ListenHello, Packet, StreamEnd, StreamStart, Waiting, pack_codes
 
 PACKET = 1920
 
@@ -52,8 +52,9 @@ def test_events_come_in_order_with_packets_and_losses_counted():
         start(format="pcm_s16le"),
         Packet(0, 0, 123, 0, bytes(4)),
         Gap(first_seq=1, count=4, reason="slow_listener"),
-        Packet(5, 0, 456, 0, bytes(4)),
-        StreamEnd(next_seq=6, reason="bye"),
+        Gap(first_seq=5, count=9, reason="silence"),
+        Packet(14, 0, 456, 0, bytes(4)),
+        StreamEnd(next_seq=15, reason="bye"),
         Waiting(stream="alice"),
     ]
     hellos = []
@@ -67,7 +68,7 @@ def test_events_come_in_order_with_packets_and_losses_counted():
         async with scripted(script) as url, listen(url, "alice", format="pcm_s16le", history_ms=500, token="s3cret") as listener:
             got = [await anext(listener) for _ in events]
             assert got == events
-            assert (listener.packets, listener.lost) == (2, 4)
+            assert (listener.packets, listener.lost, listener.silent) == (2, 4, 9)
             assert listener.welcome.stream == "alice"
         assert hellos == [ListenHello(stream="alice", format="pcm_s16le", history_ms=500, token="s3cret", client="streamcodec")]
 
@@ -147,6 +148,87 @@ def test_a_gap_leaves_the_decoder_as_it_is_and_is_filled_only_where_that_was_ask
     filled = play(Player(codec, fill_gaps=True), events)
     silence = np.zeros(3 * PACKET, np.float32)
     np.testing.assert_allclose(filled, np.concatenate([expected[: 2 * PACKET], silence, expected[2 * PACKET :]]), atol=1e-6)
+
+
+def quiet_talk(codes):
+    """Codes [8, 78] as thirteen packets: two loud ones, two of silence, seven that were left out, one of silence and a loud one."""
+    cut = [codes[:, at : at + 6] for at in range(0, codes.shape[1], 6)]
+    sent = {0: 8, 1: 8, 2: 1, 3: 1, 11: 1, 12: 8}
+    events = {i: Packet(i, 0, 0, n_q, pack_codes(cut[i][:n_q], 10)) for i, n_q in sent.items()}
+    gap = Gap(first_seq=4, count=7, reason="silence")
+    return [start(), *(events[i] for i in (0, 1, 2, 3)), gap, events[11], events[12], StreamEnd(next_seq=13)], [
+        cut[i][: sent[i]] for i in sent
+    ]
+
+
+def test_a_pause_is_filled_with_noise_as_loud_as_what_was_sent_of_it_and_the_speech_behind_it_is_whole(codec):
+    rng = np.random.default_rng(0)
+    events, sent = quiet_talk(rng.integers(0, 1024, (8, 78)))
+    decoder = codec.stream_decoder(6.0, start="primed")
+    expected = np.concatenate([*(decoder.feed(packet) for packet in sent), decoder.flush()])
+    np.testing.assert_allclose(play(Player(codec), events), expected, atol=1e-6)
+    heard = play(Player(codec, fill_gaps=True), events)
+    assert heard.size == 13 * PACKET
+    np.testing.assert_allclose(heard[: 4 * PACKET], expected[: 4 * PACKET], atol=1e-6)
+    # Under the first 5 ms behind it the noise fades; and for what comes then the decoder has seen as much of the pause as there was.
+    decoder = codec.stream_decoder(6.0, start="primed")
+    parts = [decoder.feed(packet) for packet in sent[:5]]
+    for i in range(7):
+        decoder.feed(sent[2:5][(7 + i) % 3])
+    expected = np.concatenate([*parts, decoder.feed(sent[5]), decoder.flush()])
+    np.testing.assert_allclose(heard[11 * PACKET + 120 :], expected[4 * PACKET + 120 :], atol=1e-6)
+    quiet, noise = heard[2 * PACKET : 4 * PACKET], heard[4 * PACKET : 11 * PACKET]
+    # Most of what an untrained decoder makes is so low that it cannot be measured better in so little of it.
+    assert 20 * np.log10(np.std(noise) / np.std(quiet)) == pytest.approx(0, abs=2)
+    np.testing.assert_array_equal(heard, play(Player(codec, fill_gaps=True), events))
+
+
+def test_a_live_player_catches_up_with_a_pause_when_it_is_told_to_and_forgets_it_when_something_comes(codec):
+    events, _ = quiet_talk(np.random.default_rng(0).integers(0, 1024, (8, 78)))
+    plain, all_of_it, some = Player(codec), Player(codec), Player(codec)
+    heard = {player: [player.feed(event) for event in events[:7]] for player in (plain, all_of_it, some)}
+    assert [player.behind for player in heard] == [7, 7, 7]
+    for _ in range(9):
+        all_of_it.catch_up()
+    for _ in range(3):
+        some.catch_up()
+    assert [player.behind for player in heard] == [7, 0, 4]
+    last = [player.feed(events[7]) for player in heard]
+    assert [player.behind for player in heard] == [0, 0, 0]
+    filled = Player(codec, fill_gaps=True)
+    np.testing.assert_array_equal(last[1], [filled.feed(event) for event in events[:8]][-1])
+    assert np.abs(last[0] - last[1]).max() > 0 and np.abs(last[2] - last[1]).max() > 0
+
+
+def test_a_player_says_which_packets_are_silence(codec):
+    events, _ = quiet_talk(np.zeros((8, 78), np.int64))
+    player, told = Player(codec), []
+    for event in events:
+        player.feed(event)
+        told.append(player.quiet)
+    assert told[1:] == [False, False, True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize(("db", "quiet"), [(-120.0, True), (-51.0, True), (-49.0, False), (-20.0, False)])
+@pytest.mark.parametrize("format", ["pcm_s16le", "pcm_f32le"])
+def test_a_packet_of_pcm_is_silence_where_it_sounds_so(db, quiet, format):
+    player = Player()
+    player.feed(start(format=format))
+    x = (10 ** (db / 20) * np.random.default_rng(0).standard_normal(PACKET)).astype(np.float32)
+    player.feed(Packet(0, 0, 0, 0, float_to_pcm(x, format)))
+    assert player.quiet is quiet
+
+
+def test_a_pause_of_pcm_is_filled_with_noise_too():
+    player = Player(fill_gaps=True)
+    player.feed(start(format="pcm_f32le"))
+    assert not player.feed(Gap(first_seq=0, count=1, reason="silence")).any(), "nothing is known of it"
+    x = (0.001 * np.random.default_rng(0).standard_normal(PACKET)).astype(np.float32)
+    player.feed(Packet(1, 0, 0, 0, float_to_pcm(x, "pcm_f32le")))
+    noise = player.feed(Gap(first_seq=2, count=5, reason="silence"))
+    assert noise.size == 5 * PACKET
+    assert 20 * np.log10(np.std(noise) / np.std(x)) == pytest.approx(0, abs=1)
+    assert not player.feed(Gap(first_seq=7, count=1, reason="overload")).any(), "what was lost is not made up"
 
 
 @pytest.mark.parametrize(("first_seq", "count", "filled"), [(0, 3, 0), (0, 6, 1), (4, 2, 1), (5, 2, 2)])

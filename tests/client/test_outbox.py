@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcodec.client.outbox import Audio, Lost, Outbox
+from streamcodec.protocol import SILENCE
 
 
 def audio(name, duration_s=0.1):
@@ -68,6 +69,52 @@ def test_losses_for_different_reasons_are_told_apart():
     assert [(entry.count, entry.reason) for entry in told if isinstance(entry, Lost)] == [(1, "uplink"), (3, "publisher"), (2, "publisher")]
 
 
+def told(outbox):
+    return [(entry.count, entry.reason) for entry in iter(lambda: outbox.next() if outbox else None, None) if isinstance(entry, Lost)]
+
+
+def test_what_is_left_out_is_told_with_what_comes_behind_it_and_not_before():
+    outbox = filled(1)
+    for _ in range(9):
+        outbox.leave_out()
+    assert outbox.numbers == 10
+    assert send_all(outbox) == [(0, 0)]
+    assert not outbox
+    outbox.leave_out()
+    outbox.add(audio(10))
+    assert send_all(outbox, 1) == [(1, -10), (11, 10)]
+    outbox.leave_out()
+    outbox.settle()
+    outbox.settle()
+    assert send_all(outbox, 12) == [(12, -1)]
+
+
+def test_silence_is_told_apart_from_what_is_lost_before_and_behind_it():
+    outbox = filled(2)
+    outbox.leave_out()
+    outbox.lose(2)
+    outbox.add(audio(5))
+    outbox.leave_out()
+    outbox.add(audio(7))
+    outbox.add(audio(8))
+    assert outbox.drop_beyond(0.25) == pytest.approx(0.3)
+    assert outbox.numbers == 9
+    assert told(outbox) == [(2, "uplink"), (1, SILENCE), (3, "uplink"), (1, SILENCE)]
+
+
+def test_silence_that_was_told_is_told_again_and_what_is_not_yet_is_told_once():
+    outbox = filled(1)
+    outbox.leave_out()
+    outbox.add(audio(2))
+    send_all(outbox)
+    outbox.leave_out()
+    outbox.send_again(1)
+    assert outbox.numbers == 3
+    assert send_all(outbox, 1) == [(1, -1), (2, 2)]
+    outbox.add(audio(4))
+    assert send_all(outbox, 3) == [(3, -1), (4, 4)]
+
+
 def test_what_is_acknowledged_is_forgotten_and_the_rest_is_sent_again():
     outbox = filled(4)
     send_all(outbox)
@@ -98,7 +145,7 @@ def test_more_than_is_kept_is_lost_where_it_would_have_to_be_sent_again():
     assert send_all(outbox, 2) == [(2, -5), (7, 7), (8, 8), (9, 9)]
 
 
-@given(st.lists(st.sampled_from(["add", "add", "send", "ack", "drop", "break", "lose"]), max_size=80), st.data())
+@given(st.lists(st.sampled_from(["add", "add", "send", "ack", "drop", "break", "lose", "leave"]), max_size=80), st.data())
 def test_every_number_is_audio_or_lost_once_at_the_other_end(actions, data):
     """The server notes what it got; a connection that breaks loses what was behind some number."""
     outbox, server, under_way, seq, added = Outbox(1e9), [], [], 0, 0
@@ -110,13 +157,18 @@ def test_every_number_is_audio_or_lost_once_at_the_other_end(actions, data):
     def taken():
         return sum(-what if what < 0 else 1 for what in server)
 
-    for action in [*actions, "break", "send"]:
+    for action in [*actions, "break", "settle", "send"]:
         if action == "add":
             outbox.add(audio(added % 256))
             added += 1
+        elif action == "settle":
+            outbox.settle()
         elif action == "lose":
             outbox.lose(2)
             added += 2
+        elif action == "leave":
+            outbox.leave_out()
+            added += 1
         elif action == "drop":
             outbox.drop_beyond(0.3)
         elif action == "ack":

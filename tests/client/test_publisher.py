@@ -125,6 +125,87 @@ def test_each_packet_of_codes_says_how_many_codebooks_it_has_also_when_it_is_sen
     run(main())
 
 
+def test_of_a_pause_few_packets_of_codes_go_out_and_a_gap_names_the_others_as_soon_as_its_number_is_needed():
+    servers = []
+
+    async def main():
+        async def script(server):
+            servers.append(server)
+            await server.welcome()
+            await take_all(server)
+
+        codes = np.arange(8 * 6).reshape(8, 6)
+        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint, pace="fast") as publisher:
+            for packet in [codes, *[codes[:1]] * 14, codes, *[codes[:1]] * 4]:
+                await publisher.send(packet)
+            # A packet more quiet than the others, but with half of the codebooks, is no silence; a short one is the last.
+            await publisher.send(codes[:4])
+            for _ in range(3):
+                await publisher.send(codes[:1])
+            await publisher.send(codes[:1, :2])
+        got = [m for m in servers[0].got if isinstance(m, (Packet, Gap, End))]
+        told = [(m.seq, m.n_q) if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got[:-1]]
+        assert told == [
+            *((0, 8), (1, 1), (2, 9, "silence"), (11, 1), (12, 3, "silence"), (15, 8)),
+            *((16, 1), (17, 3, "silence"), (20, 4), (21, 1), (22, 2, "silence"), (24, 1)),
+        ]
+        assert got[-1] == End(last_seq=24)
+
+    run(main())
+
+
+def test_a_pause_that_is_the_end_is_told_before_it():
+    servers = []
+
+    async def main():
+        async def script(server):
+            servers.append(server)
+            await server.welcome()
+            await take_all(server)
+
+        codes = np.arange(8 * 6).reshape(8, 6)
+        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint) as publisher:
+            for packet in [codes, *[codes[:1]] * 5]:
+                publisher.offer(packet)
+            await publisher.end()
+        got = [m for m in servers[0].got if isinstance(m, (Packet, Gap, End))]
+        assert [type(m) for m in got] == [Packet, Packet, Gap, End]
+        assert got[2:] == [Gap(first_seq=2, count=4, reason="silence"), End(last_seq=5)]
+
+    run(main())
+
+
+def test_a_pause_goes_on_where_the_connection_broke_in_the_middle_of_it():
+    servers = []
+
+    async def main():
+        async def script(server):
+            servers.append(server)
+            again = len(servers) > 1
+            hello = await server.welcome(session="5e55", resume_ms=10_000, next_seq=2 if again else 0)
+            if again:
+                assert hello.resume.next_seq == 16
+                await take_all(server)
+            else:
+                while len([message for message in server.got if isinstance(message, Packet)]) < 3:
+                    await server.receive()
+                server.ws.transport.abort()
+
+        codes = np.arange(8 * 6).reshape(8, 6)
+        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint, pace="fast") as publisher:
+            for packet in [codes, *[codes[:1]] * 15]:
+                await publisher.send(packet)
+            await until(lambda: publisher.resumed)
+            await publisher.send(codes[:1])
+            await publisher.send(codes)
+        got = [m for m in servers[1].got if isinstance(m, (Packet, Gap))]
+        assert [(m.seq, m.n_q) if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got] == [
+            *((2, 9, "silence"), (11, 1), (12, 5, "silence"), (17, 8)),
+        ]
+
+    run(main())
+
+
 @pytest.mark.parametrize("silence_db", [None, -50.0, -33])
 def test_the_server_is_told_what_counts_as_silence(silence_db):
     servers = []

@@ -94,7 +94,7 @@ def test_a_recording_is_the_offline_decode_of_the_stream(tmp_path, clip, options
     assert (tap.codes == expected).mean() >= 0.999
 
 
-def test_silence_is_sent_with_one_codebook_where_it_is_asked_for_whoever_encodes(tmp_path):
+def test_hardly_anything_is_sent_of_silence_where_that_is_asked_for_whoever_encodes(tmp_path, capsys):
     x = voice(2.4)
     x[24_000 : 24_000 + 19_200] *= 0.003
     x += 0.05 * (np.abs(np.arange(len(x)) - 33_600) >= 9_600) * np.sign(np.sin(np.arange(len(x)) / 20)).astype(np.float32)
@@ -102,17 +102,20 @@ def test_silence_is_sent_with_one_codebook_where_it_is_asked_for_whoever_encodes
 
     async def main() -> list[Tap]:
         async with Server(tiny_codec(), port=0) as server:
-            heard = tmp_path / "heard.wav"
-            return [
-                await through(server, tmp_path / "talk.wav", heard, ("--fast", *options))
-                for options in ((), ("--dtx",), ("--encode", "--dtx"), ("--dtx", "-90"), ("--encode", "--dtx", "-90"), ("--dtx", "0"))
-            ]
+            taps, heard = [], tmp_path / "heard.wav"
+            for options in ((), ("--dtx",), ("--encode", "--dtx"), ("--dtx", "-90"), ("--encode", "--dtx", "-90"), ("--dtx", "0")):
+                taps.append(await through(server, tmp_path / "talk.wav", heard, ("--fast", *options)))
+                assert len(recorded(heard)) == len(x), "what was not sent is heard all the same"
+            return taps
 
     every, *quiet, never, never_encoded, always = [[packet.n_q for packet in tap.of(Packet)] for tap in run(main())]
     assert every == never == never_encoded == [8] * 30
-    assert always == [1] * 30
-    # 0.3 s after the last packet that is not silent, up to the next one that is not.
-    assert quiet == [[8] * 17 + [1] * 5 + [8] * 8] * 2
+    assert always == [1] * 3, "one every 0.8 s"
+    # From 0.3 s after the last packet that is not silent, up to the next one that is not.
+    assert quiet == [[8] * 17 + [1] + [8] * 8] * 2
+    said = capsys.readouterr().err
+    assert "packets lost" not in said
+    assert "'live': 26 packets, 0 lost" in said
 
 
 @pytest.mark.parametrize("options", [(), ("--encode",)], ids=" ".join)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from clients_rig import run
+from clients_rig import run, until
 
 from clients.ledger import PacketTimes
 from clients.playback import play
 from streamcodec.client import Player
-from streamcodec.protocol import Packet, StreamEnd, StreamStart
+from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart
 
 PACKET = 1920
 
@@ -48,9 +50,11 @@ class Kept:
 
     def __init__(self) -> None:
         self.parts: list[Any] = []
+        self.quiet: list[bool] = []
 
-    def write(self, samples: Any, *_: Any) -> float:
+    def write(self, samples: Any, *_: Any, quiet: bool = False) -> float:
         self.parts.append(samples)
+        self.quiet.append(quiet)
         return 0.0
 
     async def finish(self) -> None:
@@ -83,3 +87,66 @@ def test_packets_of_the_history_are_neither_heard_nor_told_nor_measured(history)
     live = list(range(history, 7))
     assert measured == listener.played == live
     assert [round(32_768 * float(part[0])) for part in sink.parts] == live
+
+
+class Behind(Player):
+    """A player that notes what it is told to do, and is behind by three packets after each quiet one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.did: list[str] = []
+        self.release = threading.Event()
+
+    @property
+    def behind(self) -> int:
+        return 3 if self.quiet else 0
+
+    def feed(self, event: Any) -> Any:
+        self.did.append(type(event).__name__)
+        return super().feed(event)
+
+    def catch_up(self) -> None:
+        self.did.append("catch_up")
+        assert self.release.wait(10)
+
+
+class Pausing(Listened):
+    """A listener to which something comes behind a quiet packet when all that is to be caught up with was, or while the first is."""
+
+    def __init__(self, events: list[Any], player: Behind, *, at_once: bool) -> None:
+        super().__init__(events)
+        self.player, self.at_once = player, at_once
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for event in self.events:
+            yield event
+            if isinstance(event, Packet) and self.player.quiet:
+                wanted = 1 if self.at_once else 3
+                if not self.at_once:
+                    self.player.release.set()
+                await until(lambda wanted=wanted: self.player.did.count("catch_up") >= wanted)
+                asyncio.get_running_loop().call_later(0.02, self.player.release.set)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_in_a_pause_the_decoder_catches_up_until_something_comes_and_nothing_is_called_lost(at_once):
+    def packet(seq: int, level: int) -> Packet:
+        return Packet(seq, 0, 80_000 * seq, 0, np.full(PACKET, level, "<i2").tobytes())
+
+    player, notes = Behind(), []
+    gap = Gap(first_seq=2, count=9, reason=SILENCE)
+    events = [
+        started(),
+        packet(0, 9_000),
+        packet(1, 3),
+        gap,
+        packet(11, 9_000),
+        Gap(first_seq=12, count=2, reason="overload"),
+        StreamEnd(next_seq=14),
+    ]
+    listener, sink = Pausing(events, player, at_once=at_once), Kept()
+    run(play(listener, player, sink, note=notes.append))  # type: ignore[arg-type]
+    assert sink.quiet == [False, True, False]
+    caught_up = ["catch_up"] * (1 if at_once else 3)
+    assert player.did == ["StreamStart", "Packet", "Packet", *caught_up, "Gap", "Packet", "Gap", "StreamEnd"]
+    assert [note for note in notes if "lost" in note] == ["2 packets lost (overload)"]

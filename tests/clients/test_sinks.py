@@ -117,6 +117,18 @@ def test_a_device_that_wants_more_than_there_is_counts_as_an_underrun(sound):
     run(main())
 
 
+def test_a_device_that_wants_more_than_there_is_of_a_pause_gets_noise_and_that_is_no_underrun(sound):
+    async def main() -> None:
+        sink = DeviceSink(None, 24_000, slack_s=0.0)
+        sink.write((0.001 * np.random.default_rng(0).standard_normal(2400)).astype(np.float32), 0.0, 0.0, quiet=True)
+        out = np.concatenate([sound.streams[0].play(480)[:, 0] for _ in range(50)])
+        assert sink.underruns == 0
+        assert sink.stats.comfort_s == pytest.approx(0.9, abs=0.01)
+        assert 20 * np.log10(np.std(out[12_000:])) == pytest.approx(-60, abs=1)
+
+    run(main())
+
+
 @pytest.mark.parametrize("rate", [24_000.0, 48_000.0])
 def test_a_speaker_says_of_each_packet_when_it_will_be_heard_whatever_the_playout_makes_of_it(rate, monkeypatch):
     sound = FakeSound(rate)

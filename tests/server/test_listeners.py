@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcodec.errors import RemoteProtocolError, WireCode
-from streamcodec.protocol import Gap, Packet, Report, StreamEnd, StreamStart, Waiting
+from streamcodec.protocol import SILENCE, Gap, Packet, Report, StreamEnd, StreamStart, Waiting
 from streamcodec.server.limits import Limits
 from streamcodec.server.listeners import _MOST_MESSAGES, Listener
 
@@ -134,7 +134,7 @@ def test_control_messages_are_never_dropped_and_keep_their_place():
 
 
 @given(
-    st.lists(st.sampled_from(["packet", "packet", "packet", "long", "gap", "epoch", "get"]), max_size=200),
+    st.lists(st.sampled_from(["packet", "packet", "packet", "quiet", "quiet", "long", "gap", "silence", "epoch", "get"]), max_size=200),
     st.floats(0.1, 2.0),
 )
 def test_the_books_balance_and_the_bound_holds_whatever_happens(actions, limit_s):
@@ -144,11 +144,11 @@ def test_the_books_balance_and_the_bound_holds_whatever_happens(actions, limit_s
         listener.put(start(0))
         got, put = [], 0
         for action in actions:
-            if action in ("packet", "long"):
-                listener.put(packet(seq, epoch), 0.3 if action == "long" else PACKET_S)
+            if action in ("packet", "long", "quiet"):
+                listener.put(packet(seq, epoch), 0.3 if action == "long" else PACKET_S, quiet=action == "quiet")
                 seq, put = seq + 1, put + 1
-            elif action == "gap":
-                listener.put(Gap(first_seq=seq, count=2, reason="overload"))
+            elif action in ("gap", "silence"):
+                listener.put(Gap(first_seq=seq, count=2, reason=SILENCE if action == "silence" else "overload"))
                 seq += 2
             elif action == "epoch":
                 epoch += 1
@@ -156,14 +156,83 @@ def test_the_books_balance_and_the_bound_holds_whatever_happens(actions, limit_s
             elif not listener.empty:
                 got.append(await listener.get())
             assert listener.queued_s <= limit_s + 1e-9
+        listener.put(StreamEnd(next_seq=seq))
         while not listener.empty:
             got.append(await listener.get())
         assert check_books(got) == seq
         assert sum(isinstance(m, StreamStart) for m in got) == epoch + 1
-        assert sum(isinstance(m, Packet) for m in got) + listener.dropped == put
+        assert sum(isinstance(m, Packet) for m in got) + listener.dropped + listener.thinned == put
         assert listener.queued_s == 0.0
 
     asyncio.run(main())
+
+
+def test_of_a_pause_few_packets_are_put_and_what_is_left_out_is_named_right_before_what_comes_next():
+    listener = make()
+    for seq in range(25):
+        listener.put(packet(seq), PACKET_S, quiet=3 <= seq < 22)
+    got = drain(listener)
+    assert [m.seq if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got] == [
+        *(0, 1, 2, 3, (4, 9, SILENCE), 13, (14, 8, SILENCE), 22, 23, 24)
+    ]
+    assert (listener.dropped, listener.thinned) == (0, 17)
+
+
+@pytest.mark.parametrize(
+    "message", [start(3, epoch=1), StreamEnd(next_seq=3), Gap(first_seq=3, count=2, reason="overload")], ids=lambda m: m.type
+)
+def test_whatever_needs_the_number_comes_behind_what_was_left_out(message):
+    listener = make()
+    for seq in range(3):
+        listener.put(packet(seq), PACKET_S, quiet=True)
+    assert len(drain(listener)) == 1, "of silence alone nothing is said"
+    listener.put(message)
+    assert drain(listener) == [Gap(first_seq=1, count=2, reason=SILENCE), message]
+
+
+def test_what_a_publisher_has_left_out_itself_is_passed_on_as_it_is():
+    listener = make()
+    listener.put(packet(0), PACKET_S, quiet=True)
+    got = drain(listener)
+    for first in (1, 11, 21):
+        listener.put(Gap(first_seq=first, count=9, reason=SILENCE))
+        assert listener.empty
+        listener.put(packet(first + 9), PACKET_S, quiet=True)
+        got += drain(listener)
+    assert [m.seq if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got] == [
+        *(0, (1, 9, SILENCE), 10, (11, 9, SILENCE), 20, (21, 9, SILENCE), 30)
+    ]
+    assert listener.thinned == 0
+
+
+def test_both_ends_may_leave_out_of_one_pause():
+    listener = make()
+    for seq in range(3):
+        listener.put(packet(seq), PACKET_S, quiet=True)
+    listener.put(Gap(first_seq=3, count=9, reason=SILENCE))
+    listener.put(packet(12), PACKET_S)
+    assert drain(listener) == [packet(0), Gap(first_seq=1, count=11, reason=SILENCE), packet(12)]
+
+
+def test_what_is_dropped_in_a_pause_does_not_make_a_loss_of_the_rest_of_it():
+    listener = make(limit_s=0.4)
+    for seq in range(41):
+        listener.put(packet(seq), PACKET_S, quiet=seq < 31)
+    got = drain(listener)
+    check_books(got)
+    lost = sum(m.count for m in got if isinstance(m, Gap) and m.reason == "slow_listener")
+    assert lost == listener.dropped == 14 - sum(isinstance(m, Packet) for m in got)
+    assert sum(m.count for m in got if isinstance(m, Gap) and m.reason == SILENCE) == listener.thinned == 27
+
+
+def test_the_next_stream_begins_with_a_packet_that_is_sent():
+    listener = make()
+    listener.put(packet(0), PACKET_S, quiet=True)
+    listener.put(StreamEnd(next_seq=1))
+    listener.join([2], live=True)
+    listener.put(start(0))
+    listener.put(packet(0), PACKET_S, quiet=True)
+    assert drain(listener) == [packet(0), StreamEnd(next_seq=1), start(0), packet(0)]
 
 
 def test_a_waiting_reader_gets_what_comes_and_the_publisher_hears_of_progress():
@@ -334,6 +403,29 @@ def test_a_burst_makes_no_lag_and_loses_nothing():
         live.report()
     assert live.listener.dropped == 0
     assert live.listener.n_q == 8
+
+
+def test_a_pause_is_no_lag_and_what_is_said_behind_it_goes_out_at_once():
+    live = Live(least_n_q=2)
+    live.run(2.4)
+    sent = len(live.got)
+    for i in range(250):
+        live.clock.now += PACKET_S
+        live.listener.put(packet(live.seq), PACKET_S, quiet=True)
+        live.seq += 1
+        live.take()
+        # Of the 20 s it says nothing for 5, as if nothing arrived.
+        if not 100 <= i < 163:
+            live.report()
+        assert live.lag_s <= 0.6
+    assert live.listener.n_q == 8
+    assert live.listener.dropped == 0
+    assert 45 <= len(live.got) - sent <= 51, "a gap and a packet every 0.8 s"
+    live.clock.now += PACKET_S
+    live.packet()
+    live.take()
+    assert live.got[-1] == packet(live.seq - 1)
+    check_books(live.got)
 
 
 def test_a_burst_that_was_held_up_elsewhere_may_take_long():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,14 +27,17 @@ from server_rig import packet as codes_packet
 
 from streamcodec.client import listen, publish
 from streamcodec.errors import InputError
-from streamcodec.protocol import Gap, Packet, StreamStart, payload_size, unpack_codes
+from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, payload_size, unpack_codes
 from streamcodec.server import Limits
 
 LOUD = 10
-QUIET = 12
+QUIET = 30
 HANGOVER = 4
 PACKETS = 2 * LOUD + QUIET
 N_Q = 8
+FIRST, BEHIND = LOUD + HANGOVER, LOUD + QUIET
+# Of the quiet packets the first is sent and then each tenth: one every 0.8 s.
+LEFT_OUT = {seq for seq in range(FIRST, BEHIND) if (seq - FIRST) % 10}
 
 
 def with_a_pause(seed=1):
@@ -47,18 +51,33 @@ def with_a_pause(seed=1):
     return (np.rint(np.clip(x, -1, 1) * 32_767) / 32_768).astype(np.float32)
 
 
-EXPECTED = [N_Q] * (LOUD + HANGOVER) + [1] * (QUIET - HANGOVER) + [N_Q] * LOUD
+EXPECTED = [N_Q] * FIRST + [1] * (BEHIND - FIRST) + [N_Q] * LOUD
+SENT = {seq: n_q for seq, n_q in enumerate(EXPECTED) if seq not in LEFT_OUT}
+GAPS = [(FIRST + 1, 9), (FIRST + 11, 9), (FIRST + 21, BEHIND - FIRST - 21)]
 
 
 def numbers(heard: Heard):
-    return [packet.n_q for packet in heard.of(Packet)]
+    return {packet.seq: packet.n_q for packet in heard.of(Packet)}
 
 
-def decoded(codec, heard, start, n_q):
-    """What an offline decoder makes of the packets as they came."""
+def gaps(heard: Heard):
+    assert all(gap.reason == SILENCE for gap in heard.of(Gap))
+    return [(gap.first_seq, gap.count) for gap in heard.of(Gap)]
+
+
+def at_once(heard: Heard):
+    """Whether each gap came right before the packet or the end that needed it."""
+    return all(isinstance(after, (Packet, StreamEnd)) for gap, after in pairwise(heard.events) if isinstance(gap, Gap))
+
+
+def pieces(heard: Heard):
+    return [unpack_codes(p.payload, p.n_q, 10) for p in heard.of(Packet)]
+
+
+def decoded(codec, packets, start, n_q):
+    """What an offline decoder makes of packets of codes."""
     decoder = codec.stream_decoder(codec.config.bandwidth_of(n_q), start=start)
-    parts = [decoder.feed(unpack_codes(p.payload, p.n_q, 10)) for p in heard.of(Packet)]
-    return np.concatenate([*parts, decoder.flush()])
+    return np.concatenate([*map(decoder.feed, packets), decoder.flush()])
 
 
 @pytest.mark.parametrize("start", ["exact", "primed"])
@@ -78,25 +97,37 @@ def test_quiet_packets_have_one_codebook_and_everybody_decodes_them(start):
             assert server.metrics.packets_quiet == QUIET - HANGOVER
             await publish_all(server.url, "b", x, bandwidth=6.0, start=start)
             assert server.metrics.packets_quiet == QUIET - HANGOVER
-            for heard in (every, fewer, as_pcm, plain, plain_pcm):
+            for heard in (every, fewer):
+                await heard.to_end()
+                assert gaps(heard) == GAPS
+                assert at_once(heard)
+                assert (heard.listener.lost, heard.listener.silent) == (0, len(LEFT_OUT))
+            for heard in (as_pcm, plain, plain_pcm):
                 await heard.to_end()
                 assert heard.of(Gap) == []
                 assert [p.seq for p in heard.of(Packet)] == list(range(PACKETS))
-        assert numbers(every) == EXPECTED
-        assert numbers(fewer) == [min(2, n_q) for n_q in EXPECTED]
-        assert numbers(plain) == [N_Q] * PACKETS
-        assert [len(p.payload) for p in every.of(Packet)] == [payload_size(n_q, 6) for n_q in EXPECTED]
-        assert len(every.of(Packet)[LOUD + HANGOVER].serialize()) <= 8 + 14
+        assert server.metrics.packets_thinned == 2 * len(LEFT_OUT)
+        assert server.metrics.packets_dropped_listener == 0
+        assert numbers(every) == SENT
+        assert numbers(fewer) == {seq: min(2, n_q) for seq, n_q in SENT.items()}
+        assert numbers(plain) == dict.fromkeys(range(PACKETS), N_Q)
+        assert [len(p.payload) for p in every.of(Packet)] == [payload_size(n_q, 6) for n_q in SENT.values()]
+        assert len(every.of(Packet)[FIRST].serialize()) <= 8 + 14
+        # A pause of 2 s costs a twelfth of what it did with all codebooks.
+        silent = [m for m in every.events if isinstance(m, (Packet, Gap)) and FIRST <= getattr(m, "seq", FIRST) < BEHIND]
+        whole = sum(len(p.serialize()) for p in plain.of(Packet)[FIRST:BEHIND])
+        assert sum(len(m.serialize()) for m in silent) < whole / 9
         assert every.of(StreamStart)[0].n_q == N_Q
         # The encoder never notices: what there is of the codes is what there would have been.
         expected = offline_codes(codec, x, 6.0, start)
-        got = [unpack_codes(p.payload, p.n_q, 10) for p in every.of(Packet)]
-        same_codes(np.concatenate([codes.ravel() for codes in got]), np.concatenate([c.ravel() for c in cut(expected, EXPECTED)]))
-        np.testing.assert_allclose(every.audio(codec), decoded(codec, every, start, N_Q), atol=1e-4)
-        np.testing.assert_allclose(fewer.audio(codec), decoded(codec, fewer, start, 2), atol=1e-4)
-        np.testing.assert_allclose(as_pcm.audio(), decoded(codec, every, start, N_Q), atol=1e-4)
+        wanted = [codes for seq, codes in enumerate(cut(expected, EXPECTED)) if seq in SENT]
+        same_codes(np.concatenate([c.ravel() for c in pieces(every)]), np.concatenate([c.ravel() for c in wanted]))
+        np.testing.assert_allclose(every.audio(codec), decoded(codec, pieces(every), start, N_Q), atol=1e-4)
+        np.testing.assert_allclose(fewer.audio(codec), decoded(codec, pieces(fewer), start, 2), atol=1e-4)
+        np.testing.assert_allclose(as_pcm.audio(), decoded(codec, cut(plain.codes(codec), EXPECTED), start, N_Q), atol=1e-4)
+        assert every.audio(codec, fill_gaps=True).size == PACKETS * PACKET
         # Up to the first quiet packet it is the stream that it would have been; a decoder is causal.
-        before = (LOUD + HANGOVER) * PACKET
+        before = FIRST * PACKET
         np.testing.assert_allclose(every.audio(codec)[:before], plain.audio(codec)[:before], atol=1e-4)
         np.testing.assert_allclose(as_pcm.audio()[:before], plain_pcm.audio()[:before], atol=1e-4)
         np.testing.assert_allclose(plain_pcm.audio(), offline_audio(codec, plain.codes(codec), 6.0, start), atol=1e-4)
@@ -122,13 +153,16 @@ def test_silence_is_heard_in_any_rate_and_packet(rate, channels, packet_frames):
             options = {"sample_rate": rate, "channels": channels, "packet_frames": packet_frames, "silence_db": -50}
             await publish_all(server.url, "a", x[0] if channels == 1 else x, block=777, **options)
             await heard.to_end()
-        found = numbers(heard)
+        found = list(numbers(heard).values())
         first = found.index(1)
         assert found == [N_Q] * first + [1] * (len(found) - first)
+        assert 2 <= len(found) - first <= 4
         # Half a second of sound and the hangover, told at the next packet, and what a resampler rings.
         packet_s = packet_frames / 75
         assert 0.8 <= first * packet_s <= 0.8 + packet_s + 0.03
-        assert sum(unpack_codes(p.payload, p.n_q, 10).shape[1] for p in heard.of(Packet)) == 150
+        left_out = sum(count for _, count in gaps(heard))
+        assert sum(codes.shape[1] for codes in pieces(heard)) + left_out * packet_frames == 150
+        assert heard.audio(codec, fill_gaps=True).size == size * 24_000 // rate
 
     run(main())
 
@@ -147,7 +181,10 @@ def test_a_publisher_that_starts_afresh_is_heard_afresh():
             await publisher.end()
             await heard.to_end()
         found = {start.epoch: [p.n_q for p in heard.of(Packet) if p.epoch == start.epoch] for start in heard.of(StreamStart)}
-        assert found == {0: [N_Q] * 4, 1: [1] * 3, 2: [N_Q] * 4}
+        assert found == {0: [N_Q] * 4, 1: [1], 2: [N_Q] * 4}
+        # What was left out is named before the new epoch.
+        at = heard.events.index(heard.of(StreamStart)[2])
+        assert Gap(first_seq=5, count=2, reason=SILENCE) in heard.events[at - 2 : at]
 
     run(main())
 
@@ -164,9 +201,12 @@ def test_who_joins_or_comes_back_in_the_silence_hears_what_everybody_hears(histo
             broken_pcm = Heard(await stack.enter_async_context(listen(server.url, "a", format="pcm_f32le")))
             unbroken_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
             publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0, silence_db=-50))
-            await publisher.send(x[: 20 * PACKET])
-            for heard in (every, broken, broken_pcm, unbroken_pcm):
-                await heard.to(lambda heard: len(heard.of(Packet)) >= 18)
+            middle = FIRST + 16
+            await publisher.send(x[: (middle + 1) * PACKET])
+            for heard in (every, broken):
+                await heard.to(lambda heard: heard.of(Packet) and heard.of(Packet)[-1].seq == FIRST + 10)
+            for heard in (broken_pcm, unbroken_pcm):
+                await heard.to(lambda heard: len(heard.of(Packet)) >= middle - 1)
             for heard in (broken, broken_pcm):
                 heard.listener._connection._ws.transport.abort()
             publisher._connection._ws.transport.abort()
@@ -174,19 +214,31 @@ def test_who_joins_or_comes_back_in_the_silence_hears_what_everybody_hears(histo
             late_few = await listening(stack, server.url, "a", codec, history_ms=history_ms, bandwidth=3.0)
             await late.to(lambda heard: heard.of(StreamStart))
             await late_few.to(lambda heard: heard.of(StreamStart))
-            await publisher.send(x[20 * PACKET :])
+            await publisher.send(x[(middle + 1) * PACKET :])
             await publisher.end()
             for heard in (every, broken, broken_pcm, unbroken_pcm, late, late_few):
                 await heard.to_end()
             assert publisher.resumed == broken.listener.resumed == broken_pcm.listener.resumed == 1
-        assert numbers(every) == numbers(broken) == EXPECTED
-        assert [p.payload for p in every.of(Packet)] == [p.payload for p in broken.of(Packet)]
+        assert numbers(every) == SENT
+        assert gaps(every) == GAPS
+        # Who comes back gets all of what it missed, and then what the others get; of what went before and behind it nothing is different.
+        assert numbers(broken).items() >= {seq: n_q for seq, n_q in SENT.items() if seq <= FIRST + 10 or seq >= BEHIND}.items()
+        assert set(range(FIRST + 11, middle - 1)) <= set(numbers(broken))
+        assert broken.listener.lost == late.listener.lost == 0
+        theirs = {p.seq: p.payload for p in broken.of(Packet)}
+        assert all(theirs.get(p.seq, p.payload) == p.payload for p in every.of(Packet))
         np.testing.assert_array_equal(broken_pcm.audio(), unbroken_pcm.audio())
         first = late.of(StreamStart)[0]
         assert first.live_seq - first.first_seq == history_ms // 80
-        assert numbers(late) == EXPECTED[first.first_seq :]
-        assert numbers(late_few) == [min(4, n_q) for n_q in EXPECTED[late_few.of(StreamStart)[0].first_seq :]]
-        assert len(late.audio(codec)) == (PACKETS - first.live_seq) * PACKET
+        # Its history is whole.
+        assert set(numbers(late)) >= set(range(first.first_seq, first.live_seq))
+        for heard, most in ((late, N_Q), (late_few, 4)):
+            assert all(n_q == min(most, EXPECTED[seq]) for seq, n_q in numbers(heard).items())
+            assert set(range(BEHIND, PACKETS)) <= set(numbers(heard))
+            assert at_once(heard)
+            live_seq = heard.of(StreamStart)[0].live_seq
+            assert len(heard.audio(codec, fill_gaps=True)) == (PACKETS - live_seq) * PACKET
+            assert heard.listener.silent + len(numbers(heard)) == PACKETS - heard.of(StreamStart)[0].first_seq
 
     run(main())
 
@@ -198,6 +250,7 @@ def test_a_publisher_of_codes_leaves_codebooks_out_itself():
     packets = [*encoder.feed(x), *encoder.flush()]
     assert [len(codes) for codes in packets] == EXPECTED
     packets[3], packets[5] = packets[3][:5], packets[5][:3]
+    sent = [seq for seq in range(PACKETS) if seq not in LEFT_OUT]
 
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
@@ -210,14 +263,20 @@ def test_a_publisher_of_codes_leaves_codebooks_out_itself():
                     await publisher.send(codes)
             for heard in (every, fewer, as_pcm):
                 await heard.to_end()
-        assert server.metrics.packets_quiet == QUIET - HANGOVER + 2
+                # As the publisher has thinned them, and no further.
+                assert gaps(heard) == GAPS
+                assert at_once(heard)
+                assert [p.seq for p in heard.of(Packet)] == sent
+        assert server.metrics.packets_quiet == len(SENT) - 2 * LOUD - HANGOVER + 2
+        assert server.metrics.packets_thinned == 0
         for got, most in ((every, 8), (fewer, 4)):
-            assert numbers(got) == [min(most, len(codes)) for codes in packets]
-            for packet, codes in zip(got.of(Packet), packets, strict=True):
-                np.testing.assert_array_equal(unpack_codes(packet.payload, packet.n_q, 10), codes[:most])
+            for packet, seq in zip(got.of(Packet), sent, strict=True):
+                np.testing.assert_array_equal(unpack_codes(packet.payload, packet.n_q, 10), packets[seq][:most])
         start = every.of(StreamStart)[0].start
-        np.testing.assert_allclose(as_pcm.audio(), decoded(codec, every, start, N_Q), atol=1e-4)
-        np.testing.assert_allclose(every.audio(codec), decoded(codec, every, start, N_Q), atol=1e-4)
+        np.testing.assert_allclose(as_pcm.audio(), decoded(codec, pieces(every), start, N_Q), atol=1e-4)
+        np.testing.assert_allclose(every.audio(codec), decoded(codec, pieces(every), start, N_Q), atol=1e-4)
+        for heard in (every, as_pcm):
+            assert heard.audio(codec if heard is every else None, fill_gaps=True).size == PACKETS * PACKET
 
     run(main())
 
