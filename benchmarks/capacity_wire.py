@@ -6,7 +6,6 @@ Publishers and server read one clock, so timestamps need no estimate of it.
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from array import array
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from benchmarks.capacity_ledger import CODES, PCM, Sample, Schedule, Voice, spee
 from benchmarks.capacity_socket import Wire
 from benchmarks.processes import run_loop, usage
 from streamcodec.audio import float_to_pcm
+from streamcodec.collector import settle
 from streamcodec.protocol import (
     Ended,
     Error,
@@ -218,8 +218,7 @@ class _Load:
 
     async def run(self, pipe: Pipe) -> None:
         """Feed and obey until told to stop."""
-        gc.collect()
-        gc.freeze()  # what is here now stays: looking through it again and again would hold the load up
+        settle()
         feeder = asyncio.create_task(self._feed())
         try:
             while (command := await asyncio.to_thread(pipe.recv)) != "stop":

@@ -15,6 +15,7 @@ import numpy as np
 
 from streamcodec.audio import Level, Samples, bar, bundled_clip, read_audio, resample, write_audio
 from streamcodec.client import Listener, Player, Publisher, listen, publish
+from streamcodec.collector import settle
 from streamcodec.errors import DeviceError, InputError, MissingDependencyError
 from streamcodec.protocol import Ended
 
@@ -131,6 +132,7 @@ async def run(args: argparse.Namespace) -> int:
 
     async with Server(codec, port=0) as server:
         server.metrics.on_trace = lambda trace: inside.__setitem__(trace.seq, trace)
+        settle()
         async with listen(server.url, "demo", model=codec.fingerprint, bandwidth=args.bandwidth) as listener:
             playing = asyncio.create_task(play(listener, Player(decoding), sink, level=level, on_packet=on_packet))
             try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from streamcodec.audio import SILENCE_DB, AudioWriter, Level, Samples, bar
 from streamcodec.client import Publisher, now_us, publish
+from streamcodec.collector import settle
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import Ended
@@ -93,6 +94,7 @@ async def _run(args: argparse.Namespace, ledger: Ledger) -> int:
         codec = load(args.model, threads=1)
         # A microphone waits for nobody.
         codec.warm_up(args.packet_frames)
+        settle()
     source = open_source(args.input, fast=args.fast, rate=args.rate, channels=args.channels)
     level = Level(rate=source.sample_rate)
     kept = AudioWriter(args.keep, source.sample_rate) if args.keep is not None else None

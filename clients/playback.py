@@ -10,6 +10,7 @@ from pathlib import Path
 
 from streamcodec.audio import Level, Samples, bar
 from streamcodec.client import Listener, Player, listen, now_us
+from streamcodec.collector import settle
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, Waiting
 
 from .ledger import Ledger, PacketTimes
@@ -71,6 +72,7 @@ async def _run(args: argparse.Namespace, ledger: Ledger) -> int:
 
         codec = load(args.model, threads=1)
         codec.warm_up()
+        settle()
     rate = codec.sample_rate if codec is not None else 24_000
     sink: Sink | None = None
     level = Level(rate=rate)

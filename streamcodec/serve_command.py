@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import streamcodec
+from streamcodec.collector import settle
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import InputError
 
@@ -67,6 +68,7 @@ def prepare(args: argparse.Namespace) -> Coroutine[Any, Any, int]:
             model = f"model {codec.name} ({codec.fingerprint}), {codec.engine.name}"
             packets = f"{1000 * DEFAULT_PACKET_FRAMES / codec.frame_rate:.0f} ms packets"
             room = "" if server.room is None else f", room for about {server.room} live publisher(s) at {packets}"
+            settle()
             print(f"streamcodec {streamcodec.__version__} at {server.url}: {model}{room}", flush=True)
             await asyncio.Event().wait()
         return 0

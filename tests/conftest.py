@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import types
 import warnings
@@ -35,6 +36,13 @@ def _plain_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("STREAMCODEC_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _collecting() -> Iterator[None]:
+    """A command takes what is loaded out of collections for as long as its program lasts: here, one test."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

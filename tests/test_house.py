@@ -19,6 +19,7 @@ PACKAGE = ROOT / "streamcodec"
 MAY_IMPORT = {
     "errors": set[str](),
     "config": {"errors"},
+    "collector": set[str](),
     "model": {"config", "errors"},
     "engine": {"model", "config", "errors"},
     "audio": {"errors", "config"},
@@ -28,10 +29,10 @@ MAY_IMPORT = {
     "client": {"streamcodec", "protocol", "audio", "config", "errors"},
     "training": {"streamcodec", "codec", "engine", "model", "audio", "config", "errors"},
     "streamcodec": {"codec", "config", "errors"},
-    "clients": {"streamcodec", "client", "codec", "protocol", "audio", "config", "errors"},
+    "clients": {"streamcodec", "client", "codec", "protocol", "audio", "collector", "config", "errors"},
     "codes_file": {"codec", "engine", "protocol", "config", "errors"},
     "doctor": {"streamcodec", "codec", "audio", "config", "errors"},
-    "serve_command": {"streamcodec", "streamcodec_clients", "server", "config", "errors"},
+    "serve_command": {"streamcodec", "streamcodec_clients", "server", "collector", "config", "errors"},
     "cli": {
         *("streamcodec", "streamcodec_clients", "codes_file", "doctor", "serve_command", "codec", "engine", "model", "audio", "protocol"),
         *("server", "client", "training", "config", "errors"),
