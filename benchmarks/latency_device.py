@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.common import Figures
 from streamcodec.audio import Samples
-from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutStats
+from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
 from streamcodec.audio.steering import SteeredResampler
 
 __all__ = ["BLOCK_S", "DEVICE_RATE", "Device", "Handed", "Playing", "hour_of_drift"]
@@ -86,13 +86,13 @@ class Playing:
 
 
 class Device:
-    """A device in real time whose clock is fast by `drift_ppm`; a context manager.
+    """A device in real time whose clock is fast by `drift_ppm`, behind a playout that holds back `slack_s` at least; a context manager.
 
     Its lock is the books' alone, which count on both sides at once.
     """
 
-    def __init__(self, rate: float, drift_ppm: float = 0.0) -> None:
-        self._playing = Playing(AdaptivePlayout(rate, DEVICE_RATE, block_s=BLOCK_S), rate)
+    def __init__(self, rate: float, drift_ppm: float = 0.0, slack_s: float = 0.02) -> None:
+        self._playing = Playing(AdaptivePlayout(rate, DEVICE_RATE, PlayoutPolicy(floor_s=slack_s), block_s=BLOCK_S), rate)
         self._period = BLOCK_S / (1.0 + drift_ppm * 1e-6)
         self._lock = threading.Lock()
         self._over = threading.Event()

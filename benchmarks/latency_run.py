@@ -39,13 +39,15 @@ _RETRY_S = 0.1
 
 @dataclass(frozen=True)
 class Ear:
-    """One listener: the link that it is behind (None: loopback itself), its device's clock, and what it asks for (kbps)."""
+    """One listener: the link that it is behind (None: loopback itself), its device's clock, what it asks for (kbps), and what it holds back
+    at least (s), as `play --slack-ms`."""
 
     name: str
     link: Conditions | None = None
     drift_ppm: float = 0.0
     bandwidth: float | None = None
     min_bandwidth: float | None = None
+    slack_s: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ class _Run:
         """Listen to the end of the speech, over as many connections as it takes."""
         heard = self._ran.heard[ear.name]
         hears: dict[str, Any] = {"model": codec.fingerprint, "bandwidth": ear.bandwidth, "min_bandwidth": ear.min_bandwidth}
-        with Device(RATE, ear.drift_ppm) as device, ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
+        with Device(RATE, ear.drift_ppm, ear.slack_s) as device, ThreadPoolExecutor(1, thread_name_prefix="decode") as thread:
             while True:
                 try:
                     async with listen(url, STREAM, **hears) as listener:
