@@ -22,7 +22,7 @@ if sys.platform == "linux":
 __all__ = ["WatchedConnection"]
 
 _LOOK_EVERY_S = 0.5
-_ASK_AFTER = 3  # looks: a second of silence at least
+_ASK_AFTER = 2  # looks
 _GIVE_UP_AFTER = 8
 # A server may leave unread what comes faster than it can work.
 _GIVE_UP_FAST_AFTER = 40
