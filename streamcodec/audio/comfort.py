@@ -38,10 +38,6 @@ class ComfortNoise:
         """Take quiet samples [T]; half a second of the last ones counts."""
         self._kept = np.concatenate([self._kept, samples])[-self._keep :]
 
-    def forget(self) -> None:
-        """Something else begins: what was learned does not count any more."""
-        self._kept, self._tail = self._kept[:0], self._tail[:0]
-
     def make(self, samples: int) -> Samples:
         """Noise [samples]; zeros where nothing was learned."""
         if not self._kept.size or samples <= 0:

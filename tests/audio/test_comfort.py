@@ -103,9 +103,6 @@ def test_without_anything_learned_it_is_silent_and_so_it_is_behind_digital_silen
     assert not comfort.go_on(1_000).any()
     comfort.learn(np.zeros(PACKET, np.float32))
     assert not comfort.go_on(1_000).any()
-    comfort.learn(room(0.08))
-    comfort.forget()
-    assert not comfort.make(1_000).any()
 
 
 @pytest.mark.parametrize("size", [1, 2, 50])
