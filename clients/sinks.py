@@ -116,54 +116,53 @@ class DeviceSink:
         self._stream.close()
 
 
-class FileSink:
-    """An audio file, WAV or FLAC by its suffix."""
+class _StoringSink:
+    """Where all is kept as it comes: nobody waits for it, and when it came is nothing to it."""
 
     live = False
     underruns = 0
     device_s = 0.0
+
+    def write(
+        self,
+        samples: Samples,
+        arrived_s: float | None = None,  # noqa: ARG002
+        captured_s: float | None = None,  # noqa: ARG002
+        *,
+        quiet: bool = False,  # noqa: ARG002
+    ) -> float:
+        self._store(samples)
+        return 0.0
+
+    def _store(self, samples: Samples) -> None:
+        raise NotImplementedError
+
+
+class FileSink(_StoringSink):
+    """An audio file, WAV or FLAC by its suffix."""
 
     def __init__(self, path: Path, rate: int) -> None:
         self.label = str(path)
         self._writer = AudioWriter(path, rate)
 
-    def write(
-        self,
-        samples: Samples,
-        arrived_s: float | None = None,  # noqa: ARG002
-        captured_s: float | None = None,  # noqa: ARG002
-        *,
-        quiet: bool = False,  # noqa: ARG002
-    ) -> float:
+    def _store(self, samples: Samples) -> None:
         self._writer.write(samples)
-        return 0.0
 
     async def finish(self) -> None:
         self._writer.close()
 
 
-class PipeSink:
+class PipeSink(_StoringSink):
     """Raw 16-bit little-endian PCM, mono, on a pipe."""
 
-    live = False
-    underruns = 0
-    device_s = 0.0
     label = "pipe (s16le)"
 
     def __init__(self, pipe: BinaryIO | None = None) -> None:
         self._pipe = pipe or sys.stdout.buffer
 
-    def write(
-        self,
-        samples: Samples,
-        arrived_s: float | None = None,  # noqa: ARG002
-        captured_s: float | None = None,  # noqa: ARG002
-        *,
-        quiet: bool = False,  # noqa: ARG002
-    ) -> float:
+    def _store(self, samples: Samples) -> None:
         self._pipe.write(float_to_pcm(samples, "pcm_s16le"))
         self._pipe.flush()
-        return 0.0
 
     async def finish(self) -> None:
         self._pipe.flush()
