@@ -13,12 +13,17 @@ from typing import Any, Literal
 
 from streamcodec.errors import CodesError, InputError, UnsupportedModelError
 
-__all__ = ["DEFAULT_PACKET_FRAMES", "MAX_PACKET_FRAMES", "CodecConfig", "Start", "check_packet_frames"]
+__all__ = ["DEFAULT_PACKET_FRAMES", "MAX_PACKET_FRAMES", "CodecConfig", "Start", "check_packet_frames", "fewest_codebooks"]
 
 DEFAULT_PACKET_FRAMES = 6
 MAX_PACKET_FRAMES = 25
 
 Start = Literal["exact", "primed"]
+
+
+def fewest_codebooks(bits: int) -> int:
+    """The fewest codebooks that a packet of codes of `bits` each is sent with: 1, or 2 below 8 bits, as those are only packed in pairs."""
+    return 1 if bits >= 8 else 2
 
 
 @dataclass(frozen=True)
@@ -157,8 +162,8 @@ class CodecConfig:
 
     @property
     def least_n_q(self) -> int:
-        """The fewest codebooks that a packet is sent with: 1, or 2 where a code has less than 8 bits, as those are only packed in pairs."""
-        return 1 if self.bits_per_code >= 8 else 2
+        """The fewest codebooks that a packet is sent with, see `fewest_codebooks`."""
+        return fewest_codebooks(self.bits_per_code)
 
     @property
     def lstm_size(self) -> int:

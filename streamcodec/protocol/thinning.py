@@ -6,6 +6,8 @@ import math
 from collections import deque
 from typing import Generic, TypeVar
 
+from streamcodec.config import fewest_codebooks
+
 __all__ = ["QUIET_EVERY_S", "SILENCE", "PauseMemory", "Thinner", "is_quiet"]
 
 P = TypeVar("P")
@@ -22,7 +24,7 @@ def is_quiet(n_q: int, most_n_q: int, bits: int) -> bool:
 
     It does where it has as few as can be packed, and more would be possible. PCM (0 codebooks) never says so.
     """
-    return 0 < n_q < most_n_q and n_q <= (1 if bits >= 8 else 2)
+    return 0 < n_q < most_n_q and n_q <= fewest_codebooks(bits)
 
 
 class Thinner:
