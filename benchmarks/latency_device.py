@@ -91,7 +91,7 @@ class Device:
     Its lock is the books' alone, which count on both sides at once.
     """
 
-    def __init__(self, rate: float, drift_ppm: float = 0.0, slack_s: float = 0.02) -> None:
+    def __init__(self, rate: float, drift_ppm: float = 0.0, slack_s: float = PlayoutPolicy.floor_s) -> None:
         self._playing = Playing(AdaptivePlayout(rate, DEVICE_RATE, PlayoutPolicy(floor_s=slack_s), block_s=BLOCK_S), rate)
         self._period = BLOCK_S / (1.0 + drift_ppm * 1e-6)
         self._lock = threading.Lock()

@@ -19,7 +19,7 @@ from benchmarks.link import Link
 from benchmarks.link_conditions import Conditions
 from benchmarks.link_netns import Namespace
 from benchmarks.processes import finish, receive, run_loop
-from streamcodec.audio import bundled_clip
+from streamcodec.audio import PlayoutPolicy, bundled_clip
 from streamcodec.client import Player, listen, now_us, publish
 from streamcodec.collector import settle
 from streamcodec.errors import ConnectionFailed, StreamCodecError
@@ -47,7 +47,7 @@ class Ear:
     drift_ppm: float = 0.0
     bandwidth: float | None = None
     min_bandwidth: float | None = None
-    slack_s: float = 0.02
+    slack_s: float = PlayoutPolicy.floor_s
 
 
 @dataclass(frozen=True)
