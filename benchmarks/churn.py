@@ -121,7 +121,7 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
     crowd = _Crowd(codec, worker, calls, random.Random(args.seed), args.longest_seconds)
     course: dict[str, list[float]] = {"seconds": [], "rss_mib": [], "allocated_mib": [], "live": []}
     worker.start()
-    touch(codec, worker, args.streams)
+    touch(codec, worker, args.streams, until_full=60 * args.minutes > args.warm_up_seconds)
     begun = now = time.perf_counter()
     stop, unchecked = begun + 60 * args.minutes, 0
     while now < stop or (crowd.live and now < stop + args.longest_seconds + _DRAIN_S):
@@ -173,7 +173,7 @@ class _Crowd:
         self._calls = calls
         self._longest_s = longest_s
         self._config = codec.config
-        self._sound = make_sound(codec.sample_rate)
+        self._sound = make_sound(codec.sample_rate, longest_s)
         self._codes = codec.encode(self._sound, bandwidth=max(codec.config.target_bandwidths))
 
     def join(self, now: float) -> None:

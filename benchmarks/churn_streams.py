@@ -42,12 +42,13 @@ class Spec:
     flush: bool
 
 
-def make_sound(rate: int) -> Samples:
-    """The bundled clip over and over, each time louder or softer and with other noise."""
+def make_sound(rate: int, longest_s: float) -> Samples:
+    """The bundled clip over and over, each time louder or softer and with other noise, to the end of the last stream of `longest_s`."""
     clip, _ = bundled_clip()
     rng = np.random.default_rng(0)
     sound = np.resize(clip, _SOUND_S * rate) * np.repeat(rng.uniform(0.2, 1.2, _SOUND_S), rate)
-    return (sound + 10 ** rng.uniform(-4, -2) * rng.standard_normal(len(sound))).astype(np.float32)
+    sound = (sound + 10 ** rng.uniform(-4, -2) * rng.standard_normal(len(sound))).astype(np.float32)
+    return sound[: round((_SOUND_S / 2 + longest_s) * rate)]
 
 
 def draw_spec(rng: random.Random, config: CodecConfig, longest_s: float) -> Spec:
@@ -154,17 +155,18 @@ class LiveStream:
             self._outputs.append([])
 
 
-def touch(codec: Codec, worker: Worker, most: int) -> None:
+def touch(codec: Codec, worker: Worker, most: int, *, until_full: bool) -> None:
     """Run steps of every size: engines keep a bounded number of compiled kernels and networks, and filling that is no leak.
 
-    They run on the worker's thread, by way of a stream that comes before all others: torch keeps a cache for each thread.
+    Without `until_full` every size runs once, which is enough where nobody watches memory. They run on the worker's thread, by way of a
+    stream that comes before all others: torch keeps a cache for each thread.
     """
     done = Event()
     n_q = codec.config.num_quantizers
 
     def prepare(_: object) -> npt.NDArray[np.int32]:
         try:
-            _touch(codec, most)
+            _touch(codec, most, OFTEN if until_full else 1, _UNTIL_FULL if until_full else 1)
         finally:
             done.set()
         return np.zeros((n_q, 0), np.int32)
@@ -175,7 +177,7 @@ def touch(codec: Codec, worker: Worker, most: int) -> None:
     first.close()
 
 
-def _touch(codec: Codec, most: int) -> None:
+def _touch(codec: Codec, most: int, often: int, last: int) -> None:
     engine, n_q, rng = codec.engine, codec.config.num_quantizers, np.random.default_rng(0)
 
     def step(rows: int, length: int, *, final: bool = False) -> None:
@@ -185,7 +187,7 @@ def _touch(codec: Codec, most: int) -> None:
 
     for rows in range(1, most + 1):
         for frames in PACKET_FRAMES:
-            for _ in range(OFTEN if rows in engine.best_batches else 1):
+            for _ in range(often if rows in engine.best_batches else 1):
                 step(rows, frames * codec.hop_length)
-    for _ in range(_UNTIL_FULL):  # the last step of a stream may have any length
+    for _ in range(last):  # the last step of a stream may have any length
         step(1, int(rng.integers(1, max(PACKET_FRAMES) * codec.hop_length)), final=True)
