@@ -15,7 +15,7 @@ from streamcodec.client import publish
 from streamcodec.protocol import now_us
 from streamcodec.server.streams import Stream
 
-THIN_S = 10.0
+THIN_S = 6.0
 
 
 def test_an_uplink_at_half_the_streams_rate_is_no_more_than_seconds_late_and_the_rest_is_told_as_lost(monkeypatch):
