@@ -22,7 +22,7 @@ from benchmarks.link_conditions import Direction
 from streamcodec.audio.adaptive import AdaptivePlayout
 
 ROOT = Path(__file__).parents[2]
-TINY = ["--minutes", "0.04", "--before-seconds", "1.2", "--during-seconds", "1", "--after-seconds", "1.6"]
+TINY = ["--minutes", "0.02", "--before-seconds", "0.8", "--during-seconds", "0.8", "--after-seconds", "1.2"]
 RATE = 24_000
 
 
