@@ -40,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--silence-db", type=float, default=SILENCE_DB, help="what is quieter is silence, dBFS (default: %(default)s)")
     add("--noise-db", type=float, nargs="*", default=list(_NOISE_DB), help="of the noisier rooms, dBFS")
     add("--corpus", type=Path, help="from `python -m benchmarks.heldout`; without it the bundled clip is all there is")
+    add("--seconds", type=float, default=60.0, help="of the bundled clip, at most")
     add("--talks", type=int, default=4, help="of the corpus, of five clips each")
     add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     codec = load(args.model)
-    said = [utterances(bundled_clip()[0], codec.sample_rate)]
+    said = [utterances(bundled_clip()[0][: round(args.seconds * codec.sample_rate)], codec.sample_rate)]
     if args.corpus is not None:
         clips = [clip.samples for clip in heldout.select(Corpus(args.corpus), "speech", 5 * args.talks, args.seed)]
         said += [clips[at :: args.talks] for at in range(args.talks)]

@@ -19,7 +19,7 @@ from benchmarks.dtx_talks import Sent, noise, send, talk, utterances, wire_bytes
 from streamcodec.codec import Codec
 
 ROOT = Path(__file__).parents[2]
-TINY = ["--noise-db", "-55", "--bandwidth", "3"]
+TINY = ["--noise-db", "-55", "--bandwidth", "3", "--seconds", "5"]
 RATE = 24_000
 PACKET = 1_920
 
