@@ -13,7 +13,9 @@ from streamcodec.engine.openvino_engine import OpenVinoEngine
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
 
-CONFIG = CodecConfig(num_filters=2, hidden_size=8, codebook_dim=8, codebook_size=64, num_lstm_layers=1, target_bandwidths=(0.9, 2.7, 4.5))
+# An engine converts all of a model, and only its search is of interest here.
+NETWORK = {"num_filters": 2, "num_lstm_layers": 1, "upsampling_ratios": (20, 16)}
+CONFIG = CodecConfig(hidden_size=8, codebook_dim=8, codebook_size=64, target_bandwidths=(0.9, 2.7, 4.5), **NETWORK)
 
 
 @pytest.fixture(scope="module")
