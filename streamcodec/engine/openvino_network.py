@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -33,11 +34,22 @@ _KERNELS_KEPT = 1024
 
 
 def openvino() -> Any:
-    """The package. Raises `MissingDependencyError` where it is not installed."""
+    """The package, imported so that it reports to nobody. Raises `MissingDependencyError` where it is not installed.
+
+    OpenVINO tells its makers of every import and conversion, by a package of its own that it does without where that is absent.
+    """
+    missing = object()
+    telemetry = sys.modules.get("openvino_telemetry", missing)
+    if telemetry is missing:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
+        import openvino.tools.ovc
     except ImportError as exc:
         raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
+    finally:
+        if telemetry is missing:
+            del sys.modules["openvino_telemetry"]
     return openvino
 
 

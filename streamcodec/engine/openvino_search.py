@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from streamcodec.engine.contract import Samples
-from streamcodec.engine.openvino_network import OpenVinoNetwork, Shapes
+from streamcodec.engine.openvino_network import OpenVinoNetwork, Shapes, openvino
 from streamcodec.engine.search import CodebookSearch
 
 __all__ = ["OpenVinoSearch"]
@@ -45,9 +45,8 @@ class OpenVinoSearch(CodebookSearch):
 
     def _network(self, first: int, stop: int) -> Any:
         """Residuals [N, dim] -> entries [N, levels] and what they leave [N, dim]."""
-        import openvino
-        from openvino import opset13 as ops
-
+        ov = openvino()
+        ops = ov.opset13
         one = ops.constant(1, dtype=np.int32)
         given = residual = ops.parameter([-1, self._embed.shape[2]], np.float32)
         found = []
@@ -57,11 +56,11 @@ class OpenVinoSearch(CodebookSearch):
             index = self._argmax(ops.add(ops.matmul(residual, entries, False, True), offsets))
             found.append(ops.unsqueeze(index, one))
             residual = ops.subtract(residual, ops.gather(entries, index, ops.constant(0, dtype=np.int32)))
-        return openvino.Model([ops.concat(found, 1), residual], [given])
+        return ov.Model([ops.concat(found, 1), residual], [given])
 
     def _argmax(self, scores: Any) -> Any:
         """Scores [N, size] -> [N]: the best block by its highest score, then the best in it, since TopK is slow on long rows."""
-        from openvino import opset13 as ops
+        ops = openvino().opset13
 
         def number(value: int | list[int]) -> Any:
             return ops.constant(value, dtype=np.int32)

@@ -165,3 +165,15 @@ os.kill(os.getpid(), signal.SIGTERM)
 def test_a_process_that_let_go_of_its_codecs_survives_a_signal() -> None:
     done = subprocess.run([sys.executable, "-c", LOAD_AND_LET_GO], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
+
+
+def test_openvino_reports_to_nobody_and_others_may_still_do_so() -> None:
+    told = """
+import sys
+from streamcodec.engine.openvino_network import openvino
+package = openvino()
+from openvino.tools.ovc import telemetry_utils
+print(package.__name__, telemetry_utils.tm.__name__, "openvino_telemetry" in sys.modules)
+"""
+    answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()
+    assert answer == ["openvino", "openvino.tools.ovc.telemetry_stub", "False"]
