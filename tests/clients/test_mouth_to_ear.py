@@ -21,10 +21,10 @@ def test_speech_goes_from_a_virtual_mouth_to_a_virtual_ear_and_stays_as_intellig
     speech_codec: streamcodec.Codec, speech: npt.NDArray[np.float32]
 ) -> None:
     assert not missing_programs()
-    run = measure(clip := speech[: 6 * 24_000], speech_codec, slack_ms=300)
+    run = measure(speech, speech_codec, slack_ms=150)
     if run.underruns:
         # A virtual sound card is a program too, and a busy machine may starve it: that says nothing of what is tested here.
-        run = measure(clip, speech_codec, slack_ms=300)
+        run = measure(speech, speech_codec, slack_ms=300)
     assert run.lost == 0
     assert run.stoi >= 0.95
     assert 80 < run.delay_ms < 1000
