@@ -162,7 +162,7 @@ class Run:
         return rows
 
     def _log(self, recent: Sequence[dict[str, float]], seconds: float) -> None:
-        columns = ("rate", "mel", "relative", "snr", "regular", "latents", "gradient", "critic", "adversarial", "features")
+        columns = ("rate", "mel", "relative", "noise", "snr", "regular", "latents", "gradient", "critic", "adversarial", "features")
         values = {k: [r[k] for r in recent if k in r] for k in columns}
         means = {k: sum(v) / len(v) if v else "" for k, v in values.items()}
         self._steps_log.add({"step": self.step, "hours": self.hours, "phase": int(self.learner.phase), "seconds_a_step": seconds, **means})

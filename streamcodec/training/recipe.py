@@ -55,6 +55,7 @@ class Recipe:
 
     mel: float = 1.0
     relative: float = 0.3
+    noise: float = 1.0
     snr_first: float = 0.3
     snr_last: float = 0.08
     commitment: float = 1.0

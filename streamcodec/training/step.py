@@ -85,8 +85,10 @@ class Learner:
         output = self._run(x, step, chance)
         original, y = x[:, 0], output.samples
         terms, ratios = self.spectral(y, original), snr(y, original)
-        loss = self.recipe.mel * terms.mel + self.recipe.relative * terms.relative - self.recipe.snr_weight(progress) * ratios.mean()
-        logged = {"mel": terms.mel, "relative": terms.relative, "snr": ratios.mean(), "regular": output.regular}
+        recipe = self.recipe
+        loss = recipe.mel * terms.mel + recipe.relative * terms.relative + recipe.noise * terms.noise
+        loss = loss - recipe.snr_weight(progress) * ratios.mean()
+        logged = {"mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": ratios.mean(), "regular": output.regular}
         logged["latents"] = output.latents.square().mean().sqrt()
         at_y = torch.autograd.grad(loss, y)[0]
         if self.phase is Phase.ADVERSARIAL:
