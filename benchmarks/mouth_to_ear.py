@@ -178,7 +178,7 @@ def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
 def _stoi(reference: Audio, heard: Audio) -> float:
     """STOI of the stretch of `reference` that `heard` is most like.
 
-    Each fifth of a second is aligned for itself, within 150 ms: a playout that gives delay back plays a little faster, and that is no loss of
+    Each fifth of a second is aligned for itself, within 150 ms: a playout that gives delay back plays a little faster, which is no loss of
     intelligibility.
     """
     from pystoi import stoi

@@ -81,6 +81,8 @@ class Run:
             self.step, self._seconds_before = saved["step"], saved["seconds"]
             log.info("resumed at step %d after %.2f h of computing", self.step, self.hours)
         self.batches = Batches(corpus, recipe, config.hop_length)
+        if saved is None:
+            self.learner.start(torch.cat([self.batches(step)[:, 0] for step in range(recipe.fit_batches)]))
         self._clips = corpus.clips(pace.clip_seconds, pace.clips) if pace.clips else []
         self._steps_log, self._quality_log = CsvLog(folder / "steps.csv"), CsvLog(folder / "quality.csv")
         (folder / "recipe.json").write_text(json.dumps({"config": config.to_dict(), "recipe": recipe.to_dict()}, indent=2) + "\n")
@@ -147,8 +149,9 @@ class Run:
 
     @torch.no_grad()
     def _latents(self) -> Tensor:
-        # The batches just learnt from, seen by the autoencoder as it is now.
-        seen = range(max(0, self.step - self.recipe.kmeans_batches), max(self.step, 1))
+        # The batches just learnt from (at the start, those to come), seen by the autoencoder as it is now.
+        first = max(0, self.step - self.recipe.kmeans_batches)
+        seen = range(first, first + self.recipe.kmeans_batches)
         latents = [self.learner.model.encoder(self.batches(step), None, True)[0] for step in seen]
         return torch.cat([z.transpose(1, 2).reshape(-1, z.shape[1]) for z in latents])
 

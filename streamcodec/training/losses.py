@@ -49,9 +49,9 @@ class SpectralLoss(nn.Module):
     Spectra are normalised so that white noise has the same level in each; `floor` is the amplitude under which nothing is heard.
     The relative error is the spectral convergence of Arik et al. (2018).
 
-    Noise is that of the waveform in bands of `noise_window`, each on its own: log(1 + r / 0.1), r being the error's power over the original's,
-    averaged over bands (those above 6 kHz count ever less) and frames. An SNR of the whole is that of the loudest octave; this asks for 10 dB
-    everywhere and for little more anywhere, which is how noise is least heard.
+    Noise is that of the waveform in bands of `noise_window`, each on its own: r / (r + 0.3), r being the error's power over the original's,
+    averaged over bands (those above 6 kHz count ever less) and frames. An SNR of the whole is that of the loudest octave; this asks for
+    some 10 dB everywhere and for little more anywhere, which is how noise is least heard.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SpectralLoss(nn.Module):
         rate: int,
         windows: Sequence[int] = (256, 512, 1024, 2048),
         bands: Sequence[int] = (40, 56, 72, 80),
-        floor: float = 1e-4,
+        floor: float = 3e-4,
         noise_window: int = 512,
     ) -> None:
         super().__init__()

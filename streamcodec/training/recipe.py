@@ -2,7 +2,7 @@
 
     progress   0 ...... autoencoder ................ adversarial ................ 1
     phase      AUTOENCODER | QUANTIZED               | ADVERSARIAL
-    learning   warm-up, then slowly down                | cosine to the end
+    learning   warm-up, then slowly down | cosine to the end
 
 Averaged weights are good at any time; a bigger budget stretches the phases, and a phase once entered is never left.
 """
@@ -44,26 +44,29 @@ class Recipe:
     music_share: float = 0.07
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    autoencoder_until: float = 0.03
+    autoencoder_until: float = 0.0
     adversarial_from: float = 0.60
+    decay_from: float = 0.60
 
-    learning_rate: float = 1.5e-3
-    warmup_steps: int = 300
+    learning_rate: float = 1e-3
+    small_rate: float = 5e-5
+    warmup_steps: int = 200
     betas: tuple[float, float] = (0.8, 0.99)
     clip: float = 1.0
     average: float = 0.999
 
     mel: float = 1.0
     relative: float = 0.3
-    noise: float = 1.0
-    snr_first: float = 0.3
-    snr_last: float = 0.08
-    commitment: float = 1.0
-    latent_power: float = 1e-3
+    noise: float = 3.0
+    snr_first: float = 0.05
+    snr_last: float = 0.03
+    commitment: float = 0.1
+    latent_power: float = 0.3
     latent_noise: tuple[float, float] = (0.05, 0.8)
     latent_noise_ramp_steps: int = 3000
 
     n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
+    fit_batches: int = 120
     kmeans_batches: int = 60
     revive_every: int = 20
 
@@ -103,11 +106,11 @@ class Recipe:
         return Phase.QUANTIZED if progress < self.adversarial_from else Phase.ADVERSARIAL
 
     def rate(self, step: int, progress: float) -> float:
-        """The factor on every learning rate: up over the warm-up, down to a half until the last phase, then a cosine to 2%."""
+        """The factor on every learning rate: up over the warm-up, down to a half until `decay_from`, then a cosine to 2%."""
         warm = min(1.0, (step + 1) / self.warmup_steps)
-        if progress < self.adversarial_from:
-            return warm * (1.0 - 0.5 * progress / self.adversarial_from)
-        rest = min(1.0, (progress - self.adversarial_from) / max(1.0 - self.adversarial_from, 1e-9))
+        if progress < self.decay_from:
+            return warm * (1.0 - 0.5 * progress / self.decay_from)
+        rest = min(1.0, (progress - self.decay_from) / max(1.0 - self.decay_from, 1e-9))
         return warm * (0.02 + 0.48 * 0.5 * (1.0 + math.cos(math.pi * rest)))
 
     def snr_weight(self, progress: float) -> float:

@@ -25,9 +25,10 @@ TINY = CodecConfig(
 )
 SHORT = Recipe(
     steps=160,
-    batch=2,
-    crop_frames=12,
-    autoencoder_until=0.4,
+    batch=4,
+    crop_frames=24,
+    learning_rate=3e-4,
+    autoencoder_until=0.2,
     adversarial_from=0.7,
     warmup_steps=5,
     n_q=(2, 4),
