@@ -188,7 +188,7 @@ def render(figures: Figures) -> str:
         ["packets received, by all listeners", f"{figures['packets']:,}"],
         ["lost on the way to a listener", figures["lost"]],
         ["messages that the server dropped", figures["dropped"]],
-        [f"codes equal to the whole clip's, worst listener ({100 * CODES_EQUAL:g}% less a frame)", _percent(figures["codes_equal"])],
+        [f"codes equal to the whole clip's, worst listener (at least {100 * CODES_EQUAL:g}%)", _percent(figures["codes_equal"])],
         [
             "listeners of codes that got the whole clip's, every one",
             f"{figures['codes_identical_listeners']} of {figures['listeners'].get('codes', 0)}",
