@@ -114,7 +114,7 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
             player.wait_for("waiting")
             start("mic", "--server", url, "--keep", str(kept), "--packet-frames", str(packet_frames)).wait_for("publishing")
             player.wait_for("begins")
-            time.sleep(1.0 + slack_ms / 100)  # playing a little slower, the player takes ten times its slack to have that in store
+            time.sleep(1.0)
             room, ear = sound.record("room"), sound.record("speaker")
             sound.play_into_room(path)
             time.sleep(1.0)
@@ -178,14 +178,14 @@ def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
 def _stoi(reference: Audio, heard: Audio) -> float:
     """STOI of the stretch of `reference` that `heard` is most like.
 
-    Each fifth of a second is aligned for itself, within 150 ms: a playout that gives delay back plays a little faster, which is no loss of
+    Each half second is aligned for itself, within 150 ms: a playout that gives delay back plays a little faster, and that is no loss of
     intelligibility.
     """
     from pystoi import stoi
 
     lag, _ = _lag(reference, heard)
     reference, heard = (reference, heard[lag:]) if lag >= 0 else (reference[-lag:], heard)
-    size, part, reach = min(len(reference), len(heard)), 4_800, 3_600
+    size, part, reach = min(len(reference), len(heard)), 12_000, 3_600
     padded = np.pad(heard[:size], reach)
     aligned = []
     for at in range(0, size, part):
