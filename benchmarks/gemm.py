@@ -98,10 +98,9 @@ def _torch_product(size: int, precision: str) -> Callable[[], object]:
 
 
 def _openvino_chain(size: int, precision: str, threads: int) -> Callable[[], object]:
-    import openvino
-    from openvino import opset13 as ops
+    from streamcodec.engine.openvino_network import core, openvino
 
-    from streamcodec.engine.openvino_network import core
+    ops = openvino().opset13
 
     random = np.random.default_rng(0)
     start = y = ops.parameter([size, size], np.float32)
@@ -114,6 +113,6 @@ def _openvino_chain(size: int, precision: str, threads: int) -> Callable[[], obj
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,
     }
-    request: Any = core().compile_model(openvino.Model([y], [start]), "CPU", options).create_infer_request()
+    request: Any = core().compile_model(openvino().Model([y], [start]), "CPU", options).create_infer_request()
     x = random.standard_normal((size, size)).astype(np.float32)
     return lambda: request.infer([x], share_inputs=True, share_outputs=True)

@@ -38,18 +38,16 @@ def openvino() -> Any:
 
     OpenVINO tells its makers of every import and conversion, by a package of its own that it does without where that is absent.
     """
-    missing = object()
-    telemetry = sys.modules.get("openvino_telemetry", missing)
-    if telemetry is missing:
+    untold = not {"openvino", "openvino_telemetry"} & sys.modules.keys()
+    if untold:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
-        import openvino.tools.ovc
     except ImportError as exc:
         raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
     finally:
-        if telemetry is missing:
-            del sys.modules["openvino_telemetry"]
+        if untold:
+            sys.modules.pop("openvino_telemetry", None)
     return openvino
 
 
