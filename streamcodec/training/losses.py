@@ -59,7 +59,7 @@ class SpectralLoss(nn.Module):
         rate: int,
         windows: Sequence[int] = (256, 512, 1024, 2048),
         bands: Sequence[int] = (40, 56, 72, 80),
-        floor: float = 3e-4,
+        floor: float = 1e-4,
         noise_window: int = 512,
     ) -> None:
         super().__init__()

@@ -56,6 +56,7 @@ class Recipe:
     average: float = 0.999
 
     mel: float = 1.0
+    mel_floor: float = 3e-4
     relative: float = 0.3
     noise: float = 3.0
     snr_first: float = 0.05

@@ -37,7 +37,7 @@ class Learner:
         self.average = EncodecModel(config)
         self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
         self.discriminator = Discriminator()
-        self.spectral = SpectralLoss(config.sampling_rate)
+        self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
         self.parameters = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
         # Speech has 30 dB less above 4 kHz than below 1 kHz, and each weight of a layer meets all bands at once: only directions across
         # weights tell them apart. Muon makes equal steps in all of them (Jordan et al., 2024); Adam does not learn what is weak in time.
@@ -107,8 +107,7 @@ class Learner:
             pull, judged = self._judge(y, original, at_y)
             at_y = at_y + pull
             logged |= judged
-        for parameter in self.parameters:
-            parameter.grad = None
+        self.model.zero_grad(set_to_none=True)
         torch.autograd.backward([y, output.regular], [at_y, torch.ones_like(output.regular)])
         logged["gradient"] = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         if torch.isfinite(logged["gradient"]):
