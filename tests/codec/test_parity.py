@@ -167,7 +167,7 @@ def test_a_primed_stream_holds_nothing(full_size: tuple[Reference, streamcodec.C
     assert [p.shape for p in encoder.feed(np.zeros(1, np.float32))] == [(8, 6)]
 
 
-SMALL = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64, "upsampling_ratios": [6, 4]}
+SMALL = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64, "upsampling_ratios": [8, 3]}
 # 64 entries are 6 bits and a hop of 24 is 1,000 frames per second: 6 kbps a codebook
 SMALL_24 = {"target_bandwidths": [24.0]}
 VARIANTS = {
