@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ Samples = npt.NDArray[np.float32]
 
 _NAMES = ("pesq", "visqol", "stoi", "dnsmos", "sisdr", "mel")
 _PAGE_CLIPS = 2
+_BAND_EDGES_HZ = (0, 1000, 2000, 4000, 8000, 12000)
 
 
 @dataclass
@@ -85,7 +87,7 @@ def measure_quality(
         "clips": heldout.describe(clips),
         "missing": missing(_NAMES),
         "scored_with": versions(_NAMES),
-        "rows": [_row(rendition, clips) for rendition in renditions],
+        "rows": [_row(rendition, clips, rate) for rendition in renditions],
         "codebook_size": codec.config.codebook_size,
         "codebooks": _codebooks(codec, [clip for clip in clips if clip.kind == "speech"], max(wanted)),
     }
@@ -108,7 +110,7 @@ def _opus(clips: Sequence[heldout.Clip], rate: int, kbps: float) -> Rendition:
     return Rendition("opus", f"Opus, aimed at {kbps:g} kbps", [t.audio for t in through], packets, more)
 
 
-def _row(rendition: Rendition, clips: Sequence[heldout.Clip]) -> dict[str, Any]:
+def _row(rendition: Rendition, clips: Sequence[heldout.Clip], rate: int) -> dict[str, Any]:
     pairs = list(zip(clips, rendition.audio, strict=True))
     spoken = [(clip, heard) for clip, heard in pairs if clip.kind == "speech"]
     # A clip's distance from itself says nothing.
@@ -127,6 +129,7 @@ def _row(rendition: Rendition, clips: Sequence[heldout.Clip]) -> dict[str, Any]:
         **rendition.more,
         "scores": {name: None if found is None else asdict(found) for name, found in means.items()},
         "level_db": {kind: None if found is None else asdict(found) for kind, found in levels.items()},
+        "bands": None if rendition.codec == "original" else bands([(clip.samples, heard) for clip, heard in spoken], rate),
         "undefined": [
             {"clip": clip.name, "measure": name, "why": why}
             for (clip, _), score in zip(spoken, scores, strict=True)
@@ -138,6 +141,23 @@ def _row(rendition: Rendition, clips: Sequence[heldout.Clip]) -> dict[str, Any]:
 
 def _level(output: Samples, original: Samples) -> float:
     return float(10 * np.log10(np.mean(np.square(output, dtype=np.float64)) / np.mean(np.square(original, dtype=np.float64))))
+
+
+def bands(pairs: Sequence[tuple[Samples, Samples]], rate: int) -> list[dict[str, float]]:
+    """What became of each band of all (original, output) pairs together: the waveform's `snr_db`, and `level_db`, output over original.
+
+    An SNR of 0 dB says that a band's waveform is not coded: silence instead of it would be as far off.
+    """
+    power = np.zeros((3, len(_BAND_EDGES_HZ) - 1))  # of the originals, of the outputs, of their differences
+    for original, output in pairs:
+        length = min(len(original), len(output))
+        band_of = np.digitize(np.fft.rfftfreq(length, 1 / rate), _BAND_EDGES_HZ[1:-1])
+        for at, samples in enumerate((original[:length], output[:length], output[:length] - original[:length])):
+            power[at] += np.bincount(band_of, np.abs(np.fft.rfft(samples)) ** 2, power.shape[1]) / length
+    decibels = 10 * np.log10(power + 1e-12)
+    snr, level = decibels[0] - decibels[2], decibels[1] - decibels[0]
+    edges = pairwise(_BAND_EDGES_HZ)
+    return [{"from_hz": low, "to_hz": high, "snr_db": float(snr[at]), "level_db": float(level[at])} for at, (low, high) in enumerate(edges)]
 
 
 def _codebooks(codec: Codec, clips: Sequence[heldout.Clip], kbps: float) -> list[dict[str, float]]:
@@ -199,6 +219,13 @@ def render(figures: Figures) -> str:
     ]
     parts.append("The output's level over the recording's, in dB (mean over the clips):")
     parts.append(table(["", *rows[0]["level_db"]], levels))
+    parts.append(
+        "The waveform's SNR in bands of the speech, and the output's level over the recording's, in dB (all clips together). Where the SNR "
+        "is 0 or less, the waveform is not coded: what is heard there, if anything, is of the decoder's making."
+    )
+    header = ["", *(f"{band['from_hz'] / 1000:g} to {band['to_hz'] / 1000:g} kHz" for band in rows[0]["bands"])]
+    coded = [row for row in rows if row["codec"] != "original"]
+    parts.append(table(header, [[row["label"], *(f"{b['snr_db']:.1f}, {b['level_db']:+.1f}" for b in row["bands"])] for row in coded]))
     books = figures["codebooks"]
     least = min(range(len(books)), key=lambda at: books[at]["perplexity"])
     parts.append(

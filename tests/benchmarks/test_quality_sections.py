@@ -108,12 +108,23 @@ def test_quality_tells_what_it_measured(clips: list[Clip], monkeypatch: pytest.M
     assert high["scores"]["pesq"]["count"] == 2, "music is not scored"
     assert len(figures["codebooks"]) == 8
     assert all(0 < book["used"] <= 1 <= book["perplexity"] <= 1024 * book["used"] + 0.01 for book in figures["codebooks"])
+    assert low["bands"][0]["snr_db"] < high["bands"][0]["snr_db"]
+    assert recording["bands"] is None
     text = quality.render(figures)
+    assert f"{high['bands'][0]['snr_db']:.1f}, {high['bands'][0]['level_db']:+.1f} |" in text
     assert ("Opus was not measured" in text) == (NO_OPUS is not None or "not asked for" in text)
     quality.draw(figures, tmp_path / "quality.png")
     assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
     page = quality.listen(tmp_path / "page", figures, [*clips, music], renditions)
     assert page.read_text(encoding="utf-8").count("<audio") == 3 * len(renditions) == len(list(page.parent.glob("*.wav")))
+
+
+def test_a_band_that_is_not_coded_shows_in_its_snr_and_level_alone() -> None:
+    low, high = (np.sin(2 * np.pi * hertz * np.arange(24_000) / 24_000).astype(np.float32) for hertz in (300, 3000))
+    found = {band["from_hz"]: band for band in quality.bands([(low + high, 0.9 * low), (low, 0.9 * low)], 24_000)}
+    assert (found[0]["snr_db"], found[0]["level_db"]) == (pytest.approx(20.0, abs=0.01), pytest.approx(-0.915, abs=0.01))
+    assert found[2000]["snr_db"] == pytest.approx(0.0, abs=0.01)
+    assert found[2000]["level_db"] < -60
 
 
 @pytest.mark.skipif(NO_OPUS is not None, reason=str(NO_OPUS))
