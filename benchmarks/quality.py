@@ -156,8 +156,8 @@ def bands(pairs: Sequence[tuple[Samples, Samples]], rate: int) -> list[dict[str,
             power[at] += np.bincount(band_of, np.abs(np.fft.rfft(samples)) ** 2, power.shape[1]) / length
     decibels = 10 * np.log10(power + 1e-12)
     snr, level = decibels[0] - decibels[2], decibels[1] - decibels[0]
-    edges = pairwise(_BAND_EDGES_HZ)
-    return [{"from_hz": low, "to_hz": high, "snr_db": float(snr[at]), "level_db": float(level[at])} for at, (low, high) in enumerate(edges)]
+    found = zip(pairwise(_BAND_EDGES_HZ), snr, level, strict=True)
+    return [{"from_hz": low, "to_hz": high, "snr_db": float(s), "level_db": float(lv)} for (low, high), s, lv in found]
 
 
 def _codebooks(codec: Codec, clips: Sequence[heldout.Clip], kbps: float) -> list[dict[str, float]]:
@@ -212,11 +212,8 @@ def render(figures: Figures) -> str:
     compared = _against_opus(rows, names)
     if compared:
         parts.append(compared)
-    levels = [
-        [row["label"], *(None if found is None else f"{found['mean']:+.2f}" for found in row["level_db"].values())]
-        for row in rows
-        if row["codec"] != "original"
-    ]
+    coded = [row for row in rows if row["codec"] != "original"]
+    levels = [[row["label"], *(None if found is None else f"{found['mean']:+.2f}" for found in row["level_db"].values())] for row in coded]
     parts.append("The output's level over the recording's, in dB (mean over the clips):")
     parts.append(table(["", *rows[0]["level_db"]], levels))
     parts.append(
@@ -224,7 +221,6 @@ def render(figures: Figures) -> str:
         "is 0 or less, the waveform is not coded: what is heard there, if anything, is of the decoder's making."
     )
     header = ["", *(f"{band['from_hz'] / 1000:g} to {band['to_hz'] / 1000:g} kHz" for band in rows[0]["bands"])]
-    coded = [row for row in rows if row["codec"] != "original"]
     parts.append(table(header, [[row["label"], *(f"{b['snr_db']:.1f}, {b['level_db']:+.1f}" for b in row["bands"])] for row in coded]))
     books = figures["codebooks"]
     least = min(range(len(books)), key=lambda at: books[at]["perplexity"])
