@@ -1,0 +1,89 @@
+"""The losses that hear: against the packages that measure, and where they must not break."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pesq
+import pystoi
+import pytest
+import soxr
+import torch
+from torch import Tensor
+from training_material import RATE
+
+from streamcodec.audio import bundled_clip
+from streamcodec.errors import InputError
+from streamcodec.training.perception import Disturbance, Envelopes
+
+
+def speech(seconds: float = 4.0) -> Tensor:
+    samples, rate = bundled_clip()
+    mono = np.asarray(samples, np.float32).reshape(len(samples), -1).mean(axis=1)
+    return torch.from_numpy(soxr.resample(mono, rate, RATE)[: int(seconds * RATE)])[None]
+
+
+def noisy(level: float) -> Callable[[Tensor], Tensor]:
+    return lambda x: x + level * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+def muffled(x: Tensor) -> Tensor:
+    spectrum = torch.fft.rfft(x)
+    muffled: Tensor = torch.fft.irfft(spectrum * (torch.linspace(0.0, RATE / 2, spectrum.shape[-1]) < 3000.0), n=x.shape[-1])
+    return muffled
+
+
+def coarse(x: Tensor) -> Tensor:
+    return (x * 40.0).round() / 40.0
+
+
+DAMAGES = [noisy(0.001), noisy(0.005), noisy(0.02), muffled, coarse]
+NAMES = ["noise at -60 dB", "noise at -46 dB", "noise at -34 dB", "muffled", "coarse"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
+def test_the_disturbance_is_that_of_the_reference_package(damage: Callable[[Tensor], Tensor]) -> None:
+    x = speech()
+    y = damage(x)
+    raw = 4.5 - float(Disturbance(RATE)(y, x))
+    score = 0.999 + 4.0 / (1.0 + np.exp(-1.3669 * raw + 3.8224))  # P.862.2's mapping
+    expected = pesq.pesq(16_000, *(soxr.resample(v[0].numpy(), RATE, 16_000) for v in (x, y)), "wb")
+    assert score == pytest.approx(expected, abs=0.25)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
+def test_lost_envelopes_are_those_of_the_reference_package(damage: Callable[[Tensor], Tensor]) -> None:
+    x = speech()
+    y = damage(x)
+    assert 1.0 - float(Envelopes(RATE)(y, x)) == pytest.approx(pystoi.stoi(x[0].numpy(), y[0].numpy(), RATE), abs=0.03)
+
+
+@pytest.mark.parametrize("loss", [Disturbance(RATE), Envelopes(RATE)], ids=["disturbance", "envelopes"])
+def test_the_same_speech_costs_nothing_whatever_its_level(loss: torch.nn.Module) -> None:
+    x = speech()
+    assert float(loss(x, x)) < 1e-3 and float(loss(0.5 * x, x)) < 0.01
+
+
+@pytest.mark.parametrize("loss", [Disturbance(RATE), Envelopes(RATE)], ids=["disturbance", "envelopes"])
+@pytest.mark.parametrize(
+    "original", [torch.zeros(2, 9600), 1e-4 * torch.ones(2, 9600), speech()[:, :2400]], ids=["silent", "constant", "short"]
+)
+def test_nothing_to_hear_has_finite_losses_and_gradients(loss: torch.nn.Module, original: Tensor) -> None:
+    for scale in (0.0, 1.0, 100.0):
+        y = (scale * original + (0.01 if scale else 0.0) * torch.randn(original.shape)).requires_grad_(True)
+        value = loss(y, original)
+        assert value.shape == original.shape[:1] and bool(torch.isfinite(value).all())
+        value.sum().backward()
+        assert y.grad is not None and bool(torch.isfinite(y.grad).all())
+
+
+def test_a_band_too_quiet_is_forgiven_only_where_it_is_said_to_be() -> None:
+    x = speech()
+    assert float(Disturbance(RATE)(muffled(x), x)) < 0.7 * float(Disturbance(RATE, forgiven_db=0.0)(muffled(x), x))
+
+
+def test_a_rate_without_whole_windows_is_refused() -> None:
+    for rate in (8_000, 22_050):
+        with pytest.raises(InputError, match=f"rate is {rate} Hz, expected"):
+            Disturbance(rate)
