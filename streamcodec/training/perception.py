@@ -152,7 +152,8 @@ class Envelopes(nn.Module):
         coded, original = (part - part.mean(dim=-1, keepdim=True) for part in (coded, original))
         both = (coded * original).sum(dim=-1) / (coded.norm(dim=-1) * original.norm(dim=-1) + 1e-8)
         spoken = (size > 0.003 * size.amax(dim=(1, 2), keepdim=True))[..., 0].float()
-        return 1.0 - (both * spoken).sum(dim=(1, 2)) / (spoken.sum(dim=(1, 2)) + 1e-8)
+        lost: Tensor = 1.0 - (both * spoken).sum(dim=(1, 2)) / (spoken.sum(dim=(1, 2)) + 1e-8)
+        return lost
 
     def _segments(self, x: Tensor) -> Tensor:
         """Envelopes [B, bands, segments, frames]."""
