@@ -18,14 +18,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.training.batches import Batches
 from streamcodec.training.corpus import Corpus
 from streamcodec.training.evaluate import evaluate
-from streamcodec.training.recipe import Phase, Recipe
+from streamcodec.training.recipe import Recipe
 from streamcodec.training.rundir import CsvLog, latest_checkpoint, load_checkpoint, save_checkpoint
 from streamcodec.training.step import Learner
 from streamcodec.training.threads import FreeCores
@@ -82,7 +81,8 @@ class Run:
             log.info("resumed at step %d after %.2f h of computing", self.step, self.hours)
         self.batches = Batches(corpus, recipe, config.hop_length)
         if saved is None:
-            self.learner.start(torch.cat([self.batches(step)[:, 0] for step in range(recipe.fit_batches)]))
+            heard = (self.batches(step) for step in range(recipe.kmeans_batches))
+            self.learner.start(torch.cat([self.batches(step)[:, 0] for step in range(recipe.fit_batches)]), heard)
         self._clips = corpus.clips(pace.clip_seconds, pace.clips) if pace.clips else []
         self._steps_log, self._quality_log = CsvLog(folder / "steps.csv"), CsvLog(folder / "quality.csv")
         (folder / "recipe.json").write_text(json.dumps({"config": config.to_dict(), "recipe": recipe.to_dict()}, indent=2) + "\n")
@@ -139,25 +139,13 @@ class Run:
 
     def _enter_phase(self) -> None:
         due = self.recipe.phase(self.progress)
-        if due > Phase.AUTOENCODER and self.learner.phase is Phase.AUTOENCODER:
-            log.info("step %d: starting the codebooks", self.step)
-            self.learner.start_codebooks(self._latents())
-            self.save()
         if due > self.learner.phase:
             log.info("step %d: phase %s", self.step, due.name.lower())
             self.learner.phase = due
 
-    @torch.no_grad()
-    def _latents(self) -> Tensor:
-        # The batches just learnt from (at the start, those to come), seen by the autoencoder as it is now.
-        first = max(0, self.step - self.recipe.kmeans_batches)
-        seen = range(first, first + self.recipe.kmeans_batches)
-        latents = [self.learner.model.encoder(self.batches(step), None, True)[0] for step in seen]
-        return torch.cat([z.transpose(1, 2).reshape(-1, z.shape[1]) for z in latents])
-
     def evaluate(self, *, perceptual: bool) -> list[dict[str, float]]:
         """Measure the averaged model on held-out clips, and log it."""
-        rows = evaluate(self.learner.average, self._clips, quantized=self.learner.phase > Phase.AUTOENCODER, perceptual=perceptual)
+        rows = evaluate(self.learner.average, self._clips, perceptual=perceptual)
         columns = ("kbps", "sisdr", "mel", "level", "perplexity_first", "perplexity_least", "pesq", "stoi")
         for row in rows:
             self._quality_log.add({"step": self.step, "hours": self.hours, **{k: row.get(k, "") for k in columns}})
@@ -165,7 +153,21 @@ class Run:
         return rows
 
     def _log(self, recent: Sequence[dict[str, float]], seconds: float) -> None:
-        columns = ("rate", "mel", "relative", "noise", "snr", "regular", "latents", "gradient", "critic", "adversarial", "features")
+        columns = (
+            "rate",
+            "mel",
+            "relative",
+            "noise",
+            "snr",
+            "disturbance",
+            "lost",
+            "regular",
+            "latents",
+            "gradient",
+            "critic",
+            "adversarial",
+            "features",
+        )
         values = {k: [r[k] for r in recent if k in r] for k in columns}
         means = {k: sum(v) / len(v) if v else "" for k, v in values.items()}
         self._steps_log.add({"step": self.step, "hours": self.hours, "phase": int(self.learner.phase), "seconds_a_step": seconds, **means})

@@ -67,7 +67,7 @@ class LearningRVQ(nn.Module):
         return self.embed.shape[0]
 
     @torch.no_grad()
-    def start(self, latents: Tensor, per_step: int, generator: torch.Generator, iterations: int = 10) -> None:
+    def start(self, latents: Tensor, per_step: int, generator: torch.Generator, iterations: int = 6) -> None:
         """Fit the codebooks one after the other to latents [N, dim] by k-means; a training step will bring `per_step` vectors."""
         residual = latents.clone()
         for i in range(self.n_q):

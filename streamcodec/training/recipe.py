@@ -1,7 +1,7 @@
 """The schedule: which phase, learning rate and loss weights apply when this share of the budget is spent. Pure arithmetic.
 
-    progress   0 ...... autoencoder ................ adversarial ................ 1
-    phase      AUTOENCODER | QUANTIZED               | ADVERSARIAL
+    progress   0 ......................... adversarial ......................... 1
+    phase      QUANTIZED                 | ADVERSARIAL
     learning   warm-up, then slowly down | cosine to the end
 
 Averaged weights are good at any time; a bigger budget stretches the phases, and a phase once entered is never left.
@@ -25,9 +25,8 @@ EMBEDDED = CodecConfig(num_filters=16, pad_mode="constant", use_conv_shortcut=Fa
 
 
 class Phase(IntEnum):
-    """What is trained: the bare autoencoder, then with codebooks, then against a discriminator too."""
+    """What is trained: the autoencoder with its codebooks, then against a discriminator too."""
 
-    AUTOENCODER = 0
     QUANTIZED = 1
     ADVERSARIAL = 2
 
@@ -44,7 +43,6 @@ class Recipe:
     music_share: float = 0.07
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    autoencoder_until: float = 0.0
     adversarial_from: float = 0.60
     decay_from: float = 0.60
 
@@ -62,23 +60,24 @@ class Recipe:
     snr_first: float = 0.05
     snr_last: float = 0.03
     commitment: float = 0.1
-    latent_power: float = 0.3
-    latent_noise: tuple[float, float] = (0.05, 0.8)
-    latent_noise_ramp_steps: int = 3000
+    power_pull: float = 0.02
+    gauge_average: float = 0.01
 
     n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
     fit_batches: int = 120
-    kmeans_batches: int = 60
+    kmeans_batches: int = 400
     revive_every: int = 20
 
+    disturbance_pull: float = 0.5
+    envelopes_pull: float = 0.3
     adversarial_pull: float = 0.5
     adversarial_rows: int = 6
     feature_matching: float = 2.0
     discriminator_rate: float = 3e-4
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.autoencoder_until <= self.adversarial_from:
-            raise InputError(f"phases end at {self.autoencoder_until} and {self.adversarial_from} of the budget, expected them in order")
+        if self.adversarial_from < 0.0:
+            raise InputError(f"adversarial_from is {self.adversarial_from}, expected a share of the budget")
         if self.steps is None and self.hours <= 0.0:
             raise InputError(f"hours is {self.hours}, expected more than 0")
 
@@ -102,8 +101,6 @@ class Recipe:
 
     def phase(self, progress: float) -> Phase:
         """The phase at `progress`."""
-        if progress < self.autoencoder_until:
-            return Phase.AUTOENCODER
         return Phase.QUANTIZED if progress < self.adversarial_from else Phase.ADVERSARIAL
 
     def rate(self, step: int, progress: float) -> float:
@@ -115,9 +112,8 @@ class Recipe:
         return warm * (0.02 + 0.48 * 0.5 * (1.0 + math.cos(math.pi * rest)))
 
     def snr_weight(self, progress: float) -> float:
-        """The weight of the negative SNR: whole while there are no codebooks, then fading until the last phase."""
-        span = max(self.adversarial_from - self.autoencoder_until, 1e-9)
-        faded = min(1.0, max(0.0, (progress - self.autoencoder_until) / span))
+        """The weight of the negative SNR, fading until the last phase."""
+        faded = min(1.0, max(0.0, progress / max(self.adversarial_from, 1e-9)))
         return self.snr_first + (self.snr_last - self.snr_first) * faded
 
     def averaging(self, step: int) -> float:

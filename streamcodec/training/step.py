@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from torch import Tensor
 from streamcodec.config import CodecConfig
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
+from streamcodec.training.gauge import Gauge
 from streamcodec.training.initialise import LATENT_RMS, initialise
 from streamcodec.training.losses import SpectralLoss, snr
+from streamcodec.training.perception import Disturbance, Envelopes
 from streamcodec.training.quantize import LearningRVQ
 from streamcodec.training.recipe import Phase, Recipe
 
@@ -24,7 +27,6 @@ class _Output:
     samples: Tensor
     latents: Tensor
     regular: Tensor
-    n_q: Tensor | None
 
 
 class Learner:
@@ -38,6 +40,9 @@ class Learner:
         self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
         self.discriminator = Discriminator()
         self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
+        self.disturbance = Disturbance(config.sampling_rate, forgiven_db=0.0)
+        self.envelopes = Envelopes(config.sampling_rate)
+        self.gauge = Gauge(config.codebook_dim, LATENT_RMS**2, recipe.gauge_average)
         self.parameters = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
         # Speech has 30 dB less above 4 kHz than below 1 kHz, and each weight of a layer meets all bands at once: only directions across
         # weights tell them apart. Muon makes equal steps in all of them (Jordan et al., 2024); Adam does not learn what is weak in time.
@@ -51,12 +56,17 @@ class Learner:
         self.critic_optimizer = torch.optim.AdamW(
             self.discriminator.parameters(), recipe.discriminator_rate, recipe.betas, weight_decay=0.0
         )
-        self.phase = Phase.AUTOENCODER
+        self.phase = Phase.QUANTIZED
 
-    def start(self, audio: Tensor) -> None:
-        """Set the weights that training begins with, fitted to training speech `audio` [N, T]."""
-        initialise(self.model, audio, torch.Generator().manual_seed(self.recipe.seed))
+    @torch.no_grad()
+    def start(self, audio: Tensor, heard: Iterable[Tensor]) -> None:
+        """Set what training begins with: weights fitted to training speech `audio` [N, T], codebooks to the latents of batches `heard`."""
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        initialise(self.model, audio, generator)
         self.average.load_state_dict(self.model.state_dict())
+        latents = torch.cat([self.model.encoder(x, None, True)[0].transpose(1, 2).reshape(-1, self.config.codebook_dim) for x in heard])
+        self.rvq.start(latents, self.recipe.batch * self.recipe.crop_frames, generator)
+        self.average.quantizer.embed.copy_(self.rvq.embed)
 
     def state(self) -> dict[str, Any]:
         """Everything learnt so far, as tensors and numbers."""
@@ -73,19 +83,12 @@ class Learner:
             "model": self.model,
             "average": self.average,
             "rvq": self.rvq,
+            "gauge": self.gauge,
             "discriminator": self.discriminator,
             "optimizer": self.optimizer,
             "small_optimizer": self.small_optimizer,
             "critic_optimizer": self.critic_optimizer,
         }
-
-    @torch.no_grad()
-    def start_codebooks(self, latents: Tensor) -> None:
-        """Enter the quantized phase: fit all codebooks to latents [N, dim] of the trained autoencoder."""
-        generator = torch.Generator().manual_seed(self.recipe.seed)
-        self.rvq.start(latents, self.recipe.batch * self.recipe.crop_frames, generator)
-        self.average.quantizer.embed.copy_(self.rvq.embed)
-        self.phase = Phase.QUANTIZED
 
     def step(self, x: Tensor, step: int, progress: float) -> dict[str, float]:
         """Learn from a batch [B, 1, T]; returns the losses."""
@@ -94,7 +97,7 @@ class Learner:
         self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate * rate
         self.small_optimizer.param_groups[0]["lr"] = self.recipe.small_rate * rate
         self.critic_optimizer.param_groups[0]["lr"] = self.recipe.discriminator_rate * rate
-        output = self._run(x, step, chance)
+        output = self._run(x, chance)
         original, y = x[:, 0], output.samples
         terms, ratios = self.spectral(y, original), snr(y, original)
         recipe = self.recipe
@@ -102,11 +105,14 @@ class Learner:
         loss = loss - recipe.snr_weight(progress) * ratios.mean()
         logged = {"mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": ratios.mean(), "regular": output.regular}
         logged["latents"] = output.latents.square().mean().sqrt()
-        at_y = torch.autograd.grad(loss, y)[0]
+        at_y = torch.autograd.grad(loss, y, retain_graph=True)[0]
+        pulls, heard = self._hear(y, original)
+        logged |= heard
         if self.phase is Phase.ADVERSARIAL:
-            pull, judged = self._judge(y, original, at_y)
-            at_y = at_y + pull
+            pull, judged = self._judge(y, original)
+            pulls.append((recipe.adversarial_pull, pull))
             logged |= judged
+        at_y = at_y + sum(_scaled(pull, at_y, share) for share, pull in pulls)
         self.model.zero_grad(set_to_none=True)
         torch.autograd.backward([y, output.regular], [at_y, torch.ones_like(output.regular)])
         logged["gradient"] = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
@@ -115,25 +121,19 @@ class Learner:
                 view.grad = None if matrix.grad is None else matrix.grad.flatten(1)
             self.optimizer.step()  # type: ignore[no-untyped-call]
             self.small_optimizer.step()
+            self.gauge.hold(self.model.encoder.layers[-1].conv, recipe.power_pull)  # type: ignore[arg-type]
         self._follow(output, step, chance)
         return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
 
-    def _run(self, x: Tensor, step: int, chance: torch.Generator) -> _Output:
+    def _run(self, x: Tensor, chance: torch.Generator) -> _Output:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             latents = self.model.encoder(x, None, True)[0]
         latents = latents.float()
-        # In every phase: the codebooks follow wherever the latents go and the commitment is relative to their power, so nothing else
-        # holds their scale. Codes have less power than what they stand for, the gradient passes straight through and asks for more, and an
-        # encoder that may shout does, faster than codebooks can follow.
-        regular = self.recipe.latent_power * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
-        if self.phase is Phase.AUTOENCODER:
-            n_q, decoded = None, latents + self._noise(latents, step, chance)
-        else:
-            choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
-            n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
-            decoded, distance, _ = self.rvq(latents, n_q)
-            regular = regular + self.recipe.commitment * distance
-        return _Output(self._decode(decoded), latents.detach(), regular, n_q)
+        choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
+        n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
+        quantized, distance, _ = self.rvq(latents, n_q)
+        latents.register_hook(self.gauge.correction(latents, quantized))
+        return _Output(self._decode(quantized), latents.detach(), self.recipe.commitment * distance)
 
     def _decode(self, latents: Tensor) -> Tensor:
         # All but the last layer in bfloat16: samples rounded to 8 bits would be heard by the losses in quiet bands.
@@ -144,18 +144,20 @@ class Learner:
         samples: Tensor = last(latents.float(), None, True)[0]
         return samples[:, 0]
 
-    def _noise(self, latents: Tensor, step: int, chance: torch.Generator) -> Tensor:
-        # White noise stands in for the codebooks' error. Under it the encoder spends power only on dimensions that are worth their bits
-        # (water-filling), so that few codebooks later say much.
-        low, high = self.recipe.latent_noise
-        share = torch.rand(len(latents), 1, 1, generator=chance)
-        level = low * (high / low) ** share * min(1.0, step / self.recipe.latent_noise_ramp_steps)
-        # Its level has a gradient: were it a constant, the encoder would drown it by shouting.
-        return torch.randn(latents.shape, generator=chance) * level * latents.square().mean().sqrt()
+    def _hear(self, y: Tensor, x: Tensor) -> tuple[list[tuple[float, Tensor]], dict[str, Tensor]]:
+        # A listener's losses are steep where a row is quiet, so they pull by their direction: each by its share of what a row is told else.
+        pulls, logged = [], {}
+        for name, share, loss in (
+            ("disturbance", self.recipe.disturbance_pull, self.disturbance),
+            ("lost", self.recipe.envelopes_pull, self.envelopes),
+        ):
+            rows = loss(y, x)
+            pulls.append((share, torch.autograd.grad(rows.sum(), y)[0]))
+            logged[name] = rows.mean()
+        return pulls, logged
 
-    def _judge(self, y: Tensor, x: Tensor, at_y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        # Half the rows go before the discriminator. Its gradient on the samples is scaled to a fixed share of the other losses', so that
-        # no weight needs tuning when either changes (the balancer of Défossez et al., 2022, with two members).
+    def _judge(self, y: Tensor, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        # Half the rows go before the discriminator.
         rows = min(self.recipe.adversarial_rows, len(y))
         heard, fake = x[:rows], y[:rows].detach().requires_grad_(True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -169,9 +171,8 @@ class Learner:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             adversarial, features = generator_losses(real, self.discriminator(fake))
         pull = torch.autograd.grad(adversarial + self.recipe.feature_matching * features, fake)[0]
-        scale = self.recipe.adversarial_pull * at_y[:rows].norm() / (pull.norm() + 1e-8)
-        whole = torch.zeros_like(at_y)
-        whole[:rows] = scale * pull
+        whole = torch.zeros_like(y)
+        whole[:rows] = pull
         return whole, {"critic": critic.detach(), "adversarial": adversarial.detach(), "features": features.detach()}
 
     @torch.no_grad()
@@ -180,11 +181,18 @@ class Learner:
         pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
         averages, currents = map(list, zip(*pairs, strict=True))
         torch._foreach_lerp_(averages, currents, 1.0 - decay)
-        if output.n_q is None:
-            return
         self.rvq.settle()
         embed = self.average.quantizer.embed
         embed.lerp_(self.rvq.embed, 1.0 - decay)
         if step % self.recipe.revive_every == 0:
             moved = self.rvq.revive(output.latents, chance)
             embed[moved] = self.rvq.embed[moved]
+
+
+def _scaled(pull: Tensor, at_y: Tensor, share: float) -> Tensor:
+    """Each row of `pull` [B, T], as long as `share` of that row of `at_y`, so that no weight needs tuning when either loss changes.
+
+    The balancer of Défossez et al. (2022), row by row.
+    """
+    scale: Tensor = share * at_y.norm(dim=1, keepdim=True) / (pull.norm(dim=1, keepdim=True) + 1e-8)
+    return scale * pull

@@ -28,13 +28,11 @@ SHORT = Recipe(
     batch=4,
     crop_frames=24,
     learning_rate=3e-4,
-    autoencoder_until=0.2,
     adversarial_from=0.7,
     warmup_steps=5,
     n_q=(2, 4),
     kmeans_batches=10,
     revive_every=5,
-    latent_noise_ramp_steps=20,
     adversarial_rows=1,
     augmentation=Augmentation(speed=0.2, reverb=0.2, noise=0.2, other=0.2, band=0.2),
 )
