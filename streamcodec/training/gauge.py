@@ -46,7 +46,7 @@ class Gauge(nn.Module):
             self.batches += 1
             self.cross.lerp_(g.t() @ lost / len(g), share)
             self.own.lerp_(z.t() @ z / len(g), share)
-            self.power.lerp_(z.square().mean(), share)
+            self.power.lerp_(z.square().mean(), max(0.1, share))  # or `hold` would act on what is long past, and overshoot
             own = self.own + (1e-3 * self.own.diagonal().mean() + 1e-12) * torch.eye(len(self.own))
             g = g - z @ torch.linalg.solve(own, self.cross.t())
             shaped: Tensor = g.view(len(gradient), gradient.shape[2], -1).transpose(1, 2)

@@ -40,7 +40,7 @@ class Learner:
         self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
         self.discriminator = Discriminator()
         self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
-        self.disturbance = Disturbance(config.sampling_rate, forgiven_db=0.0)
+        self.disturbance = Disturbance(config.sampling_rate)
         self.envelopes = Envelopes(config.sampling_rate)
         self.gauge = Gauge(config.codebook_dim, LATENT_RMS**2, recipe.gauge_average)
         self.parameters = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
