@@ -1,6 +1,6 @@
 """The start from which training goes on: a linear transform codec, fitted to speech, written into the network's weights.
 
-    samples -> lifted -> stacked, stride by stride -> what tells most of a frame = latents -> the lifted frame, estimated -> lowered
+    samples -> stacked, stride by stride -> principal components of a frame's samples = latents -> the frame's samples, estimated
 
 From random weights the waveform is learnt an octave an hour, the lowest first, and codebooks that come meanwhile keep what is not there
 from ever coming; a linear map is known at once. It passes the ELUs because every value has two channels, itself and its negative, whose
@@ -23,18 +23,16 @@ LATENT_RMS = 0.1
 
 _LEVEL = 0.25  # gain of samples inside the network: small, where an ELU is nearly straight
 _SPREAD = 0.2  # standard deviation of the strongest component
-_LIFT = 0.8  # the first layer's pre-emphasis: what is weak in speech is not to drown in what ELUs add
-_FLATTEN = 0.2  # components are divided by this power of their standard deviation: codebooks are to see what is quiet too
+_FLATTEN = 0.4  # components are divided by this power of their standard deviation: codebooks are to see what is quiet too
 
 
 @torch.no_grad()
 def initialise(model: EncodecModel, audio: Tensor, generator: torch.Generator) -> None:
     """Set every weight of encoder and decoder so that speech like `audio` [N, T] comes through as well as a linear map can bring it.
 
-    Latents have an RMS of `LATENT_RMS` and are the combinations of a frame's lifted samples that tell most of the samples, as many as there
-    are latents or half as many as the last stage has channels. The decoder estimates the lifted samples from those of the frame and of the
-    one before (Wiener's filter), its last layer lowers them. The last conv of each residual branch is zero, and so is what the last layer
-    of an LSTM would write into its cells: both add nothing yet.
+    Latents have an RMS of `LATENT_RMS` and are the principal components of a frame's samples, as many as there are latents or half as many
+    as the last stage has channels. The decoder estimates the samples from those of the frame and of the one before (Wiener's filter). The
+    last conv of each residual branch is zero, and so is what the last layer of an LSTM would write into its cells: both add nothing yet.
     Raises `InputError` where `audio` has too few frames to fit that to.
     """
     hop = model.config.hop_length
@@ -45,60 +43,33 @@ def initialise(model: EncodecModel, audio: Tensor, generator: torch.Generator) -
     opened, closed = (layer for layer in model.decoder.layers if isinstance(layer, CausalConv1d))
     transposed = [layer for layer in model.decoder.layers if isinstance(layer, CausalConvTranspose1d)]
 
-    lifted = _lifted(audio.double())
-    level = _LEVEL * float(audio.square().mean().sqrt() / lifted.square().mean().sqrt())
-    taps = closed.conv.kernel_size[0]
-    _carry(first, level * torch.tensor([[-_LIFT, 1.0]]), taps=2, paired=False)
-    # [N, steps, values]: what the first pairs of channels carry, in the encoder and, where the last layer lowers it again, in the decoder
-    signal, wanted = level * lifted[:, :, None], level * _endless(lifted, taps)[:, :, None]
+    _carry(first, torch.tensor([[_LEVEL]]), paired=False)
+    signal = _LEVEL * audio[:, :, None].double()  # [N, steps, values]: what the first pairs of channels carry
     for layer, back in zip(strided, reversed(transposed), strict=True):
         is_last = layer is strided[-1]
-        stacked, aim = _stacked(signal, layer.stride), _stacked(wanted, layer.stride)
+        stacked = signal[:, : signal.shape[1] // layer.stride * layer.stride].reshape(len(signal), -1, layer.stride * signal.shape[2])
         most = min(stacked.shape[2], layer.conv.out_channels // 2, last.conv.out_channels if is_last else stacked.shape[2])
+        analysis = torch.eye(most).double() if most == stacked.shape[2] and not is_last else _components(stacked, most)
         if is_last:
-            analysis = _telling(_stacked(audio[:, :, None].double(), hop), stacked, most)
-            spread = (stacked @ analysis.t()).square().mean(dim=(0, 1)).sqrt() + 1e-9
-            scale = spread**-_FLATTEN
-            analysis = analysis * (scale * _SPREAD / (spread * scale).max())[:, None]
-        else:
-            analysis = torch.eye(most).double() if most == stacked.shape[2] else _components(stacked, most)
+            analysis = _flattened(analysis, stacked)
         signal = stacked @ analysis.t()
-        wanted = signal if is_last else aim @ analysis.t()
         _carry(layer, analysis)
-        _carry_back(back, *_estimator(aim, wanted))
+        _carry_back(back, *_estimator(stacked, signal))
     gain = LATENT_RMS / signal.square().mean().sqrt()
     _carry(last, gain * torch.eye(signal.shape[2]).double(), pairs=False)
     _carry(opened, torch.eye(signal.shape[2]).double() / gain, paired=False)
-    _carry(closed, _LIFT ** torch.arange(taps - 1, -1, -1)[None] / level, taps=taps, pairs=False)
+    _carry(closed, torch.tensor([[1.0 / _LEVEL]]), pairs=False)
 
 
-def _lifted(audio: Tensor) -> Tensor:
-    """`audio` [N, T] with what is high made louder."""
-    return audio - _LIFT * torch.nn.functional.pad(audio, (1, 0))[:, :-1]
-
-
-def _endless(lifted: Tensor, taps: int) -> Tensor:
-    """What a filter of `taps` powers of `_LIFT` turns back into what was lifted: the lifted and fading repetitions of it."""
-    lowered = lifted.clone()
-    for i in range(1, 9):
-        lowered += _LIFT ** (i * taps) * torch.nn.functional.pad(lifted, (i * taps, 0))[:, : lifted.shape[1]]
-    return lowered
-
-
-def _stacked(values: Tensor, stride: int) -> Tensor:
-    return values[:, : values.shape[1] // stride * stride].reshape(len(values), -1, stride * values.shape[2])
-
-
-def _carry(layer: CausalConv1d, matrix: Tensor, *, taps: int = 0, paired: bool = True, pairs: bool = True) -> None:
+def _carry(layer: CausalConv1d, matrix: Tensor, *, paired: bool = True, pairs: bool = True) -> None:
     """Map the first values of the steps that `layer` strides over by `matrix` [out, stride * in]; they may be `paired`, results `pairs`."""
-    taps = taps or layer.stride
-    out, inputs = matrix.shape[0], matrix.shape[1] // taps
-    maps = matrix.float().view(out, taps, inputs).transpose(1, 2)
+    out, inputs = matrix.shape[0], matrix.shape[1] // layer.stride
+    maps = matrix.float().view(out, layer.stride, inputs).transpose(1, 2)
     maps = torch.cat([maps, -maps], dim=1) / 2.0 if paired else maps
     maps = torch.cat([maps, -maps]) if pairs else maps
     weight = layer.conv.weight
     weight[: len(maps)] = 0.0
-    weight[: len(maps), : maps.shape[1], weight.shape[2] - taps :] = maps  # the taps that meet the newest steps
+    weight[: len(maps), : maps.shape[1], weight.shape[2] - layer.stride :] = maps  # the taps that meet the newest steps
 
 
 def _carry_back(layer: CausalConvTranspose1d, now: Tensor, before: Tensor) -> None:
@@ -122,10 +93,11 @@ def _components(values: Tensor, count: int) -> Tensor:
     return vectors.flip(1)[:, :count].t()
 
 
-def _telling(values: Tensor, known: Tensor, count: int) -> Tensor:
-    """The `count` combinations [count, K] of what is `known` [N, T, K] that tell most of values [N, T, D] (reduced-rank regression)."""
-    maps: Tensor = torch.linalg.solve(_covariance(known, known), _covariance(known, values)).t()
-    return _components(known @ maps.t(), count) @ maps
+def _flattened(analysis: Tensor, values: Tensor) -> Tensor:
+    """With each row scaled so that strong components are less far above weak ones, the strongest at `_SPREAD`."""
+    spread = (values @ analysis.t()).square().mean(dim=(0, 1)).sqrt() + 1e-9
+    scale = spread**-_FLATTEN
+    return analysis * (scale * _SPREAD / (spread * scale).max())[:, None]
 
 
 def _estimator(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,8 +44,8 @@ class Disturbance(nn.Module):
     things differ, so that it has a gradient and costs little: there is no alignment in time, the filters weigh spectra instead of running
     over samples, and spectra are taken at the audio's own rate, with bins as far apart as the Recommendation's.
 
-    A listener gets used to a timbre, so P.862 forgives a band that is steadily up to 20 dB too loud or too quiet. The gradient does not know
-    of that: a codec would else learn to make quiet whatever it makes noisy.
+    A listener gets used to a timbre, so P.862 forgives a band that is steadily up to 20 dB too loud or too quiet. The gradient does not
+    know of that: a codec would else learn to make quiet whatever it makes noisy.
     """
 
     def __init__(self, rate: int) -> None:

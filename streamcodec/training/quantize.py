@@ -67,7 +67,7 @@ class LearningRVQ(nn.Module):
         return self.embed.shape[0]
 
     @torch.no_grad()
-    def start(self, latents: Tensor, per_step: int, generator: torch.Generator, iterations: int = 6) -> None:
+    def start(self, latents: Tensor, per_step: int, generator: torch.Generator, iterations: int = 10) -> None:
         """Fit the codebooks one after the other to latents [N, dim] by k-means; a training step will bring `per_step` vectors."""
         residual = latents.clone()
         for i in range(self.n_q):
@@ -79,9 +79,8 @@ class LearningRVQ(nn.Module):
     def forward(self, latents: Tensor, n_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Quantize latents [B, dim, F], row b with its first `n_q[b]` codebooks.
 
-        Returns the quantized latents [B, dim, F], whose gradient passes straight through to `latents`; the commitment: the squared distance
-        from the latents to what each used codebook reached, relative to their power and averaged over codebooks; and the codes [B, n_q, F]
-        of all codebooks.
+        Returns the quantized latents [B, dim, F], without a gradient; the commitment: the squared distance from the latents to what each
+        used codebook reached, relative to their power and averaged over codebooks; and the codes [B, n_q, F] of all codebooks.
         """
         z = latents.transpose(1, 2).float()  # [B, F, dim]
         reached, codes = self._descend(z.detach())
@@ -90,8 +89,7 @@ class LearningRVQ(nn.Module):
         distance = (z - reached).square().mean(dim=(2, 3))  # [n_q, B]
         power = z.detach().square().mean() + 1e-8
         commitment = ((distance * used).sum(0) / n_q).mean() / power
-        quantized = z + (deepest - z).detach()
-        return quantized.transpose(1, 2), commitment, codes
+        return deepest.transpose(1, 2), commitment, codes
 
     @torch.no_grad()
     def _descend(self, z: Tensor) -> tuple[Tensor, Tensor]:

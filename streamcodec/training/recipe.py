@@ -60,12 +60,12 @@ class Recipe:
     snr_first: float = 0.05
     snr_last: float = 0.03
     commitment: float = 0.1
-    power_pull: float = 0.02
-    gauge_average: float = 0.01
+    latent_power: float = 0.3
+    straight_average: float = 0.01
 
     n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
     fit_batches: int = 120
-    kmeans_batches: int = 400
+    kmeans_batches: int = 60
     revive_every: int = 20
 
     disturbance_pull: float = 0.5

@@ -12,12 +12,12 @@ from torch import Tensor
 from streamcodec.config import CodecConfig
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
-from streamcodec.training.gauge import Gauge
 from streamcodec.training.initialise import LATENT_RMS, initialise
 from streamcodec.training.losses import SpectralLoss, snr
 from streamcodec.training.perception import Disturbance, Envelopes
 from streamcodec.training.quantize import LearningRVQ
 from streamcodec.training.recipe import Phase, Recipe
+from streamcodec.training.straight import StraightThrough
 
 __all__ = ["Learner"]
 
@@ -42,7 +42,7 @@ class Learner:
         self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
         self.disturbance = Disturbance(config.sampling_rate)
         self.envelopes = Envelopes(config.sampling_rate)
-        self.gauge = Gauge(config.codebook_dim, LATENT_RMS**2, recipe.gauge_average)
+        self.straight = StraightThrough(config.codebook_dim, recipe.straight_average)
         self.parameters = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
         # Speech has 30 dB less above 4 kHz than below 1 kHz, and each weight of a layer meets all bands at once: only directions across
         # weights tell them apart. Muon makes equal steps in all of them (Jordan et al., 2024); Adam does not learn what is weak in time.
@@ -83,7 +83,7 @@ class Learner:
             "model": self.model,
             "average": self.average,
             "rvq": self.rvq,
-            "gauge": self.gauge,
+            "straight": self.straight,
             "discriminator": self.discriminator,
             "optimizer": self.optimizer,
             "small_optimizer": self.small_optimizer,
@@ -121,7 +121,6 @@ class Learner:
                 view.grad = None if matrix.grad is None else matrix.grad.flatten(1)
             self.optimizer.step()  # type: ignore[no-untyped-call]
             self.small_optimizer.step()
-            self.gauge.hold(self.model.encoder.layers[-1].conv, recipe.power_pull)  # type: ignore[arg-type]
         self._follow(output, step, chance)
         return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
 
@@ -129,11 +128,13 @@ class Learner:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             latents = self.model.encoder(x, None, True)[0]
         latents = latents.float()
+        # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
+        regular = self.recipe.latent_power * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
         choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
         n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
         quantized, distance, _ = self.rvq(latents, n_q)
-        latents.register_hook(self.gauge.correction(latents, quantized))
-        return _Output(self._decode(quantized), latents.detach(), self.recipe.commitment * distance)
+        decoded = self._decode(self.straight(latents, quantized))
+        return _Output(decoded, latents.detach(), regular + self.recipe.commitment * distance)
 
     def _decode(self, latents: Tensor) -> Tensor:
         # All but the last layer in bfloat16: samples rounded to 8 bits would be heard by the losses in quiet bands.
