@@ -20,8 +20,8 @@ __all__ = ["evaluate", "perceived"]
 
 
 @torch.no_grad()
-def evaluate(model: EncodecModel, clips: Sequence[Samples], *, quantized: bool = True, perceptual: bool = False) -> list[dict[str, float]]:
-    """One row per bandwidth (one of kbps 0, the bare autoencoder, if not `quantized`): means over the clips, all of one length.
+def evaluate(model: EncodecModel, clips: Sequence[Samples], *, perceptual: bool = False) -> list[dict[str, float]]:
+    """One row per bandwidth: means over the clips, all of one length.
 
     `sisdr` and `level` (output over input) in dB, `mel` in nepers, `perplexity_first` and `perplexity_least` of the codebooks in use; with
     `perceptual`, `pesq` (wideband) and `stoi` too, where the packages that measure them are installed.
@@ -29,20 +29,20 @@ def evaluate(model: EncodecModel, clips: Sequence[Samples], *, quantized: bool =
     x = torch.from_numpy(np.stack(clips))
     spectral = SpectralLoss(model.config.sampling_rate)
     latents = model.encoder(x[:, None], None, True)[0]
-    codes = model.quantizer.encode(latents, model.config.num_quantizers) if quantized else None
+    codes = model.quantizer.encode(latents, model.config.num_quantizers)
     rows = []
-    for n_q in model.config.n_q_choices if codes is not None else [0]:
-        decoded = latents if codes is None else model.quantizer.decode(codes[:, :n_q])
+    for n_q in model.config.n_q_choices:
+        decoded = model.quantizer.decode(codes[:, :n_q])
         y = model.decoder(decoded, None, True)[0][:, 0, : x.shape[1]]
+        used = perplexity(codes[:, :n_q], model.config.codebook_size)
         row = {
             "kbps": model.config.bandwidth_of(n_q),
             "sisdr": float(si_sdr(y, x).mean()),
             "mel": float(spectral(y, x).mel),
             "level": float(10.0 * torch.log10(y.square().mean() / x.square().mean())),
+            "perplexity_first": float(used[0]),
+            "perplexity_least": float(used.min()),
         }
-        if codes is not None:
-            used = perplexity(codes[:, :n_q], model.config.codebook_size)
-            row |= {"perplexity_first": float(used[0]), "perplexity_least": float(used.min())}
         if perceptual:
             row |= perceived(clips, list(y.numpy()), model.config.sampling_rate)
         rows.append(row)

@@ -105,7 +105,7 @@ class Learner:
         loss = loss - recipe.snr_weight(progress) * ratios.mean()
         logged = {"mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": ratios.mean(), "regular": output.regular}
         logged["latents"] = output.latents.square().mean().sqrt()
-        at_y = torch.autograd.grad(loss, y, retain_graph=True)[0]
+        at_y = torch.autograd.grad(loss, y)[0]
         pulls, heard = self._hear(y, original)
         logged |= heard
         if self.phase is Phase.ADVERSARIAL:
