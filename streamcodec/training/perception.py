@@ -44,12 +44,13 @@ class Disturbance(nn.Module):
     things differ, so that it has a gradient and costs little: there is no alignment in time, the filters weigh spectra instead of running
     over samples, and spectra are taken at the audio's own rate, with bins as far apart as the Recommendation's.
 
-    A listener gets used to a timbre, so P.862 forgives a band that is steadily up to 20 dB too loud or too quiet. The gradient does not
-    know of that: a codec would else learn to make quiet whatever it makes noisy.
+    A listener gets used to a timbre: P.862 forgives a band that is steadily up to 20 dB too loud or too quiet, and `forgiven_db` says how
+    much is forgiven here. What learns by it is better forgiven nothing, or it makes quiet whatever it makes noisy.
     """
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, forgiven_db: float = 20.0) -> None:
         super().__init__()
+        self.forgiven = 10.0 ** (forgiven_db / 10.0)
         self.window_length = rate * 32 // 1000
         if rate < 16000 or self.window_length * 1000 != rate * 32:
             raise InputError(f"rate is {rate} Hz, expected at least 16000 and whole samples in 32 ms")
@@ -80,7 +81,7 @@ class Disturbance(nn.Module):
         active = (self._audible(original, 100.0) >= 1e7)[..., None]
         means = [(d * (d > 100.0 * self.get_buffer("threshold")) * active).mean(dim=1, keepdim=True) for d in (coded, original)]
         # What a listener gets used to is given to the original, the level that he follows to what is judged.
-        original = original * ((means[0] + 1e3) / (means[1] + 1e3)).clamp(0.01, 100.0).detach()
+        original = original * ((means[0] + 1e3) / (means[1] + 1e3)).clamp(1.0 / self.forgiven, self.forgiven)
         gain = (self._audible(original, 1.0) + 5e3) / (self._audible(coded, 1.0) + 5e3)
         gain = torch.cat([gain[:, :1], 0.8 * gain[:, 1:] + 0.2 * gain[:, :-1]], dim=1).clamp(3e-4, 5.0)
         importance = ((self._audible(original, 1.0) + 1e5) / 1e7) ** 0.04

@@ -40,7 +40,7 @@ class Learner:
         self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
         self.discriminator = Discriminator()
         self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
-        self.disturbance = Disturbance(config.sampling_rate)
+        self.disturbance = Disturbance(config.sampling_rate, forgiven_db=0.0)
         self.envelopes = Envelopes(config.sampling_rate)
         self.straight = StraightThrough(config.codebook_dim, recipe.straight_average)
         self.parameters = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
