@@ -53,7 +53,7 @@ class Recipe:
     clip: float = 1.0
     average: float = 0.999
 
-    mel: float = 1.0
+    mel: float = 1.6
     mel_floor: float = 3e-4
     relative: float = 0.3
     noise: float = 3.0
@@ -68,7 +68,7 @@ class Recipe:
     kmeans_batches: int = 60
     revive_every: int = 20
 
-    disturbance_pull: float = 0.5
+    disturbance_pull: float = 0.4
     envelopes_pull: float = 0.3
     adversarial_pull: float = 0.5
     adversarial_rows: int = 6
