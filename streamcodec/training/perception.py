@@ -2,7 +2,7 @@
 
 They say what a spectral distance cannot: noise under 0.25 of a band's loudness is masked, noise in the valley between two harmonics is not,
 and speech is understood by how the envelopes of its bands move. What is measured with either can no longer be measured by it alone, so
-`benchmarks.quality` tells ViSQOL, DNSMOS and the word error rate beside them.
+`benchmarks.quality` tells ViSQOL and DNSMOS beside them.
 """
 
 from __future__ import annotations
