@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LearningRVQ", "kmeans", "perplexity"]
+__all__ = ["LearningRVQ", "as_vectors", "kmeans", "perplexity"]
 
 
 def kmeans(points: Tensor, count: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -34,6 +34,11 @@ def _draw(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
     # argmin |p - c|^2 = argmax p.c - |c|^2 / 2
     return torch.addmm(-0.5 * centres.square().sum(-1), points, centres.t()).argmax(dim=-1)
+
+
+def as_vectors(latents: Tensor) -> Tensor:
+    """Latents [B, dim, F] -> one vector a row [B * F, dim], float32."""
+    return latents.transpose(1, 2).reshape(-1, latents.shape[1]).float()
 
 
 def perplexity(codes: Tensor, size: int) -> Tensor:
@@ -119,7 +124,7 @@ class LearningRVQ(nn.Module):
     @torch.no_grad()
     def revive(self, latents: Tensor, generator: torch.Generator) -> Tensor:
         """Move dead codes to residuals of latents [B, dim, F]; returns which codes moved [n_q, size]."""
-        residual = latents.transpose(1, 2).float().reshape(-1, latents.shape[1])
+        residual = as_vectors(latents)
         moved = self.counts < self.dead * self.counts.mean(dim=1, keepdim=True)
         for i in range(self.n_q):
             nearest = _nearest(residual, self.embed[i])

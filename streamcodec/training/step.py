@@ -15,7 +15,7 @@ from streamcodec.training.discriminator import Discriminator, critic_loss, gener
 from streamcodec.training.initialise import LATENT_RMS, initialise
 from streamcodec.training.losses import SpectralLoss, snr
 from streamcodec.training.perception import Disturbance, Envelopes
-from streamcodec.training.quantize import LearningRVQ
+from streamcodec.training.quantize import LearningRVQ, as_vectors
 from streamcodec.training.recipe import Phase, Recipe
 from streamcodec.training.straight import StraightThrough
 
@@ -64,7 +64,7 @@ class Learner:
         generator = torch.Generator().manual_seed(self.recipe.seed)
         initialise(self.model, audio, generator)
         self.average.load_state_dict(self.model.state_dict())
-        latents = torch.cat([self.model.encoder(x, None, True)[0].transpose(1, 2).reshape(-1, self.config.codebook_dim) for x in heard])
+        latents = torch.cat([as_vectors(self.model.encoder(x, None, True)[0]) for x in heard])
         self.rvq.start(latents, self.recipe.batch * self.recipe.crop_frames, generator)
         self.average.quantizer.embed.copy_(self.rvq.embed)
 

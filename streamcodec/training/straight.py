@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from streamcodec.training.quantize import as_vectors
+
 __all__ = ["StraightThrough"]
 
 
@@ -33,11 +35,11 @@ class StraightThrough(nn.Module):
     def forward(self, latents: Tensor, quantized: Tensor) -> Tensor:
         """`quantized` [B, dim, F], whose gradient passes to `latents` [B, dim, F] less its part <g e', A>."""
         straight = latents.clone()
-        z, lost = _rows(latents), _rows(latents - quantized)
+        z, lost = as_vectors(latents.detach()), as_vectors((latents - quantized).detach())
 
         @torch.no_grad()
         def corrected(gradient: Tensor) -> Tensor:
-            g = _rows(gradient)
+            g = as_vectors(gradient)
             share = max(self.share, 1.0 / (1.0 + float(self.batches)))
             self.batches += 1
             self.cross.lerp_(g.t() @ lost / len(g), share)
@@ -49,8 +51,3 @@ class StraightThrough(nn.Module):
 
         straight.register_hook(corrected)  # type: ignore[no-untyped-call]
         return straight + (quantized - latents).detach()
-
-
-def _rows(values: Tensor) -> Tensor:
-    """[B, dim, F] -> [B * F, dim]."""
-    return values.detach().transpose(1, 2).reshape(-1, values.shape[1]).float()
