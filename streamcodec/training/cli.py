@@ -1,4 +1,4 @@
-"""The recipe's commands: fetch the packages, build the corpus, train, plot, export. Paths are always arguments."""
+"""The recipe's commands: fetch the packages, build the corpus, train, plot, export, refit. Paths are always arguments."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from pathlib import Path
 import torch
 
 from streamcodec.errors import InputError
+from streamcodec.model import checkpoint
+from streamcodec.model.zoo import load_model
+from streamcodec.training.batches import Batches
 from streamcodec.training.corpus import Corpus, Folder, build
 from streamcodec.training.export import export
 from streamcodec.training.fetch import fetch, unpacked
 from streamcodec.training.loop import Pace, Run
+from streamcodec.training.memory import keep_freed
 from streamcodec.training.plots import plot
 from streamcodec.training.recipe import EMBEDDED, Recipe
+from streamcodec.training.refit import refit
 from streamcodec.training.sources import SOURCES
 
 __all__ = ["main"]
@@ -68,10 +73,21 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("export", help="write a run's averaged weights as a model")
     command.add_argument("run_folder", type=Path, metavar="RUN")
+    _add_target(command)
+    command.set_defaults(run=_export)
+
+    command = commands.add_parser("refit", help="fit a model's codebooks to a corpus, and nothing else of it")
+    command.add_argument("model", help="embedded name, checkpoint or hub id")
+    _add_target(command)
+    command.add_argument("--corpus", type=Path, default=Path("corpus"))
+    command.add_argument("--batches", type=int, default=700, help="batches of the recipe's 12 crops of 0.64 s to fit to (700)")
+    command.set_defaults(run=_refit)
+    return parser
+
+
+def _add_target(command: argparse.ArgumentParser) -> None:
     command.add_argument("target", type=Path, help="a folder for layout hf, a .safetensors file for layout streamcodec")
     command.add_argument("--layout", choices=("hf", "streamcodec"), default="hf")
-    command.set_defaults(run=_export)
-    return parser
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
@@ -94,6 +110,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    keep_freed()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     recipe = Recipe().with_budget(arguments.hours, arguments.steps)
@@ -115,4 +132,16 @@ def _plot(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     export(arguments.run_folder, arguments.target, arguments.layout)
+    return 0
+
+
+def _refit(arguments: argparse.Namespace) -> int:
+    keep_freed()
+    model = load_model(arguments.model).eval()
+    corpus = Corpus(arguments.corpus)
+    corpus.check_rate(model.config.sampling_rate)
+    batches = Batches(corpus, Recipe(), model.config.hop_length)
+    count = refit(model, (batches(step) for step in range(arguments.batches)))
+    checkpoint.save(model, arguments.target, layout=arguments.layout, dtype=torch.float16)
+    logging.info("codebooks fitted to %d latents: %s", count, arguments.target)
     return 0

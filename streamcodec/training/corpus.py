@@ -104,9 +104,15 @@ class Corpus:
         if not (folder / _INDEX).is_file():
             raise InputError(f"{folder} holds no corpus: build one first")
         index = json.loads((folder / _INDEX).read_text())
+        self.folder = folder
         self.rate: int = index["rate"]
         self.stretches = [Stretch(**s) for s in index["stretches"]]
         self._samples = np.memmap(folder / _SAMPLES, dtype="<i2", mode="r")
+
+    def check_rate(self, rate: int) -> None:
+        """Raise `InputError` unless a model at `rate` Hz can learn from this corpus."""
+        if self.rate != rate:
+            raise InputError(f"the corpus is at {self.rate} Hz and the model at {rate} Hz")
 
     def hours(self, source: str | None = None) -> float:
         """Hours of audio, of one source or of all."""

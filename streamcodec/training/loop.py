@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from streamcodec.config import CodecConfig
-from streamcodec.errors import InputError
 from streamcodec.training.batches import Batches
 from streamcodec.training.corpus import Corpus
 from streamcodec.training.evaluate import evaluate
@@ -70,8 +69,7 @@ class Run:
         if saved is not None:
             config = CodecConfig.from_dict(saved["config"])
             recipe = Recipe.from_dict(saved["recipe"]).with_budget(recipe.hours, recipe.steps)
-        if corpus.rate != config.sampling_rate:
-            raise InputError(f"the corpus is at {corpus.rate} Hz and the model at {config.sampling_rate} Hz")
+        corpus.check_rate(config.sampling_rate)
         self.recipe = recipe
         self.learner = Learner(config, recipe)
         self.step, self._seconds_before = 0, 0.0

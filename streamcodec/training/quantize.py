@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LearningRVQ", "as_vectors", "kmeans", "perplexity"]
+__all__ = ["LearningRVQ", "as_vectors", "kmeans", "perplexity", "refitted"]
+
+_AT_ONCE = 8192  # points whose distances are held at a time
 
 
 def kmeans(points: Tensor, count: int, iterations: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -33,7 +35,26 @@ def _draw(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
     # argmin |p - c|^2 = argmax p.c - |c|^2 / 2
-    return torch.addmm(-0.5 * centres.square().sum(-1), points, centres.t()).argmax(dim=-1)
+    half, turned = -0.5 * centres.square().sum(-1), centres.t()
+    return torch.cat([torch.addmm(half, some, turned).argmax(dim=-1) for some in points.split(_AT_ONCE)])
+
+
+@torch.no_grad()
+def refitted(embed: Tensor, latents: Tensor, iterations: int) -> Tensor:
+    """Residual codebooks [n_q, size, dim] moved on by Lloyd's algorithm, one after the other, to fit latents [N, dim].
+
+    A training step moves codebooks by the few vectors of its batch, so that they follow the last ones heard; this fits them to as many as
+    there are. An entry that no vector needs stays where it is.
+    """
+    residual, moved = latents.clone(), embed.clone()
+    for codebook in moved:
+        for _ in range(iterations):
+            index = _nearest(residual, codebook)
+            sizes = torch.bincount(index, minlength=len(codebook)).float()[:, None]
+            sums = torch.zeros_like(codebook).index_add_(0, index, residual)
+            codebook.copy_(torch.where(sizes > 0, sums / sizes.clamp(min=1.0), codebook))
+        residual -= F.embedding(_nearest(residual, codebook), codebook)
+    return moved
 
 
 def as_vectors(latents: Tensor) -> Tensor:

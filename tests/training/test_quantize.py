@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from streamcodec.model.quantizer import ResidualVQ
-from streamcodec.training.quantize import LearningRVQ, kmeans, perplexity
+from streamcodec.training.quantize import LearningRVQ, as_vectors, kmeans, perplexity, refitted
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -109,3 +109,23 @@ def test_dead_codes_move_into_the_data_and_live_ones_stay() -> None:
 def test_perplexity_counts_the_entries_in_use() -> None:
     codes = torch.stack([torch.arange(8).repeat(10), torch.zeros(80, dtype=torch.int64)])[None]
     torch.testing.assert_close(perplexity(codes, 16), torch.tensor([8.0, 1.0]))
+
+
+def test_refitting_brings_codebooks_closer_to_latents_they_have_not_seen() -> None:
+    chance = generator(5)
+    mixing = torch.randn(6, 6, generator=chance)
+    many = torch.randn(4, 6, 3000, generator=chance).transpose(1, 2) @ mixing
+    few, many, other = many[:1, :60].transpose(1, 2), many[:3].transpose(1, 2), many[3:].transpose(1, 2)
+    rvq = started(4, 16, few).eval()
+    n_q = torch.full((1,), 4)
+    before = float((rvq(other, n_q)[0] - other).square().mean())
+    rvq.embed.copy_(refitted(rvq.embed, as_vectors(many), 5))
+    assert float((rvq(other, n_q)[0] - other).square().mean()) < 0.8 * before
+
+
+def test_refitting_keeps_what_nothing_needs() -> None:
+    rvq = started()
+    rvq.embed[2, 7] = 1e3
+    moved = refitted(rvq.embed, as_vectors(latents()), 1)
+    assert torch.equal(moved[2, 7], rvq.embed[2, 7])
+    assert not torch.equal(moved, rvq.embed)

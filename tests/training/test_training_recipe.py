@@ -156,6 +156,17 @@ def test_the_command_line_builds_trains_and_exports(tmp_path: Path) -> None:
     assert (model.config.num_filters, model.config.num_quantizers) == (2, 32)
 
 
+def test_codebooks_are_fitted_to_a_corpus_and_the_rest_is_left(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    export(finished, tmp_path / "before.safetensors", "streamcodec")
+    command = ["refit", str(tmp_path / "before.safetensors"), str(tmp_path / "after.safetensors"), "--layout", "streamcodec"]
+    assert main([*command, "--corpus", str(corpus.folder), "--batches", "2"]) == 0
+    before, after = (load_file(tmp_path / f"{name}.safetensors").state_dict() for name in ("before", "after"))
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {"quantizer.embed"}
+    with pytest.raises(InputError, match=r"\d+ frames of audio, expected at least 1024"):
+        main(["refit", "speech-24k", str(tmp_path / "none"), "--corpus", str(corpus.folder), "--batches", "1"])
+
+
 def test_a_run_is_drawn(finished: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert main(["plot", str(finished), str(tmp_path / "run.png")]) == 0
