@@ -11,7 +11,6 @@ from torch import Tensor
 
 from streamcodec.config import CodecConfig
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.training.blocked import Blocked, can_be_blocked
 from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
 from streamcodec.training.initialise import LATENT_RMS, initialise
 from streamcodec.training.losses import SpectralLoss, snr
@@ -37,7 +36,6 @@ class Learner:
         self.config = config
         self.recipe = recipe
         self.model = EncodecModel(config)
-        self.blocked = Blocked(self.model) if can_be_blocked(config) else None
         self.average = EncodecModel(config)
         self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
         self.discriminator = Discriminator()
@@ -127,7 +125,9 @@ class Learner:
         return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
 
     def _run(self, x: Tensor, chance: torch.Generator) -> _Output:
-        latents = self._encode(x)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            latents = self.model.encoder(x, None, True)[0]
+        latents = latents.float()
         # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
         regular = self.recipe.latent_power * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
         choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
@@ -136,16 +136,7 @@ class Learner:
         decoded = self._decode(self.straight(latents, quantized))
         return _Output(decoded, latents.detach(), regular + self.recipe.commitment * distance)
 
-    def _encode(self, x: Tensor) -> Tensor:
-        if self.blocked is not None:
-            return self.blocked.encode(x)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            latents: Tensor = self.model.encoder(x, None, True)[0]
-        return latents.float()
-
     def _decode(self, latents: Tensor) -> Tensor:
-        if self.blocked is not None:
-            return self.blocked.decode(latents)
         # All but the last layer in bfloat16: samples rounded to 8 bits would be heard by the losses in quiet bands.
         *layers, last = self.model.decoder.layers
         with torch.autocast("cpu", dtype=torch.bfloat16):
