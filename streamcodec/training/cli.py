@@ -18,7 +18,6 @@ from streamcodec.training.corpus import Corpus, Folder, build
 from streamcodec.training.export import export
 from streamcodec.training.fetch import fetch, unpacked
 from streamcodec.training.loop import Pace, Run
-from streamcodec.training.memory import keep_freed
 from streamcodec.training.plots import plot
 from streamcodec.training.recipe import EMBEDDED, Recipe
 from streamcodec.training.refit import refit
@@ -110,7 +109,6 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    keep_freed()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     recipe = Recipe().with_budget(arguments.hours, arguments.steps)
@@ -136,7 +134,6 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _refit(arguments: argparse.Namespace) -> int:
-    keep_freed()
     model = load_model(arguments.model).eval()
     corpus = Corpus(arguments.corpus)
     corpus.check_rate(model.config.sampling_rate)

@@ -36,7 +36,7 @@ def _draw(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
     # argmin |p - c|^2 = argmax p.c - |c|^2 / 2
     half, turned = -0.5 * centres.square().sum(-1), centres.t()
-    return torch.cat([torch.addmm(half, some, turned).argmax(dim=-1) for some in points.split(_AT_ONCE)])
+    return torch.cat([torch.addmm(half, some, turned).argmax(dim=-1) for some in torch.split(points, _AT_ONCE)])
 
 
 @torch.no_grad()
