@@ -22,11 +22,16 @@ def kmeans(points: Tensor, count: int, iterations: int, generator: torch.Generat
     )
     sizes = torch.zeros(count)
     for _ in range(iterations):
-        index = _nearest(points, centres)
-        sizes = torch.bincount(index, minlength=count).float()
-        sums = torch.zeros_like(centres).index_add_(0, index, points)
-        centres = torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp(min=1.0), _draw(points, count, generator))
+        centres, sizes = _moved(points, centres, _draw(points, count, generator))
     return centres, sizes
+
+
+def _moved(points: Tensor, centres: Tensor, where_empty: Tensor) -> tuple[Tensor, Tensor]:
+    """One iteration of Lloyd's: the means [count, D] of the points nearest to each centre, and how many these were [count]."""
+    index = _nearest(points, centres)
+    sizes = torch.bincount(index, minlength=len(centres)).float()
+    sums = torch.zeros_like(centres).index_add_(0, index, points)
+    return torch.where(sizes[:, None] > 0, sums / sizes[:, None].clamp(min=1.0), where_empty), sizes
 
 
 def _draw(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -49,10 +54,7 @@ def refitted(embed: Tensor, latents: Tensor, iterations: int) -> Tensor:
     residual, moved = latents.clone(), embed.clone()
     for codebook in moved:
         for _ in range(iterations):
-            index = _nearest(residual, codebook)
-            sizes = torch.bincount(index, minlength=len(codebook)).float()[:, None]
-            sums = torch.zeros_like(codebook).index_add_(0, index, residual)
-            codebook.copy_(torch.where(sizes > 0, sums / sizes.clamp(min=1.0), codebook))
+            codebook.copy_(_moved(residual, codebook, codebook)[0])
         residual -= F.embedding(_nearest(residual, codebook), codebook)
     return moved
 

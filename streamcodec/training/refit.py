@@ -21,10 +21,9 @@ def refit(model: EncodecModel, batches: Iterable[Tensor], iterations: int = 3) -
     Decoded audio gets closer to such audio without any training; codes made before mean something else from then on. Raises `InputError`
     where there are fewer latents than a codebook has entries.
     """
-    latents = torch.cat([as_vectors(model.encoder(x, None, True)[0]) for x in batches])
-    if len(latents) < model.config.codebook_size:
-        raise InputError(
-            f"{len(latents)} frames of audio, expected at least {model.config.codebook_size}: one for each entry of a codebook"
-        )
-    model.quantizer.embed.copy_(refitted(model.quantizer.embed, latents, iterations))
-    return len(latents)
+    latents = [as_vectors(model.encoder(x, None, True)[0]) for x in batches]
+    count, needed = sum(map(len, latents)), model.config.codebook_size
+    if count < needed:
+        raise InputError(f"{count} frames of audio, expected at least {needed}: one for each entry of a codebook")
+    model.quantizer.embed.copy_(refitted(model.quantizer.embed, torch.cat(latents), iterations))
+    return count

@@ -163,8 +163,12 @@ def test_codebooks_are_fitted_to_a_corpus_and_the_rest_is_left(corpus: Corpus, f
     before, after = (load_file(tmp_path / f"{name}.safetensors").state_dict() for name in ("before", "after"))
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert changed == {"quantizer.embed"}
-    with pytest.raises(InputError, match=r"\d+ frames of audio, expected at least 1024"):
-        main(["refit", "speech-24k", str(tmp_path / "none"), "--corpus", str(corpus.folder), "--batches", "1"])
+
+
+@pytest.mark.parametrize(("batches", "frames"), [("0", 0), ("1", 576)])
+def test_too_little_audio_to_fit_codebooks_to_says_how_much_is_needed(corpus: Corpus, tmp_path: Path, batches: str, frames: int) -> None:
+    with pytest.raises(InputError, match=f"^{frames} frames of audio, expected at least 1024"):
+        main(["refit", "speech-24k", str(tmp_path / "none"), "--corpus", str(corpus.folder), "--batches", batches])
 
 
 def test_a_run_is_drawn(finished: Path, tmp_path: Path) -> None:
