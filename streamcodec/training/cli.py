@@ -134,11 +134,11 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _refit(arguments: argparse.Namespace) -> int:
-    model = load_model(arguments.model).eval()
+    model = load_model(arguments.model)
     corpus = Corpus(arguments.corpus)
     corpus.check_rate(model.config.sampling_rate)
     batches = Batches(corpus, Recipe(), model.config.hop_length)
     count = refit(model, (batches(step) for step in range(arguments.batches)))
-    checkpoint.save(model, arguments.target, layout=arguments.layout, dtype=torch.float16)
+    checkpoint.save(model, arguments.target, layout=arguments.layout)  # float32: the rest of the model is left bit for bit
     logging.info("codebooks fitted to %d latents: %s", count, arguments.target)
     return 0

@@ -104,7 +104,6 @@ class Corpus:
         if not (folder / _INDEX).is_file():
             raise InputError(f"{folder} holds no corpus: build one first")
         index = json.loads((folder / _INDEX).read_text())
-        self.folder = folder
         self.rate: int = index["rate"]
         self.stretches = [Stretch(**s) for s in index["stretches"]]
         self._samples = np.memmap(folder / _SAMPLES, dtype="<i2", mode="r")

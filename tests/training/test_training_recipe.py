@@ -15,7 +15,7 @@ from training_material import RATE, SHORT, TINY, voice, write_voices
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError, ModelNotFoundError
-from streamcodec.model.checkpoint import load_file
+from streamcodec.model.checkpoint import load_file, save
 from streamcodec.training import main
 from streamcodec.training.corpus import Corpus, Folder, build
 from streamcodec.training.export import averaged, export
@@ -28,14 +28,20 @@ QUIET = Pace(log_steps=20, evaluate_steps=40, perceptual_steps=10**9, clips=2, c
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("audio")
     folders = [
         Folder("voices", write_voices(root / "voices")),
         Folder("music", write_voices(root / "music", speakers=1), kind="music"),
         Folder("strangers", write_voices(root / "strangers", speakers=1), held_out=True),
     ]
-    return build(folders, root / "corpus")
+    build(folders, root / "corpus")
+    return root / "corpus"
+
+
+@pytest.fixture(scope="module")
+def corpus(corpus_folder: Path) -> Corpus:
+    return Corpus(corpus_folder)
 
 
 @pytest.fixture(scope="module")
@@ -156,19 +162,21 @@ def test_the_command_line_builds_trains_and_exports(tmp_path: Path) -> None:
     assert (model.config.num_filters, model.config.num_quantizers) == (2, 32)
 
 
-def test_codebooks_are_fitted_to_a_corpus_and_the_rest_is_left(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
-    export(finished, tmp_path / "before.safetensors", "streamcodec")
+def test_codebooks_are_fitted_to_a_corpus_and_the_rest_is_left(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
+    save(averaged(finished), tmp_path / "before.safetensors")
     command = ["refit", str(tmp_path / "before.safetensors"), str(tmp_path / "after.safetensors"), "--layout", "streamcodec"]
-    assert main([*command, "--corpus", str(corpus.folder), "--batches", "2"]) == 0
+    assert main([*command, "--corpus", str(corpus_folder), "--batches", "2"]) == 0
     before, after = (load_file(tmp_path / f"{name}.safetensors").state_dict() for name in ("before", "after"))
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
     assert changed == {"quantizer.embed"}
 
 
 @pytest.mark.parametrize(("batches", "frames"), [("0", 0), ("1", 576)])
-def test_too_little_audio_to_fit_codebooks_to_says_how_much_is_needed(corpus: Corpus, tmp_path: Path, batches: str, frames: int) -> None:
+def test_too_little_audio_to_fit_codebooks_to_says_how_much_is_needed(
+    corpus_folder: Path, tmp_path: Path, batches: str, frames: int
+) -> None:
     with pytest.raises(InputError, match=f"^{frames} frames of audio, expected at least 1024"):
-        main(["refit", "speech-24k", str(tmp_path / "none"), "--corpus", str(corpus.folder), "--batches", batches])
+        main(["refit", "speech-24k", str(tmp_path / "none"), "--corpus", str(corpus_folder), "--batches", batches])
 
 
 def test_a_run_is_drawn(finished: Path, tmp_path: Path) -> None:
