@@ -6,9 +6,10 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
+from itertools import accumulate
 from queue import LifoQueue
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from streamcodec.errors import MissingDependencyError
 
-__all__ = ["BATCHES", "OFTEN", "OpenVinoNetwork", "Shapes", "core", "openvino"]
+__all__ = ["BATCHES", "OFTEN", "Chain", "OpenVinoNetwork", "Shapes", "core", "openvino"]
 
 log = logging.getLogger(__name__)
 
@@ -159,3 +160,31 @@ class OpenVinoNetwork:
         for _ in range(self._lanes):
             requests.put(core().compile_model(network, "CPU", self._options).create_infer_request())
         return requests
+
+
+class Chain:
+    """Networks one after the other, each with the size of its states: what one puts out the next takes in.
+
+    Each takes x and states [B, size] and gives y and new states; side by side the states are one array.
+    """
+
+    def __init__(self, parts: Sequence[tuple[OpenVinoNetwork, int]]) -> None:
+        self._networks = [network for network, _ in parts]
+        self._ends = list(accumulate(size for _, size in parts))[:-1]
+
+    @property
+    def own_shapes(self) -> list[Shapes]:
+        """The shapes of inputs for which one of the networks has a copy of its own by now."""
+        return [shapes for network in self._networks for shapes in network.own_shapes]
+
+    def stop_preparing(self) -> None:
+        """As of `OpenVinoNetwork`."""
+        for network in self._networks:
+            network.stop_preparing()
+
+    def __call__(self, x: npt.NDArray[Any], states: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        after = []
+        for network, own in zip(self._networks, np.split(states, self._ends, axis=1), strict=True):
+            x, new = network(x, np.ascontiguousarray(own))
+            after.append(new)
+        return x, np.concatenate(after, axis=1)

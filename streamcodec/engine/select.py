@@ -55,7 +55,7 @@ def make_engine(
     from streamcodec.engine.openvino_engine import OpenVinoEngine, has_bf16, is_prepared
 
     chosen: Literal["fp32", "bf16"] = precision if precision != "auto" else ("bf16" if has_bf16() else "fp32")
-    prepared = is_prepared(fingerprint)
+    prepared = is_prepared(fingerprint, chosen)
     if not prepared:
         log.info("converting the model for this processor, once: it is kept for the next start")
     if patient or prepared:

@@ -26,10 +26,18 @@ __all__ = ["StateLayout", "TorchEngine"]
 class StateLayout:
     """How a tuple of tensors [B, ...] lies in one row [B, S]."""
 
-    def __init__(self, example: State) -> None:
-        self._shapes = [tuple(t.shape[1:]) for t in example]
+    def __init__(self, shapes: Sequence[Sequence[int]]) -> None:
+        self._shapes = [tuple(shape) for shape in shapes]
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self.size = sum(self._sizes)
+
+    @classmethod
+    def of(cls, example: State) -> StateLayout:
+        return cls([t.shape[1:] for t in example])
+
+    def cut(self, at: int) -> tuple[StateLayout, StateLayout]:
+        """The layouts of the tensors before `at` and of those from there on: their rows lie side by side in this one's."""
+        return StateLayout(self._shapes[:at]), StateLayout(self._shapes[at:])
 
     def pack(self, state: State) -> Tensor:
         return torch.cat([t.reshape(t.shape[0], -1) for t in state], dim=1)
@@ -57,9 +65,9 @@ class TorchEngine:
         self._primed_decoders: dict[int, States] = {}
         with torch.inference_mode():
             primed = model.primed_encoder_state()
-            self.encoder_layout = StateLayout(primed)
+            self.encoder_layout = StateLayout.of(primed)
             self._primed_encoder: States = self._to_numpy(self.encoder_layout.pack(primed))[0]
-            self.decoder_layout = StateLayout(model.primed_decoder_state(1))
+            self.decoder_layout = StateLayout.of(model.primed_decoder_state(1))
         self.encoder_state_size = self.encoder_layout.size
         self.decoder_state_size = self.decoder_layout.size
 

@@ -124,25 +124,29 @@ def test_a_stream_may_change_engines_between_any_two_packets(embedded: tuple[Enc
 
 
 @pytest.mark.skipif(not has_bf16(), reason="this processor has no bf16: the engine would only emulate it")
-def test_bf16_loses_little_against_the_original(embedded: tuple[EncodecModel, str], speech: Audio) -> None:
-    def snr(audio: Audio) -> float:
-        heard = audio[: len(speech)]
-        return float(10 * np.log10(np.sum(speech**2) / np.sum((speech - heard) ** 2)))
+def test_bf16_loses_next_to_nothing(embedded: tuple[EncodecModel, str], speech: Audio) -> None:
+    def snr(expected: Audio, heard: Audio) -> float:
+        return float(10 * np.log10(np.sum(expected**2) / np.sum((expected - heard) ** 2)))
 
-    _, exact = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded)), speech, 6)
-    _, rough = streamed(codec_of(embedded[0], OpenVinoEngine(*embedded, precision="bf16")), speech, 6)
-    assert not np.array_equal(exact, rough)
-    # Its own noise is 28 dB below the speech: next to nothing beside the codebooks' 13 dB, the more the better the model.
-    assert abs(snr(exact) - snr(rough)) < 0.3
+    exact = codec_of(embedded[0], OpenVinoEngine(*embedded))
+    rough = codec_of(embedded[0], OpenVinoEngine(*embedded, precision="bf16"))
+    codes, audio = streamed(exact, speech, 6)
+    decoder = rough.stream_decoder(6, start="exact")
+    same_codes = np.concatenate([decoder.feed(codes), decoder.flush()])
+    assert not np.array_equal(same_codes, audio)
+    # With the last layers in bf16 too it is 30 dB, which is heard at 24 kbps.
+    assert snr(audio, same_codes) > 45
+    heard = streamed(rough, speech, 6)[1][: len(speech)]
+    assert abs(snr(speech, audio[: len(speech)]) - snr(speech, heard)) < 0.1
 
 
 def test_the_second_start_converts_nothing_and_a_damaged_cache_is_mended(
     small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
-    assert not openvino_engine.is_prepared(small[1])
+    assert not openvino_engine.is_prepared(small[1], "fp32")
     expected = streamed(codec_of(small[0], OpenVinoEngine(*small)), speech[:9_600], 6)[0]
-    assert openvino_engine.is_prepared(small[1])
+    assert openvino_engine.is_prepared(small[1], "fp32")
     with monkeypatch.context() as patch:
         patch.setattr("openvino.convert_model", lambda *_, **__: pytest.fail("converted again"))
         again = streamed(codec_of(small[0], OpenVinoEngine(*small)), speech[:9_600], 6)[0]
