@@ -86,11 +86,12 @@ def save(model: EncodecModel, path: Path, *, layout: Layout = "streamcodec", dty
         _load_canonical(stored, {name: tensor.float() for name, tensor in tensors.items()})
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": fingerprint(stored)}
-        safetensors.torch.save_file(tensors, path, metadata)
+        # Not save_file: it leaves a file that nobody else may read.
+        path.write_bytes(safetensors.torch.save(tensors, metadata))
     elif layout == "hf":
         path.mkdir(parents=True, exist_ok=True)
         named = _with_training_buffers(_unfold(tensors, _WEIGHT_NORM[1]))
-        safetensors.torch.save_file(named, path / "model.safetensors", {"format": "pt"})
+        (path / "model.safetensors").write_bytes(safetensors.torch.save(named, {"format": "pt"}))
         config = {**model.config.to_dict(), **_HF_CONSTANTS, "dtype": str(dtype).removeprefix("torch.")}
         (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     elif layout == "meta":
