@@ -1,4 +1,4 @@
-"""The recipe's commands: fetch the packages, build the corpus, train, plot, export, refit. Paths are always arguments."""
+"""The recipe's commands: fetch the packages, build the corpus, train, tune, plot, export, refit. Paths are always arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from streamcodec.training.export import export
 from streamcodec.training.fetch import fetch, unpacked
 from streamcodec.training.loop import Pace, Run
 from streamcodec.training.plots import plot
-from streamcodec.training.recipe import EMBEDDED, Recipe
+from streamcodec.training.recipe import EMBEDDED, TUNING, Recipe
 from streamcodec.training.refit import refit
 from streamcodec.training.sources import SOURCES
 
@@ -55,15 +55,17 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("train", help="train, or go on from the run's latest checkpoint")
     command.add_argument("name", help="the run's name")
-    command.add_argument("--corpus", type=Path, default=Path("corpus"))
-    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds the runs' folders")
-    command.add_argument("--hours", type=float, help="budget in hours of computing (12)")
-    command.add_argument("--steps", type=int, help="budget in steps instead")
+    _add_run(command, hours=Recipe().hours)
     command.add_argument("--filters", type=int, help="channels of the first layer (16)")
     command.add_argument("--lstm-layers", type=int, help="LSTM layers (2)")
     command.add_argument("--batch", type=int, help="crops a step (12)")
-    command.add_argument("--threads", type=int, help="processor threads at most (all)")
     command.set_defaults(run=_train)
+
+    command = commands.add_parser("tune", help="train a model's decoder alone, or go on: its codes stay what they are")
+    command.add_argument("name", help="the run's name")
+    command.add_argument("model", help="embedded name, checkpoint or hub id")
+    _add_run(command, hours=TUNING.hours)
+    command.set_defaults(run=_tune)
 
     command = commands.add_parser("plot", help="draw a run's logs")
     command.add_argument("run_folder", type=Path, metavar="RUN")
@@ -82,6 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batches", type=int, default=700, help="batches of the recipe's 12 crops of 0.64 s to fit to (700)")
     command.set_defaults(run=_refit)
     return parser
+
+
+def _add_run(command: argparse.ArgumentParser, hours: float) -> None:
+    command.add_argument("--corpus", type=Path, default=Path("corpus"))
+    command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds the runs' folders")
+    command.add_argument("--hours", type=float, help=f"budget in hours of computing ({hours:g})")
+    command.add_argument("--steps", type=int, help="budget in steps instead")
+    command.add_argument("--threads", type=int, help="processor threads at most (all)")
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -120,6 +130,15 @@ def _train(arguments: argparse.Namespace) -> int:
         num_lstm_layers=EMBEDDED.num_lstm_layers if arguments.lstm_layers is None else arguments.lstm_layers,
     )
     run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), config, recipe, Pace())
+    return 0 if run.train() else 3
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    base = load_model(arguments.model)
+    recipe = TUNING.with_budget(arguments.hours, arguments.steps)
+    run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), base.config, recipe, Pace(), base=base)
     return 0 if run.train() else 3
 
 

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 
 from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError
+from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.batches import Batches
 from streamcodec.training.corpus import Corpus
 from streamcodec.training.evaluate import evaluate
@@ -47,7 +49,11 @@ class Pace:
 
 
 class Run:
-    """Training in one folder; made anew it goes on from the folder's latest checkpoint, whose config and recipe then hold."""
+    """Training in one folder; made anew it goes on from the folder's latest checkpoint, whose config and recipe then hold.
+
+    It begins with the weights of `base`, a model of this config, or with those that `initialise` finds. Raises `InputError` where the
+    recipe trains a decoder only and there is no `base` to whose codes it belongs, or the folder's run is of another one.
+    """
 
     def __init__(
         self,
@@ -57,6 +63,7 @@ class Run:
         recipe: Recipe,
         pace: Pace = Pace(),
         *,
+        base: EncodecModel | None = None,
         computed: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,9 +83,15 @@ class Run:
         if saved is not None:
             self.learner.restore(saved["learner"])
             self.step, self._seconds_before = saved["step"], saved["seconds"]
+            if base is not None and not torch.equal(self.learner.rvq.embed, base.quantizer.embed):
+                raise InputError(f"{folder}: this run began with another model, expected a new name for this one")
             log.info("resumed at step %d after %.2f h of computing", self.step, self.hours)
         self.batches = Batches(corpus, recipe, config.hop_length)
-        if saved is None:
+        if saved is None and base is not None:
+            self.learner.start_from(base)
+        elif saved is None:
+            if recipe.decoder_only:
+                raise InputError("the recipe trains a decoder only, expected a model for it to belong to")
             heard = (self.batches(step) for step in range(recipe.kmeans_batches))
             self.learner.start(torch.cat([self.batches(step)[:, 0] for step in range(recipe.fit_batches)]), heard)
         self._clips = corpus.clips(pace.clip_seconds, pace.clips) if pace.clips else []

@@ -18,7 +18,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.training.augment import Augmentation
 
-__all__ = ["EMBEDDED", "Phase", "Recipe"]
+__all__ = ["EMBEDDED", "TUNING", "Phase", "Recipe"]
 
 EMBEDDED = CodecConfig(num_filters=16, pad_mode="constant", use_conv_shortcut=False)
 """The embedded model's architecture: 342 MMAC per second of audio each way."""
@@ -63,11 +63,13 @@ class Recipe:
     latent_power: float = 0.3
     straight_average: float = 0.01
 
+    decoder_only: bool = False
     n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
     fit_batches: int = 120
     kmeans_batches: int = 60
     revive_every: int = 20
 
+    forgiven_db: float = 0.0
     disturbance_pull: float = 0.4
     envelopes_pull: float = 0.3
     adversarial_pull: float = 0.5
@@ -119,6 +121,27 @@ class Recipe:
     def averaging(self, step: int) -> float:
         """The decay of the averaged weights, short at first so that they leave the initialisation behind."""
         return min(self.average, (1.0 + step) / (10.0 + step))
+
+
+TUNING = Recipe(
+    decoder_only=True,
+    hours=1.0,
+    batch=16,
+    adversarial_from=1.0,
+    decay_from=0.3,
+    learning_rate=4e-4,
+    small_rate=6e-5,
+    average=0.995,
+    mel=1.2,
+    mel_floor=2e-4,
+    noise=0.3,
+    snr_last=0.05,
+    n_q=(2, 4, 8, 8, 8, 16, 32, 32),
+    forgiven_db=20.0,
+    disturbance_pull=1.5,
+    envelopes_pull=1.5,
+)
+"""What makes the most of a model's decoder while its codes stay what they are."""
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:

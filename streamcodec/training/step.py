@@ -38,12 +38,15 @@ class Learner:
         self.model = EncodecModel(config)
         self.average = EncodecModel(config)
         self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
+        self.rvq.train(not recipe.decoder_only)
         self.discriminator = Discriminator()
         self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
-        self.disturbance = Disturbance(config.sampling_rate, forgiven_db=0.0)
+        self.disturbance = Disturbance(config.sampling_rate, forgiven_db=recipe.forgiven_db)
         self.envelopes = Envelopes(config.sampling_rate)
         self.straight = StraightThrough(config.codebook_dim, recipe.straight_average)
-        self.parameters = [*self.model.encoder.parameters(), *self.model.decoder.parameters()]
+        self.parameters = [*self.model.decoder.parameters()]
+        if not recipe.decoder_only:
+            self.parameters = [*self.model.encoder.parameters(), *self.parameters]
         # Speech has 30 dB less above 4 kHz than below 1 kHz, and each weight of a layer meets all bands at once: only directions across
         # weights tell them apart. Muon makes equal steps in all of them (Jordan et al., 2024); Adam does not learn what is weak in time.
         # It takes matrices: views of the convs' weights. Biases, and the first and the last layer, which are vectors, are Adam's.
@@ -67,6 +70,13 @@ class Learner:
         latents = torch.cat([as_vectors(self.model.encoder(x, None, True)[0]) for x in heard])
         self.rvq.start(latents, self.recipe.batch * self.recipe.crop_frames, generator)
         self.average.quantizer.embed.copy_(self.rvq.embed)
+
+    @torch.no_grad()
+    def start_from(self, model: EncodecModel) -> None:
+        """Begin with the weights and the codebooks of `model`, of the same config."""
+        for mine in (self.model, self.average):
+            mine.load_state_dict(model.state_dict())
+        self.rvq.embed.copy_(model.quantizer.embed)
 
     def state(self) -> dict[str, Any]:
         """Everything learnt so far, as tensors and numbers."""
@@ -114,7 +124,10 @@ class Learner:
             logged |= judged
         at_y = at_y + sum(_scaled(pull, at_y, share) for share, pull in pulls)
         self.model.zero_grad(set_to_none=True)
-        torch.autograd.backward([y, output.regular], [at_y, torch.ones_like(output.regular)])
+        if self.recipe.decoder_only:
+            torch.autograd.backward(y, at_y)
+        else:
+            torch.autograd.backward([y, output.regular], [at_y, torch.ones_like(output.regular)])
         logged["gradient"] = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         if torch.isfinite(logged["gradient"]):
             for view, matrix in zip(self._views, self._matrices, strict=True):
@@ -125,14 +138,16 @@ class Learner:
         return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
 
     def _run(self, x: Tensor, chance: torch.Generator) -> _Output:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16), torch.set_grad_enabled(not self.recipe.decoder_only):
             latents = self.model.encoder(x, None, True)[0]
         latents = latents.float()
-        # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
-        regular = self.recipe.latent_power * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
         choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
         n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
         quantized, distance, _ = self.rvq(latents, n_q)
+        if self.recipe.decoder_only:
+            return _Output(self._decode(quantized), latents, torch.zeros(()))
+        # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
+        regular = self.recipe.latent_power * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
         decoded = self._decode(self.straight(latents, quantized))
         return _Output(decoded, latents.detach(), regular + self.recipe.commitment * distance)
 
@@ -182,6 +197,8 @@ class Learner:
         pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
         averages, currents = map(list, zip(*pairs, strict=True))
         torch._foreach_lerp_(averages, currents, 1.0 - decay)
+        if self.recipe.decoder_only:
+            return
         self.rvq.settle()
         embed = self.average.quantizer.embed
         embed.lerp_(self.rvq.embed, 1.0 - decay)

@@ -166,9 +166,52 @@ def test_codebooks_are_fitted_to_a_corpus_and_the_rest_is_left(corpus_folder: Pa
     save(averaged(finished), tmp_path / "before.safetensors")
     command = ["refit", str(tmp_path / "before.safetensors"), str(tmp_path / "after.safetensors"), "--layout", "streamcodec"]
     assert main([*command, "--corpus", str(corpus_folder), "--batches", "2"]) == 0
-    before, after = (load_file(tmp_path / f"{name}.safetensors").state_dict() for name in ("before", "after"))
-    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
-    assert changed == {"quantizer.embed"}
+    assert changed(tmp_path / "before.safetensors", tmp_path / "after.safetensors") == {"quantizer.embed"}
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    """The names of the tensors in which two models differ."""
+    one, other = (load_file(path).state_dict() for path in (before, after))
+    return {name for name, tensor in one.items() if not torch.equal(tensor, other[name])}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_decoder_is_tuned_back_and_its_codes_stay(dtype: torch.dtype, corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    base = averaged(finished)
+    with torch.no_grad():
+        base.decoder.layers[-1].conv.weight.mul_(0.3)  # type: ignore[union-attr, operator]
+    save(base, tmp_path / "before.safetensors", dtype=dtype)
+    base = load_file(tmp_path / "before.safetensors")
+    recipe = replace(SHORT, decoder_only=True, steps=100, adversarial_from=0.9)
+    run = Run(tmp_path / "tuned", corpus, base.config, recipe, QUIET, base=base)
+    before = run.evaluate(perceptual=False)
+    assert run.train() and run.learner.phase is Phase.ADVERSARIAL
+    after = run.evaluate(perceptual=False)
+    assert all(b["mel"] < 0.97 * a["mel"] for a, b in zip(before, after, strict=True))
+    assert all(b["perplexity_least"] == a["perplexity_least"] for a, b in zip(before, after, strict=True))
+    export(tmp_path / "tuned", tmp_path / "after.safetensors", "streamcodec")
+    moved = changed(tmp_path / "before.safetensors", tmp_path / "after.safetensors")
+    assert moved == {name for name in base.state_dict() if name.startswith("decoder.")}
+
+
+def test_a_tuning_goes_on_with_the_model_that_it_began_with(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
+    base = averaged(finished)
+    save(base, tmp_path / "before.safetensors")
+    command = ["tune", "again", str(tmp_path / "before.safetensors"), "--corpus", str(corpus_folder), "--runs", str(tmp_path)]
+    assert main([*command, "--steps", "1"]) == 0
+    assert main([*command, "--steps", "2"]) == 0
+    kept = latest_checkpoint(tmp_path / "again")
+    assert kept is not None and load_checkpoint(kept)["step"] == 2
+    with torch.no_grad():
+        base.quantizer.embed.add_(0.1)
+    save(base, tmp_path / "before.safetensors")
+    with pytest.raises(InputError, match="this run began with another model"):
+        main([*command, "--steps", "3"])
+
+
+def test_a_decoder_is_tuned_for_the_codes_of_a_model(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a model for it to belong to"):
+        Run(tmp_path, corpus, TINY, replace(SHORT, decoder_only=True), QUIET)
 
 
 @pytest.mark.parametrize(("batches", "frames"), [("0", 0), ("1", 576)])
