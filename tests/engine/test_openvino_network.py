@@ -16,7 +16,7 @@ import pytest
 from openvino import opset13 as ops
 
 from streamcodec.engine import openvino_network
-from streamcodec.engine.openvino_network import BATCHES, OpenVinoNetwork
+from streamcodec.engine.openvino_network import BATCHES, Chain, OpenVinoNetwork
 
 OFTEN = 50
 
@@ -34,6 +34,13 @@ def doubling() -> Any:
 
 def make(aside: ThreadPoolExecutor, lanes: int = 1) -> OpenVinoNetwork:
     return OpenVinoNetwork(doubling(), {"INFERENCE_NUM_THREADS": 1}, lanes, aside)
+
+
+def doubling_beside_states(size: int, factor: float) -> Any:
+    """Doubles x [B, T] and multiplies its states [B, size] by `factor`."""
+    x, states = ops.parameter([-1, -1], np.float32), ops.parameter([-1, size], np.float32)
+    doubled, after = ops.multiply(x, ops.constant(np.float32(2))), ops.multiply(states, ops.constant(np.float32(factor)))
+    return openvino.Model([doubled, after], [x, states])
 
 
 def use(network: OpenVinoNetwork, shape: tuple[int, ...], times: int) -> None:
@@ -177,3 +184,16 @@ print(package.__name__, telemetry_utils.tm.__name__, "openvino_telemetry" in sys
 """
     answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()
     assert answer == ["openvino", "openvino.tools.ovc.telemetry_stub", "False"]
+
+
+@pytest.mark.parametrize("sizes", [(3,), (2, 1), (1, 3, 2)])
+def test_a_chain_hands_on_what_each_gives_and_keeps_their_states_apart(sizes: tuple[int, ...], aside: ThreadPoolExecutor) -> None:
+    parts = [OpenVinoNetwork(doubling_beside_states(n, i + 3.0), {"INFERENCE_NUM_THREADS": 1}, 1, aside) for i, n in enumerate(sizes)]
+    chain = Chain(list(zip(parts, sizes, strict=True)))
+    x, states = np.ones((4, 5), np.float32), np.arange(4.0 * sum(sizes), dtype=np.float32).reshape(4, -1)
+    for _ in range(OFTEN):
+        y, after = chain(x, states)
+    np.testing.assert_array_equal(y, 2.0 ** len(sizes) * x)
+    np.testing.assert_array_equal(after, states * np.repeat(3.0 + np.arange(len(sizes)), sizes))
+    settle(aside)
+    assert chain.own_shapes == [((4, 5), (4, n)) for n in sizes]
