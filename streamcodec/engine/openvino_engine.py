@@ -87,22 +87,20 @@ class OpenVinoEngine:
         encoder = _Network(model.encoder, torch_engine.encoder_layout, audio_in=True)
         self._encoder = self._network("encoder", encoder, [hop], precision)
         layout = torch_engine.decoder_layout
-        stages: list[tuple[_Network, list[int], Precision]]
+        self._decoder: OpenVinoNetwork | Chain
         if precision == "fp32":
-            stages = [(_Network(model.decoder, layout, audio_out=True), [dim, 1], precision)]
+            (name,) = _DECODER[precision]
+            self._decoder = self._network(name, _Network(model.decoder, layout, audio_out=True), [dim, 1], precision)
         else:
             first, last = _cut_where_upsampled(model.decoder)
             of_first, of_last = layout.cut(first.num_states)
-            stages = [
-                (_Network(first, of_first), [dim, 1], precision),
-                (_Network(last, of_last, audio_out=True), [self.config.num_filters, hop], "fp32"),
-            ]
-        self._decoder = Chain(
-            [
-                (self._network(name, network, frame, rounded), network.layout.size)
-                for name, (network, frame, rounded) in zip(_DECODER[precision], stages, strict=True)
-            ]
-        )
+            body, tail = _DECODER[precision]
+            self._decoder = Chain(
+                [
+                    (self._network(body, _Network(first, of_first), [dim, 1], precision), of_first.size),
+                    (self._network(tail, _Network(last, of_last, audio_out=True), [self.config.num_filters, hop], "fp32"), of_last.size),
+                ]
+            )
         # Below the default bandwidth a call of its own would cost more than the levels that it saves.
         stops = [n_q for n_q in self.config.n_q_choices if n_q >= self.config.n_q_for(None)]
         self._search = OpenVinoSearch(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -140,20 +141,21 @@ def test_bf16_loses_next_to_nothing(embedded: tuple[EncodecModel, str], speech: 
     assert abs(snr(speech, audio[: len(speech)]) - snr(speech, heard)) < 0.1
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_second_start_converts_nothing_and_a_damaged_cache_is_mended(
-    small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
+    precision: Literal["fp32", "bf16"], small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
-    assert not openvino_engine.is_prepared(small[1], "fp32")
-    expected = streamed(codec_of(small[0], OpenVinoEngine(*small)), speech[:9_600], 6)[0]
-    assert openvino_engine.is_prepared(small[1], "fp32")
+    assert not openvino_engine.is_prepared(small[1], precision)
+    expected = streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0]
+    assert openvino_engine.is_prepared(small[1], precision)
     with monkeypatch.context() as patch:
         patch.setattr("openvino.convert_model", lambda *_, **__: pytest.fail("converted again"))
-        again = streamed(codec_of(small[0], OpenVinoEngine(*small)), speech[:9_600], 6)[0]
+        again = streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0]
         assert np.array_equal(again, expected)
     for path in tmp_path.rglob("*.xml"):
         path.write_text("not a network")
-    assert np.array_equal(streamed(codec_of(small[0], OpenVinoEngine(*small)), speech[:9_600], 6)[0], expected)
+    assert np.array_equal(streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0], expected)
 
 
 def test_torch_stands_in_until_the_engine_is_prepared(
