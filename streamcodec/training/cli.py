@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.model import checkpoint
+from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.zoo import load_model
 from streamcodec.training.batches import Batches
 from streamcodec.training.corpus import Corpus, Folder, build
@@ -119,9 +121,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    recipe = Recipe().with_budget(arguments.hours, arguments.steps)
+    recipe = Recipe()
     if arguments.batch:
         recipe = replace(recipe, batch=arguments.batch)
     config = replace(
@@ -129,16 +129,19 @@ def _train(arguments: argparse.Namespace) -> int:
         num_filters=arguments.filters or EMBEDDED.num_filters,
         num_lstm_layers=EMBEDDED.num_lstm_layers if arguments.lstm_layers is None else arguments.lstm_layers,
     )
-    run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), config, recipe, Pace())
-    return 0 if run.train() else 3
+    return _run(arguments, config, recipe)
 
 
 def _tune(arguments: argparse.Namespace) -> int:
+    base = load_model(arguments.model)
+    return _run(arguments, base.config, TUNING, base)
+
+
+def _run(arguments: argparse.Namespace, config: CodecConfig, recipe: Recipe, base: EncodecModel | None = None) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    base = load_model(arguments.model)
-    recipe = TUNING.with_budget(arguments.hours, arguments.steps)
-    run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), base.config, recipe, Pace(), base=base)
+    recipe = recipe.with_budget(arguments.hours, arguments.steps)
+    run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), config, recipe, Pace(), base=base)
     return 0 if run.train() else 3
 
 

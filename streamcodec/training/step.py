@@ -38,15 +38,15 @@ class Learner:
         self.model = EncodecModel(config)
         self.average = EncodecModel(config)
         self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
-        self.rvq.train(not recipe.decoder_only)
+        if recipe.decoder_only:
+            self.model.encoder.requires_grad_(False)
+            self.rvq.eval()
         self.discriminator = Discriminator()
         self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
         self.disturbance = Disturbance(config.sampling_rate, forgiven_db=recipe.forgiven_db)
         self.envelopes = Envelopes(config.sampling_rate)
         self.straight = StraightThrough(config.codebook_dim, recipe.straight_average)
-        self.parameters = [*self.model.decoder.parameters()]
-        if not recipe.decoder_only:
-            self.parameters = [*self.model.encoder.parameters(), *self.parameters]
+        self.parameters = [p for p in (*self.model.encoder.parameters(), *self.model.decoder.parameters()) if p.requires_grad]
         # Speech has 30 dB less above 4 kHz than below 1 kHz, and each weight of a layer meets all bands at once: only directions across
         # weights tell them apart. Muon makes equal steps in all of them (Jordan et al., 2024); Adam does not learn what is weak in time.
         # It takes matrices: views of the convs' weights. Biases, and the first and the last layer, which are vectors, are Adam's.
@@ -138,7 +138,7 @@ class Learner:
         return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
 
     def _run(self, x: Tensor, chance: torch.Generator) -> _Output:
-        with torch.autocast("cpu", dtype=torch.bfloat16), torch.set_grad_enabled(not self.recipe.decoder_only):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
             latents = self.model.encoder(x, None, True)[0]
         latents = latents.float()
         choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
