@@ -199,9 +199,8 @@ def test_a_model_survives_every_layout_bit_for_bit(layout: Layout, mini: Encodec
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_whoever_may_read_a_new_file_may_read_a_saved_model(layout: Layout, mini: EncodecModel, tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
-    save(mini, tmp_path / "model.th", layout=layout)
-    written = tmp_path / "model.th" if layout != "hf" else tmp_path / "model.th" / "model.safetensors"
-    assert written.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    saved = written(mini, tmp_path, layout)
+    assert (saved / "model.safetensors" if layout == "hf" else saved).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_model_survives_a_chain_of_all_layouts(mini: EncodecModel, tmp_path: Path) -> None:
