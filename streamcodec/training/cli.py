@@ -1,4 +1,4 @@
-"""The recipe's commands: fetch the packages, build the corpus, train, tune, plot, export, refit. Paths are always arguments."""
+"""The recipe's commands: fetch the packages, build the corpus, train, refine, tune, plot, export, refit. Paths are always arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from streamcodec.training.export import export
 from streamcodec.training.fetch import fetch, unpacked
 from streamcodec.training.loop import Pace, Run
 from streamcodec.training.plots import plot
-from streamcodec.training.recipe import EMBEDDED, TUNING, Recipe
+from streamcodec.training.recipe import EMBEDDED, REFINING, TUNING, Recipe
 from streamcodec.training.refit import refit
 from streamcodec.training.sources import SOURCES
 
@@ -63,9 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch", type=int, help="crops a step (12)")
     command.set_defaults(run=_train)
 
+    command = commands.add_parser("refine", help="train all of a model further, or go on")
+    _add_base(command)
+    _add_run(command, hours=REFINING.hours)
+    command.add_argument("--batch", type=int, help=f"crops a step ({REFINING.batch})")
+    command.add_argument("--crop-frames", type=int, help=f"frames of a crop ({REFINING.crop_frames}); long ones are more like a stream")
+    command.add_argument("--rate", type=float, help=f"learning rate; it begins at half of this ({REFINING.learning_rate:g})")
+    command.set_defaults(run=_refine)
+
     command = commands.add_parser("tune", help="train a model's decoder alone, or go on: its codes stay what they are")
-    command.add_argument("name", help="the run's name")
-    command.add_argument("model", help="embedded name, checkpoint or hub id")
+    _add_base(command)
     _add_run(command, hours=TUNING.hours)
     command.set_defaults(run=_tune)
 
@@ -88,12 +95,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_base(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", help="the run's name")
+    command.add_argument("model", help="embedded name, checkpoint or hub id")
+
+
 def _add_run(command: argparse.ArgumentParser, hours: float) -> None:
     command.add_argument("--corpus", type=Path, default=Path("corpus"))
     command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds the runs' folders")
     command.add_argument("--hours", type=float, help=f"budget in hours of computing ({hours:g})")
     command.add_argument("--steps", type=int, help="budget in steps instead")
     command.add_argument("--threads", type=int, help="processor threads at most (all)")
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute; cuda is untested (cpu)")
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -132,6 +145,19 @@ def _train(arguments: argparse.Namespace) -> int:
     return _run(arguments, config, recipe)
 
 
+def _refine(arguments: argparse.Namespace) -> int:
+    base = load_model(arguments.model)
+    rate = arguments.rate or REFINING.learning_rate
+    recipe = replace(
+        REFINING,
+        batch=arguments.batch or REFINING.batch,
+        crop_frames=arguments.crop_frames or REFINING.crop_frames,
+        learning_rate=rate,
+        small_rate=REFINING.small_rate * rate / REFINING.learning_rate,
+    )
+    return _run(arguments, base.config, recipe, base)
+
+
 def _tune(arguments: argparse.Namespace) -> int:
     base = load_model(arguments.model)
     return _run(arguments, base.config, TUNING, base)
@@ -141,7 +167,7 @@ def _run(arguments: argparse.Namespace, config: CodecConfig, recipe: Recipe, bas
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     recipe = recipe.with_budget(arguments.hours, arguments.steps)
-    run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), config, recipe, Pace(), base=base)
+    run = Run(arguments.runs / arguments.name, Corpus(arguments.corpus), config, recipe, Pace(), base=base, device=arguments.device)
     return 0 if run.train() else 3
 
 

@@ -1,7 +1,7 @@
 """A run: steps from a checkpoint to the budget's end, with logs, evaluations and checkpoints by the way.
 
 The budget counts the processor's time, divided by the threads that the run may have at most, so a run that is paused or crowded out
-spends nothing meanwhile.
+spends nothing meanwhile; on another device it is the clock's time.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ import torch
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
+from streamcodec.model.checkpoint import fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.batches import Batches
 from streamcodec.training.corpus import Corpus
@@ -64,13 +66,15 @@ class Run:
         pace: Pace = Pace(),
         *,
         base: EncodecModel | None = None,
+        device: str = "cpu",
         computed: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         threads = torch.get_num_threads()
         self.folder, self.pace = folder, pace
-        self._computed, self._wall = computed or (lambda: time.process_time() / threads), wall
+        spent = (lambda: time.process_time() / threads) if device == "cpu" else time.monotonic
+        self._computed, self._wall = computed or spent, wall
         self._free_cores = FreeCores(threads)
         saved = self._latest()
         if saved is not None:
@@ -78,21 +82,23 @@ class Run:
             recipe = Recipe.from_dict(saved["recipe"]).with_budget(recipe.hours, recipe.steps)
         corpus.check_rate(config.sampling_rate)
         self.recipe = recipe
-        self.learner = Learner(config, recipe)
+        self.learner = Learner(config, recipe, device)
         self.step, self._seconds_before = 0, 0.0
+        self._base = "" if base is None else fingerprint(base)
         if saved is not None:
             self.learner.restore(saved["learner"])
             self.step, self._seconds_before = saved["step"], saved["seconds"]
-            if base is not None and not torch.equal(self.learner.rvq.embed, base.quantizer.embed):
+            if base is not None and saved["base"] != self._base:
                 raise InputError(f"{folder}: this run began with another model, expected a new name for this one")
+            self._base = saved["base"]
             log.info("resumed at step %d after %.2f h of computing", self.step, self.hours)
         self.batches = Batches(corpus, recipe, config.hop_length)
+        heard = (self.batches(step) for step in range(recipe.kmeans_batches))
         if saved is None and base is not None:
-            self.learner.start_from(base)
+            self.learner.start_from(base, heard)
         elif saved is None:
             if recipe.decoder_only:
                 raise InputError("the recipe trains a decoder only, expected a model for it to belong to")
-            heard = (self.batches(step) for step in range(recipe.kmeans_batches))
             self.learner.start(torch.cat([self.batches(step)[:, 0] for step in range(recipe.fit_batches)]), heard)
         self._clips = corpus.clips(pace.clip_seconds, pace.clips) if pace.clips else []
         self._steps_log, self._quality_log = CsvLog(folder / "steps.csv"), CsvLog(folder / "quality.csv")
@@ -118,6 +124,7 @@ class Run:
         values = {
             "config": self.learner.config.to_dict(),
             "recipe": self.recipe.to_dict(),
+            "base": self._base,
             "step": self.step,
             "seconds": self.hours * 3600.0,
             "learner": self.learner.state(),
@@ -156,7 +163,7 @@ class Run:
 
     def evaluate(self, *, perceptual: bool) -> list[dict[str, float]]:
         """Measure the averaged model on held-out clips, and log it."""
-        rows = evaluate(self.learner.average, self._clips, perceptual=perceptual)
+        rows = evaluate(deepcopy(self.learner.average).cpu(), self._clips, perceptual=perceptual)
         columns = ("kbps", "sisdr", "mel", "level", "perplexity_first", "perplexity_least", "pesq", "stoi")
         for row in rows:
             self._quality_log.add({"step": self.step, "hours": self.hours, **{k: row.get(k, "") for k in columns}})
@@ -172,6 +179,7 @@ class Run:
             "snr",
             "disturbance",
             "lost",
+            "unlike",
             "regular",
             "latents",
             "gradient",

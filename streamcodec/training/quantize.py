@@ -104,6 +104,18 @@ class LearningRVQ(nn.Module):
             residual -= F.embedding(_nearest(residual, self.embed[i]), self.embed[i])
         self.sums.copy_(self.embed * self.counts[..., None])
 
+    @torch.no_grad()
+    def adopt(self, embed: Tensor, latents: Tensor, per_step: int) -> None:
+        """Go on from codebooks `embed` as latents [N, dim] use them; a training step will bring `per_step` vectors."""
+        self.embed.copy_(embed)
+        residual = latents.clone()
+        for i in range(self.n_q):
+            index = _nearest(residual, self.embed[i])
+            used = torch.bincount(index, minlength=self.embed.shape[1])
+            self.counts[i] = (used * (per_step / len(latents))).clamp(min=1e-3)
+            residual -= F.embedding(index, self.embed[i])
+        self.sums.copy_(self.embed * self.counts[..., None])
+
     def forward(self, latents: Tensor, n_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Quantize latents [B, dim, F], row b with its first `n_q[b]` codebooks.
 
@@ -112,8 +124,8 @@ class LearningRVQ(nn.Module):
         """
         z = latents.transpose(1, 2).float()  # [B, F, dim]
         reached, codes = self._descend(z.detach())
-        deepest = reached[n_q - 1, torch.arange(len(n_q))]
-        used = torch.arange(self.n_q)[:, None] < n_q  # [n_q, B]
+        deepest = reached[n_q - 1, torch.arange(len(n_q), device=n_q.device)]
+        used = torch.arange(self.n_q, device=n_q.device)[:, None] < n_q  # [n_q, B]
         distance = (z - reached).square().mean(dim=(2, 3))  # [n_q, B]
         power = z.detach().square().mean() + 1e-8
         commitment = ((distance * used).sum(0) / n_q).mean() / power

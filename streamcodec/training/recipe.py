@@ -18,7 +18,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.training.augment import Augmentation
 
-__all__ = ["EMBEDDED", "TUNING", "Phase", "Recipe"]
+__all__ = ["EMBEDDED", "REFINING", "TUNING", "Phase", "Recipe"]
 
 EMBEDDED = CodecConfig(num_filters=16, pad_mode="constant", use_conv_shortcut=False)
 """The embedded model's architecture: 342 MMAC per second of audio each way."""
@@ -48,6 +48,7 @@ class Recipe:
 
     learning_rate: float = 1e-3
     small_rate: float = 5e-5
+    encoder_rate: float = 1.0
     warmup_steps: int = 200
     betas: tuple[float, float] = (0.8, 0.99)
     clip: float = 1.0
@@ -68,10 +69,12 @@ class Recipe:
     fit_batches: int = 120
     kmeans_batches: int = 60
     revive_every: int = 20
+    codebook_decay: float = 0.99
 
     forgiven_db: float = 0.0
     disturbance_pull: float = 0.4
     envelopes_pull: float = 0.3
+    similarity_pull: float = 0.0
     adversarial_pull: float = 0.5
     adversarial_rows: int = 6
     feature_matching: float = 2.0
@@ -142,6 +145,30 @@ TUNING = Recipe(
     envelopes_pull=1.5,
 )
 """What makes the most of a model's decoder while its codes stay what they are."""
+
+REFINING = Recipe(
+    hours=11.0,
+    batch=64,
+    adversarial_from=1.0,
+    decay_from=0.0,
+    learning_rate=1.2e-3,
+    small_rate=1.2e-4,
+    encoder_rate=0.5,
+    warmup_steps=300,
+    mel=1.2,
+    mel_floor=2e-4,
+    relative=0.2,
+    noise=0.3,
+    snr_last=0.05,
+    commitment=0.04,
+    n_q=(2, 4, 8, 8, 8, 16, 32, 32),
+    codebook_decay=0.998,
+    forgiven_db=20.0,
+    disturbance_pull=1.2,
+    envelopes_pull=1.0,
+    similarity_pull=1.0,
+)
+"""What takes a whole model on, codebooks too: big batches, and mostly told what a listener hears."""
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:

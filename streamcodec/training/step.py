@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from streamcodec.config import CodecConfig
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
 from streamcodec.training.initialise import LATENT_RMS, initialise
 from streamcodec.training.losses import SpectralLoss, snr
-from streamcodec.training.perception import Disturbance, Envelopes
+from streamcodec.training.perception import Disturbance, Envelopes, Similarity
 from streamcodec.training.quantize import LearningRVQ, as_vectors
 from streamcodec.training.recipe import Phase, Recipe
 from streamcodec.training.straight import StraightThrough
@@ -30,53 +31,70 @@ class _Output:
 
 
 class Learner:
-    """The networks, their optimizers and the averaged copy: all that a checkpoint holds, and `step`, which moves it on."""
+    """The networks, their optimizers and the averaged copy: all that a checkpoint holds, and `step`, which moves it on.
 
-    def __init__(self, config: CodecConfig, recipe: Recipe) -> None:
+    `device` is where they compute: "cpu", or "cuda", which is untested.
+    """
+
+    def __init__(self, config: CodecConfig, recipe: Recipe, device: str = "cpu") -> None:
         self.config = config
         self.recipe = recipe
-        self.model = EncodecModel(config)
-        self.average = EncodecModel(config)
-        self.rvq = LearningRVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
+        self.device = torch.device(device)
+        self.model = EncodecModel(config).to(self.device)
+        self.average = EncodecModel(config).to(self.device)
+        sizes = config.num_quantizers, config.codebook_size, config.codebook_dim
+        self.rvq = LearningRVQ(*sizes, decay=recipe.codebook_decay).to(self.device)
         if recipe.decoder_only:
             self.model.encoder.requires_grad_(False)
             self.rvq.eval()
-        self.discriminator = Discriminator()
-        self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor)
-        self.disturbance = Disturbance(config.sampling_rate, forgiven_db=recipe.forgiven_db)
-        self.envelopes = Envelopes(config.sampling_rate)
-        self.straight = StraightThrough(config.codebook_dim, recipe.straight_average)
+        self.discriminator = Discriminator().to(self.device)
+        self.spectral = SpectralLoss(config.sampling_rate, floor=recipe.mel_floor).to(self.device)
+        self.disturbance = Disturbance(config.sampling_rate, forgiven_db=recipe.forgiven_db).to(self.device)
+        self.envelopes = Envelopes(config.sampling_rate).to(self.device)
+        self.similarity = Similarity(config.sampling_rate).to(self.device)
+        self.straight = StraightThrough(config.codebook_dim, recipe.straight_average).to(self.device)
         self.parameters = [p for p in (*self.model.encoder.parameters(), *self.model.decoder.parameters()) if p.requires_grad]
         # Speech has 30 dB less above 4 kHz than below 1 kHz, and each weight of a layer meets all bands at once: only directions across
         # weights tell them apart. Muon makes equal steps in all of them (Jordan et al., 2024); Adam does not learn what is weak in time.
         # It takes matrices: views of the convs' weights. Biases, and the first and the last layer, which are vectors, are Adam's.
         self._matrices = [p for p in self.parameters if p.ndim > 1 and 1 not in p.shape[:2]]
         self._views = [p.detach().flatten(1) for p in self._matrices]
-        self.optimizer = torch.optim.Muon(self._views, recipe.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        matrices = set(self._matrices)
-        others = [p for p in self.parameters if p not in matrices]
-        self.small_optimizer = torch.optim.AdamW(others, recipe.small_rate, recipe.betas, weight_decay=0.0)
+        groups = self._shared(dict(zip(self._matrices, self._views, strict=True)))
+        self.optimizer = torch.optim.Muon(groups, recipe.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        others = {p: p for p in self.parameters if p not in set(self._matrices)}
+        self.small_optimizer = torch.optim.AdamW(self._shared(others), recipe.small_rate, recipe.betas, weight_decay=0.0)
         self.critic_optimizer = torch.optim.AdamW(
             self.discriminator.parameters(), recipe.discriminator_rate, recipe.betas, weight_decay=0.0
         )
         self.phase = Phase.QUANTIZED
 
+    def _shared(self, parameters: Mapping[Parameter, Tensor]) -> list[dict[str, Any]]:
+        """An optimizer's groups, each with its share of the learning rate: what stands for the encoder's parameters, and the rest."""
+        encoder = set(self.model.encoder.parameters())
+        groups = ((self.recipe.encoder_rate, True), (1.0, False))
+        made = [{"params": [v for p, v in parameters.items() if (p in encoder) is its], "share": share} for share, its in groups]
+        return [group for group in made if group["params"]]
+
     @torch.no_grad()
     def start(self, audio: Tensor, heard: Iterable[Tensor]) -> None:
         """Set what training begins with: weights fitted to training speech `audio` [N, T], codebooks to the latents of batches `heard`."""
         generator = torch.Generator().manual_seed(self.recipe.seed)
-        initialise(self.model, audio, generator)
-        self.average.load_state_dict(self.model.state_dict())
-        latents = torch.cat([as_vectors(self.model.encoder(x, None, True)[0]) for x in heard])
-        self.rvq.start(latents, self.recipe.batch * self.recipe.crop_frames, generator)
+        fresh = EncodecModel(self.config)
+        initialise(fresh, audio, generator)
+        for mine in (self.model, self.average):
+            mine.load_state_dict(fresh.state_dict())
+        self.rvq.start(self._latents(heard), self.recipe.batch * self.recipe.crop_frames, generator)
         self.average.quantizer.embed.copy_(self.rvq.embed)
 
     @torch.no_grad()
-    def start_from(self, model: EncodecModel) -> None:
-        """Begin with the weights and the codebooks of `model`, of the same config."""
+    def start_from(self, model: EncodecModel, heard: Iterable[Tensor]) -> None:
+        """Begin with the weights and the codebooks of `model`, of the same config; these go on from how batches `heard` use them."""
         for mine in (self.model, self.average):
             mine.load_state_dict(model.state_dict())
-        self.rvq.embed.copy_(model.quantizer.embed)
+        self.rvq.adopt(model.quantizer.embed, self._latents(heard), self.recipe.batch * self.recipe.crop_frames)
+
+    def _latents(self, heard: Iterable[Tensor]) -> Tensor:
+        return torch.cat([as_vectors(self.model.encoder(x.to(self.device), None, True)[0]) for x in heard])
 
     def state(self) -> dict[str, Any]:
         """Everything learnt so far, as tensors and numbers."""
@@ -104,9 +122,11 @@ class Learner:
         """Learn from a batch [B, 1, T]; returns the losses."""
         chance = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
         rate = self.recipe.rate(step, progress)
-        self.optimizer.param_groups[0]["lr"] = self.recipe.learning_rate * rate
-        self.small_optimizer.param_groups[0]["lr"] = self.recipe.small_rate * rate
+        for optimizer, most in ((self.optimizer, self.recipe.learning_rate), (self.small_optimizer, self.recipe.small_rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = most * rate * group["share"]
         self.critic_optimizer.param_groups[0]["lr"] = self.recipe.discriminator_rate * rate
+        x = x.to(self.device)
         output = self._run(x, chance)
         original, y = x[:, 0], output.samples
         terms, ratios = self.spectral(y, original), snr(y, original)
@@ -138,11 +158,11 @@ class Learner:
         return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
 
     def _run(self, x: Tensor, chance: torch.Generator) -> _Output:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with self._bf16():
             latents = self.model.encoder(x, None, True)[0]
         latents = latents.float()
         choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
-        n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q)
+        n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q).to(self.device)
         quantized, distance, _ = self.rvq(latents, n_q)
         if self.recipe.decoder_only:
             return _Output(self._decode(quantized), latents, torch.zeros(()))
@@ -151,10 +171,13 @@ class Learner:
         decoded = self._decode(self.straight(latents, quantized))
         return _Output(decoded, latents.detach(), regular + self.recipe.commitment * distance)
 
+    def _bf16(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
     def _decode(self, latents: Tensor) -> Tensor:
         # All but the last layer in bfloat16: samples rounded to 8 bits would be heard by the losses in quiet bands.
         *layers, last = self.model.decoder.layers
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with self._bf16():
             for layer in layers:
                 latents = layer(latents, None, True)[0]
         samples: Tensor = last(latents.float(), None, True)[0]
@@ -166,7 +189,10 @@ class Learner:
         for name, share, loss in (
             ("disturbance", self.recipe.disturbance_pull, self.disturbance),
             ("lost", self.recipe.envelopes_pull, self.envelopes),
+            ("unlike", self.recipe.similarity_pull, self.similarity),
         ):
+            if not share:
+                continue
             rows = loss(y, x)
             pulls.append((share, torch.autograd.grad(rows.sum(), y)[0]))
             logged[name] = rows.mean()
@@ -176,15 +202,15 @@ class Learner:
         # Half the rows go before the discriminator.
         rows = min(self.recipe.adversarial_rows, len(y))
         heard, fake = x[:rows], y[:rows].detach().requires_grad_(True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with self._bf16():
             critic = critic_loss(self.discriminator(heard), self.discriminator(fake.detach()))
         self.critic_optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(critic)
         torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.recipe.clip)
         self.critic_optimizer.step()
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.no_grad(), self._bf16():
             real = self.discriminator(heard)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with self._bf16():
             adversarial, features = generator_losses(real, self.discriminator(fake))
         pull = torch.autograd.grad(adversarial + self.recipe.feature_matching * features, fake)[0]
         whole = torch.zeros_like(y)

@@ -44,7 +44,7 @@ class StraightThrough(nn.Module):
             self.batches += 1
             self.cross.lerp_(g.t() @ lost / len(g), share)
             self.own.lerp_(z.t() @ z / len(g), share)
-            own = self.own + (1e-3 * self.own.diagonal().mean() + 1e-12) * torch.eye(len(self.own))
+            own = self.own + (1e-3 * self.own.diagonal().mean() + 1e-12) * torch.eye(len(self.own), device=self.own.device)
             g = g - z @ torch.linalg.solve(own, self.cross.t())
             shaped: Tensor = g.view(len(gradient), gradient.shape[2], -1).transpose(1, 2)
             return shaped

@@ -10,12 +10,13 @@ import pystoi
 import pytest
 import soxr
 import torch
+import visqol
 from torch import Tensor
 from training_material import RATE
 
 from streamcodec.audio import bundled_clip
 from streamcodec.errors import InputError
-from streamcodec.training.perception import Disturbance, Envelopes
+from streamcodec.training.perception import Disturbance, Envelopes, Similarity
 
 
 def speech(seconds: float = 4.0) -> Tensor:
@@ -39,6 +40,7 @@ def coarse(x: Tensor) -> Tensor:
 
 
 DAMAGES = [noisy(0.001), noisy(0.005), noisy(0.02), muffled, coarse]
+LOSSES = [Disturbance(RATE), Envelopes(RATE), Similarity(RATE)]
 NAMES = ["noise at -60 dB", "noise at -46 dB", "noise at -34 dB", "muffled", "coarse"]
 
 
@@ -59,13 +61,13 @@ def test_lost_envelopes_are_those_of_the_reference_package(damage: Callable[[Ten
     assert 1.0 - float(Envelopes(RATE)(y, x)) == pytest.approx(pystoi.stoi(x[0].numpy(), y[0].numpy(), RATE), abs=0.03)
 
 
-@pytest.mark.parametrize("loss", [Disturbance(RATE), Envelopes(RATE)], ids=["disturbance", "envelopes"])
+@pytest.mark.parametrize("loss", LOSSES, ids=["disturbance", "envelopes", "similarity"])
 def test_the_same_speech_costs_nothing_whatever_its_level(loss: torch.nn.Module) -> None:
     x = speech()
     assert float(loss(x, x)) < 1e-3 and float(loss(0.5 * x, x)) < 0.01
 
 
-@pytest.mark.parametrize("loss", [Disturbance(RATE), Envelopes(RATE)], ids=["disturbance", "envelopes"])
+@pytest.mark.parametrize("loss", LOSSES, ids=["disturbance", "envelopes", "similarity"])
 @pytest.mark.parametrize(
     "original", [torch.zeros(2, 9600), 1e-4 * torch.ones(2, 9600), speech()[:, :2400]], ids=["silent", "constant", "short"]
 )
@@ -82,6 +84,25 @@ def test_a_band_too_quiet_is_forgiven_only_as_far_as_is_said() -> None:
     x = speech()
     costs = [float(Disturbance(RATE, forgiven_db)(muffled(x), x)) for forgiven_db in (20.0, 10.0, 0.0)]
     assert costs == sorted(costs) and costs[0] < 0.7 * costs[2]
+
+
+def test_spectrograms_are_as_alike_as_the_reference_package_says() -> None:
+    api = visqol.VisqolApi()
+    api.create(mode="speech")
+    x = speech()
+    ours, theirs = [], []
+    for damage in DAMAGES:
+        y = damage(x)
+        pair = (soxr.resample(v[0].numpy().astype(np.float64), RATE, 16_000) for v in (x, y))
+        theirs.append(api.measure_from_arrays(*pair, 16_000).vnsim)
+        ours.append(1.0 - float(Similarity(RATE)(y, x)))
+    assert ours == pytest.approx(theirs, abs=0.1)  # the reference hears active patches only
+    assert np.corrcoef(ours, theirs)[0, 1] > 0.95
+
+
+def test_a_rate_below_what_speech_needs_is_refused() -> None:
+    with pytest.raises(InputError, match="rate is 8000 Hz, expected at least 16000"):
+        Similarity(8_000)
 
 
 def test_a_rate_without_whole_windows_is_refused() -> None:

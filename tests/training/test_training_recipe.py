@@ -194,6 +194,33 @@ def test_a_decoder_is_tuned_back_and_its_codes_stay(dtype: torch.dtype, corpus: 
     assert moved == {name for name in base.state_dict() if name.startswith("decoder.")}
 
 
+def test_a_model_is_refined_as_a_whole_and_gone_on_with(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
+    save(averaged(finished), tmp_path / "before.safetensors")
+    command = ["refine", "more", str(tmp_path / "before.safetensors"), "--corpus", str(corpus_folder), "--runs", str(tmp_path)]
+    command += ["--batch", "2", "--crop-frames", "24", "--rate", "0.001"]
+    assert main([*command, "--steps", "3"]) == 0
+    assert main([*command, "--steps", "30"]) == 0
+    kept = latest_checkpoint(tmp_path / "more")
+    assert kept is not None and load_checkpoint(kept)["step"] == 30
+    export(tmp_path / "more", tmp_path / "after.safetensors", "streamcodec")
+    moved = changed(tmp_path / "before.safetensors", tmp_path / "after.safetensors")
+    assert {"quantizer.embed"} < moved and any(name.startswith("encoder.") for name in moved)
+    with pytest.raises(InputError, match="this run began with another model"):
+        main(["refine", "more", str(tmp_path / "after.safetensors"), *command[3:]])
+
+
+def test_refining_takes_a_model_on_from_where_it_was(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    recipe = replace(SHORT, steps=100, adversarial_from=1.0, similarity_pull=1.0, encoder_rate=0.5)
+    run = Run(tmp_path, corpus, TINY, recipe, replace(QUIET, clips=0), base=averaged(finished))
+    assert torch.equal(run.learner.rvq.embed, averaged(finished).quantizer.embed)
+    used = run.learner.rvq.counts.sum(dim=1)
+    assert used.numpy() == pytest.approx(np.full(4, recipe.batch * recipe.crop_frames), rel=0.01)
+    assert run.train()
+    steps = rows(tmp_path / "steps.csv")
+    assert float(steps[-1]["unlike"]) < float(steps[0]["unlike"])
+    assert [group["lr"] for group in run.learner.optimizer.param_groups] == pytest.approx([0.5 * 0.02 * 3e-4, 0.02 * 3e-4], rel=0.3)
+
+
 def test_a_tuning_goes_on_with_the_model_that_it_began_with(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
     base = averaged(finished)
     save(base, tmp_path / "before.safetensors")
