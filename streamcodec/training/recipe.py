@@ -147,14 +147,14 @@ TUNING = Recipe(
 """What makes the most of a model's decoder while its codes stay what they are."""
 
 REFINING = Recipe(
-    hours=11.0,
+    hours=17.0,
     batch=64,
     adversarial_from=1.0,
     decay_from=0.0,
     learning_rate=1.2e-3,
     small_rate=1.2e-4,
     encoder_rate=0.5,
-    warmup_steps=300,
+    warmup_steps=100,
     mel=1.2,
     mel_floor=2e-4,
     relative=0.2,

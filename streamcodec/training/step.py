@@ -61,7 +61,8 @@ class Learner:
         self._views = [p.detach().flatten(1) for p in self._matrices]
         groups = self._shared(dict(zip(self._matrices, self._views, strict=True)))
         self.optimizer = torch.optim.Muon(groups, recipe.learning_rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
-        others = {p: p for p in self.parameters if p not in set(self._matrices)}
+        matrices = set(self._matrices)
+        others = {p: p for p in self.parameters if p not in matrices}
         self.small_optimizer = torch.optim.AdamW(self._shared(others), recipe.small_rate, recipe.betas, weight_decay=0.0)
         self.critic_optimizer = torch.optim.AdamW(
             self.discriminator.parameters(), recipe.discriminator_rate, recipe.betas, weight_decay=0.0
