@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from conftest import assert_equal_but_for_near_ties
 from worker_rig import TIMEOUT_S, Collector, FakeEngine, deliver, first_book, open_encoder, ramp
 
 from streamcodec.codec import load
@@ -136,4 +137,4 @@ def test_streams_on_two_lanes_get_the_codes_they_would_get_alone(name, speech, m
     worker.stop()
     got = np.stack([np.concatenate(sink.outputs, axis=1) for sink in sinks])
     alone = np.stack([codec.encode(clip, bandwidth=6.0) for clip in clips])
-    assert (got == alone).mean() >= 0.999
+    assert_equal_but_for_near_ties(got, alone)
