@@ -69,7 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch", type=int, help=f"crops a step ({REFINING.batch})")
     command.add_argument("--crop-frames", type=int, help=f"frames of a crop ({REFINING.crop_frames}); long ones are more like a stream")
     command.add_argument("--rate", type=float, help=f"learning rate; it begins at half of this ({REFINING.learning_rate:g})")
-    command.add_argument("--similarity", type=float, help=f"pull of the similarity behind ViSQOL ({REFINING.similarity_pull:g})")
     command.set_defaults(run=_refine)
 
     command = commands.add_parser("tune", help="train a model's decoder alone, or go on: its codes stay what they are")
@@ -155,7 +154,6 @@ def _refine(arguments: argparse.Namespace) -> int:
         crop_frames=arguments.crop_frames or REFINING.crop_frames,
         learning_rate=rate,
         small_rate=REFINING.small_rate * rate / REFINING.learning_rate,
-        similarity_pull=REFINING.similarity_pull if arguments.similarity is None else arguments.similarity,
     )
     return _run(arguments, base.config, recipe, base)
 
