@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
 from streamcodec.training.initialise import LATENT_RMS, initialise
@@ -33,10 +34,12 @@ class _Output:
 class Learner:
     """The networks, their optimizers and the averaged copy: all that a checkpoint holds, and `step`, which moves it on.
 
-    `device` is where they compute: "cpu", or "cuda", which is untested.
+    `device` is where they compute: "cpu", or "cuda", which is untested; raises `InputError` where torch sees none.
     """
 
     def __init__(self, config: CodecConfig, recipe: Recipe, device: str = "cpu") -> None:
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError("device is cuda, expected cpu: torch sees no CUDA device here")
         self.config = config
         self.recipe = recipe
         self.device = torch.device(device)

@@ -221,6 +221,12 @@ def test_refining_takes_a_model_on_from_where_it_was(corpus: Corpus, finished: P
     assert [group["lr"] for group in run.learner.optimizer.param_groups] == pytest.approx([0.5 * 0.02 * 3e-4, 0.02 * 3e-4], rel=0.3)
 
 
+def test_a_device_that_is_not_there_is_refused(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device is cuda, expected cpu"):
+        Run(tmp_path, corpus, TINY, SHORT, QUIET, device="cuda")
+
+
 def test_a_tuning_goes_on_with_the_model_that_it_began_with(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
     base = averaged(finished)
     save(base, tmp_path / "before.safetensors")
