@@ -30,17 +30,6 @@ settings.load_profile("house")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def assert_equal_but_for_near_ties(codes: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
-    """Codes [..., n_q, F] of the same audio, whose sums were taken in another order in one of the two.
-
-    A near-tie falls the other way now and then, and changes the codes behind it in its frame. At least 99.9% of all codes are equal, which
-    `codec/test_parity.py` measures on long clips; in a few seconds one near-tie is more than its share, but never more than a few frames.
-    """
-    assert codes.shape == expected.shape
-    frames = (codes == expected).reshape(-1, *codes.shape[-2:]).all(axis=1)
-    assert (~frames).sum() <= 3 + 0.02 * frames.size
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _plain_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Torch on one thread unless a test asks for another engine: converting each test's own small model would take most of the time."""

