@@ -126,49 +126,47 @@ class Recipe:
         return min(self.average, (1.0 + step) / (10.0 + step))
 
 
-TUNING = Recipe(
-    decoder_only=True,
-    hours=1.0,
-    batch=16,
+_LISTENING = Recipe(
     adversarial_from=1.0,
-    decay_from=0.3,
-    learning_rate=4e-4,
-    small_rate=6e-5,
-    average=0.995,
     mel=1.2,
     mel_floor=2e-4,
     noise=0.3,
     snr_last=0.05,
     n_q=(2, 4, 8, 8, 8, 16, 32, 32),
     forgiven_db=20.0,
+)  # what takes a model on is mostly told what a listener hears
+
+TUNING = replace(
+    _LISTENING,
+    decoder_only=True,
+    hours=1.0,
+    batch=16,
+    decay_from=0.3,
+    learning_rate=4e-4,
+    small_rate=6e-5,
+    average=0.995,
     disturbance_pull=1.5,
     envelopes_pull=1.5,
 )
 """What makes the most of a model's decoder while its codes stay what they are."""
 
-REFINING = Recipe(
+REFINING = replace(
+    _LISTENING,
     hours=17.0,
     batch=64,
-    adversarial_from=1.0,
     decay_from=0.0,
     learning_rate=1.2e-3,
     small_rate=1.2e-4,
     encoder_rate=0.5,
     warmup_steps=100,
-    mel=1.2,
-    mel_floor=2e-4,
     relative=0.2,
-    noise=0.3,
-    snr_last=0.05,
     commitment=0.04,
-    n_q=(2, 4, 8, 8, 8, 16, 32, 32),
     codebook_decay=0.998,
-    forgiven_db=20.0,
     disturbance_pull=1.2,
     envelopes_pull=1.0,
     similarity_pull=1.0,
 )
-"""What takes a whole model on, codebooks too: big batches, and mostly told what a listener hears."""
+"""What takes a whole model on, codebooks too, in big batches."""
 
 
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:

@@ -95,7 +95,10 @@ class Learner:
         """Begin with the weights and the codebooks of `model`, of the same config; these go on from how batches `heard` use them."""
         for mine in (self.model, self.average):
             mine.load_state_dict(model.state_dict())
-        self.rvq.adopt(model.quantizer.embed, self._latents(heard), self.recipe.batch * self.recipe.crop_frames)
+        if self.recipe.decoder_only:
+            self.rvq.embed.copy_(model.quantizer.embed)  # they stay, however they are used
+        else:
+            self.rvq.adopt(model.quantizer.embed, self._latents(heard), self.recipe.batch * self.recipe.crop_frames)
 
     def _latents(self, heard: Iterable[Tensor]) -> Tensor:
         return torch.cat([as_vectors(self.model.encoder(x.to(self.device), None, True)[0]) for x in heard])
