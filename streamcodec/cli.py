@@ -172,6 +172,8 @@ def _convert(args: argparse.Namespace) -> int:
     from streamcodec.model.zoo import load_model
 
     model = load_model(args.source)
+    if args.search_beam is not None:
+        model = model.with_search_beam(args.search_beam)
     save(model, args.target, layout=args.layout, dtype=torch.float16 if args.half else torch.float32)
     print(f"{args.target}: layout {args.layout}, fingerprint {fingerprint(load_model(args.target))} (from {fingerprint(model)})")
     return 0
@@ -184,7 +186,8 @@ def _models(args: argparse.Namespace) -> int:
 
     for name in args.names or embedded_models():
         model, path = load_model(name), locate(name)
-        config, macs = model.config, macs_per_second(model.config)
+        config, usual = model.config, model.config.n_q_for()
+        macs = macs_per_second(config, usual)
         size = sum(p.numel() for p in model.parameters()) / 1e6
         print(f"{name}")
         print(f"  fingerprint  {fingerprint(model)}")
@@ -192,7 +195,10 @@ def _models(args: argparse.Namespace) -> int:
         print(
             f"  size         {size:.1f} M parameters, {config.num_quantizers} codebooks of {config.codebook_size} x {config.codebook_dim}"
         )
-        print(f"  cost         {macs['encoder'] / 1e6:.0f} + {macs['decoder'] / 1e6:.0f} MMAC per second to encode and decode")
+        print(
+            f"  cost         {macs['encoder'] / 1e6:.0f} + {macs['decoder'] / 1e6:.0f} MMAC per second to encode and decode, "
+            f"{macs['search'] / 1e6:.0f} to search the codebooks at {config.bandwidth_of(usual):g} kbps (beam {config.search_beam})"
+        )
         print(f"  audio        {config.sampling_rate} Hz mono, {config.frame_rate:g} frames per second, {config.pad_mode} padding")
         print(f"  bandwidths   {', '.join(f'{b:g}' for b in config.target_bandwidths)} kbps")
     if not args.names:
@@ -279,6 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", help="an embedded name, a file, a folder or a hub id")
     convert.add_argument("target", type=Path, help="a file, or a folder for the layout hf")
     convert.add_argument("--layout", choices=["streamcodec", "hf", "meta"], default="streamcodec", help="default: %(default)s")
+    convert.add_argument("--search-beam", type=int, metavar="N", help="paths that its encoder will follow (default: what the source has)")
     convert.add_argument("--half", action="store_true", help="store float16: half the size, and another fingerprint")
 
     models = add("models", _models, "list the embedded models, or describe the ones named")

@@ -31,7 +31,8 @@ class CodecConfig:
     """The architecture of a causal EnCodec model; names and defaults are those of `transformers.EncodecConfig`.
 
     The defaults are the published 24 kHz model (Défossez et al., "High Fidelity Neural Audio Compression", 2022).
-    `upsampling_ratios` are in the decoder's order; the encoder runs them backwards.
+    `upsampling_ratios` are in the decoder's order; the encoder runs them backwards. One field is not EnCodec's: `search_beam`, how many
+    paths through the codebooks the encoder follows; 1 gives the reference's codes, more give better ones, and any decoder takes either.
     """
 
     sampling_rate: int = 24_000
@@ -53,6 +54,7 @@ class CodecConfig:
     codebook_size: int = 1024
     codebook_dim: int = 128
     target_bandwidths: tuple[float, ...] = (1.5, 3.0, 6.0, 12.0, 24.0)
+    search_beam: int = 1
 
     def __post_init__(self) -> None:
         for field, low, high in _RANGES:
@@ -191,6 +193,14 @@ class CodecConfig:
         """The codebooks of each target bandwidth, ascending: 2, 4, 8, 16 and 32."""
         return sorted({self.bandwidth_to_n_q(b) for b in self.target_bandwidths})
 
+    @property
+    def search_stops(self) -> list[int]:
+        """Where runs of codebooks that are searched in one go end: at each target bandwidth from the default one up, so 8, 16 and 32.
+
+        Below it a call of its own would cost more than the levels that it saves.
+        """
+        return [n_q for n_q in self.n_q_choices if n_q >= self.n_q_for(None)]
+
     def bandwidth_of(self, n_q: int) -> float:
         """The kbps that `n_q` codebooks take: 8 is 6.0."""
         return n_q * self.kbps_per_codebook
@@ -220,6 +230,7 @@ _RANGES = (
     ("compress", 1, 64),
     ("codebook_size", 2, 65536),
     ("codebook_dim", 1, 8192),
+    ("search_beam", 1, 64),
 )
 
 

@@ -101,10 +101,8 @@ class OpenVinoEngine:
                     (self._network(tail, _Network(last, of_last, audio_out=True), [self.config.num_filters, hop], "fp32"), of_last.size),
                 ]
             )
-        # Below the default bandwidth a call of its own would cost more than the levels that it saves.
-        stops = [n_q for n_q in self.config.n_q_choices if n_q >= self.config.n_q_for(None)]
         self._search = OpenVinoSearch(
-            model.quantizer.embed, stops, lambda network, usual: self._compile(network, "fp32", self._aside if usual else None)
+            model.quantizer, lambda network, usual: self._compile(network, "fp32", self._aside if usual else None)
         )
 
     def prepare(self, packet_frames: int) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from streamcodec.engine.contract import Samples
 from streamcodec.engine.openvino_network import OpenVinoNetwork, Shapes, openvino
 from streamcodec.engine.search import CodebookSearch
+from streamcodec.model.quantizer import ResidualVQ
 
 __all__ = ["OpenVinoSearch"]
 
@@ -20,8 +20,8 @@ __all__ = ["OpenVinoSearch"]
 class OpenVinoSearch(CodebookSearch):
     """As `CodebookSearch`; `compile` makes one that runs out of a network, which is told whether it is that of the levels that all use."""
 
-    def __init__(self, embed: torch.Tensor, stops: Sequence[int], compile: Callable[[Any, bool], OpenVinoNetwork]) -> None:
-        super().__init__(embed, stops)
+    def __init__(self, quantizer: ResidualVQ, compile: Callable[[Any, bool], OpenVinoNetwork]) -> None:
+        super().__init__(quantizer)
         self._networks = {first: compile(self._network(first, stop), first == 0) for first, stop in self._runs}
 
     @property
@@ -47,29 +47,54 @@ class OpenVinoSearch(CodebookSearch):
         """Residuals [N, dim] -> entries [N, levels] and what they leave [N, dim]."""
         ov = openvino()
         ops = ov.opset13
-        one = ops.constant(1, dtype=np.int32)
-        given = residual = ops.parameter([-1, self._embed.shape[2]], np.float32)
-        found = []
+        size, dim = self._embed.shape[1:]
+        axis = {i: ops.constant(i, dtype=np.int32) for i in range(3)}
+        given = left = ops.parameter([-1, dim], np.float32)  # of all paths of a residual, one after the other
+        paths, width = None, 1
         for level in range(first, stop):
             entries = ops.constant(self._embed[level].numpy())
-            offsets = ops.constant(self._offsets[level][None].numpy())
-            index = self._argmax(ops.add(ops.matmul(residual, entries, False, True), offsets))
-            found.append(ops.unsqueeze(index, one))
-            residual = ops.subtract(residual, ops.gather(entries, index, ops.constant(0, dtype=np.int32)))
-        return ov.Model([ops.concat(found, 1), residual], [given])
+            scores = ops.add(ops.matmul(left, entries, False, True), ops.constant(self._offsets[level][None].numpy()))
+            if width > 1:
+                half = ops.constant(np.float32(0.5))
+                scores = ops.subtract(scores, ops.multiply(ops.reduce_sum(ops.multiply(left, left), axis[1], True), half))
+                scores = ops.reshape(scores, _numbers([-1, width * size]), False)
+            kept = 1 if level == stop - 1 else min(self._beam, width * size)
+            best = self._top(scores, width * size, kept)
+            index = best if width == 1 else ops.floor_mod(best, _numbers(size))
+            if width > 1:
+                parent = ops.divide(best, _numbers(size))
+                left = ops.gather(ops.reshape(left, _numbers([-1, width, dim]), False), parent, axis[1], batch_dims=1)
+                paths = ops.gather(paths, parent, axis[1], batch_dims=1)
+            else:
+                left = ops.unsqueeze(left, axis[1])
+            left = ops.reshape(ops.subtract(left, ops.gather(entries, index, axis[0])), _numbers([-1, dim]), False)
+            index = ops.unsqueeze(index, axis[2])
+            paths = index if paths is None else ops.concat([paths, index], 2)
+            width = kept
+        return ov.Model([ops.squeeze(paths, axis[1]), left], [given])
 
-    def _argmax(self, scores: Any) -> Any:
-        """Scores [N, size] -> [N]: the best block by its highest score, then the best in it, since TopK is slow on long rows."""
+    def _top(self, scores: Any, size: int, count: int) -> Any:
+        """Where each row's `count` highest scores are: scores [N, size] -> [N, count].
+
+        The best blocks by their highest scores, then the best in them, since TopK is slow on long rows.
+        """
         ops = openvino().opset13
-
-        def number(value: int | list[int]) -> Any:
-            return ops.constant(value, dtype=np.int32)
+        one = _numbers(1)
 
         def top(x: Any) -> Any:
-            return ops.squeeze(ops.topk(x, number(1), 1, "max", "none", index_element_type="i32").output(1), number(1))
+            return ops.topk(x, _numbers(count), 1, "max", "none", index_element_type="i32").output(1)
 
         width = math.gcd(self._embed.shape[1], 32)
-        blocks = ops.reshape(scores, number([-1, self._embed.shape[1] // width, width]), False)
-        block = top(ops.reduce_max(blocks, number(2)))
-        inside = top(ops.squeeze(ops.gather(blocks, ops.unsqueeze(block, number(1)), number(1), batch_dims=1), number(1)))
-        return ops.add(ops.multiply(block, number(width)), inside)
+        if size // width < count:
+            return top(scores)
+        blocks = ops.reshape(scores, _numbers([-1, size // width, width]), False)
+        block = top(ops.reduce_max(blocks, _numbers(2)))
+        inside = top(ops.reshape(ops.gather(blocks, block, one, batch_dims=1), _numbers([-1, count * width]), False))
+        if count == 1:
+            return ops.add(ops.multiply(block, _numbers(width)), inside)
+        chosen = ops.gather(block, ops.divide(inside, _numbers(width)), one, batch_dims=1)
+        return ops.add(ops.multiply(chosen, _numbers(width)), ops.floor_mod(inside, _numbers(width)))
+
+
+def _numbers(value: int | list[int]) -> Any:
+    return openvino().opset13.constant(value, dtype=np.int32)

@@ -9,22 +9,21 @@ import numpy.typing as npt
 import torch
 
 from streamcodec.engine.contract import Codes, Samples
+from streamcodec.model.quantizer import ResidualVQ, less, search
 
 __all__ = ["CodebookSearch"]
 
 
 class CodebookSearch:
-    """Finds each residual's nearest entry, level by level, in float32; `embed` is [levels, size, dim].
+    """Searches the codebooks of `quantizer` in float32, in its runs, as its `encode` does."""
 
-    Levels are searched in runs that end at `stops`, ascending, the last of them the number of levels: the values that n_q usually has.
-    """
-
-    def __init__(self, embed: torch.Tensor, stops: Sequence[int]) -> None:
-        self._embed = embed.detach().float().contiguous()
+    def __init__(self, quantizer: ResidualVQ) -> None:
+        self._embed = quantizer.embed.detach().float().cpu().contiguous()
         # |r - e|^2 is least where r.e - |e|^2 / 2 is most.
         self._offsets = -self._embed.square().sum(-1) / 2
-        self._unused = embed.shape[1]
-        self._runs = list(zip([0, *stops[:-1]], stops, strict=True))
+        self._unused = quantizer.size
+        self._beam = quantizer.beam
+        self._runs = quantizer.runs
 
     def __call__(self, latents: Samples, n_q: Sequence[int]) -> Codes:
         """Latents [B, dim, F] -> codes [B, max(n_q), F]; row b uses its first n_q[b] codebooks, the others get an unused one's code."""
@@ -38,17 +37,22 @@ class CodebookSearch:
             active = int((wanted > first).sum())
             if not active:
                 break
-            stop = min(stop, int(wanted[0]))
-            index, rest = self._search(first, stop, rest[: active * frames])
-            found[first:stop, :active] = index[:, : stop - first].T.reshape(stop - first, active, frames)
+            used = min(stop, len(found))
+            # Where paths are followed, what a level gets depends on the levels after it: then all of a run is searched.
+            index, rest = self._search(first, used if self._beam == 1 else stop, rest[: active * frames])
+            found[first:used, :active] = index[:, : used - first].T.reshape(used - first, active, frames)
         found[np.arange(len(found))[:, None] >= wanted] = self._unused
         codes = np.empty((batch, max(n_q), frames), np.int32)
         codes[order] = found.transpose(1, 0, 2)
         return codes
 
     def _search(self, first: int, stop: int, rest: Samples) -> tuple[npt.NDArray[np.int32], Samples]:
-        """Residuals [N, dim] -> the nearest entries at levels `first` to `stop` [N, levels or more], and what they leave [N, dim]."""
+        """Residuals [N, dim] -> the entries found at levels `first` to `stop` [N, levels or more], and what they leave [N, dim]."""
         residual = torch.from_numpy(rest)
+        if self._beam > 1:
+            entries = self._embed[first:stop]
+            paths = search(residual, entries, self._beam)
+            return paths.int().numpy(), less(residual, entries, paths).numpy()
         found = np.empty((len(rest), stop - first), np.int32)
         for level in range(first, stop):
             # numpy's argmax is ten times quicker than torch's.

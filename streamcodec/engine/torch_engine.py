@@ -61,7 +61,7 @@ class TorchEngine:
         self.decoder_start_frames = model.decoder_start_frames
         self.decoder_hold_frames = 0 if model.config.trim_right_ratio == 1.0 else 1
         self.default_live_start: Start = model.default_live_start
-        self.search = CodebookSearch(model.quantizer.embed.cpu(), model.config.n_q_choices)
+        self.search = CodebookSearch(model.quantizer)
         self._primed_decoders: dict[int, States] = {}
         with torch.inference_mode():
             primed = model.primed_encoder_state()

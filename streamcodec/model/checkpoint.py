@@ -109,9 +109,13 @@ def save(model: EncodecModel, path: Path, *, layout: Layout = "streamcodec", dty
 
 
 def fingerprint(model: EncodecModel) -> str:
-    """32 hexadecimal digits that two ends compare: a hash of the folded weights, as float32, and of the config that shapes the sums."""
+    """32 hexadecimal digits that two ends compare: a hash of the folded weights, as float32, and of the config that shapes the sums.
+
+    How weights were stored and how an encoder searches is its own affair: whoever decodes needs neither.
+    """
     config = model.config.to_dict()
-    del config["norm_type"]
+    for own in ("norm_type", "search_beam"):
+        del config[own]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(_to_canonical(model).items()):
         digest.update(f"{name} {list(tensor.shape)}".encode())

@@ -5,6 +5,7 @@ Nothing here remembers a stream: states go in and come out (see `layers`).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -26,7 +27,8 @@ class EncodecModel(nn.Module):
         self.config = config
         self.encoder = build_encoder(config)
         self.decoder = build_decoder(config)
-        self.quantizer = ResidualVQ(config.num_quantizers, config.codebook_size, config.codebook_dim)
+        sizes = config.num_quantizers, config.codebook_size, config.codebook_dim
+        self.quantizer = ResidualVQ(*sizes, config.search_beam, config.search_stops)
 
     def encode(self, samples: Tensor, state: State | None, n_q: int, final: bool = False) -> tuple[Tensor, State]:
         """Samples [B, 1, T] -> codes [B, n_q, ceil(T / hop)] and the state after them; T is whole hops unless final."""
@@ -37,6 +39,12 @@ class EncodecModel(nn.Module):
         """Codes [B, n_q, F] -> samples [B, 1, F * hop] and the state after them."""
         samples, state = self.decoder(self.quantizer.decode(codes), state, final)
         return samples, state
+
+    def with_search_beam(self, beam: int) -> EncodecModel:
+        """The same model, sharing its tensors, whose encoder follows `beam` paths; raises `UnsupportedModelError` for an absurd number."""
+        model = EncodecModel(replace(self.config, search_beam=beam))
+        model.load_state_dict(self.state_dict(), assign=True)
+        return model.train(self.training)
 
     @property
     def default_live_start(self) -> Start:
@@ -79,10 +87,16 @@ def macs_per_second(config: CodecConfig, n_q: int | None = None) -> dict[str, fl
     with torch.device("meta"):
         model = EncodecModel(config)
     rate = float(config.sampling_rate)
+    wanted = n_q or config.num_quantizers
+    if config.search_beam > 1:
+        # The first level of a run has one path to go on from.
+        paths = sum(1 + (stop - first - 1) * config.search_beam for first, stop in model.quantizer.runs if first < wanted)
+    else:
+        paths = wanted
     return {
         "encoder": _macs(model.encoder, rate),
         "decoder": _macs(model.decoder, config.frame_rate),
-        "search": config.frame_rate * (n_q or config.num_quantizers) * config.codebook_size * config.codebook_dim,
+        "search": config.frame_rate * paths * config.codebook_size * config.codebook_dim,
     }
 
 

@@ -1,14 +1,15 @@
-"""The recipe's commands: fetch the packages, build the corpus, train, refine, tune, plot, export, refit. Paths are always arguments."""
+"""The recipe's commands, from fetching packages and building a corpus to training, exporting and rounding. Paths are always arguments."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
@@ -23,6 +24,7 @@ from streamcodec.training.loop import Pace, Run
 from streamcodec.training.plots import plot
 from streamcodec.training.recipe import EMBEDDED, REFINING, TUNING, Recipe
 from streamcodec.training.refit import refit
+from streamcodec.training.rounding import rounded
 from streamcodec.training.sources import SOURCES
 
 __all__ = ["main"]
@@ -92,6 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--corpus", type=Path, default=Path("corpus"))
     command.add_argument("--batches", type=int, default=700, help="batches of the recipe's 12 crops of 0.64 s to fit to (700)")
     command.set_defaults(run=_refit)
+
+    command = commands.add_parser("round", help="round a model's encoder to bfloat16 and fit its biases, so that bf16 costs it nothing")
+    command.add_argument("model", help="embedded name, checkpoint or hub id")
+    _add_target(command)
+    command.add_argument("--corpus", type=Path, default=Path("corpus"))
+    command.add_argument("--batches", type=int, default=16, help="batches of 4 crops to fit to (16)")
+    command.add_argument("--crop-frames", type=int, default=192, help="frames of a crop (192)")
+    command.set_defaults(run=_round)
     return parser
 
 
@@ -183,10 +193,23 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _refit(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
-    corpus = Corpus(arguments.corpus)
-    corpus.check_rate(model.config.sampling_rate)
-    batches = Batches(corpus, Recipe(), model.config.hop_length)
-    count = refit(model, (batches(step) for step in range(arguments.batches)))
+    count = refit(model, _heard(arguments, model, Recipe()))
     checkpoint.save(model, arguments.target, layout=arguments.layout)  # float32: the rest of the model is left bit for bit
     logging.info("codebooks fitted to %d latents: %s", count, arguments.target)
     return 0
+
+
+def _round(arguments: argparse.Namespace) -> int:
+    model = load_model(arguments.model)
+    heard = list(_heard(arguments, model, replace(Recipe(), batch=4, crop_frames=arguments.crop_frames)))
+    checkpoint.save(rounded(model, heard), arguments.target, layout=arguments.layout)
+    logging.info("encoder rounded to bfloat16, biases fitted to %d crops: %s", sum(map(len, heard)), arguments.target)
+    return 0
+
+
+def _heard(arguments: argparse.Namespace, model: EncodecModel, recipe: Recipe) -> Iterator[Tensor]:
+    """As many batches of the corpus as the command was told."""
+    corpus = Corpus(arguments.corpus)
+    corpus.check_rate(model.config.sampling_rate)
+    batches = Batches(corpus, recipe, model.config.hop_length)
+    return (batches(step) for step in range(arguments.batches))

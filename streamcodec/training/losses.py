@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SpectralLoss", "SpectralTerms", "mel_bands", "si_sdr", "snr"]
+__all__ = ["SpectralLoss", "SpectralTerms", "level", "mel_bands", "si_sdr", "snr"]
 
 
 def mel_bands(rate: int, window: int, bands: int) -> Tensor:
@@ -107,10 +107,24 @@ class SpectralLoss(nn.Module):
         return (wrong / (wrong + 0.3 * power) @ self.get_buffer("noise_weight")).mean()
 
 
+_QUIET = 1e-7  # sounds under -70 dBFS count as silence, so no ratio is infinite
+
+
 def snr(y: Tensor, x: Tensor) -> Tensor:
-    """Signal-to-noise ratio of each row [B, T] -> [B], in dB; sounds under -70 dBFS count as silence, so none is infinite."""
-    quiet = 1e-7 * x.shape[-1]
-    return 10.0 * torch.log10((x.square().sum(-1) + quiet) / ((y - x).square().sum(-1) + quiet))
+    """Signal-to-noise ratio of each row [B, T] -> [B], in dB; sounds under -70 dBFS count as silence."""
+    return _decibels(x, y - x)
+
+
+def level(y: Tensor, x: Tensor) -> Tensor:
+    """The level of each row [B, T] over the original's -> [B], in dB; sounds under -70 dBFS count as silence.
+
+    What is coded with few bits comes out too quiet by all other losses: where a waveform is uncertain, its mean is near zero.
+    """
+    return _decibels(y, x)
+
+
+def _decibels(x: Tensor, y: Tensor) -> Tensor:
+    return 10.0 * torch.log10((x.square().mean(-1) + _QUIET) / (y.square().mean(-1) + _QUIET))
 
 
 def si_sdr(y: Tensor, x: Tensor) -> Tensor:

@@ -6,9 +6,13 @@ dropout of quantizers Zeghidour et al., "SoundStream" (2021).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from streamcodec.model.quantizer import runs_of, search
 
 __all__ = ["LearningRVQ", "as_vectors", "kmeans", "perplexity", "refitted"]
 
@@ -74,15 +78,20 @@ def perplexity(codes: Tensor, size: int) -> Tensor:
 class LearningRVQ(nn.Module):
     """Residual codebooks in training: `embed` [n_q, size, dim] is `sums / counts`, both decaying averages.
 
-    A code whose count falls under `dead` times the mean is revived: it moves to a residual drawn from the batch at hand.
+    They are searched as `ResidualVQ` does. A code whose count falls under `dead` times the mean is revived: it moves to a residual drawn
+    from the batch at hand.
     """
 
     embed: Tensor
     sums: Tensor
     counts: Tensor
 
-    def __init__(self, n_q: int, size: int, dim: int, *, decay: float = 0.99, dead: float = 0.1) -> None:
+    def __init__(
+        self, n_q: int, size: int, dim: int, *, decay: float = 0.99, dead: float = 0.1, beam: int = 1, stops: Sequence[int] = ()
+    ) -> None:
         super().__init__()
+        self.beam = beam
+        self.runs = runs_of(stops or [n_q])
         self.decay = decay
         self.dead = dead
         self.register_buffer("embed", torch.zeros(n_q, size, dim))
@@ -136,14 +145,15 @@ class LearningRVQ(nn.Module):
         # All codebooks see all vectors, whatever the dropout: the upper ones would otherwise learn from a few per step.
         residual = z.reshape(-1, z.shape[-1])
         sums, reached, codes = torch.zeros_like(residual), [], []
-        for i in range(self.n_q):
-            index = _nearest(residual, self.embed[i])
-            if self.training:
-                self._follow(i, residual, index)
-            step = F.embedding(index, self.embed[i])
-            residual, sums = residual - step, sums + step
-            reached.append(sums)
-            codes.append(index)
+        for first, stop in self.runs:
+            found = search(residual, self.embed[first:stop], self.beam)
+            for i, index in zip(range(first, stop), found.unbind(1), strict=True):
+                if self.training:
+                    self._follow(i, residual, index)
+                step = F.embedding(index, self.embed[i])
+                residual, sums = residual - step, sums + step
+                reached.append(sums)
+                codes.append(index)
         return torch.stack(reached).view(self.n_q, *z.shape), torch.stack(codes).view(self.n_q, *z.shape[:2]).transpose(0, 1)
 
     def _follow(self, i: int, residual: Tensor, index: Tensor) -> None:

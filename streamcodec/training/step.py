@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn import functional as F
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
 from streamcodec.training.initialise import LATENT_RMS, initialise
-from streamcodec.training.losses import SpectralLoss, snr
+from streamcodec.training.losses import SpectralLoss, level, snr
 from streamcodec.training.perception import Disturbance, Envelopes, Similarity
 from streamcodec.training.quantize import LearningRVQ, as_vectors
 from streamcodec.training.recipe import Phase, Recipe
@@ -46,7 +47,8 @@ class Learner:
         self.model = EncodecModel(config).to(self.device)
         self.average = EncodecModel(config).to(self.device)
         sizes = config.num_quantizers, config.codebook_size, config.codebook_dim
-        self.rvq = LearningRVQ(*sizes, decay=recipe.codebook_decay).to(self.device)
+        beam, stops = config.search_beam, config.search_stops
+        self.rvq = LearningRVQ(*sizes, decay=recipe.codebook_decay, beam=beam, stops=stops).to(self.device)
         if recipe.decoder_only:
             self.model.encoder.requires_grad_(False)
             self.rvq.eval()
@@ -140,6 +142,8 @@ class Learner:
         recipe = self.recipe
         loss = recipe.mel * terms.mel + recipe.relative * terms.relative + recipe.noise * terms.noise
         loss = loss - recipe.snr_weight(progress) * ratios.mean()
+        if recipe.level:
+            loss = loss + recipe.level * F.huber_loss(level(y, original), torch.zeros(len(y), device=y.device))
         logged = {"mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": ratios.mean(), "regular": output.regular}
         logged["latents"] = output.latents.square().mean().sqrt()
         at_y = torch.autograd.grad(loss, y)[0]

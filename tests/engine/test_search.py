@@ -1,6 +1,8 @@
-"""The nearest entries, level by level, whatever the rows want: held to the quantizer that defines them."""
+"""The paths through the codebooks, whatever the rows want: held to the quantizer that defines them, and that to all paths there are."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +14,17 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.openvino_engine import OpenVinoEngine
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.quantizer import less, search
 
 # An engine converts all of a model, and only its search is of interest here.
 NETWORK = {"num_filters": 2, "num_lstm_layers": 1, "upsampling_ratios": (20, 16)}
 CONFIG = CodecConfig(hidden_size=8, codebook_dim=8, codebook_size=64, target_bandwidths=(0.9, 2.7, 4.5), **NETWORK)
 
 
-@pytest.fixture(scope="module")
-def model() -> EncodecModel:
+@pytest.fixture(scope="module", params=[1, 3])
+def model(request: pytest.FixtureRequest) -> EncodecModel:
     torch.manual_seed(0)
-    model = EncodecModel(CONFIG).eval()
+    model = EncodecModel(replace(CONFIG, search_beam=request.param)).eval()
     model.quantizer.embed.copy_(torch.randn(model.quantizer.embed.shape) * 0.7 ** torch.arange(CONFIG.num_quantizers)[:, None, None])
     return model
 
@@ -29,8 +32,8 @@ def model() -> EncodecModel:
 @pytest.fixture(scope="module")
 def searches(model: EncodecModel) -> dict[str, CodebookSearch]:
     return {
-        "torch": CodebookSearch(model.quantizer.embed, CONFIG.n_q_choices),
-        "openvino": OpenVinoEngine(model, "test-search", lanes=2, threads=2)._search,
+        "torch": CodebookSearch(model.quantizer),
+        "openvino": OpenVinoEngine(model, f"test-search-{model.quantizer.beam}", lanes=2, threads=2)._search,
     }
 
 
@@ -54,3 +57,40 @@ def test_the_latents_are_left_as_they_were(name, searches):
     before = latents.copy()
     searches[name](latents, [10])
     np.testing.assert_array_equal(latents, before)
+
+
+def test_fewer_codebooks_are_the_first_ones_of_all(model):
+    latents = torch.randn(2, 8, 20, generator=torch.Generator().manual_seed(2))
+    all_of_them = model.quantizer.encode(latents, 10)
+    for n_q in range(1, 10):
+        assert torch.equal(model.quantizer.encode(latents, n_q), all_of_them[:, :n_q])
+
+
+def test_one_path_goes_by_the_nearest_entry_of_each_level():
+    generator = torch.Generator().manual_seed(3)
+    residual, embed = torch.randn(50, 4, generator=generator), torch.randn(3, 16, 4, generator=generator)
+    expected = []
+    left = residual
+    for entries in embed:
+        expected.append(torch.cdist(left, entries).argmin(dim=1))
+        left = left - entries[expected[-1]]
+    assert torch.equal(search(residual, embed, 1), torch.stack(expected, dim=1))
+
+
+def test_a_beam_as_wide_as_all_paths_finds_the_best_of_them():
+    generator = torch.Generator().manual_seed(4)
+    residual, embed = torch.randn(50, 4, generator=generator), torch.randn(3, 8, 4, generator=generator)
+    a, b, c = embed
+    sums = (a[:, None, None] + b[:, None] + c).reshape(-1, 4)
+    best = torch.cdist(residual, sums).argmin(dim=1)
+    found = search(residual, embed, 64)
+    assert torch.equal(found[:, 0] * 64 + found[:, 1] * 8 + found[:, 2], best)
+    assert (less(residual, embed, found) - (residual - sums[best])).abs().max() < 1e-5
+
+
+def test_wider_beams_come_nearer():
+    generator = torch.Generator().manual_seed(5)
+    residual, embed = torch.randn(400, 8, generator=generator), torch.randn(6, 64, 8, generator=generator)
+    embed *= 0.7 ** torch.arange(6)[:, None, None]
+    errors = [float(less(residual, embed, search(residual, embed, beam)).square().mean()) for beam in (1, 2, 4, 16)]
+    assert errors == sorted(errors, reverse=True) and errors[2] < 0.85 * errors[0]

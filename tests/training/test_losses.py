@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_material import RATE, voice
 
-from streamcodec.training.losses import SpectralLoss, mel_bands, si_sdr, snr
+from streamcodec.training.losses import SpectralLoss, level, mel_bands, si_sdr, snr
 
 
 @pytest.fixture
@@ -49,6 +49,13 @@ def test_snr_is_in_decibels() -> None:
     x = torch.randn(1, 24_000, generator=torch.Generator().manual_seed(0))
     assert float(snr(0.9 * x, x)) == pytest.approx(20.0, abs=0.01)
     assert float(snr(torch.zeros_like(x), x)) == pytest.approx(0.0, abs=0.01)
+
+
+def test_level_is_in_decibels_and_silence_has_one(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+    assert level(0.5 * pair[1], pair[1]).numpy() == pytest.approx([-6.02, -6.02], abs=0.02)
+    y = torch.zeros(1, 4096, requires_grad=True)
+    level(y, torch.zeros(1, 4096)).sum().backward()  # type: ignore[no-untyped-call]
+    assert y.grad is not None and torch.isfinite(y.grad).all()
 
 
 def test_si_sdr_does_not_hear_level_but_snr_does(pair: tuple[torch.Tensor, torch.Tensor]) -> None:

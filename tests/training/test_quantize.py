@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from streamcodec.model.quantizer import ResidualVQ
@@ -16,9 +17,9 @@ def latents(batch: int = 4, frames: int = 30, dim: int = 6) -> torch.Tensor:
     return torch.randn(batch, dim, frames, generator=generator(3))
 
 
-def started(n_q: int = 4, size: int = 16, z: torch.Tensor | None = None) -> LearningRVQ:
+def started(n_q: int = 4, size: int = 16, z: torch.Tensor | None = None, beam: int = 1) -> LearningRVQ:
     z = latents() if z is None else z
-    rvq = LearningRVQ(n_q, size, z.shape[1])
+    rvq = LearningRVQ(n_q, size, z.shape[1], beam=beam, stops=[n_q // 2, n_q])
     rvq.start(z.transpose(1, 2).reshape(-1, z.shape[1]), z.shape[0] * z.shape[2], generator())
     return rvq
 
@@ -43,9 +44,10 @@ def test_each_codebook_brings_the_latents_closer() -> None:
     assert errors == sorted(errors, reverse=True)
 
 
-def test_codes_are_those_of_the_inference_quantizer() -> None:
-    z, rvq = latents(), started().eval()
-    plain = ResidualVQ(4, 16, 6)
+@pytest.mark.parametrize("beam", [1, 3])
+def test_codes_are_those_of_the_inference_quantizer(beam: int) -> None:
+    z, rvq = latents(), started(beam=beam).eval()
+    plain = ResidualVQ(4, 16, 6, beam, [2, 4])
     plain.embed.copy_(rvq.embed)
     quantized, _, codes = rvq(z, torch.full((4,), 4))
     assert torch.equal(codes, plain.encode(z, 4))

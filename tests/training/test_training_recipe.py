@@ -22,6 +22,7 @@ from streamcodec.training.export import averaged, export
 from streamcodec.training.loop import Pace, Run
 from streamcodec.training.plots import curves, plot
 from streamcodec.training.recipe import Phase
+from streamcodec.training.rounding import rounded
 from streamcodec.training.rundir import latest_checkpoint, load_checkpoint
 
 QUIET = Pace(log_steps=20, evaluate_steps=40, perceptual_steps=10**9, clips=2, clip_seconds=0.8)
@@ -167,6 +168,37 @@ def test_codebooks_are_fitted_to_a_corpus_and_the_rest_is_left(corpus_folder: Pa
     command = ["refit", str(tmp_path / "before.safetensors"), str(tmp_path / "after.safetensors"), "--layout", "streamcodec"]
     assert main([*command, "--corpus", str(corpus_folder), "--batches", "2"]) == 0
     assert changed(tmp_path / "before.safetensors", tmp_path / "after.safetensors") == {"quantizer.embed"}
+
+
+def test_an_encoder_is_rounded_to_bfloat16_and_still_says_the_same(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
+    save(averaged(finished), tmp_path / "before.safetensors")
+    command = ["round", str(tmp_path / "before.safetensors"), str(tmp_path / "after.safetensors"), "--layout", "streamcodec"]
+    assert main([*command, "--corpus", str(corpus_folder), "--batches", "2", "--crop-frames", "24"]) == 0
+    assert all(name.startswith("encoder.") for name in changed(tmp_path / "before.safetensors", tmp_path / "after.safetensors"))
+    before, after = load_file(tmp_path / "before.safetensors"), load_file(tmp_path / "after.safetensors")
+    matrices = [p for p in after.encoder.parameters() if p.ndim > 1]
+    assert matrices and all(torch.equal(p, p.bfloat16().float()) for p in matrices)
+    merely = load_file(tmp_path / "before.safetensors")
+    with torch.no_grad():
+        for p in merely.encoder.parameters():
+            if p.ndim > 1:
+                p.copy_(p.bfloat16())
+        x = torch.from_numpy(voice(4.0, RATE, 9))[None, None]
+        latents, corrected, shifted = (m.encoder(x, None, True)[0].mean(dim=2) for m in (before, rounded(before, [x]), merely))
+    assert (corrected - latents).norm() < 0.05 * (shifted - latents).norm()
+    with pytest.raises(InputError, match="0 batches of audio, expected at least 1"):
+        main([*command, "--corpus", str(corpus_folder), "--batches", "0", "--crop-frames", "24"])
+
+
+def test_what_comes_out_too_quiet_is_brought_up(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
+    levels = {}
+    for weight in (0.0, 1.0):
+        base = averaged(finished)
+        recipe = replace(SHORT, steps=60, adversarial_from=1.0, level=weight)
+        run = Run(tmp_path / str(weight), corpus, TINY, recipe, QUIET, base=base)
+        assert run.train()
+        levels[weight] = abs(run.evaluate(perceptual=False)[0]["level"])
+    assert levels[1.0] < levels[0.0]
 
 
 def changed(before: Path, after: Path) -> set[str]:
