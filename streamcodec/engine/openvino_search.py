@@ -48,7 +48,6 @@ class OpenVinoSearch(CodebookSearch):
         ov = openvino()
         ops = ov.opset13
         size, dim = self._embed.shape[1:]
-        axis = {i: ops.constant(i, dtype=np.int32) for i in range(3)}
         given = left = ops.parameter([-1, dim], np.float32)  # of all paths of a residual, one after the other
         paths, width = None, 1
         for level in range(first, stop):
@@ -56,22 +55,19 @@ class OpenVinoSearch(CodebookSearch):
             scores = ops.add(ops.matmul(left, entries, False, True), ops.constant(self._offsets[level][None].numpy()))
             if width > 1:
                 half = ops.constant(np.float32(0.5))
-                scores = ops.subtract(scores, ops.multiply(ops.reduce_sum(ops.multiply(left, left), axis[1], True), half))
+                scores = ops.subtract(scores, ops.multiply(ops.reduce_sum(ops.multiply(left, left), _numbers(1), True), half))
                 scores = ops.reshape(scores, _numbers([-1, width * size]), False)
             kept = 1 if level == stop - 1 else min(self._beam, width * size)
-            best = self._top(scores, width * size, kept)
-            index = best if width == 1 else ops.floor_mod(best, _numbers(size))
+            index = self._top(scores, width * size, kept)
+            left = ops.reshape(left, _numbers([-1, width, dim]), False)
             if width > 1:
-                parent = ops.divide(best, _numbers(size))
-                left = ops.gather(ops.reshape(left, _numbers([-1, width, dim]), False), parent, axis[1], batch_dims=1)
-                paths = ops.gather(paths, parent, axis[1], batch_dims=1)
-            else:
-                left = ops.unsqueeze(left, axis[1])
-            left = ops.reshape(ops.subtract(left, ops.gather(entries, index, axis[0])), _numbers([-1, dim]), False)
-            index = ops.unsqueeze(index, axis[2])
+                parent, index = ops.divide(index, _numbers(size)), ops.floor_mod(index, _numbers(size))
+                left, paths = _picked(left, parent, dim), _picked(paths, parent, level - first)
+            left = ops.reshape(ops.subtract(left, ops.gather(entries, index, _numbers(0))), _numbers([-1, dim]), False)
+            index = ops.unsqueeze(index, _numbers(2))
             paths = index if paths is None else ops.concat([paths, index], 2)
             width = kept
-        return ov.Model([ops.squeeze(paths, axis[1]), left], [given])
+        return ov.Model([ops.squeeze(paths, _numbers(1)), left], [given])
 
     def _top(self, scores: Any, size: int, count: int) -> Any:
         """Where each row's `count` highest scores are: scores [N, size] -> [N, count].
@@ -79,7 +75,6 @@ class OpenVinoSearch(CodebookSearch):
         The best blocks by their highest scores, then the best in them, since TopK is slow on long rows.
         """
         ops = openvino().opset13
-        one = _numbers(1)
 
         def top(x: Any) -> Any:
             return ops.topk(x, _numbers(count), 1, "max", "none", index_element_type="i32").output(1)
@@ -89,11 +84,21 @@ class OpenVinoSearch(CodebookSearch):
             return top(scores)
         blocks = ops.reshape(scores, _numbers([-1, size // width, width]), False)
         block = top(ops.reduce_max(blocks, _numbers(2)))
-        inside = top(ops.reshape(ops.gather(blocks, block, one, batch_dims=1), _numbers([-1, count * width]), False))
-        if count == 1:
-            return ops.add(ops.multiply(block, _numbers(width)), inside)
-        chosen = ops.gather(block, ops.divide(inside, _numbers(width)), one, batch_dims=1)
-        return ops.add(ops.multiply(chosen, _numbers(width)), ops.floor_mod(inside, _numbers(width)))
+        inside = top(ops.reshape(_picked(blocks, block, width), _numbers([-1, count * width]), False))
+        if count > 1:
+            block = ops.gather_elements(block, ops.divide(inside, _numbers(width)), 1)
+            inside = ops.floor_mod(inside, _numbers(width))
+        return ops.add(ops.multiply(block, _numbers(width)), inside)
+
+
+def _picked(x: Any, index: Any, depth: int) -> Any:
+    """Entries of each row: x [N, size, depth], index [N, count] -> [N, count, depth].
+
+    Not by Gather with batch dimensions: on one small row, known to be one when it is compiled, that crashes (OpenVINO 2026.4).
+    """
+    ops = openvino().opset13
+    everywhere = ops.broadcast(ops.unsqueeze(index, _numbers(2)), _numbers([1, 1, depth]), broadcast_spec="BIDIRECTIONAL")
+    return ops.gather_elements(x, everywhere, 1)
 
 
 def _numbers(value: int | list[int]) -> Any:
