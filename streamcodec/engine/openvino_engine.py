@@ -3,7 +3,8 @@
 Only the steps of a running stream are compiled, for all batch and packet sizes and for those that come often once more; the first step of
 a reflecting stream and the last step of any run in torch, on the same states. Whatever the precision of the rest, two things stay in
 float32: the search through the codebooks and their look-up, since what they decide is discrete, and the decoder's layers at the sample
-rate, whose rounding nothing smooths any more (4% of the decoder's products, and nearly all that bf16 costs in sound).
+rate, whose rounding nothing smooths any more (4% of the decoder's products). What bf16 costs an encoder in sound is mostly the rounding of
+its weights, always the same way; `streamcodec.training.rounding` spares a model that.
 """
 
 from __future__ import annotations
