@@ -60,7 +60,11 @@ def argument_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """Processor, memory, system and versions; `threads` is what the benchmark gave to each model."""
+    """Processor, memory, system, versions and the embedded models' fingerprints; `threads` is what the benchmark gave to each model."""
+    # Here: what loads a server must not have torch beside it.
+    from streamcodec.model.checkpoint import fingerprint
+    from streamcodec.model.zoo import embedded_models, load_model
+
     cpu, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -77,6 +81,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "system": _system(),
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "models": {name: fingerprint(load_model(name)) for name in embedded_models()},
         "threads": threads,
     }
 
@@ -287,10 +292,11 @@ def _run_note(ran: Mapping[str, Any]) -> str:
 
 def _machine_note(machine: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    models = "".join(f", {name} {digits}" for name, digits in machine.get("models", {}).items())
     wide = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
     return (
         f"{machine['cpu']}{wide}, {machine['cores']} cores, {machine['ram_gib']:g} GiB, {machine['system']}; Python {machine['python']}, "
-        f"{packages}; {machine['threads']} thread(s) per model."
+        f"{packages}{models}; {machine['threads']} thread(s) per model."
     )
 
 

@@ -40,6 +40,9 @@ _HEAD = """# Results
 
 Written by `python -m benchmarks.report` from the files in `results/`, which the benchmarks wrote: no figure here was typed. How to repeat
 them stands at the top of [report.py](report.py).
+
+Where the small print under a section names no fingerprint of `speech-24k`, it was measured on earlier weights of it, whose encoder followed
+one path through the codebooks instead of four and so took less time.
 """
 
 
