@@ -73,7 +73,10 @@ def test_the_config_of_transformers_itself_is_read_field_by_field() -> None:
     values = theirs.to_dict()
     config = CodecConfig.from_dict(values)
     assert config == CodecConfig()
+    assert "search_beam" not in values  # that one is ours
     for field in fields(CodecConfig):
+        if field.name == "search_beam":
+            continue
         mine = getattr(config, field.name)
         assert (list(mine) if isinstance(mine, tuple) else mine) == values[field.name], field.name
     assert config.hop_length == theirs.hop_length

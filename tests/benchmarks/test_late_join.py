@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks import common
+from benchmarks import common, late_join
 from benchmarks.late_join import join_errors
 from streamcodec.codec import Codec
 
@@ -28,10 +28,13 @@ def test_a_late_listener_is_nearer_the_more_history_it_has(speech_codec: Codec, 
     assert means[0, 0] < means[0, 1], "the error is at the beginning"
 
 
-def test_joins_into_silence_do_not_count(speech_codec: Codec) -> None:
-    found = join_errors(speech_codec, np.zeros(60_000, np.float32), 6.0, 6, (0,), joins=2, seed=0)
-    decoded = np.isnan(found)
-    assert decoded.all() or not decoded.any(), "a model may make a faint noise of silence"
+@pytest.mark.parametrize(("quiet", "counted"), [(0.0, True), (1.0, False)])
+def test_joins_into_what_is_quiet_do_not_count(
+    quiet: float, counted: bool, speech_codec: Codec, speech: npt.NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_join, "_QUIET", quiet)
+    found = join_errors(speech_codec, speech[:60_000], 6.0, 6, (0,), joins=2, seed=0)
+    assert (np.isfinite(found) == counted).all()
 
 
 def test_a_sound_that_is_too_short_is_refused(speech_codec: Codec) -> None:

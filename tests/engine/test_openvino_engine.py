@@ -137,8 +137,10 @@ def test_bf16_loses_next_to_nothing(embedded: tuple[EncodecModel, str], speech: 
     assert not np.array_equal(same_codes, audio)
     # With the last layers in bf16 too it is 30 dB, which is heard at 24 kbps.
     assert snr(audio, same_codes) > 45
-    heard = streamed(rough, speech, 6)[1][: len(speech)]
-    assert abs(snr(speech, audio[: len(speech)]) - snr(speech, heard)) < 0.1
+    # Other codes are as often better as worse, by some 0.1 dB: frames that begin elsewhere make more of them.
+    clips = [speech[offset:] for offset in range(0, 320, 40)]
+    lost = [snr(c, streamed(exact, c, 6)[1][: len(c)]) - snr(c, streamed(rough, c, 6)[1][: len(c)]) for c in clips]
+    assert abs(np.mean(lost)) < 0.05
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
