@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from streamcodec.engine.contract import Codes, Samples
-from streamcodec.model.quantizer import ResidualVQ, less, search
+from streamcodec.model.quantizer import ResidualVQ, search
 
 __all__ = ["CodebookSearch"]
 
@@ -50,9 +50,8 @@ class CodebookSearch:
         """Residuals [N, dim] -> the entries found at levels `first` to `stop` [N, levels or more], and what they leave [N, dim]."""
         residual = torch.from_numpy(rest)
         if self._beam > 1:
-            entries = self._embed[first:stop]
-            paths = search(residual, entries, self._beam)
-            return paths.int().numpy(), less(residual, entries, paths).numpy()
+            paths, left = search(residual, self._embed[first:stop], self._beam)
+            return paths.int().numpy(), left.numpy()
         found = np.empty((len(rest), stop - first), np.int32)
         for level in range(first, stop):
             # numpy's argmax is ten times quicker than torch's.

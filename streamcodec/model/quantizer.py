@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ResidualVQ", "less", "runs_of", "search"]
+__all__ = ["ResidualVQ", "runs_of", "search"]
 
 
 def runs_of(stops: Sequence[int]) -> list[tuple[int, int]]:
@@ -20,8 +20,10 @@ def runs_of(stops: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
-def search(residual: Tensor, embed: Tensor, beam: int) -> Tensor:
-    """Residuals [N, dim] -> entries [N, levels] of codebooks `embed` [levels, size, dim], a path whose sum comes near each residual.
+def search(residual: Tensor, embed: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+    """Residuals [N, dim] -> a path whose sum comes near each, through codebooks `embed` [levels, size, dim], and what it leaves.
+
+    The path is entries [N, levels], what it leaves [N, dim].
 
     A beam search: from level to level the `beam` best paths are followed, and the best one at the end is taken. With 1 it is the nearest
     entry, level by level. Wider beams code better in the same bits (Babenko and Lempitsky, "Additive Quantization", 2014).
@@ -36,14 +38,7 @@ def search(residual: Tensor, embed: Tensor, beam: int) -> Tensor:
         parent, index = best // len(entries), best % len(entries)
         left = left.gather(1, parent[..., None].expand(-1, -1, left.shape[2])) - F.embedding(index, entries)
         paths = torch.cat([paths.gather(1, parent[..., None].expand(-1, -1, level)), index[..., None]], dim=2)
-    return paths[:, 0]
-
-
-def less(residual: Tensor, embed: Tensor, paths: Tensor) -> Tensor:
-    """What is left of residuals [N, dim] after the entries that `paths` [N, levels] name."""
-    for entries, index in zip(embed, paths.unbind(1), strict=True):
-        residual = residual - F.embedding(index, entries)
-    return residual
+    return paths[:, 0], left[:, 0]
 
 
 def _top(scores: Tensor, count: int) -> Tensor:
@@ -83,9 +78,8 @@ class ResidualVQ(nn.Module):
         for first, stop in self.runs:
             if first >= n_q:
                 break
-            embed = self.embed[first:stop]
-            found.append(search(residual, embed, self.beam))
-            residual = less(residual, embed, found[-1])
+            paths, residual = search(residual, self.embed[first:stop], self.beam)
+            found.append(paths)
         return torch.cat(found, dim=1)[:, :n_q].reshape(batch, frames, -1).transpose(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batches", type=int, default=700, help="batches of the recipe's 12 crops of 0.64 s to fit to (700)")
     command.set_defaults(run=_refit)
 
-    command = commands.add_parser("round", help="round a model's encoder to bfloat16 and fit its biases, so that bf16 costs it nothing")
+    command = commands.add_parser("round", help="round a model's encoder to bfloat16 and fit its biases, so that bf16 costs less")
     command.add_argument("model", help="embedded name, checkpoint or hub id")
     _add_target(command)
     command.add_argument("--corpus", type=Path, default=Path("corpus"))

@@ -146,7 +146,7 @@ class LearningRVQ(nn.Module):
         residual = z.reshape(-1, z.shape[-1])
         sums, reached, codes = torch.zeros_like(residual), [], []
         for first, stop in self.runs:
-            found = search(residual, self.embed[first:stop], self.beam)
+            found, _ = search(residual, self.embed[first:stop], self.beam)
             for i, index in zip(range(first, stop), found.unbind(1), strict=True):
                 if self.training:
                     self._follow(i, residual, index)

@@ -14,7 +14,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.openvino_engine import OpenVinoEngine
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.quantizer import less, search
+from streamcodec.model.quantizer import search
 
 # An engine converts all of a model, and only its search is of interest here.
 NETWORK = {"num_filters": 2, "num_lstm_layers": 1, "upsampling_ratios": (20, 16)}
@@ -74,7 +74,7 @@ def test_one_path_goes_by_the_nearest_entry_of_each_level():
     for entries in embed:
         expected.append(torch.cdist(left, entries).argmin(dim=1))
         left = left - entries[expected[-1]]
-    assert torch.equal(search(residual, embed, 1), torch.stack(expected, dim=1))
+    assert torch.equal(search(residual, embed, 1)[0], torch.stack(expected, dim=1))
 
 
 def test_a_beam_as_wide_as_all_paths_finds_the_best_of_them():
@@ -83,14 +83,14 @@ def test_a_beam_as_wide_as_all_paths_finds_the_best_of_them():
     a, b, c = embed
     sums = (a[:, None, None] + b[:, None] + c).reshape(-1, 4)
     best = torch.cdist(residual, sums).argmin(dim=1)
-    found = search(residual, embed, 64)
+    found, left = search(residual, embed, 64)
     assert torch.equal(found[:, 0] * 64 + found[:, 1] * 8 + found[:, 2], best)
-    assert (less(residual, embed, found) - (residual - sums[best])).abs().max() < 1e-5
+    assert (left - (residual - sums[best])).abs().max() < 1e-5
 
 
 def test_wider_beams_come_nearer():
     generator = torch.Generator().manual_seed(5)
     residual, embed = torch.randn(400, 8, generator=generator), torch.randn(6, 64, 8, generator=generator)
     embed *= 0.7 ** torch.arange(6)[:, None, None]
-    errors = [float(less(residual, embed, search(residual, embed, beam)).square().mean()) for beam in (1, 2, 4, 16)]
+    errors = [float(search(residual, embed, beam)[1].square().mean()) for beam in (1, 2, 4, 16)]
     assert errors == sorted(errors, reverse=True) and errors[2] < 0.85 * errors[0]
