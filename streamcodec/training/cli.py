@@ -1,4 +1,4 @@
-"""The recipe's commands, from fetching packages and building a corpus to training, exporting and rounding. Paths are always arguments."""
+"""The recipe's commands, from fetching packages and building a corpus to training, weighing and exporting. Paths are always arguments."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from streamcodec.training.recipe import EMBEDDED, REFINING, TUNING, Recipe
 from streamcodec.training.refit import refit
 from streamcodec.training.rounding import rounded
 from streamcodec.training.sources import SOURCES
+from streamcodec.training.weighting import weighed
 
 __all__ = ["main"]
 
@@ -95,12 +96,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batches", type=int, default=700, help="batches of the recipe's 12 crops of 0.64 s to fit to (700)")
     command.set_defaults(run=_refit)
 
+    command = commands.add_parser("weigh", help="turn a model's latents so that its codebooks spend their bits on what is heard")
+    _add_fitted(command, what="listen to")
+    command.add_argument("--strength", type=float, default=0.4, help="from 0, latents as they are, to 1, small errors all as audible (0.4)")
+    command.set_defaults(run=_weigh)
+
     command = commands.add_parser("round", help="round a model's encoder to bfloat16 and fit its biases, so that bf16 costs less")
-    command.add_argument("model", help="embedded name, checkpoint or hub id")
-    _add_target(command)
-    command.add_argument("--corpus", type=Path, default=Path("corpus"))
-    command.add_argument("--batches", type=int, default=16, help="batches of 4 crops to fit to (16)")
-    command.add_argument("--crop-frames", type=int, default=192, help="frames of a crop (192)")
+    _add_fitted(command, what="fit to")
     command.set_defaults(run=_round)
     return parser
 
@@ -117,6 +119,14 @@ def _add_run(command: argparse.ArgumentParser, hours: float) -> None:
     command.add_argument("--steps", type=int, help="budget in steps instead")
     command.add_argument("--threads", type=int, help="processor threads at most (all)")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute; cuda is untested (cpu)")
+
+
+def _add_fitted(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("model", help="embedded name, checkpoint or hub id")
+    _add_target(command)
+    command.add_argument("--corpus", type=Path, default=Path("corpus"))
+    command.add_argument("--batches", type=int, default=16, help=f"batches of 4 crops to {what} (16)")
+    command.add_argument("--crop-frames", type=int, default=192, help="frames of a crop (192)")
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -199,12 +209,24 @@ def _refit(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _weigh(arguments: argparse.Namespace) -> int:
+    model = load_model(arguments.model)
+    heard = _crops(arguments, model)
+    checkpoint.save(weighed(model, heard, arguments.strength), arguments.target, layout=arguments.layout)
+    logging.info("latents weighed by what is heard of %d crops: %s", sum(map(len, heard)), arguments.target)
+    return 0
+
+
 def _round(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
-    heard = list(_heard(arguments, model, replace(Recipe(), batch=4, crop_frames=arguments.crop_frames)))
+    heard = _crops(arguments, model)
     checkpoint.save(rounded(model, heard), arguments.target, layout=arguments.layout)
     logging.info("encoder rounded to bfloat16, biases fitted to %d crops: %s", sum(map(len, heard)), arguments.target)
     return 0
+
+
+def _crops(arguments: argparse.Namespace, model: EncodecModel) -> list[Tensor]:
+    return list(_heard(arguments, model, replace(Recipe(), batch=4, crop_frames=arguments.crop_frames)))
 
 
 def _heard(arguments: argparse.Namespace, model: EncodecModel, recipe: Recipe) -> Iterator[Tensor]:

@@ -74,6 +74,10 @@ class SpectralLoss(nn.Module):
         weight = 1.0 / (1.0 + (bands_at / 6000.0).square())
         self.register_buffer("noise_weight", weight / weight.sum(), persistent=False)
 
+    def log_mels(self, x: Tensor) -> list[Tensor]:
+        """The logarithm of each window's mel spectrum of `x` [B, T]: [B, frames, bands], one a window."""
+        return [mel for _, mel, _ in self._spectra(x)]
+
     def _spectra(self, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         spectra = []
         for window in self.windows:

@@ -149,17 +149,38 @@ class Envelopes(nn.Module):
         with torch.no_grad():
             original = self._segments(x)
             size = original.norm(dim=-1, keepdim=True)
+            spoken = self._spoken(size[..., 0])
         coded = self._segments(y)
         coded = coded * size / (coded.norm(dim=-1, keepdim=True) + 1e-8)
         coded = torch.minimum(coded, original * (1.0 + 10.0 ** (15.0 / 20.0)))
         coded, original = (part - part.mean(dim=-1, keepdim=True) for part in (coded, original))
         both = (coded * original).sum(dim=-1) / (coded.norm(dim=-1) * original.norm(dim=-1) + 1e-8)
-        spoken = (size > 0.003 * size.amax(dim=(1, 2), keepdim=True))[..., 0].float()
         lost: Tensor = 1.0 - (both * spoken).sum(dim=(1, 2)) / (spoken.sum(dim=(1, 2)) + 1e-8)
         return lost
 
+    def relative(self, y: Tensor, x: Tensor) -> Tensor:
+        """Envelopes of `y` [B, T] over the size that those of `x` [B, T] have in the segment about each: [B, bands, frames], 0 where
+        `x` does not count."""
+        with torch.no_grad():
+            size = self._segments(x).norm(dim=-1)
+            spoken = self._spoken(size)
+        coded = self._envelopes(y)
+        spare = coded.shape[2] - size.shape[2]
+        size, spoken = (F.pad(part, ((spare + 1) // 2, spare // 2), mode="replicate") for part in (size, spoken))
+        return coded / (size + 1e-6) * spoken
+
+    @staticmethod
+    def _spoken(size: Tensor) -> Tensor:
+        return (size > 0.003 * size.amax(dim=(1, 2), keepdim=True)).float()
+
     def _segments(self, x: Tensor) -> Tensor:
         """Envelopes [B, bands, segments, frames]."""
+        envelopes = self._envelopes(x)
+        segments: Tensor = envelopes.unfold(2, min(self.frames, envelopes.shape[2]), 1)
+        return segments
+
+    def _envelopes(self, x: Tensor) -> Tensor:
+        """[B, bands, frames]."""
         stft = torch.stft(
             x,
             2 * self.window_length,
@@ -170,9 +191,7 @@ class Envelopes(nn.Module):
             return_complex=True,
         )
         power = (stft.real.square() + stft.imag.square()).transpose(1, 2) @ self.get_buffer("bands")
-        envelopes = (power + 1e-10).sqrt().transpose(1, 2)
-        segments: Tensor = envelopes.unfold(2, min(self.frames, envelopes.shape[2]), 1)
-        return segments
+        return (power + 1e-10).sqrt().transpose(1, 2)
 
 
 class Similarity(nn.Module):

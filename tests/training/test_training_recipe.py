@@ -20,10 +20,13 @@ from streamcodec.training import main
 from streamcodec.training.corpus import Corpus, Folder, build
 from streamcodec.training.export import averaged, export
 from streamcodec.training.loop import Pace, Run
+from streamcodec.training.losses import SpectralLoss
 from streamcodec.training.plots import curves, plot
 from streamcodec.training.recipe import Phase
+from streamcodec.training.refit import refit
 from streamcodec.training.rounding import rounded
 from streamcodec.training.rundir import latest_checkpoint, load_checkpoint
+from streamcodec.training.weighting import weighed
 
 QUIET = Pace(log_steps=20, evaluate_steps=40, perceptual_steps=10**9, clips=2, clip_seconds=0.8)
 
@@ -188,6 +191,59 @@ def test_an_encoder_is_rounded_to_bfloat16_and_still_says_the_same(corpus_folder
     assert (corrected - latents).norm() < 0.05 * (shifted - latents).norm()
     with pytest.raises(InputError, match="0 batches of audio, expected at least 1"):
         main([*command, "--corpus", str(corpus_folder), "--batches", "0", "--crop-frames", "24"])
+
+
+def test_latents_are_weighed_and_say_the_same(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
+    save(averaged(finished), tmp_path / "before.safetensors")
+    command = ["weigh", str(tmp_path / "before.safetensors"), str(tmp_path / "after.safetensors"), "--layout", "streamcodec"]
+    options = ["--corpus", str(corpus_folder), "--crop-frames", "48"]
+    assert main([*command, *options, "--batches", "2"]) == 0
+    before, after = load_file(tmp_path / "before.safetensors"), load_file(tmp_path / "after.safetensors")
+    deepest = len(before.encoder.layers) - 1
+    turned = {f"encoder.layers.{deepest}.conv.weight", f"encoder.layers.{deepest}.conv.bias", "decoder.layers.0.conv.weight"}
+    assert changed(tmp_path / "before.safetensors", tmp_path / "after.safetensors") == {*turned, "quantizer.embed"}
+    x = torch.from_numpy(voice(2.0, RATE, 9))[None, None]
+    with torch.no_grad():
+        said = [m.decoder(m.encoder(x, None, True)[0], None, True)[0] for m in (before, after)]
+        torch.testing.assert_close(said[1], said[0], rtol=0.0, atol=1e-4)
+        powers = [m.encoder(x, None, True)[0].square().mean() for m in (before, after)]
+    assert 0.5 < powers[1] / powers[0] < 2.0
+    with pytest.raises(InputError, match=r"strength is 1\.5, expected 0 to 1"):
+        main([*command, *options, "--strength", "1.5"])
+    with pytest.raises(InputError, match="0 batches of audio, expected at least 1"):
+        main([*command, *options, "--batches", "0"])
+
+
+def test_weighed_latents_have_room_for_what_is_heard(finished: Path) -> None:
+    model, deaf = averaged(finished), [1, 4, 6]
+    x = torch.from_numpy(voice(4.0, RATE, 9))[None, None]
+    with torch.no_grad():
+        model.decoder.layers[0].conv.weight[:, deaf] = 0.0  # type: ignore[union-attr, operator, index]
+        before, half, whole = (m.encoder(x, None, True)[0][0].std(dim=1) for m in (model, weighed(model, [x]), weighed(model, [x], 1.0)))
+        heard = [i for i in range(model.config.codebook_dim) if i not in deaf]
+        for after, most in ((half, 0.5), (whole, 0.1)):
+            assert (after[deaf] / before[deaf]).max() < most * (after[heard] / before[heard]).max()
+
+
+def test_weighed_latents_lose_less_in_codebooks(finished: Path) -> None:
+    """Latents whose directions have wrong sizes are weighed anew; codebooks are fitted to either, and nothing else learns."""
+    model = averaged(finished)
+    x = torch.stack([torch.from_numpy(voice(4.0, RATE, seed)) for seed in range(4)])[:, None]
+    sizes = torch.logspace(-0.6, 0.6, model.config.codebook_dim)
+    with torch.no_grad():
+        last, first = model.encoder.layers[-1].conv, model.decoder.layers[0].conv  # type: ignore[union-attr]
+        last.weight.mul_(sizes[:, None, None])  # type: ignore[union-attr, operator]
+        last.bias.mul_(sizes)  # type: ignore[union-attr, operator]
+        first.weight.div_(sizes[:, None])  # type: ignore[union-attr, operator]
+    lost = []
+    for mine in (model, weighed(model, [x])):
+        refit(mine, [x], iterations=20)
+        with torch.no_grad():
+            latents = mine.encoder(x, None, True)[0]
+            coded = mine.quantizer.decode(mine.quantizer.encode(latents, mine.config.num_quantizers))
+            said, whole = (mine.decoder(z, None, True)[0][:, 0] for z in (coded, latents))
+            lost.append(float(SpectralLoss(RATE)(said, whole).mel))
+    assert lost[1] < lost[0]
 
 
 def test_what_comes_out_too_quiet_is_brought_up(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
