@@ -69,14 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("refine", help="train all of a model further, or go on")
     _add_base(command)
     _add_run(command, hours=REFINING.hours)
-    command.add_argument("--batch", type=int, help=f"crops a step ({REFINING.batch})")
-    command.add_argument("--crop-frames", type=int, help=f"frames of a crop ({REFINING.crop_frames}); long ones are more like a stream")
-    command.add_argument("--rate", type=float, help=f"learning rate; it begins at half of this ({REFINING.learning_rate:g})")
+    _add_steps(command, REFINING)
     command.set_defaults(run=_refine)
 
     command = commands.add_parser("tune", help="train a model's decoder alone, or go on: its codes stay what they are")
     _add_base(command)
     _add_run(command, hours=TUNING.hours)
+    _add_steps(command, TUNING)
     command.set_defaults(run=_tune)
 
     command = commands.add_parser("plot", help="draw a run's logs")
@@ -119,6 +118,13 @@ def _add_run(command: argparse.ArgumentParser, hours: float) -> None:
     command.add_argument("--steps", type=int, help="budget in steps instead")
     command.add_argument("--threads", type=int, help="processor threads at most (all)")
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute; cuda is untested (cpu)")
+
+
+def _add_steps(command: argparse.ArgumentParser, recipe: Recipe) -> None:
+    command.add_argument("--batch", type=int, help=f"crops a step ({recipe.batch})")
+    command.add_argument("--crop-frames", type=int, help=f"frames of a crop ({recipe.crop_frames}); long ones are more like a stream")
+    begins = "it begins at half of this" if recipe.decay_from == 0.0 else "at first"
+    command.add_argument("--rate", type=float, help=f"learning rate; {begins} ({recipe.learning_rate:g})")
 
 
 def _add_fitted(command: argparse.ArgumentParser, what: str) -> None:
@@ -166,21 +172,24 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _refine(arguments: argparse.Namespace) -> int:
-    base = load_model(arguments.model)
-    rate = arguments.rate or REFINING.learning_rate
-    recipe = replace(
-        REFINING,
-        batch=arguments.batch or REFINING.batch,
-        crop_frames=arguments.crop_frames or REFINING.crop_frames,
-        learning_rate=rate,
-        small_rate=REFINING.small_rate * rate / REFINING.learning_rate,
-    )
-    return _run(arguments, base.config, recipe, base)
+    return _take_on(arguments, REFINING)
 
 
 def _tune(arguments: argparse.Namespace) -> int:
+    return _take_on(arguments, TUNING)
+
+
+def _take_on(arguments: argparse.Namespace, recipe: Recipe) -> int:
     base = load_model(arguments.model)
-    return _run(arguments, base.config, TUNING, base)
+    rate = arguments.rate or recipe.learning_rate
+    recipe = replace(
+        recipe,
+        batch=arguments.batch or recipe.batch,
+        crop_frames=arguments.crop_frames or recipe.crop_frames,
+        learning_rate=rate,
+        small_rate=recipe.small_rate * rate / recipe.learning_rate,
+    )
+    return _run(arguments, base.config, recipe, base)
 
 
 def _run(arguments: argparse.Namespace, config: CodecConfig, recipe: Recipe, base: EncodecModel | None = None) -> int:

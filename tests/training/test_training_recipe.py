@@ -319,6 +319,7 @@ def test_a_tuning_goes_on_with_the_model_that_it_began_with(corpus_folder: Path,
     base = averaged(finished)
     save(base, tmp_path / "before.safetensors")
     command = ["tune", "again", str(tmp_path / "before.safetensors"), "--corpus", str(corpus_folder), "--runs", str(tmp_path)]
+    command += ["--batch", "2", "--crop-frames", "24"]
     assert main([*command, "--steps", "1"]) == 0
     assert main([*command, "--steps", "2"]) == 0
     kept = latest_checkpoint(tmp_path / "again")
