@@ -2,9 +2,9 @@
 
 Only the steps of a running stream are compiled, for all batch and packet sizes and for those that come often once more; the first step of
 a reflecting stream and the last step of any run in torch, on the same states. Whatever the precision of the rest, two things stay in
-float32: the search through the codebooks and their look-up, since what they decide is discrete, and the decoder's layers at the sample
-rate, whose rounding nothing smooths any more (4% of the decoder's products). What bf16 costs an encoder in sound is mostly the rounding of
-its weights, always the same way; `streamcodec.training.rounding` spares a model that.
+float32: the search through the codebooks and their look-up, since what they decide is discrete, and each half's layers whose rounding
+nothing smooths any more: the encoder's last conv and the decoder's layers at the sample rate (5% and 4% of their products). What bf16
+costs an encoder in sound is mostly the rounding of its weights, always the same way; `streamcodec.training.rounding` spares a model that.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from streamcodec.engine.openvino_search import OpenVinoSearch
 from streamcodec.engine.torch_engine import StateLayout, TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import CausalConvTranspose1d, Sequence1d, StreamingLayer
+from streamcodec.model.layers import CausalConv1d, CausalConvTranspose1d, Sequence1d, StreamingLayer
 
 __all__ = ["OpenVinoEngine", "has_bf16", "is_prepared"]
 
 Precision = Literal["fp32", "bf16"]
 
-# The networks that the decoder is run as.
+# The networks that each half is run as.
+_ENCODER = {"fp32": ("encoder",), "bf16": ("encoder-body", "encoder-tail")}
 _DECODER = {"fp32": ("decoder",), "bf16": ("decoder-body", "decoder-tail")}
 
 
@@ -85,30 +86,35 @@ class OpenVinoEngine:
         self._rows_per_book = embed.shape[1] + 1
         hop, dim = self.config.hop_length, self.config.codebook_dim
         self._aside = ThreadPoolExecutor(1, "streamcodec-compile")
-        encoder = _Network(model.encoder, torch_engine.encoder_layout, audio_in=True)
-        self._encoder = self._network("encoder", encoder, [hop], precision)
-        layout = torch_engine.decoder_layout
+        encoder, decoder = torch_engine.encoder_layout, torch_engine.decoder_layout
+        self._encoder: OpenVinoNetwork | Chain
         self._decoder: OpenVinoNetwork | Chain
         if precision == "fp32":
-            (name,) = _DECODER[precision]
-            self._decoder = self._network(name, _Network(model.decoder, layout, audio_out=True), [dim, 1], precision)
+            (encoding,), (decoding,) = _ENCODER[precision], _DECODER[precision]
+            self._encoder = self._network(encoding, _Network(model.encoder, encoder, audio_in=True), [hop], "fp32")
+            self._decoder = self._network(decoding, _Network(model.decoder, decoder, audio_out=True), [dim, 1], "fp32")
+            self._encoder_frames = [(self._encoder, [hop], encoder.size)]
         else:
+            first, last = _cut_before_latents(model.encoder)
+            of_first, of_last = encoder.cut(first.num_states)
+            wide = cast(CausalConv1d, last.layers[-1]).conv.in_channels
+            body = self._network(_ENCODER[precision][0], _Network(first, of_first, audio_in=True), [hop], precision)
+            tail = self._network(_ENCODER[precision][1], _Network(last, of_last), [wide, 1], "fp32")
+            self._encoder = Chain([(body, of_first.size), (tail, of_last.size)])
+            self._encoder_frames = [(body, [hop], of_first.size), (tail, [wide, 1], of_last.size)]
             first, last = _cut_where_upsampled(model.decoder)
-            of_first, of_last = layout.cut(first.num_states)
-            body, tail = _DECODER[precision]
-            self._decoder = Chain(
-                [
-                    (self._network(body, _Network(first, of_first), [dim, 1], precision), of_first.size),
-                    (self._network(tail, _Network(last, of_last, audio_out=True), [self.config.num_filters, hop], "fp32"), of_last.size),
-                ]
-            )
+            of_first, of_last = decoder.cut(first.num_states)
+            wide = self.config.num_filters
+            body = self._network(_DECODER[precision][0], _Network(first, of_first), [dim, 1], precision)
+            tail = self._network(_DECODER[precision][1], _Network(last, of_last, audio_out=True), [wide, hop], "fp32")
+            self._decoder = Chain([(body, of_first.size), (tail, of_last.size)])
         self._search = OpenVinoSearch(
             model.quantizer, lambda network, usual: self._compile(network, "fp32", self._aside if usual else None)
         )
 
     def prepare(self, packet_frames: int) -> None:
-        length = packet_frames * self.config.hop_length
-        self._encoder.prepare([((rows, length), (rows, self.encoder_state_size)) for rows in BATCHES])
+        for network, (*channels, length), states in self._encoder_frames:
+            network.prepare([((rows, *channels, length * packet_frames), (rows, states)) for rows in BATCHES])
         self._search.prepare([rows * packet_frames for rows in BATCHES])
 
     def stop_preparing(self) -> None:
@@ -198,7 +204,13 @@ class OpenVinoEngine:
 def is_prepared(fingerprint: str, precision: Precision) -> bool:
     """Whether a model's networks are in the cache, so that an engine for it starts without converting."""
     folder = _cache_folder(fingerprint)
-    return all((folder / f"{name}.xml").exists() for name in ("encoder", *_DECODER[precision]))
+    return all((folder / f"{name}.xml").exists() for name in (*_ENCODER[precision], *_DECODER[precision]))
+
+
+def _cut_before_latents(encoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
+    """The encoder's layers up to the last activation, and from there on."""
+    layers = cast(Sequence[StreamingLayer], encoder.layers)
+    return Sequence1d(layers[:-2]), Sequence1d(layers[-2:])
 
 
 def _cut_where_upsampled(decoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
