@@ -1,8 +1,8 @@
 """Turns a model's latents so that its codebooks spend their bits on what is heard.
 
 Codebooks make the squared error of the latents small, whichever direction it lies in; a decoder makes much of an error in one direction
-and nothing of that in another. Training hardly evens this out: the gradient that passes straight through a quantizer does not know that a
-direction is coded better the more room it takes, and what moves slowly drifts the other way. So how much is heard of each is measured,
+and nothing of that in another. Training does not even this out: the gradient that passes straight through a quantizer does not know that
+a direction is coded better the more room it takes. So how much is heard of each is measured,
 
     G = mean of J'J,    J = d(what is perceived) / d(latents),
 
@@ -34,7 +34,7 @@ _LEAST = 1e-3  # of the most audible direction: what is heard less counts as muc
 
 @torch.no_grad()
 def weighed(model: EncodecModel, batches: Sequence[Tensor], strength: float = 0.4) -> EncodecModel:
-    """A copy of `model` with other latents, which says the same without a quantizer, and more with one; `batches` [B, 1, T] are heard.
+    """A copy of `model` whose latents take room as they are heard in `batches` [B, 1, T]; without a quantizer it says the same.
 
     Latents keep their power; codes mean something else. Raises `InputError` where there is no audio or `strength` is not from 0 to 1.
     """
