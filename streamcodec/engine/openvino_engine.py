@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -56,6 +56,14 @@ class _Network(nn.Module):
         return y[:, 0] if self._audio_out else y, self.layout.pack(state)
 
 
+class _Part(NamedTuple):
+    """A network of an encoder or a decoder, the shape of one frame of its x, and the size of its states."""
+
+    network: OpenVinoNetwork
+    frame: Sequence[int]
+    states: int
+
+
 class OpenVinoEngine:
     """Runs `model` with OpenVINO on the CPU in fp32 or bf16, on `threads` threads that `lanes` calls at a time share.
 
@@ -86,35 +94,22 @@ class OpenVinoEngine:
         self._rows_per_book = embed.shape[1] + 1
         hop, dim = self.config.hop_length, self.config.codebook_dim
         self._aside = ThreadPoolExecutor(1, "streamcodec-compile")
-        encoder, decoder = torch_engine.encoder_layout, torch_engine.decoder_layout
-        self._encoder: OpenVinoNetwork | Chain
-        self._decoder: OpenVinoNetwork | Chain
-        if precision == "fp32":
-            (encoding,), (decoding,) = _ENCODER[precision], _DECODER[precision]
-            self._encoder = self._network(encoding, _Network(model.encoder, encoder, audio_in=True), [hop], "fp32")
-            self._decoder = self._network(decoding, _Network(model.decoder, decoder, audio_out=True), [dim, 1], "fp32")
-            self._encoder_frames = [(self._encoder, [hop], encoder.size)]
-        else:
-            first, last = _cut_before_latents(model.encoder)
-            of_first, of_last = encoder.cut(first.num_states)
-            wide = cast(CausalConv1d, last.layers[-1]).conv.in_channels
-            body = self._network(_ENCODER[precision][0], _Network(first, of_first, audio_in=True), [hop], precision)
-            tail = self._network(_ENCODER[precision][1], _Network(last, of_last), [wide, 1], "fp32")
-            self._encoder = Chain([(body, of_first.size), (tail, of_last.size)])
-            self._encoder_frames = [(body, [hop], of_first.size), (tail, [wide, 1], of_last.size)]
-            first, last = _cut_where_upsampled(model.decoder)
-            of_first, of_last = decoder.cut(first.num_states)
-            wide = self.config.num_filters
-            body = self._network(_DECODER[precision][0], _Network(first, of_first), [dim, 1], precision)
-            tail = self._network(_DECODER[precision][1], _Network(last, of_last, audio_out=True), [wide, hop], "fp32")
-            self._decoder = Chain([(body, of_first.size), (tail, of_last.size)])
+        encoder: tuple[Sequence1d, ...] = (model.encoder,)
+        decoder: tuple[Sequence1d, ...] = (model.decoder,)
+        if precision == "bf16":
+            encoder, decoder = _cut_before_latents(model.encoder), _cut_where_upsampled(model.decoder)
+        wide, narrow = cast(CausalConv1d, model.encoder.layers[-1]).conv.in_channels, self.config.num_filters
+        self._encoder_parts = self._half(_ENCODER[precision], encoder, torch_engine.encoder_layout, ([hop], [wide, 1]), audio_in=True)
+        decoder_parts = self._half(_DECODER[precision], decoder, torch_engine.decoder_layout, ([dim, 1], [narrow, hop]), audio_out=True)
+        self._encoder, self._decoder = _one(self._encoder_parts), _one(decoder_parts)
         self._search = OpenVinoSearch(
             model.quantizer, lambda network, usual: self._compile(network, "fp32", self._aside if usual else None)
         )
 
     def prepare(self, packet_frames: int) -> None:
-        for network, (*channels, length), states in self._encoder_frames:
-            network.prepare([((rows, *channels, length * packet_frames), (rows, states)) for rows in BATCHES])
+        for part in self._encoder_parts:
+            *channels, length = part.frame
+            part.network.prepare([((rows, *channels, length * packet_frames), (rows, part.states)) for rows in BATCHES])
         self._search.prepare([rows * packet_frames for rows in BATCHES])
 
     def stop_preparing(self) -> None:
@@ -164,6 +159,24 @@ class OpenVinoEngine:
         }
         return OpenVinoNetwork(network, options, self.lanes, aside)
 
+    def _half(
+        self,
+        names: Sequence[str],
+        parts: Sequence[Sequence1d],
+        layout: StateLayout,
+        frames: Sequence[Sequence[int]],
+        *,
+        audio_in: bool = False,
+        audio_out: bool = False,
+    ) -> list[_Part]:
+        """Encoder or decoder, whose states have `layout`, as one network for each of its parts; all but the first are in float32."""
+        made = []
+        for i, (name, layers, frame) in enumerate(zip(names, parts, frames[: len(parts)], strict=True)):
+            own, layout = layout.cut(layers.num_states)
+            module = _Network(layers, own, audio_in=audio_in and i == 0, audio_out=audio_out and i == len(parts) - 1)
+            made.append(_Part(self._network(name, module, frame, "fp32" if i else self.precision), frame, own.size))
+        return made
+
     def _network(self, name: str, module: _Network, frame: Sequence[int], precision: Precision) -> OpenVinoNetwork:
         """`module` for x [B, *frame], the last dimension any multiple of it, from the cache or converted."""
         *channels, length = frame
@@ -199,6 +212,11 @@ class OpenVinoEngine:
         except OSError:
             pass  # a folder that cannot be written only costs the next start its time
         return network
+
+
+def _one(parts: Sequence[_Part]) -> OpenVinoNetwork | Chain:
+    """What runs all parts."""
+    return parts[0].network if len(parts) == 1 else Chain([(part.network, part.states) for part in parts])
 
 
 def is_prepared(fingerprint: str, precision: Precision) -> bool:

@@ -123,8 +123,8 @@ def _add_run(command: argparse.ArgumentParser, hours: float) -> None:
 def _add_steps(command: argparse.ArgumentParser, recipe: Recipe) -> None:
     command.add_argument("--batch", type=int, help=f"crops a step ({recipe.batch})")
     command.add_argument("--crop-frames", type=int, help=f"frames of a crop ({recipe.crop_frames}); long ones are more like a stream")
-    begins = "it begins at half of this" if recipe.decay_from == 0.0 else "at first"
-    command.add_argument("--rate", type=float, help=f"learning rate; {begins} ({recipe.learning_rate:g})")
+    begins = "learning rate, of which it begins with half" if recipe.decay_from == 0.0 else "learning rate at first"
+    command.add_argument("--rate", type=float, help=f"{begins} ({recipe.learning_rate:g})")
 
 
 def _add_fitted(command: argparse.ArgumentParser, what: str) -> None:

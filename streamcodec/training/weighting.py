@@ -26,7 +26,7 @@ from streamcodec.training.losses import SpectralLoss
 from streamcodec.training.perception import Envelopes
 from streamcodec.training.quantize import as_vectors
 
-__all__ = ["audibility", "weighed"]
+__all__ = ["weighed"]
 
 _LOUDNESS = 0.2  # the share of log-mel levels in what is heard; that of the envelopes is 1
 _LEAST = 1e-3  # of the most audible direction: what is heard less counts as much
@@ -40,11 +40,14 @@ def weighed(model: EncodecModel, batches: Sequence[Tensor], strength: float = 0.
     """
     if not 0.0 <= strength <= 1.0:
         raise InputError(f"strength is {strength}, expected 0 to 1")
-    heard, directions = torch.linalg.eigh(audibility(model, batches).double())
+    if not batches:
+        raise InputError("0 batches of audio, expected at least 1")
+    latents = [model.encoder(x, None, True)[0] for x in batches]
+    heard, directions = torch.linalg.eigh(_audibility(model, batches, latents).double())
     heard = heard.clamp(min=_LEAST * float(heard.max()))
     turn = directions * heard ** (strength / 2.0) @ directions.t()
-    latents = torch.cat([as_vectors(model.encoder(x, None, True)[0]) for x in batches]).double()
-    turn = turn * (latents.square().mean() / (latents @ turn).square().mean()).sqrt()
+    vectors = torch.cat([as_vectors(z) for z in latents]).double()
+    turn = turn * (vectors.square().mean() / (vectors @ turn).square().mean()).sqrt()
     back = torch.linalg.inv(turn).float()
     turn = turn.float()
     copy = deepcopy(model)
@@ -57,23 +60,20 @@ def weighed(model: EncodecModel, batches: Sequence[Tensor], strength: float = 0.
     return copy
 
 
-def audibility(model: EncodecModel, batches: Sequence[Tensor]) -> Tensor:
-    """G [dim, dim] about what half the codebooks make of `batches` [B, 1, T]: how much of an error of the latents is heard, per frame.
+def _audibility(model: EncodecModel, batches: Sequence[Tensor], latents: Sequence[Tensor]) -> Tensor:
+    """G [dim, dim] about what half the codebooks make of the `latents` [B, dim, F] of `batches` [B, 1, T]: how much of an error is heard,
+    per frame.
 
     What is heard are the envelopes behind STOI and log-mel levels, each in units of what is heard of half the codebooks' error. G is the
-    covariance of J'v, v being random signs, over frames. Raises `InputError` where there is no audio.
+    covariance of J'v, v being random signs, over frames.
     """
-    if not batches:
-        raise InputError("0 batches of audio, expected at least 1")
     rate, dim = model.config.sampling_rate, model.config.codebook_dim
     envelopes, spectral = Envelopes(rate), SpectralLoss(rate, (512, 1024), (56, 72), floor=2e-4)
     chance = torch.Generator().manual_seed(0)
     found, lost, frames = torch.zeros(2, dim, dim), torch.zeros(dim, dim), 0
-    for x in batches:
-        with torch.no_grad():
-            latents = model.encoder(x, None, True)[0]
-            coded = model.quantizer.decode(model.quantizer.encode(latents, (model.config.num_quantizers + 1) // 2))
-            error = as_vectors(latents - coded)
+    for x, z in zip(batches, latents, strict=True):
+        coded = model.quantizer.decode(model.quantizer.encode(z, (model.config.num_quantizers + 1) // 2))
+        error = as_vectors(z - coded)
         lost += error.t() @ error
         frames += len(error)
         with torch.enable_grad():
