@@ -131,8 +131,8 @@ def _add_fitted(command: argparse.ArgumentParser, what: str) -> None:
     command.add_argument("model", help="embedded name, checkpoint or hub id")
     _add_target(command)
     command.add_argument("--corpus", type=Path, default=Path("corpus"))
-    command.add_argument("--batches", type=int, default=16, help=f"batches of 4 crops to {what} (16)")
-    command.add_argument("--crop-frames", type=int, default=192, help="frames of a crop (192)")
+    command.add_argument("--batches", type=int, default=6, help=f"batches of 4 crops to {what} (6)")
+    command.add_argument("--crop-frames", type=int, default=750, help="frames of a crop (750)")
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -212,7 +212,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _refit(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
-    count = refit(model, _heard(arguments, model, Recipe()))
+    count = refit(model, _heard(arguments, model, replace(Recipe(), stream_seconds=0.0)))
     checkpoint.save(model, arguments.target, layout=arguments.layout)  # float32: the rest of the model is left bit for bit
     logging.info("codebooks fitted to %d latents: %s", count, arguments.target)
     return 0
@@ -235,12 +235,11 @@ def _round(arguments: argparse.Namespace) -> int:
 
 
 def _crops(arguments: argparse.Namespace, model: EncodecModel) -> list[Tensor]:
-    return list(_heard(arguments, model, replace(Recipe(), batch=4, crop_frames=arguments.crop_frames)))
+    return list(_heard(arguments, model, replace(Recipe(), batch=4, stream_seconds=0.0, crop_frames=arguments.crop_frames)))
 
 
 def _heard(arguments: argparse.Namespace, model: EncodecModel, recipe: Recipe) -> Iterator[Tensor]:
     """As many batches of the corpus as the command was told."""
     corpus = Corpus(arguments.corpus)
     corpus.check_rate(model.config.sampling_rate)
-    batches = Batches(corpus, recipe, model.config.hop_length)
-    return (batches(step) for step in range(arguments.batches))
+    return Batches(corpus, recipe, model.config.hop_length).apart(arguments.batches)

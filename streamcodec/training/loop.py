@@ -93,13 +93,13 @@ class Run:
             self._base = saved["base"]
             log.info("resumed at step %d after %.2f h of computing", self.step, self.hours)
         self.batches = Batches(corpus, recipe, config.hop_length)
-        heard = (self.batches(step) for step in range(recipe.kmeans_batches))
+        heard = self.batches.apart(recipe.kmeans_batches)
         if saved is None and base is not None:
             self.learner.start_from(base, heard)
         elif saved is None:
             if recipe.decoder_only:
                 raise InputError("the recipe trains a decoder only, expected a model for it to belong to")
-            self.learner.start(torch.cat([self.batches(step)[:, 0] for step in range(recipe.fit_batches)]), heard)
+            self.learner.start(torch.cat([x[:, 0] for x in self.batches.apart(recipe.fit_batches)]), heard)
         self._clips = corpus.clips(pace.clip_seconds, pace.clips) if pace.clips else []
         self._steps_log, self._quality_log = CsvLog(folder / "steps.csv"), CsvLog(folder / "quality.csv")
         (folder / "recipe.json").write_text(json.dumps({"config": config.to_dict(), "recipe": recipe.to_dict()}, indent=2) + "\n")
@@ -140,7 +140,8 @@ class Run:
                 self._enter_phase()
                 if self.step % self.pace.thread_steps == 0:
                     torch.set_num_threads(self._free_cores.count())
-                recent.append(self.learner.step(self.batches(self.step), self.step, self.progress))
+                goes_on = self.batches.goes_on(self.step)
+                recent.append(self.learner.step(self.batches(self.step), self.step, self.progress, goes_on))
                 self.step += 1
                 if self.step % self.pace.log_steps == 0:
                     now = self._wall()

@@ -33,12 +33,18 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of a training run; `steps`, where given, is the budget instead of `hours` of computing."""
+    """Every number of a training run; `steps`, where given, is the budget instead of `hours` of computing.
+
+    A row of a batch is a stream of `stream_seconds`, heard crop by crop with its states carried along; 0 makes every crop a stream of its
+    own. At `late_joins` of the crops the decoder begins anew in the middle of one.
+    """
 
     hours: float = 12.0
     steps: int | None = None
     seed: int = 0
     crop_frames: int = 48
+    stream_seconds: float = 15.0
+    late_joins: float = 0.05
     batch: int = 12
     music_share: float = 0.07
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -86,6 +92,8 @@ class Recipe:
             raise InputError(f"adversarial_from is {self.adversarial_from}, expected a share of the budget")
         if self.steps is None and self.hours <= 0.0:
             raise InputError(f"hours is {self.hours}, expected more than 0")
+        if self.stream_seconds < 0.0:
+            raise InputError(f"stream_seconds is {self.stream_seconds}, expected at least 0")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.layers import Sequence1d, StreamingLayer
 from streamcodec.training.discriminator import Discriminator, critic_loss, generator_losses
 from streamcodec.training.initialise import LATENT_RMS, initialise
 from streamcodec.training.losses import SpectralLoss, level, snr
@@ -21,6 +22,7 @@ from streamcodec.training.perception import Disturbance, Envelopes, Similarity
 from streamcodec.training.quantize import LearningRVQ, as_vectors
 from streamcodec.training.recipe import Phase, Recipe
 from streamcodec.training.straight import StraightThrough
+from streamcodec.training.streams import Streams
 
 __all__ = ["Learner"]
 
@@ -73,6 +75,9 @@ class Learner:
             self.discriminator.parameters(), recipe.discriminator_rate, recipe.betas, weight_decay=0.0
         )
         self.phase = Phase.QUANTIZED
+        layers = cast("list[StreamingLayer]", list(self.model.decoder.layers))
+        self._body, self._end = Sequence1d(layers[:-1]), layers[-1]
+        self.streams = Streams(carried=config.trim_right_ratio == 1.0)
 
     def _shared(self, parameters: Mapping[Parameter, Tensor]) -> list[dict[str, Any]]:
         """An optimizer's groups, each with its share of the learning rate: what stands for the encoder's parameters, and the rest."""
@@ -107,11 +112,16 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Everything learnt so far, as tensors and numbers."""
-        return {"phase": int(self.phase), **{name: part.state_dict() for name, part in self._parts().items()}}
+        return {
+            "phase": int(self.phase),
+            "streams": self.streams.state,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.phase = Phase(state["phase"])
+        self.streams.state = state.get("streams", {})
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -127,8 +137,8 @@ class Learner:
             "critic_optimizer": self.critic_optimizer,
         }
 
-    def step(self, x: Tensor, step: int, progress: float) -> dict[str, float]:
-        """Learn from a batch [B, 1, T]; returns the losses."""
+    def step(self, x: Tensor, step: int, progress: float, goes_on: Tensor | None = None) -> dict[str, float]:
+        """Learn from a batch [B, 1, T], whose rows `goes_on` [B] are the next of the step before's streams; returns the losses."""
         chance = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
         rate = self.recipe.rate(step, progress)
         for optimizer, most in ((self.optimizer, self.recipe.learning_rate), (self.small_optimizer, self.recipe.small_rate)):
@@ -136,7 +146,7 @@ class Learner:
                 group["lr"] = most * rate * group["share"]
         self.critic_optimizer.param_groups[0]["lr"] = self.recipe.discriminator_rate * rate
         x = x.to(self.device)
-        output = self._run(x, chance)
+        output = self._run(x, torch.zeros(len(x), dtype=torch.bool) if goes_on is None else goes_on, chance)
         original, y = x[:, 0], output.samples
         terms, ratios = self.spectral(y, original), snr(y, original)
         recipe = self.recipe
@@ -168,31 +178,28 @@ class Learner:
         self._follow(output, step, chance)
         return {"rate": rate, **{k: float(v.detach()) for k, v in logged.items()}}
 
-    def _run(self, x: Tensor, chance: torch.Generator) -> _Output:
+    def _run(self, x: Tensor, goes_on: Tensor, chance: torch.Generator) -> _Output:
         with self._bf16():
-            latents = self.model.encoder(x, None, True)[0]
-        latents = latents.float()
+            latents = self.streams.through(self.model.encoder, "encoder", x, goes_on).float()
+        goes_on = goes_on & (torch.rand(len(x), generator=chance) >= self.recipe.late_joins)
         choice = torch.randint(len(self.recipe.n_q), (len(x),), generator=chance)
         n_q = torch.tensor(self.recipe.n_q)[choice].clamp(max=self.rvq.n_q).to(self.device)
         quantized, distance, _ = self.rvq(latents, n_q)
         if self.recipe.decoder_only:
-            return _Output(self._decode(quantized), latents, torch.zeros(()))
+            return _Output(self._decode(quantized, goes_on), latents, torch.zeros(()))
         # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
         regular = self.recipe.latent_power * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
-        decoded = self._decode(self.straight(latents, quantized))
+        decoded = self._decode(self.straight(latents, quantized), goes_on)
         return _Output(decoded, latents.detach(), regular + self.recipe.commitment * distance)
 
     def _bf16(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _decode(self, latents: Tensor) -> Tensor:
+    def _decode(self, latents: Tensor, goes_on: Tensor) -> Tensor:
         # All but the last layer in bfloat16: samples rounded to 8 bits would be heard by the losses in quiet bands.
-        *layers, last = self.model.decoder.layers
         with self._bf16():
-            for layer in layers:
-                latents = layer(latents, None, True)[0]
-        samples: Tensor = last(latents.float(), None, True)[0]
-        return samples[:, 0]
+            latents = self.streams.through(self._body, "body", latents, goes_on)
+        return self.streams.through(self._end, "end", latents.float(), goes_on)[:, 0]
 
     def _hear(self, y: Tensor, x: Tensor) -> tuple[list[tuple[float, Tensor]], dict[str, Tensor]]:
         # A listener's losses are steep where a row is quiet, so they pull by their direction: each by its share of what a row is told else.

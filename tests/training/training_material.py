@@ -27,6 +27,7 @@ SHORT = Recipe(
     steps=160,
     batch=4,
     crop_frames=24,
+    stream_seconds=0.64,
     learning_rate=3e-4,
     adversarial_from=0.7,
     warmup_steps=5,

@@ -1,0 +1,45 @@
+"""Rows of batches as streams: what layers remember of a crop is there when the next one is heard.
+
+A crop that begins with empty states teaches a network how streams begin, and no more: one that had only heard the first 2.56 seconds of
+them got worse from the third second on. So states are carried from step to step, though no gradient goes back through them (truncated
+backpropagation through time).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from streamcodec.model.layers import StreamingLayer
+
+__all__ = ["Streams"]
+
+
+class Streams:
+    """The states of every network's rows behind the last crop; not `carried`, every crop is a whole clip.
+
+    A row that begins beside others that go on has zeros for a past, also where the model's padding reflects.
+    """
+
+    def __init__(self, *, carried: bool = True) -> None:
+        self.carried = carried
+        self.state: dict[str, list[Tensor]] = {}
+
+    def through(self, network: StreamingLayer, name: str, x: Tensor, goes_on: Tensor) -> Tensor:
+        """What `network` makes of crops `x` [B, C, T]; rows `goes_on` [B] follow those that came under this `name` before."""
+        y: Tensor
+        before = self.state.get(name)
+        if not self.carried:
+            y, _ = network(x, None, True)
+            return y
+        if before is None or not bool(goes_on.any()):
+            y, after = network(x, None)
+        else:
+            keep = goes_on.to(x.device)
+            y, after = network(x, tuple(torch.where(_aside(keep, part), part, torch.zeros_like(part)) for part in before))
+        self.state[name] = [part.detach() for part in after]
+        return y
+
+
+def _aside(keep: Tensor, part: Tensor) -> Tensor:
+    return keep.view(-1, *[1] * (part.ndim - 1))

@@ -1,0 +1,102 @@
+"""Crops carried along are one stream: a batch goes on where the one before ended, and so do the layers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_material import SHORT, TINY, write_voices
+
+from streamcodec.errors import InputError
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.training.augment import Augmentation
+from streamcodec.training.batches import Batches
+from streamcodec.training.corpus import Corpus, Folder, build
+from streamcodec.training.recipe import Recipe
+from streamcodec.training.step import Learner
+from streamcodec.training.streams import Streams
+
+HOP = TINY.hop_length
+CROP = SHORT.crop_frames * HOP
+PLAIN = replace(SHORT, stream_seconds=1.28, augmentation=Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, (0.0, 0.0)))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = tmp_path_factory.mktemp("audio")
+    return build(
+        [Folder("voices", write_voices(root / "voices")), Folder("short", write_voices(root / "short", 1, 1, 0.5))], root / "corpus"
+    )
+
+
+def test_rows_go_on_and_begin_by_turns(corpus: Corpus) -> None:
+    batches = Batches(corpus, PLAIN, HOP)
+    assert batches.crops == 4
+    on = torch.stack([batches.goes_on(step) for step in range(12)])
+    assert not bool(on[0].all()) and on[:, 0].tolist() == [False, True, True, True] * 3
+    assert on.sum(dim=1).tolist() == [3] * 12
+
+
+def test_a_stream_is_the_corpus_without_gaps(corpus: Corpus) -> None:
+    batches = Batches(corpus, replace(PLAIN, batch=6), HOP)
+    everything = np.concatenate([corpus.read(*span) for span in ((a, b - a) for a, b in corpus.spans("speech", held_out=False).values())])
+    whole = torch.cat([batches(step)[0, 0] for step in range(4)]).numpy()
+    lag = int(np.argmax(np.correlate(everything, whole / np.linalg.norm(whole), "valid")))
+    np.testing.assert_allclose(whole, everything[lag : lag + len(whole)], atol=2e-5)
+
+
+def test_any_step_can_be_the_first(corpus: Corpus) -> None:
+    onward = Batches(corpus, SHORT, HOP)
+    heard = [onward(step) for step in range(9)]
+    for step in (7, 3, 8):
+        assert torch.equal(Batches(corpus, SHORT, HOP)(step), heard[step])
+
+
+def test_batches_apart_share_no_stream(corpus: Corpus) -> None:
+    batches = Batches(corpus, replace(SHORT, stream_seconds=1.28), HOP)
+    places = {(row, batches._place(row, step * batches.crops)[0]) for step in range(5) for row in range(SHORT.batch)}
+    assert len(places) == 5 * SHORT.batch
+    assert len(list(batches.apart(5))) == 5
+
+
+def test_a_source_shorter_than_a_stream_is_heard_again(tmp_path: Path) -> None:
+    corpus = build([Folder("short", write_voices(tmp_path / "short", 1, 1, 0.5))], tmp_path / "corpus")
+    batches = Batches(corpus, replace(PLAIN, batch=1), HOP)
+    whole = torch.cat([batches(step)[0, 0] for step in range(4)])
+    (start, end), *_ = corpus.spans("speech", held_out=False).values()
+    assert torch.equal(whole[: end - start], whole[end - start : 2 * (end - start)]) and bool(whole.any())
+
+
+def test_carried_crops_are_what_a_whole_clip_is(corpus: Corpus) -> None:
+    model = EncodecModel(TINY)
+    x = Batches(corpus, replace(PLAIN, crop_frames=4 * SHORT.crop_frames, stream_seconds=0.0), HOP)(0)
+    streams, on = Streams(), torch.ones(len(x), dtype=torch.bool)
+    with torch.no_grad():
+        whole = model.encoder(x, None, True)[0]
+        parts = [streams.through(model.encoder, "encoder", part, on) for part in x.split(CROP, dim=2)]
+        torch.testing.assert_close(torch.cat(parts, dim=2), whole, rtol=0.0, atol=1e-5)
+        # Another stream in the first row, and the others go on.
+        mixed = streams.through(model.encoder, "encoder", x[..., :CROP], torch.tensor([False, True, True, True]))
+    torch.testing.assert_close(mixed[:1], whole[:1, :, : SHORT.crop_frames], rtol=0.0, atol=1e-5)
+    assert float((mixed[1:] - whole[1:, :, : SHORT.crop_frames]).abs().max()) > 1e-3
+
+
+def test_a_learner_remembers_and_begins_where_it_is_told(corpus: Corpus) -> None:
+    batches = Batches(corpus, PLAIN, HOP)
+    kept = {}
+    for late in (0.0, 1.0):
+        learner = Learner(TINY, replace(PLAIN, late_joins=late))
+        learner.start(torch.cat([x[:, 0] for x in batches.apart(10)]), batches.apart(10))
+        losses = [learner.step(batches(1), 1, 0.0, on)["mel"] for on in (torch.zeros(4, dtype=torch.bool), torch.ones(4, dtype=torch.bool))]
+        kept[late] = losses[1]
+        assert set(learner.streams.state) == {"encoder", "body", "end"}
+        assert not any(part.requires_grad for parts in learner.streams.state.values() for part in parts)
+    assert kept[0.0] != kept[1.0]  # a decoder that joined late has forgotten
+
+
+def test_a_stream_of_less_than_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match=r"stream_seconds is -1\.0, expected at least 0"):
+        Recipe(stream_seconds=-1.0)
