@@ -8,6 +8,7 @@ To reproduce the figures, from the repository's root and with the `dev` extra in
     python -m benchmarks.heldout corpus    # the speech that the next two are measured on: Debian packages, some 230 MB
     python -m benchmarks.precision         # what bf16 costs in sound: ten minutes with `numba` installed, more without
     python -m benchmarks.quality           # how the model sounds, beside Opus: fifteen minutes, likewise
+    python -m benchmarks.long_streams --clips 24    # the same voices later in a stream: ten minutes, likewise
     python -m benchmarks.capacity # how many live publishers the machine holds: seven minutes a case, which stand at its top
     python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
     python -m benchmarks.latency --all     # every packet's way, on good and bad networks, cases one by one: forty-five minutes; --help
@@ -34,7 +35,7 @@ __all__ = ["join"]
 
 _ROOT = Path(__file__).parents[1]
 _RUN = ("seams", "step", "load")
-_ORDER = (*_RUN, "capacity", "churn", "quality", "precision", "latency", "late_join", "dtx", "mouth_to_ear")
+_ORDER = (*_RUN, "capacity", "churn", "quality", "long_streams", "precision", "latency", "late_join", "dtx", "mouth_to_ear")
 
 _HEAD = """# Results
 

@@ -1,0 +1,143 @@
+"""How a stream sounds when it has run for a while: the same held-out clips at its beginning, and after so many seconds of the same voice.
+
+A model that was trained on short crops can be good for as long as these were, and worse from then on; short clips do not tell.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks import heldout
+from benchmarks.common import Figures, Observed, argument_parser, table, write_section
+from benchmarks.measures import MEASURES, Scores, check_rate, differences, mean, measure, missing, versions
+from streamcodec.codec import Codec, load
+
+__all__ = ["behind", "main", "measure_long_streams", "render"]
+
+Samples = npt.NDArray[np.float32]
+
+_NAMES = ("pesq", "visqol", "stoi")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write the section `long_streams`."""
+    import torch
+
+    parser = argument_parser(__doc__)
+    heldout.add_arguments(parser)
+    parser.add_argument("--model", default="speech-24k", help="embedded name, checkpoint or hub id")
+    parser.add_argument("--bandwidth", type=float, nargs="+", default=[6.0, 12.0], help="kbps (6 and 12)")
+    parser.add_argument(
+        "--behind", type=float, nargs="+", default=[4.0, 30.0], help="seconds of the same source before the clip (4 and 30)"
+    )
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    codec = load(args.model)
+    check_rate(codec.sample_rate)
+    clips = heldout.chosen(parser, args, music=False)
+    with Observed() as observed:
+        figures = measure_long_streams(args.model, codec, clips, args.bandwidth, [0.0, *args.behind])
+    args.out.mkdir(parents=True, exist_ok=True)
+    draw(figures, args.out / "long_streams.png")
+    title = "Later in a stream"
+    print(write_section(args.out, "long_streams", title, figures, observed, render, threads=1, argv=argv).read_text(encoding="utf-8"))
+    return 0
+
+
+def behind(clips: Sequence[heldout.Clip], at: int, samples: int) -> Samples:
+    """`samples` of the source of clip `at` that are not in it: the other clips, again and again, and the clip's own where it is alone."""
+    others = [clip.samples for i, clip in enumerate(clips) if i != at and clip.source == clips[at].source]
+    return np.resize(np.concatenate(others or [clips[at].samples]), samples)
+
+
+def measure_long_streams(
+    model: str, codec: Codec, clips: Sequence[heldout.Clip], bandwidths: Sequence[float], seconds: Sequence[float]
+) -> Figures:
+    """All figures of the section; the first of `seconds` is what the others are compared with."""
+    rows = []
+    for kbps in bandwidths:
+        first: list[Scores] = []
+        for lead_s in seconds:
+            scores = [_scored(codec, clips, at, kbps, lead_s) for at in range(len(clips))]
+            first = first or scores
+            means = {name: mean([s.values[name] for s in scores if name in s.values]) for name in _NAMES}
+            changes = {name: mean(differences(name, scores, first)) for name in _NAMES}
+            rows.append(
+                {
+                    "kbps": kbps,
+                    "behind_s": lead_s,
+                    "scores": {name: None if found is None else asdict(found) for name, found in means.items()},
+                    "change": {name: None if found is None else asdict(found) for name, found in changes.items()},
+                }
+            )
+    return {
+        "model": model,
+        "engine": codec.engine.name,
+        "rate": codec.sample_rate,
+        "clips": heldout.describe(clips),
+        "missing": missing(_NAMES),
+        "scored_with": versions(_NAMES),
+        "rows": rows,
+    }
+
+
+def _scored(codec: Codec, clips: Sequence[heldout.Clip], at: int, kbps: float, lead_s: float) -> Scores:
+    lead = behind(clips, at, round(lead_s * codec.frame_rate) * codec.hop_length)
+    clip = clips[at].samples
+    heard = codec.decode(codec.encode(np.concatenate([lead, clip]), bandwidth=kbps))
+    return measure(_NAMES, clip, heard[len(lead) : len(lead) + len(clip)])
+
+
+def render(figures: Figures) -> str:
+    """The section's text, from its figures alone."""
+    names = [name for name in _NAMES if name not in figures["missing"]]
+    rows = []
+    for row in figures["rows"]:
+        cells = [f"{row['kbps']:g} kbps, {_when(row['behind_s'])}"]
+        for name in names:
+            score, change = row["scores"][name], row["change"][name]
+            digits = 3 if name != "stoi" else 4
+            cells += [f"{score['mean']:.{digits}f}"]
+            cells += ["-" if not row["behind_s"] else f"{change['mean']:+.{digits}f} ± {(change['high'] - change['low']) / 2:.{digits}f}"]
+        rows.append(cells)
+    header = ["", *(text for name in names for text in (MEASURES[name].title, "change"))]
+    scored = ", ".join(f"{name} {version}" for name, version in figures["scored_with"].items())
+    return (
+        f"`{figures['model']}` ({figures['engine']}), {heldout.tell(figures['clips'], figures['rate'])}. Each clip is coded as a stream of "
+        "its own, and then with other speech of its source before it in the same stream; only the clip itself is scored. Changes are those "
+        f"of the same clips, ± half of their 95% interval (bootstrap over the clips). Scored with {scored}.\n\n"
+        f"{table(header, rows)}\n\n![Scores by the time that a stream has run](long_streams.png)\n"
+    )
+
+
+def _when(seconds: float) -> str:
+    return f"after {seconds:g} s" if seconds else "from the start"
+
+
+def draw(figures: Figures, path: Path) -> None:
+    """The change of every score with the time that a stream has run."""
+    from matplotlib.figure import Figure
+
+    names = [name for name in _NAMES if name not in figures["missing"]]
+    figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for kbps in dict.fromkeys(row["kbps"] for row in figures["rows"]):
+            rows = [row for row in figures["rows"] if row["kbps"] == kbps]
+            x, change = [row["behind_s"] for row in rows], [row["change"][name] for row in rows]
+            axes.plot(x, [c["mean"] for c in change], ".-", label=f"{kbps:g} kbps")
+            axes.fill_between(x, [c["low"] for c in change], [c["high"] for c in change], alpha=0.15)
+        axes.axhline(0.0, color="0.7", lw=0.8)
+        axes.set(title=MEASURES[name].title, xlabel="seconds of the stream before the clip", ylabel="change")
+        axes.legend(fontsize=8, frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
