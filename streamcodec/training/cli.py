@@ -89,10 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_export)
 
     command = commands.add_parser("refit", help="fit a model's codebooks to a corpus, and nothing else of it")
-    command.add_argument("model", help="embedded name, checkpoint or hub id")
-    _add_target(command)
-    command.add_argument("--corpus", type=Path, default=Path("corpus"))
-    command.add_argument("--batches", type=int, default=700, help="batches of the recipe's 12 crops of 0.64 s to fit to (700)")
+    _add_fitted(command, what="fit to", batches=140)
     command.set_defaults(run=_refit)
 
     command = commands.add_parser("weigh", help="turn a model's latents so that its codebooks spend their bits on what is heard")
@@ -122,17 +119,19 @@ def _add_run(command: argparse.ArgumentParser, hours: float) -> None:
 
 def _add_steps(command: argparse.ArgumentParser, recipe: Recipe) -> None:
     command.add_argument("--batch", type=int, help=f"crops a step ({recipe.batch})")
-    command.add_argument("--crop-frames", type=int, help=f"frames of a crop ({recipe.crop_frames}); long ones are more like a stream")
+    command.add_argument(
+        "--crop-frames", type=int, help=f"frames of a crop ({recipe.crop_frames}), through which gradients go back; streams are carried on"
+    )
     begins = "learning rate, of which it begins with half" if recipe.decay_from == 0.0 else "learning rate at first"
     command.add_argument("--rate", type=float, help=f"{begins} ({recipe.learning_rate:g})")
 
 
-def _add_fitted(command: argparse.ArgumentParser, what: str) -> None:
+def _add_fitted(command: argparse.ArgumentParser, what: str, batches: int = 6) -> None:
     command.add_argument("model", help="embedded name, checkpoint or hub id")
     _add_target(command)
     command.add_argument("--corpus", type=Path, default=Path("corpus"))
-    command.add_argument("--batches", type=int, default=6, help=f"batches of 4 crops to {what} (6)")
-    command.add_argument("--crop-frames", type=int, default=750, help="frames of a crop (750)")
+    command.add_argument("--batches", type=int, default=batches, help=f"batches of 4 crops to {what} ({batches})")
+    command.add_argument("--crop-frames", type=int, default=750, help="frames of a crop (750, which are 10 s)")
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -212,7 +211,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _refit(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
-    count = refit(model, _heard(arguments, model, replace(Recipe(), stream_seconds=0.0)))
+    count = refit(model, _heard(arguments, model))
     checkpoint.save(model, arguments.target, layout=arguments.layout)  # float32: the rest of the model is left bit for bit
     logging.info("codebooks fitted to %d latents: %s", count, arguments.target)
     return 0
@@ -220,7 +219,7 @@ def _refit(arguments: argparse.Namespace) -> int:
 
 def _weigh(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
-    heard = _crops(arguments, model)
+    heard = list(_heard(arguments, model))
     checkpoint.save(weighed(model, heard, arguments.strength), arguments.target, layout=arguments.layout)
     logging.info("latents weighed by what is heard of %d crops: %s", sum(map(len, heard)), arguments.target)
     return 0
@@ -228,18 +227,15 @@ def _weigh(arguments: argparse.Namespace) -> int:
 
 def _round(arguments: argparse.Namespace) -> int:
     model = load_model(arguments.model)
-    heard = _crops(arguments, model)
+    heard = list(_heard(arguments, model))
     checkpoint.save(rounded(model, heard), arguments.target, layout=arguments.layout)
     logging.info("encoder rounded to bfloat16, biases fitted to %d crops: %s", sum(map(len, heard)), arguments.target)
     return 0
 
 
-def _crops(arguments: argparse.Namespace, model: EncodecModel) -> list[Tensor]:
-    return list(_heard(arguments, model, replace(Recipe(), batch=4, stream_seconds=0.0, crop_frames=arguments.crop_frames)))
-
-
-def _heard(arguments: argparse.Namespace, model: EncodecModel, recipe: Recipe) -> Iterator[Tensor]:
-    """As many batches of the corpus as the command was told."""
+def _heard(arguments: argparse.Namespace, model: EncodecModel) -> Iterator[Tensor]:
+    """As many batches of the corpus as the command was told, each crop a stream of its own."""
     corpus = Corpus(arguments.corpus)
     corpus.check_rate(model.config.sampling_rate)
+    recipe = replace(Recipe(), batch=4, stream_seconds=0.0, crop_frames=arguments.crop_frames)
     return Batches(corpus, recipe, model.config.hop_length).apart(arguments.batches)

@@ -46,8 +46,8 @@ class Pace:
     evaluate_steps: int = 2000
     perceptual_steps: int = 8000
     checkpoint_seconds: float = 240.0
-    clips: int = 24
-    clip_seconds: float = 4.0
+    clips: int = 12
+    clip_seconds: float = 8.0  # short clips do not tell how a stream goes on
 
 
 class Run:

@@ -179,7 +179,7 @@ def test_the_command_line_builds_trains_and_exports(tmp_path: Path) -> None:
 def test_codebooks_are_fitted_to_a_corpus_and_the_rest_is_left(corpus_folder: Path, finished: Path, tmp_path: Path) -> None:
     save(averaged(finished), tmp_path / "before.safetensors")
     command = ["refit", str(tmp_path / "before.safetensors"), str(tmp_path / "after.safetensors"), "--layout", "streamcodec"]
-    assert main([*command, "--corpus", str(corpus_folder), "--batches", "2"]) == 0
+    assert main([*command, "--corpus", str(corpus_folder), "--batches", "6", "--crop-frames", "24"]) == 0
     assert changed(tmp_path / "before.safetensors", tmp_path / "after.safetensors") == {"quantizer.embed"}
 
 
@@ -353,7 +353,8 @@ def test_too_little_audio_to_fit_codebooks_to_says_how_much_is_needed(
     corpus_folder: Path, tmp_path: Path, batches: str, frames: int
 ) -> None:
     with pytest.raises(InputError, match=f"^{frames} frames of audio, expected at least 1024"):
-        main(["refit", "speech-24k", str(tmp_path / "none"), "--corpus", str(corpus_folder), "--batches", batches])
+        command = ["refit", "speech-24k", str(tmp_path / "none"), "--corpus", str(corpus_folder), "--crop-frames", "144"]
+        main([*command, "--batches", batches])
 
 
 def test_a_run_is_drawn(finished: Path, tmp_path: Path) -> None:
