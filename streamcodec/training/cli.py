@@ -17,6 +17,7 @@ from streamcodec.model import checkpoint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.zoo import load_model
 from streamcodec.training.batches import Batches
+from streamcodec.training.blending import blended
 from streamcodec.training.corpus import Corpus, Folder, build
 from streamcodec.training.export import export
 from streamcodec.training.fetch import fetch, unpacked
@@ -91,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("refit", help="fit a model's codebooks to a corpus, and nothing else of it")
     _add_fitted(command, what="fit to", batches=140)
     command.set_defaults(run=_refit)
+
+    command = commands.add_parser("blend", help="average two models' weights, of which one went on from the other")
+    command.add_argument("model", help="embedded name, checkpoint or hub id")
+    command.add_argument("other", help="the same, of the same configuration")
+    _add_target(command)
+    command.add_argument("--share", type=float, default=0.5, help="of the other (0.5)")
+    command.set_defaults(run=_blend)
 
     command = commands.add_parser("weigh", help="turn a model's latents so that its codebooks spend their bits on what is heard")
     _add_fitted(command, what="listen to")
@@ -214,6 +222,13 @@ def _refit(arguments: argparse.Namespace) -> int:
     count = refit(model, _heard(arguments, model))
     checkpoint.save(model, arguments.target, layout=arguments.layout)  # float32: the rest of the model is left bit for bit
     logging.info("codebooks fitted to %d latents: %s", count, arguments.target)
+    return 0
+
+
+def _blend(arguments: argparse.Namespace) -> int:
+    model = blended(load_model(arguments.model), load_model(arguments.other), arguments.share)
+    checkpoint.save(model, arguments.target, layout=arguments.layout)
+    logging.info("%g of %s and %g of %s: %s", 1 - arguments.share, arguments.model, arguments.share, arguments.other, arguments.target)
     return 0
 
 

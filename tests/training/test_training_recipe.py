@@ -256,6 +256,24 @@ def test_weighed_latents_lose_less_in_codebooks(finished: Path) -> None:
     assert lost[1] < lost[0]
 
 
+def test_two_models_are_blended(finished: Path, tmp_path: Path) -> None:
+    save(averaged(finished), tmp_path / "one.safetensors")
+    other = averaged(finished)
+    with torch.no_grad():
+        for tensor in other.state_dict().values():
+            tensor.add_(1.0)
+    save(other, tmp_path / "other.safetensors")
+    names = [str(tmp_path / f"{name}.safetensors") for name in ("one", "other", "both")]
+    assert main(["blend", *names, "--share", "0.25", "--layout", "streamcodec"]) == 0
+    before, after = load_file(Path(names[0])).state_dict(), load_file(Path(names[2])).state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(after[name], tensor + 0.25, atol=1e-6) for name, tensor in before.items())
+    with pytest.raises(InputError, match=r"share is 1\.5, expected 0 to 1"):
+        main(["blend", *names, "--share", "1.5"])
+    with pytest.raises(InputError, match="different configurations"):
+        main(["blend", names[0], "speech-24k", names[2]])
+
+
 def test_what_comes_out_too_quiet_is_brought_up(corpus: Corpus, finished: Path, tmp_path: Path) -> None:
     levels = {}
     for weight in (0.0, 1.0):
