@@ -16,8 +16,10 @@ demo: $(VENV)/.demo
 setup: $(VENV)/.dev
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TIMELESS)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(TIMELESS))
+	failed=0; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TIMELESS) || failed=$$?; \
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(TIMELESS)) || failed=$$?; \
+	exit $$failed
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -96,7 +96,7 @@ def _scored(codec: Codec, clips: Sequence[heldout.Clip], at: int, kbps: float, l
 
 def render(figures: Figures) -> str:
     """The section's text, from its figures alone."""
-    names = [name for name in _NAMES if name not in figures["missing"]]
+    names = _told(figures)
     rows = []
     for row in figures["rows"]:
         cells = [f"{row['kbps']:g} kbps, {_when(row['behind_s'])}"]
@@ -110,10 +110,16 @@ def render(figures: Figures) -> str:
     scored = ", ".join(f"{name} {version}" for name, version in figures["scored_with"].items())
     return (
         f"`{figures['model']}` ({figures['engine']}), {heldout.tell(figures['clips'], figures['rate'])}. Each clip is coded as a stream of "
-        "its own, and then with other speech of its source before it in the same stream; only the clip itself is scored. Changes are those "
+        "its own, and then with the other clips of its source before it in the same stream, again and again if need be; only the clip "
+        "itself is scored. Changes are those "
         f"of the same clips, ± half of their 95% interval (bootstrap over the clips). Scored with {scored}.\n\n"
         f"{table(header, rows)}\n\n![Scores by the time that a stream has run](long_streams.png)\n"
     )
+
+
+def _told(figures: Figures) -> list[str]:
+    """The measures that every row has."""
+    return [name for name in _NAMES if all(row["change"][name] for row in figures["rows"])]
 
 
 def _when(seconds: float) -> str:
@@ -124,9 +130,9 @@ def draw(figures: Figures, path: Path) -> None:
     """The change of every score with the time that a stream has run."""
     from matplotlib.figure import Figure
 
-    names = [name for name in _NAMES if name not in figures["missing"]]
+    names = _told(figures)
     figure = Figure(figsize=(12, 3.6), dpi=110, layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
         for kbps in dict.fromkeys(row["kbps"] for row in figures["rows"]):
             rows = [row for row in figures["rows"] if row["kbps"] == kbps]
             x, change = [row["behind_s"] for row in rows], [row["change"][name] for row in rows]

@@ -5,10 +5,10 @@ To reproduce the figures, from the repository's root and with the `dev` extra in
     python -m benchmarks.seams    # what the naive way costs in sound, ours beside it: half a minute
     python -m benchmarks.step     # one step's time beside the peers' and the machine's own peak: five minutes, on an idle machine
     python -m benchmarks.load     # 20 publishers and 60 listeners for a minute, everything checked: five minutes
-    python -m benchmarks.heldout corpus    # the speech that the next two are measured on: Debian packages, some 230 MB
+    python -m benchmarks.heldout corpus    # the speech that the next three are measured on: Debian packages, some 230 MB
     python -m benchmarks.precision         # what bf16 costs in sound: ten minutes with `numba` installed, more without
     python -m benchmarks.quality           # how the model sounds, beside Opus: fifteen minutes, likewise
-    python -m benchmarks.long_streams --clips 24    # the same voices later in a stream: ten minutes, likewise
+    python -m benchmarks.long_streams --clips 24    # the same voices later in a stream: two minutes, likewise
     python -m benchmarks.capacity # how many live publishers the machine holds: seven minutes a case, which stand at its top
     python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
     python -m benchmarks.latency --all     # every packet's way, on good and bad networks, cases one by one: forty-five minutes; --help

@@ -3,13 +3,12 @@
 A row is a stream that goes on from batch to batch, `crops` of them, and then another begins. Rows begin by turns:
 
     row 0    | 0 . . . | 1 . . . | 2
-    row 1    . . . | 1 . . . | 2 . .
-    row 2    . | 1 . . . | 2 . . . |
+    row 1    0 . . | 1 . . . | 2 . .
+    row 2    0 . | 1 . . . | 2 . . .
+    row 3    0 | 1 . . . | 2 . . . |
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -33,11 +32,11 @@ class Batches:
         self.recipe = recipe
         self.length = recipe.crop_frames * hop
         self.crops = max(1, round(recipe.stream_seconds * corpus.rate / self.length))
-        longest = round(self.length * 1.2)
-        self._speech = _long(corpus.spans("speech", held_out=False), longest)
-        self._music = _long(corpus.spans("music", held_out=False), longest)
+        shortest = round(self.length * 1.2)
+        self._speech = _long(corpus.spans("speech", held_out=False), shortest)
+        self._music = _long(corpus.spans("music", held_out=False), shortest)
         if not len(self._speech):
-            raise InputError(f"the corpus has no training speech as long as a crop ({longest / corpus.rate:.1f} s)")
+            raise InputError(f"the corpus has no training speech as long as a crop ({shortest / corpus.rate:.1f} s)")
 
         self._streams: dict[int, tuple[int, Samples]] = {}
 
@@ -48,10 +47,6 @@ class Batches:
     def goes_on(self, step: int) -> Tensor:
         """Which rows of the batch of `step` go on with a stream of the batch before: [batch] bool."""
         return torch.tensor([self._place(row, step)[1] > 0 for row in range(self.recipe.batch)])
-
-    def apart(self, count: int) -> Iterator[Tensor]:
-        """`count` batches, no two of which hear the same streams."""
-        return (self(step * self.crops) for step in range(count))
 
     def _place(self, row: int, step: int) -> tuple[int, int]:
         """The number of the stream that `row` hears at `step`, and of the crop in it."""
@@ -82,5 +77,5 @@ class Batches:
         return self.corpus.read(int(chance.integers(start, end - length + 1)), length)
 
 
-def _long(spans: dict[str, tuple[int, int]], longest: int) -> NDArray[np.int64]:
-    return np.array([span for span in spans.values() if span[1] - span[0] >= longest], dtype=np.int64).reshape(-1, 2)
+def _long(spans: dict[str, tuple[int, int]], shortest: int) -> NDArray[np.int64]:
+    return np.array([span for span in spans.values() if span[1] - span[0] >= shortest], dtype=np.int64).reshape(-1, 2)

@@ -253,4 +253,5 @@ def _heard(arguments: argparse.Namespace, model: EncodecModel) -> Iterator[Tenso
     corpus = Corpus(arguments.corpus)
     corpus.check_rate(model.config.sampling_rate)
     recipe = replace(Recipe(), batch=4, stream_seconds=0.0, crop_frames=arguments.crop_frames)
-    return Batches(corpus, recipe, model.config.hop_length).apart(arguments.batches)
+    batches = Batches(corpus, recipe, model.config.hop_length)
+    return (batches(step) for step in range(arguments.batches))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -93,13 +93,14 @@ class Run:
             self._base = saved["base"]
             log.info("resumed at step %d after %.2f h of computing", self.step, self.hours)
         self.batches = Batches(corpus, recipe, config.hop_length)
-        heard = self.batches.apart(recipe.kmeans_batches)
+        begun = Batches(corpus, replace(recipe, stream_seconds=0.0), config.hop_length)
+        heard = (begun(step) for step in range(recipe.kmeans_batches))
         if saved is None and base is not None:
             self.learner.start_from(base, heard)
         elif saved is None:
             if recipe.decoder_only:
                 raise InputError("the recipe trains a decoder only, expected a model for it to belong to")
-            self.learner.start(torch.cat([x[:, 0] for x in self.batches.apart(recipe.fit_batches)]), heard)
+            self.learner.start(torch.cat([begun(step)[:, 0] for step in range(recipe.fit_batches)]), heard)
         self._clips = corpus.clips(pace.clip_seconds, pace.clips) if pace.clips else []
         self._steps_log, self._quality_log = CsvLog(folder / "steps.csv"), CsvLog(folder / "quality.csv")
         (folder / "recipe.json").write_text(json.dumps({"config": config.to_dict(), "recipe": recipe.to_dict()}, indent=2) + "\n")

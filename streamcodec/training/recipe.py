@@ -36,7 +36,7 @@ class Recipe:
     """Every number of a training run; `steps`, where given, is the budget instead of `hours` of computing.
 
     A row of a batch is a stream of `stream_seconds`, heard crop by crop with its states carried along; 0 makes every crop a stream of its
-    own. At `late_joins` of the crops the decoder begins anew in the middle of one.
+    own, and so does a `trim_right_ratio` below 1. At `late_joins` of the crops the decoder begins anew in the middle of a stream.
     """
 
     hours: float = 12.0

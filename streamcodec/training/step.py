@@ -121,7 +121,7 @@ class Learner:
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.phase = Phase(state["phase"])
-        self.streams.state = state.get("streams", {})
+        self.streams.state = {name: [part.to(self.device) for part in parts] for name, parts in state.get("streams", {}).items()}
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 

@@ -16,7 +16,7 @@ __all__ = ["Streams"]
 
 
 class Streams:
-    """The states of every network's rows behind the last crop; not `carried`, every crop is a whole clip.
+    """The states of every network's rows behind the last crop; where `carried` is false, every crop is a whole clip.
 
     A row that begins beside others that go on has zeros for a past, also where the model's padding reflects.
     """
@@ -37,7 +37,7 @@ class Streams:
         else:
             keep = goes_on.to(x.device)
             y, after = network(x, tuple(torch.where(_aside(keep, part), part, torch.zeros_like(part)) for part in before))
-        self.state[name] = [part.detach() for part in after]
+        self.state[name] = [part.detach().clone() for part in after]  # not the whole inputs that they are slices of
         return y
 
 

@@ -55,13 +55,6 @@ def test_any_step_can_be_the_first(corpus: Corpus) -> None:
         assert torch.equal(Batches(corpus, SHORT, HOP)(step), heard[step])
 
 
-def test_batches_apart_share_no_stream(corpus: Corpus) -> None:
-    batches = Batches(corpus, replace(SHORT, stream_seconds=1.28), HOP)
-    places = {(row, batches._place(row, step * batches.crops)[0]) for step in range(5) for row in range(SHORT.batch)}
-    assert len(places) == 5 * SHORT.batch
-    assert len(list(batches.apart(5))) == 5
-
-
 def test_a_source_shorter_than_a_stream_is_heard_again(tmp_path: Path) -> None:
     corpus = build([Folder("short", write_voices(tmp_path / "short", 1, 1, 0.5))], tmp_path / "corpus")
     batches = Batches(corpus, replace(PLAIN, batch=1), HOP)
@@ -84,16 +77,41 @@ def test_carried_crops_are_what_a_whole_clip_is(corpus: Corpus) -> None:
     assert float((mixed[1:] - whole[1:, :, : SHORT.crop_frames]).abs().max()) > 1e-3
 
 
+def test_a_row_of_a_reflecting_model_begins_behind_zeros() -> None:
+    model = EncodecModel(replace(TINY, pad_mode="reflect"))
+    x = torch.randn(2, 1, CROP, generator=torch.Generator().manual_seed(0))
+    streams = Streams()
+    with torch.no_grad():
+        opened = streams.through(model.encoder, "encoder", x, torch.zeros(2, dtype=torch.bool))
+        torch.testing.assert_close(opened, model.encoder(x, None)[0])
+        mixed = streams.through(model.encoder, "encoder", x, torch.tensor([False, True]))
+        nothing = tuple(torch.zeros_like(part) for part in streams.state["encoder"])
+        torch.testing.assert_close(mixed[:1], model.encoder(x, nothing)[0][:1])
+    assert float((mixed[1] - opened[1]).abs().max()) > 1e-3
+
+
+def test_a_decoder_that_lags_hears_whole_clips(corpus: Corpus) -> None:
+    learner = Learner(replace(TINY, trim_right_ratio=0.5), PLAIN)
+    batches = Batches(corpus, PLAIN, HOP)
+    heard = [batches(step) for step in range(10)]
+    learner.start(torch.cat([x[:, 0] for x in heard]), heard)
+    assert learner.step(batches(1), 1, 0.0, batches.goes_on(1))["mel"] > 0.0
+    assert learner.streams.state == {}
+
+
 def test_a_learner_remembers_and_begins_where_it_is_told(corpus: Corpus) -> None:
     batches = Batches(corpus, PLAIN, HOP)
     kept = {}
     for late in (0.0, 1.0):
         learner = Learner(TINY, replace(PLAIN, late_joins=late))
-        learner.start(torch.cat([x[:, 0] for x in batches.apart(10)]), batches.apart(10))
+        heard = [batches(step) for step in range(10)]
+        learner.start(torch.cat([x[:, 0] for x in heard]), heard)
         losses = [learner.step(batches(1), 1, 0.0, on)["mel"] for on in (torch.zeros(4, dtype=torch.bool), torch.ones(4, dtype=torch.bool))]
         kept[late] = losses[1]
         assert set(learner.streams.state) == {"encoder", "body", "end"}
-        assert not any(part.requires_grad for parts in learner.streams.state.values() for part in parts)
+        parts = [part for parts in learner.streams.state.values() for part in parts]
+        assert not any(part.requires_grad for part in parts)
+        assert all(part.untyped_storage().nbytes() == part.numel() * part.element_size() for part in parts), "whole inputs are kept"
     assert kept[0.0] != kept[1.0]  # a decoder that joined late has forgotten
 
 
