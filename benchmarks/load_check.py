@@ -19,11 +19,12 @@ from streamcodec.codec import Codec
 from streamcodec.protocol import Packet, StreamEnd, StreamStart, unpack_codes
 from streamcodec.protocol.clock import unwrap_timestamp
 
-__all__ = ["CODES_EQUAL", "FLOAT_WITHIN", "S16_WITHIN", "Check", "check", "offline_codes"]
+__all__ = ["CODES_EQUAL", "FLOAT_WITHIN", "S16_WITHIN", "Check", "check", "offline_codes", "unlike"]
 
 Codes = npt.NDArray[np.int32]
 
 CODES_EQUAL = 0.999
+_NEAR_TIES = 3  # frames
 FLOAT_WITHIN = 1e-4
 S16_WITHIN = 1.01 / 32_768
 _SILENCE_FRAMES = 75
@@ -120,6 +121,16 @@ def _codes(codec: Codec, note: Heard) -> Codes:
     return np.concatenate([unpack_codes(payload, n_q, bits) for _, n_q, _, payload, _ in note.packets], axis=1).astype(np.int32)
 
 
+def unlike(codes: Codes, expected: Codes) -> bool:
+    """Whether codes [n_q, F] differ by more than near-ties: in over 0.1%, and in more than three frames, which a few seconds may have.
+
+    Sums in another order decide a near-tie the other way now and then, and all codebooks behind it in its frame go with it. In a minute
+    three frames are less than 0.1%.
+    """
+    differ = codes != expected
+    return bool(differ.mean() > 1.0 - CODES_EQUAL and differ.any(axis=0).sum() > _NEAR_TIES)
+
+
 def _check_codes(codec: Codec, which: ListenerPlan, note: Heard, offline: Offline, full: Codes | None) -> dict[str, Any]:
     """Codes against the whole clip's, and what a player makes of them, packet by packet, against decoding them in one go."""
     codes = _codes(codec, note)
@@ -129,7 +140,7 @@ def _check_codes(codec: Codec, which: ListenerPlan, note: Heard, offline: Offlin
         failures.append(f"codes of shape {list(codes.shape)}, expected {[wanted, offline.codes.shape[1]]}")
         return {"kbps": codec.config.bandwidth_of(wanted), "failures": failures}
     equal = float((codes == offline.codes[:wanted]).mean())
-    if equal < CODES_EQUAL:
+    if unlike(codes, offline.codes[:wanted]):
         failures.append(f"{100 * equal:.3f}% of the codes equal the whole clip's, expected {100 * CODES_EQUAL:g}%")
     if full is not None and not np.array_equal(codes, full[:wanted]):
         failures.append("its codes are no prefix of what the stream's other listener got")

@@ -6,12 +6,15 @@ import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks import common, report
+from benchmarks.load_check import unlike
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +85,18 @@ def test_the_figures_say_what_the_section_is_for(ran: tuple[str, Path]) -> None:
         assert figures["failures"] == []
         assert figures["packets"] == 11 * 62
         assert figures["lost"] == figures["dropped"] == 0
+
+
+@pytest.mark.parametrize(
+    ("frames", "flipped", "wrong"),
+    [(375, [7, 99, 200], False), (375, [7, 99, 200, 300], True), (4500, range(0, 4500, 800), False), (4500, range(0, 4500, 500), True)],
+)
+def test_load_forgives_near_ties_and_no_more(frames: int, flipped: Sequence[int], wrong: bool) -> None:
+    """A near-tie at the third of eight codebooks takes the other five with it."""
+    expected = np.random.default_rng(0).integers(0, 1024, (8, frames))
+    codes = expected.copy()
+    codes[2:, list(flipped)] += 1
+    assert unlike(codes, expected) == wrong
 
 
 def test_the_report_joins_the_sections(tmp_path: Path) -> None:
