@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from benchmarks import heldout
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
-from benchmarks.measures import MEASURES, Scores, check_rate, differences, mean, measure, missing, versions
+from benchmarks.measures import MEASURES, Scores, check_rate, differences, mean, means, measure, missing, plain, scorers, versions
 from streamcodec.codec import Codec, load
 
 __all__ = ["behind", "main", "measure_long_streams", "render"]
@@ -66,14 +65,12 @@ def measure_long_streams(
         for lead_s in seconds:
             scores = [_scored(codec, clips, at, kbps, lead_s) for at in range(len(clips))]
             first = first or scores
-            means = {name: mean([s.values[name] for s in scores if name in s.values]) for name in _NAMES}
-            changes = {name: mean(differences(name, scores, first)) for name in _NAMES}
             rows.append(
                 {
                     "kbps": kbps,
                     "behind_s": lead_s,
-                    "scores": {name: None if found is None else asdict(found) for name, found in means.items()},
-                    "change": {name: None if found is None else asdict(found) for name, found in changes.items()},
+                    "scores": means(_NAMES, scores),
+                    "change": {name: plain(mean(differences(name, scores, first))) for name in _NAMES},
                 }
             )
     return {
@@ -107,12 +104,11 @@ def render(figures: Figures) -> str:
             cells += ["-" if not row["behind_s"] else f"{change['mean']:+.{digits}f} ± {(change['high'] - change['low']) / 2:.{digits}f}"]
         rows.append(cells)
     header = ["", *(text for name in names for text in (MEASURES[name].title, "change"))]
-    scored = ", ".join(f"{name} {version}" for name, version in figures["scored_with"].items())
     return (
         f"`{figures['model']}` ({figures['engine']}), {heldout.tell(figures['clips'], figures['rate'])}. Each clip is coded as a stream of "
         "its own, and then with the other clips of its source before it in the same stream, again and again if need be; only the clip "
         "itself is scored. Changes are those "
-        f"of the same clips, ± half of their 95% interval (bootstrap over the clips). Scored with {scored}.\n\n"
+        f"of the same clips, ± half of their 95% interval (bootstrap over the clips). Scored with {scorers(figures['scored_with'])}.\n\n"
         f"{table(header, rows)}\n\n![Scores by the time that a stream has run](long_streams.png)\n"
     )
 

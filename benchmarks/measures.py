@@ -6,8 +6,8 @@ never left out silently; a measure whose package is not installed is named as we
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -23,7 +23,23 @@ from streamcodec.errors import InputError
 from streamcodec.training.evaluate import perceived
 from streamcodec.training.losses import SpectralLoss, si_sdr
 
-__all__ = ["MEASURES", "RATE", "Mean", "Measure", "Scores", "align", "check_rate", "differences", "mean", "measure", "missing", "versions"]
+__all__ = [
+    "MEASURES",
+    "RATE",
+    "Mean",
+    "Measure",
+    "Scores",
+    "align",
+    "check_rate",
+    "differences",
+    "mean",
+    "means",
+    "measure",
+    "missing",
+    "plain",
+    "scorers",
+    "versions",
+]
 
 Samples = npt.NDArray[np.float32]
 
@@ -96,6 +112,11 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     """The packages that score these measures, as far as they are installed."""
     packages = dict.fromkeys(package for name in names for package in MEASURES[name].needs)
     return {package: version for package in packages if (version := _version(package))}
+
+
+def scorers(versions: Mapping[str, str]) -> str:
+    """What `versions` found, as a section's text names it."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _version(package: str) -> str | None:
@@ -253,6 +274,16 @@ def mean(values: Sequence[float]) -> Mean | None:
     drawn = np.random.default_rng(0).integers(0, len(array), (_RESAMPLES, len(array)))
     low, high = np.percentile(array[drawn].mean(axis=1), (2.5, 97.5))
     return Mean(float(array.mean()), float(low), float(high), float(array[np.abs(array).argmax()]), len(array))
+
+
+def means(names: Iterable[str], scores: Sequence[Scores]) -> dict[str, dict[str, Any] | None]:
+    """Each measure's mean over the clips that have it, as plain values."""
+    return {name: plain(mean([score.values[name] for score in scores if name in score.values])) for name in names}
+
+
+def plain(found: Mean | None) -> dict[str, Any] | None:
+    """A mean as a section's JSON holds it."""
+    return None if found is None else asdict(found)
 
 
 def differences(name: str, scores: Sequence[Scores], against: Sequence[Scores]) -> list[float]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks import heldout
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
-from benchmarks.measures import MEASURES, Scores, check_rate, differences, mean, measure, missing, versions
+from benchmarks.measures import MEASURES, Scores, check_rate, differences, mean, measure, missing, scorers, versions
 from streamcodec.codec import Codec, load
 from streamcodec.engine.openvino_engine import has_bf16
 
@@ -159,7 +159,7 @@ def render(figures: Figures) -> str:
     names = [name for name in figures["limits"] if name not in figures["missing"]]
     limits = ", ".join(f"{limit:g} {MEASURES[name].unit} of {MEASURES[name].title}" for name, limit in figures["limits"].items())
     rows, bandwidths = figures["rows"], list(dict.fromkeys(row["kbps"] for row in figures["rows"]))
-    engines, scored = figures["engines"], ", ".join(f"{name} {version}" for name, version in figures["scored_with"].items())
+    engines, scored = figures["engines"], scorers(figures["scored_with"])
     text = (
         f"Live streams through `{figures['model']}` in packets of {figures['packet_ms']:g} ms, encoded and decoded in bf16 and in fp32 "
         f"({engines['fp32']}; {engines['bf16']}); `torch fp32` ({engines['torch']}) shows what another fp32 engine changes. "

@@ -6,7 +6,7 @@ ViSQOL takes most of the time: with `numba` installed it gives the same scores t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks import heldout
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
-from benchmarks.measures import MEASURES, Scores, check_rate, mean, measure, missing, versions
+from benchmarks.measures import MEASURES, Scores, check_rate, mean, means, measure, missing, plain, scorers, versions
 from benchmarks.quality_opus import FRAME_MS, through_opus, why_not
 from benchmarks.quality_page import write_page
 from streamcodec.codec import Codec, load
@@ -121,14 +121,13 @@ def _row(rendition: Rendition, clips: Sequence[heldout.Clip], rate: int) -> dict
         kind: mean([_level(heard, clip.samples) for clip, heard in pairs if clip.kind == kind and clip.samples.any() and heard.any()])
         for kind in ("speech", "music")
     }
-    means = {name: mean([score.values[name] for score in scores if name in score.values]) for name in _NAMES}
     return {
         "codec": rendition.codec,
         "label": rendition.label,
         "kbps": rendition.kbps,
         **rendition.more,
-        "scores": {name: None if found is None else asdict(found) for name, found in means.items()},
-        "level_db": {kind: None if found is None else asdict(found) for kind, found in levels.items()},
+        "scores": means(_NAMES, scores),
+        "level_db": {kind: plain(found) for kind, found in levels.items()},
         "bands": None if rendition.codec == "original" else bands([(clip.samples, heard) for clip, heard in spoken], rate),
         "undefined": [
             {"clip": clip.name, "measure": name, "why": why}
@@ -187,7 +186,7 @@ def render(figures: Figures) -> str:
     """The section's text, from its figures alone."""
     rows = figures["rows"]
     names = [name for name in _NAMES if name not in figures["missing"]]
-    scored = ", ".join(f"{name} {version}" for name, version in figures["scored_with"].items())
+    scored = scorers(figures["scored_with"])
     text = (
         f"`{figures['model']}` ({figures['engine']}), {heldout.tell(figures['clips'], figures['rate'])}. Scores are means over the speech, "
         "± half of their 95% interval (bootstrap over the clips), against the recording; DNSMOS hears the output alone. Scored with "
