@@ -6,11 +6,12 @@ import asyncio
 import http
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 import websockets
+from prometheus_client.core import Metric
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -29,7 +30,7 @@ from streamcodec.server.forecast import Work
 from streamcodec.server.hub import Hub
 from streamcodec.server.limits import Limits
 from streamcodec.server.measuring import cores, measure
-from streamcodec.server.metrics import Metrics
+from streamcodec.server.metrics import Metrics, counter_family, gauge_family
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
@@ -103,6 +104,7 @@ class Server:
             max_batch=self._max_batch,
         )
         self.hub = Hub(self._worker, self.limits, self.metrics, admission)
+        self.metrics.collect_from(self._figures)
         self._told_room = admission.room()
         try:
             self._socket = await serve(
@@ -223,29 +225,40 @@ class Server:
         if path == "/healthz":
             return ws.respond(http.HTTPStatus.OK, "ok\n")
         if path == "/metrics":
-            return ws.respond(http.HTTPStatus.OK, self.metrics.render(self._gauges()))
+            return self._metrics(ws, request)
         if "Upgrade" not in request.headers:
             return ws.respond(http.HTTPStatus.UPGRADE_REQUIRED, f"A WebSocket server for the subprotocol {SUBPROTOCOL}: see PROTOCOL.md.\n")
         return None
 
-    def _gauges(self) -> dict[str, float]:
-        work, admission, now_s = self._work(), self.hub.admission, now_us() / 1e6
-        shares = admission.shares(self.hub.demand)
+    def _metrics(self, ws: ServerConnection, request: Request) -> Response:
+        text, media_type = self.metrics.render(", ".join(request.headers.get_all("Accept")))
+        response = ws.respond(http.HTTPStatus.OK, text)
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = media_type
+        return response
+
+    def _figures(self) -> Iterator[Metric]:
+        """What is not counted but looked at when somebody reads `/metrics`."""
+        work, hub, now_s = self._work(), self.hub, now_us() / 1e6
+        admission = hub.admission
+        shares = admission.shares(hub.demand)
+        yield gauge_family(
+            "capacity_publishers", "Live publishers of PCM that there is room for in all; 0: not known.", admission.room() or 0
+        )
+        load = {"engine": shares.engine, "processors": shares.processors, "interpreter": shares.interpreter}
+        yield gauge_family("predicted_load_ratio", "What the streams are expected to take of the machine; 1 is all.", load, "of")
         quantiles = (0.5, 0.95, 0.99)
-        waits = zip(quantiles, admission.waits(now_s, *quantiles), strict=True)
-        return {
-            "capacity_publishers": admission.room() or 0,
-            "predicted_load": shares.engine,
-            "predicted_load_processors": shares.processors,
-            "predicted_load_interpreter": shares.interpreter,
-            **{f'live_wait_ms{{quantile="{quantile}"}}': 1000 * wait_s for quantile, wait_s in waits},
-            "newcomers_waiting": self.hub.num_waiting,
-            "publishers": len(self.hub.streams),
-            "listeners": self.hub.num_listeners,
-            "listener_lag_ms_most": 1000 * max((one.lag_s(now_s) for group in self.hub.listeners.values() for one in group), default=0.0),
-            "engine_steps_total": work.steps,
-            "engine_rows_total": work.rows,
-            "engine_busy_seconds_total": work.busy_s,
-            "process_cpu_seconds_total": work.cpu_s,
-            "beside_engine_cpu_seconds_total": work.beside_s,
-        }
+        waits = dict(zip(map(str, quantiles), admission.waits(now_s, *quantiles), strict=True))
+        yield gauge_family("live_wait_seconds", "What live packets of the last two seconds waited for the model.", waits, "quantile")
+        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", hub.num_waiting)
+        yield gauge_family("publishers", "Streams there are.", len(hub.streams))
+        yield gauge_family("listeners", "Listeners there are.", hub.num_listeners)
+        lag_s = max((one.lag_s(now_s) for group in hub.listeners.values() for one in group), default=0.0)
+        yield gauge_family("listener_lag_seconds_max", "How far the listener that is most behind is behind.", lag_s)
+        yield counter_family("engine_steps", "Steps that the engine ran.", work.steps)
+        yield counter_family("engine_rows", "Packets that were encoded or decoded in these steps.", work.rows)
+        yield counter_family("engine_busy_seconds", "Time inside the engine's steps.", work.busy_s)
+        yield counter_family("process_cpu_seconds", "Processor time of the whole process.", work.cpu_s)
+        yield counter_family(
+            "beside_engine_cpu_seconds", "Processor time of the loop, and of the model's threads between steps.", work.beside_s
+        )

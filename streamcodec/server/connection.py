@@ -243,7 +243,15 @@ class Connection:
         n_q = None if hello.bandwidth is None else config.n_q_for(hello.bandwidth)
         history_s = hub.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, hub.limits.history_s)
         least_n_q = None if hello.min_bandwidth is None else config.n_q_for(hello.min_bandwidth)
-        listener = Listener(hello.stream, hello.format, most_n_q=n_q, least_n_q=least_n_q, history_s=history_s, limits=hub.limits)
+        listener = Listener(
+            hello.stream,
+            hello.format,
+            most_n_q=n_q,
+            least_n_q=least_n_q,
+            history_s=history_s,
+            limits=hub.limits,
+            observer=hub.metrics,
+        )
         listener.failed = self._stream_failed
         self._session.accept(self._welcome(hello, stream))
         await self._flush()
@@ -264,9 +272,6 @@ class Connection:
             writer.cancel()
             writer.add_done_callback(lambda done: done.cancelled() or done.exception())
             hub.unsubscribe(listener, lost=lost)
-            hub.metrics.packets_dropped_listener += listener.dropped
-            hub.metrics.packets_thinned += listener.thinned
-            hub.metrics.bandwidth_steps_down += listener.steps_down
 
     def _take_report(self, listener: Listener, report: Report) -> None:
         asks = None

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import SILENCE, Format, Gap, Message, Packet, Report, StreamEnd, StreamStart, Thinner
@@ -18,10 +19,23 @@ from streamcodec.protocol.window import Departure, SendWindow
 from streamcodec.server.limits import Limits
 from streamcodec.server.pacing import Pacer
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "ListenerObserver"]
 
 # Gaps and starts weigh no seconds, so they need a bound of their own: a publisher may send as many as it likes.
 _MOST_MESSAGES = 4096
+
+
+class ListenerObserver(Protocol):
+    """What is told, as it happens, of what a listener does not get."""
+
+    def listener_dropped(self, packets: int) -> None:
+        """It is too slow for so many packets."""
+
+    def listener_thinned(self, packets: int) -> None:
+        """So many packets of silence were left out."""
+
+    def listener_stepped_down(self) -> None:
+        """It is given fewer codebooks, as it falls behind."""
 
 
 @dataclass(slots=True)
@@ -54,6 +68,7 @@ class Listener:
         history_s: float = 0.0,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        observer: ListenerObserver | None = None,
     ) -> None:
         self.name = name
         self.format = format
@@ -63,13 +78,13 @@ class Listener:
         self.queued_s = 0.0
         self.dropped = 0
         self.thinned = 0
-        self.steps_down = 0
         self.given_up = False
         self.report: Report | None = None
         self.progressed: Callable[[], None] = lambda: None
         self.failed: Callable[[Exception], None] = lambda _: None
         self._limits = limits or Limits()
         self._clock = clock
+        self._observer = observer
         self._live = True
         self._pacer = Pacer([0], max_lag_s=self._limits.listener_max_lag_s, give_up_s=self._limits.listener_give_up_s)
         self._queue: deque[_Item] = deque()
@@ -149,6 +164,8 @@ class Listener:
             if not self._thinner.leaves_out(quiet, duration_s):
                 return False
             self.thinned += 1
+            if self._observer is not None:
+                self._observer.listener_thinned(1)
             message = Gap(first_seq=message.seq, count=1, reason=SILENCE)
         else:
             self._thinner.restart()
@@ -228,7 +245,8 @@ class Listener:
         oldest, before = self._oldest_waiting, self._pacer.n_q
         waited_s = 0.0 if oldest is None else now - oldest.put_at
         verdict = self._pacer.look(now, self.lag_s(now), self.round_trip_s, waited_s)
-        self.steps_down += verdict.n_q < before
+        if verdict.n_q < before and self._observer is not None:
+            self._observer.listener_stepped_down()
         if verdict.keep_s is not None:
             keep_s = verdict.keep_s
             self._drop(lambda item: now - item.put_at > keep_s)
@@ -239,7 +257,7 @@ class Listener:
             self.failed(self._failure)
 
     def _drop(self, stale: Callable[[_Item], bool]) -> None:
-        kept: deque[_Item] = deque()
+        kept, before = deque[_Item](), self.dropped
         for item in self._queue:
             if isinstance(item.message, Packet) and stale(item):
                 self.queued_s -= item.duration_s
@@ -252,6 +270,8 @@ class Listener:
                 kept.pop()
             kept.append(item)
         self._queue = kept
+        if self.dropped > before and self._observer is not None:
+            self._observer.listener_dropped(self.dropped - before)
 
 
 def _seq(item: _Item) -> int:

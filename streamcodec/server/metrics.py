@@ -1,12 +1,23 @@
-"""What the server counts and times; it prints nothing and decides nothing."""
+"""What the server counts and times, and how Prometheus reads it; nothing here decides anything.
+
+Each server has a registry of its own. What happens is counted in plain attributes, as the loop does so for every packet; they become
+Prometheus' counters when somebody reads `/metrics`.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 
-__all__ = ["Metrics", "PacketTrace"]
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+__all__ = ["Metrics", "PacketTrace", "counter_family", "gauge_family"]
+
+_PREFIX = "streamcodec_"
+_WAIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,46 +37,107 @@ class PacketTrace:
     emitted: int
 
 
-@dataclass
+def _counter(told: str, name: str | None = None, **labels: str) -> int:
+    """A count from 0: its help text, its family's name where that is not the attribute's, and its labels there."""
+    count: int = field(default=0, metadata={"help": told, "name": name, "labels": labels})
+    return count
+
+
+def _dropped(reason: str) -> int:
+    return _counter("Packets that the server dropped, by reason.", "packets_dropped", reason=reason)
+
+
+@dataclass(eq=False)
 class Metrics:
-    """Counters since the start, a window of encoder waits, and a hook that sees every packet.
+    """One server's counters since its start, a histogram of what packets waited, and a hook that sees every packet."""
 
-    `packets_quiet` are those of `packets_emitted` that have fewer codebooks than their stream, `packets_thinned` what was not sent to a
-    listener because of silence.
-    """
-
-    publishers_accepted: int = 0
-    listeners_accepted: int = 0
-    publishers_resumed: int = 0
-    listeners_resumed: int = 0
-    refused: int = 0
-    refused_for_capacity: int = 0
-    failed: int = 0
-    packets_received: int = 0
-    packets_emitted: int = 0
-    packets_quiet: int = 0
-    packets_sent: int = 0
-    packets_thinned: int = 0
-    packets_dropped_overload: int = 0
-    packets_dropped_decoder: int = 0
-    packets_dropped_listener: int = 0
-    bandwidth_steps_down: int = 0
-    epochs: int = 0
+    publishers_accepted: int = _counter("Publishers that were let in, without those that resumed.")
+    listeners_accepted: int = _counter("Listeners that were let in.")
+    publishers_resumed: int = _counter("Publishers that went on with their stream on another connection.")
+    listeners_resumed: int = _counter("Listeners that went on without a break on another connection.")
+    refused: int = _counter("Connections that were refused before they had a welcome.", "connections_refused")
+    refused_for_capacity: int = _counter("Those of the refused that the machine had no room for.", "connections_refused_for_capacity")
+    failed: int = _counter("Connections that ended in an error after their welcome.", "connections_failed")
+    packets_received: int = _counter("Packets that came from publishers.")
+    packets_emitted: int = _counter("Packets of codes that went out, each once however many listen.")
+    packets_quiet: int = _counter("Those of the emitted packets that stand for silence.")
+    packets_sent: int = _counter("Packets that were sent to listeners.")
+    packets_thinned: int = _counter("Packets that were not sent to a listener because they stand for silence.")
+    packets_dropped_overload: int = _dropped("overload")
+    packets_dropped_decoder: int = _dropped("decoder")
+    packets_dropped_listener: int = _dropped("slow_listener")
+    packets_dropped_closing: int = _dropped("closing")
+    bandwidth_steps_down: int = _counter("How often a listener that fell behind was given fewer codebooks.")
+    epochs: int = _counter("Encoders that started afresh in the middle of a stream.")
     on_trace: Callable[[PacketTrace], None] | None = None
-    _waits_us: deque[int] = field(default_factory=lambda: deque(maxlen=2048))
+
+    def __post_init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._waits = Histogram(
+            "encode_wait_seconds",
+            "From the arrival of the message that completed a packet until its codes were queued for the listeners.",
+            namespace=_PREFIX.rstrip("_"),
+            buckets=_WAIT_BUCKETS_S,
+            registry=self.registry,
+        )
+        self.collect_from(self._families)
+
+    def collect_from(self, families: Callable[[], Iterable[Metric]]) -> None:
+        """Let `families` say more whenever somebody reads."""
+        self.registry.register(_Collected(families))
 
     def trace(self, packet: PacketTrace) -> None:
         """Note a packet's way through the server."""
-        self._waits_us.append(packet.emitted - packet.received)
+        self._waits.observe((packet.emitted - packet.received) / 1e6)
         if self.on_trace is not None:
             self.on_trace(packet)
 
-    def render(self, gauges: dict[str, float]) -> str:
-        """All figures in the text format that Prometheus reads."""
-        waits = sorted(self._waits_us)
-        values: dict[str, float] = {f.name + "_total": getattr(self, f.name) for f in fields(self) if f.type == "int"}
-        for share in (0.5, 0.95, 0.99):
-            if waits:
-                values[f'encode_wait_ms{{quantile="{share}"}}'] = waits[min(len(waits) - 1, int(share * len(waits)))] / 1000
-        # Every digit: a counter that is rounded stands still for readers.
-        return "".join(f"streamcodec_{name} {value}\n" for name, value in {**values, **gauges}.items())
+    def listener_dropped(self, packets: int) -> None:
+        """A listener is too slow for so many packets."""
+        self.packets_dropped_listener += packets
+
+    def listener_thinned(self, packets: int) -> None:
+        """So many packets of silence were left out for a listener."""
+        self.packets_thinned += packets
+
+    def listener_stepped_down(self) -> None:
+        """A listener is given fewer codebooks, as it falls behind."""
+        self.bandwidth_steps_down += 1
+
+    def render(self, accept: str = "") -> tuple[str, str]:
+        """All figures and the media type they are in: OpenMetrics where the header `accept` asks for it, else Prometheus' own."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self.registry).decode(), media_type
+
+    def _families(self) -> Iterable[Metric]:
+        families: dict[str, CounterMetricFamily] = {}
+        for one in fields(self):
+            if "help" in one.metadata:
+                name, labels = one.metadata["name"] or one.name, one.metadata["labels"]
+                if name not in families:
+                    families[name] = CounterMetricFamily(_PREFIX + name, one.metadata["help"], labels=list(labels))
+                families[name].add_metric(list(labels.values()), getattr(self, one.name))
+        return families.values()
+
+
+def counter_family(name: str, told: str, value: float) -> Metric:
+    """One of this package's counters, for `Metrics.collect_from`; "_total" is added to its name."""
+    return CounterMetricFamily(_PREFIX + name, told, value=value)
+
+
+def gauge_family(name: str, told: str, value: float | dict[str, float], label: str = "") -> Metric:
+    """One of this package's gauges, for `Metrics.collect_from`; several values are told apart by `label`."""
+    if not isinstance(value, dict):
+        return GaugeMetricFamily(_PREFIX + name, told, value=value)
+    family = GaugeMetricFamily(_PREFIX + name, told, labels=[label])
+    for which, one in value.items():
+        family.add_metric([which], one)
+    return family
+
+
+class _Collected(Collector):
+    def __init__(self, families: Callable[[], Iterable[Metric]]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families()

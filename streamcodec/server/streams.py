@@ -137,6 +137,7 @@ class Stream:
         if self.ending:
             # The server is closing and its publisher has not yet been told, or that one goes on behind its own end.
             self.dropped += 1
+            self.hub.metrics.packets_dropped_closing += 1
             return
         self._source.feed(packet, now_us())
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import numpy as np
 from conftest import transformers_reference
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -290,6 +291,26 @@ async def http_get(server: Server, path: str) -> tuple[int, str]:
     writer.close()
     await writer.wait_closed()
     return int(head.split()[1]), body
+
+
+async def figures(server: Server) -> dict[str, float]:
+    """What `/metrics` says, by sample: `publishers`, `packets_dropped_total{reason=closing}`."""
+    status, text = await http_get(server, "/metrics")
+    assert status == 200
+    return samples(text)
+
+
+def samples(text: str) -> dict[str, float]:
+    """Prometheus' text by sample, without the package's prefix; every family must have a help text."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        assert family.name.startswith("streamcodec_") and family.documentation and family.type != "unknown", family
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
+            name = sample.name.removeprefix("streamcodec_") + (f"{{{labels}}}" if labels else "")
+            assert name not in found, f"{name} occurs twice"
+            found[name] = sample.value
+    return found
 
 
 async def beside_a_stream(server: Server, incident: Callable[[], Awaitable[None]]) -> None:

@@ -24,9 +24,9 @@ class Clock:
         return self.now
 
 
-def make(limit_s=0.8, clock=None, **changes):
+def make(limit_s=0.8, clock=None, observer=None, **changes):
     limits = Limits(**{"listener_queue_s": limit_s, "resume_s": 0.0, "listener_max_lag_s": 1e9, **changes})
-    return Listener("alice", "codes", limits=limits, clock=clock or Clock())
+    return Listener("alice", "codes", limits=limits, clock=clock or Clock(), observer=observer)
 
 
 def packet(seq, epoch=0):
@@ -92,6 +92,30 @@ def test_beyond_the_bound_the_oldest_packets_become_one_gap_and_half_the_bound_s
     got = drain(listener)
     assert got == [Gap(first_seq=0, count=6, reason="slow_listener"), *(packet(seq) for seq in range(6, 11))]
     assert listener.dropped == 6
+
+
+def test_what_a_listener_does_not_get_is_told_as_it_happens():
+    told = []
+
+    class Observer:
+        def listener_dropped(self, packets):
+            told.append(("dropped", packets))
+
+        def listener_thinned(self, packets):
+            told.append(("thinned", packets))
+
+        def listener_stepped_down(self):
+            told.append(("stepped down",))
+
+    listener = make(observer=Observer())
+    for seq in range(10):
+        listener.put(packet(seq), PACKET_S)
+    assert told == []
+    listener.put(packet(10), PACKET_S)
+    assert told == [("dropped", 6)]
+    for seq in range(11, 14):
+        listener.put(packet(seq), PACKET_S, quiet=True)
+    assert told[1:] == [("thinned", 1)] * 2
 
 
 def test_what_is_past_comes_on_top_of_the_bound_until_it_is_gone():

@@ -1,52 +1,72 @@
-"""What is counted comes out as text that a Prometheus server reads, every digit of it."""
+"""What is counted comes out as text that a Prometheus server reads, every digit of it, and each server counts for itself."""
 
-import re
+from prometheus_client import REGISTRY
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from server_rig import samples
 
 from streamcodec.server import Metrics, PacketTrace
-
-LINE = re.compile(r'streamcodec_([a-z_]+)(\{quantile="0\.\d+"\})? (-?[0-9.]+(?:e[+-]?\d+)?)')
-
-
-def parsed(text):
-    assert text.endswith("\n")
-    matches = [LINE.fullmatch(line) for line in text.splitlines()]
-    assert all(matches), text
-    values = {match[1] + (match[2] or ""): float(match[3]) for match in matches}
-    assert len(values) == len(matches), "a name occurs twice"
-    return values
+from streamcodec.server.metrics import counter_family, gauge_family
 
 
 def trace(seq, wait_us):
     return PacketTrace("alice", seq, captured=0, received=1_000, started=1_100, done=1_200, emitted=1_000 + wait_us)
 
 
-def test_every_counter_is_there_from_the_start_and_no_percentile_of_nothing():
-    values = parsed(Metrics().render({}))
+def test_every_counter_is_there_from_the_start():
+    values = samples(Metrics().render()[0])
     assert {"publishers_accepted_total", "packets_emitted_total", "packets_quiet_total", "epochs_total"} <= values.keys()
-    assert set(values.values()) == {0.0}
-    assert not any("quantile" in name for name in values)
+    assert {f"packets_dropped_total{{reason={reason}}}" for reason in ("overload", "decoder", "slow_listener", "closing")} <= values.keys()
+    assert {value for name, value in values.items() if not name.endswith("_created")} == {0.0}
 
 
 def test_counters_and_gauges_keep_every_digit():
     metrics = Metrics(packets_sent=123_456_789)
-    text = metrics.render({"listeners": 3, "engine_busy_seconds_total": 1234567.25})
-    assert "streamcodec_packets_sent_total 123456789\n" in text
-    assert parsed(text)["engine_busy_seconds_total"] == 1234567.25
+    metrics.collect_from(lambda: [gauge_family("listeners", "Listeners.", 3), counter_family("busy_seconds", "Time.", 1234567.25)])
+    values = samples(metrics.render()[0])
+    assert (values["packets_sent_total"], values["listeners"], values["busy_seconds_total"]) == (123_456_789, 3, 1234567.25)
 
 
-def test_percentiles_are_of_the_waits_in_milliseconds():
+def test_several_values_of_a_gauge_are_told_apart_by_a_label():
     metrics = Metrics()
-    for i in range(100):
-        metrics.trace(trace(i, 1_000 * (i + 1)))
-    values = parsed(metrics.render({}))
-    assert values['encode_wait_ms{quantile="0.5"}'] == 51.0
-    assert values['encode_wait_ms{quantile="0.99"}'] == 100.0
+    metrics.collect_from(lambda: [gauge_family("wait_seconds", "Waits.", {"0.5": 0.25, "0.99": 0.5}, "quantile")])
+    values = samples(metrics.render()[0])
+    assert (values["wait_seconds{quantile=0.5}"], values["wait_seconds{quantile=0.99}"]) == (0.25, 0.5)
 
 
-def test_the_window_is_bounded_and_a_hook_sees_every_packet():
+def test_waits_are_a_histogram_in_seconds():
+    metrics = Metrics()
+    for wait_ms in (1, 9, 25, 25, 3_000):
+        metrics.trace(trace(0, 1_000 * wait_ms))
+    values = samples(metrics.render()[0])
+    assert values["encode_wait_seconds_bucket{le=0.001}"] == 1
+    assert values["encode_wait_seconds_bucket{le=0.01}"] == 2
+    assert values["encode_wait_seconds_bucket{le=0.03}"] == 4
+    assert values["encode_wait_seconds_bucket{le=2.5}"] == 4
+    assert values["encode_wait_seconds_bucket{le=+Inf}"] == values["encode_wait_seconds_count"] == 5
+    assert values["encode_wait_seconds_sum"] == 3.06
+
+
+def test_a_hook_sees_every_packet():
     seen = []
     metrics = Metrics(on_trace=seen.append)
     for i in range(5_000):
-        metrics.trace(trace(i, 9_000 if i < 2_000 else 1_000))
+        metrics.trace(trace(i, 1_000))
     assert [t.seq for t in seen] == list(range(5_000))
-    assert parsed(metrics.render({}))['encode_wait_ms{quantile="0.99"}'] == 1.0
+
+
+def test_two_servers_in_one_program_count_for_themselves():
+    one, other = Metrics(packets_sent=1), Metrics(packets_sent=2)
+    one.trace(trace(0, 1_000))
+    assert samples(one.render()[0])["packets_sent_total"] == 1
+    values = samples(other.render()[0])
+    assert (values["packets_sent_total"], values["encode_wait_seconds_count"]) == (2, 0)
+    assert not [family for family in REGISTRY.collect() if family.name.startswith("streamcodec")]
+
+
+def test_who_asks_for_openmetrics_gets_it():
+    metrics = Metrics(packets_sent=7)
+    text, media_type = metrics.render("application/openmetrics-text; version=1.0.0, text/plain; q=0.5")
+    assert media_type.startswith("application/openmetrics-text; version=1.0.0")
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    assert found["streamcodec_packets_sent"].samples[0].value == 7
+    assert metrics.render("text/html")[1].startswith("text/plain; version=0.0.4")

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from server_rig import PACKET, gated, http_get, listening, offline_codec, publish_all, run, serving, small_limits, tiny_codec, until, voice
+from server_rig import PACKET, figures, gated, listening, offline_codec, publish_all, run, serving, small_limits, tiny_codec, until, voice
 
 from streamcodec.client import listen, publish
 from streamcodec.errors import Refused
@@ -39,11 +39,6 @@ async def refusal(opening):
     return caught.value.reason
 
 
-async def figures(server):
-    _, text = await http_get(server, "/metrics")
-    return {name.removeprefix("streamcodec_"): float(value) for name, value in (line.rsplit(" ", 1) for line in text.splitlines())}
-
-
 def test_publishers_come_in_up_to_the_measured_capacity_and_again_when_one_has_left():
     async def main():
         async with serving(limits=small_limits(capacity="auto")) as server, contextlib.AsyncExitStack() as stack:
@@ -57,9 +52,10 @@ def test_publishers_come_in_up_to_the_measured_capacity_and_again_when_one_has_l
                 )
                 assert "can encode about 3, " in await refusal(publish(server.url, "d", pace="fast"))
                 values = await figures(server)
-                assert (values["capacity_publishers"], values["refused_for_capacity_total"], values["refused_total"]) == (3, 2, 2)
-                assert values["predicted_load"] == pytest.approx(0.75)
-                assert 0 < values["predicted_load_interpreter"] < values["predicted_load_processors"] < 0.2
+                assert values["capacity_publishers"] == 3
+                assert values["connections_refused_total"] == values["connections_refused_for_capacity_total"] == 2
+                assert values["predicted_load_ratio{of=engine}"] == pytest.approx(0.75)
+                assert 0 < values["predicted_load_ratio{of=interpreter}"] < values["predicted_load_ratio{of=processors}"] < 0.2
             await until(lambda: "c" not in server.hub.streams)
             async with publish(server.url, "d"):
                 pass
@@ -132,7 +128,7 @@ def test_with_capacity_off_everybody_comes_in_up_to_the_hard_bounds():
                 await listening(stack, server.url, f"s{i}", format="pcm_s16le")
             assert await refusal(publish(server.url, "more")) == "the server has its 8 publishers"
             values = await figures(server)
-            assert (values["predicted_load"], values["refused_for_capacity_total"]) == (0, 0)
+            assert (values["predicted_load_ratio{of=engine}"], values["connections_refused_for_capacity_total"]) == (0, 0)
 
     run(main())
 
@@ -157,7 +153,7 @@ def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(si
                 engine.open()
             await heard.to(lambda h: len(h.of(Packet)) == 30)
             assert "the server is behind: 5% of its packets wait " in await refusal(publish(server.url, "next"))
-            assert (await figures(server))['live_wait_ms{quantile="0.95"}'] > 60
+            assert (await figures(server))["live_wait_seconds{quantile=0.95}"] > 0.06
             await until(lambda: server.hub.admission.waits(time.perf_counter(), 0.95) == [0.0])
             async with publish(server.url, "next"):
                 pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import re
 import threading
 import time
 from itertools import pairwise
@@ -16,6 +15,7 @@ from server_rig import (
     PACKET,
     TIMEOUT_S,
     beside_a_stream,
+    figures,
     gated,
     http_get,
     listening,
@@ -25,6 +25,7 @@ from server_rig import (
     publish_all,
     run,
     same_codes,
+    samples,
     serving,
     tiny_codec,
     until,
@@ -638,20 +639,17 @@ def test_metrics_count_what_happened_and_read_as_text():
             heard = await listening(stack, server.url, "a", format="pcm_s16le")
             async with publish(server.url, "a", pace="fast") as publisher:
                 await publisher.send(voice(1, 0.8))
-                status, text = await http_get(server, "/metrics")
-                lines = dict(line.rsplit(" ", 1) for line in text.splitlines())
-                assert status == 200
-                assert (lines["streamcodec_publishers"], lines["streamcodec_listeners"]) == ("1", "1")
+                values = await figures(server)
+                assert (values["publishers"], values["listeners"]) == (1, 1)
                 await publisher.end()
             await heard.to_end()
             _, text = await http_get(server, "/metrics?now")
-            lines = dict(line.rsplit(" ", 1) for line in text.splitlines())
-            assert all(re.fullmatch(r"streamcodec_[a-z_]+(\{.*\})?", name) for name in lines)
-            assert all(float(value) >= 0 for value in lines.values())
-            assert lines["streamcodec_packets_emitted_total"] == "10"
-            assert lines["streamcodec_packets_sent_total"] == "10"
-            assert int(lines["streamcodec_engine_rows_total"]) > 10
-            assert lines["streamcodec_publishers"] == "0"
+            values = samples(text)
+            assert all(value >= 0 for value in values.values())
+            assert (values["packets_emitted_total"], values["packets_sent_total"]) == (10, 10)
+            assert values["encode_wait_seconds_count"] == 10
+            assert values["engine_rows_total"] > 10
+            assert values["publishers"] == 0
 
     run(main())
 

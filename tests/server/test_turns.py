@@ -7,7 +7,7 @@ import contextlib
 import itertools
 
 import pytest
-from server_rig import http_get, listening, offline_codec, pcm_hello, raw, run, serving, small_limits, until
+from server_rig import figures, listening, offline_codec, pcm_hello, raw, run, serving, small_limits, until
 
 from streamcodec.client import listen, publish
 from streamcodec.errors import Refused
@@ -33,8 +33,7 @@ class Doorkeeper:
 
 
 async def waiting(server):
-    _, text = await http_get(server, "/metrics")
-    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith("streamcodec_newcomers_waiting "))
+    return (await figures(server))["newcomers_waiting"]
 
 
 async def ask(server, name, answered, **options):
