@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 # Modules compile when they are first used: all of them would take half of the installation's time.
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 # These tests look at no clock, so they run side by side, one thread each; the others would disturb one another.
-TIMELESS = tests/codec tests/engine tests/model tests/protocol tests/training
+TIMELESS = tests/bitstream tests/codec tests/engine tests/model tests/protocol tests/scheduler tests/training
 
 .PHONY: demo setup test lint bench clean
 

@@ -4,7 +4,7 @@ A packet falls due when its last sample is captured. It is late by the time from
 has handed them to the stream's sink; through WebSockets, until a listener in the load's process, on the same cores, has parsed the message.
 One run grows the load until packets are late or dropped, holds a count, puts half as much again on top, and goes back to three quarters.
 
-The cases in the results are these, each with `--precision bf16 --threads 2 --lanes 2 --grow-seconds 4`:
+The cases in the results are these, each with `--precision bf16 --threads 2 --workers 2 --grow-seconds 4`:
 
     --way inprocess --model full --from 50 --step 20 --hold 70
     --way inprocess --from 200 --step 40 --hold 200
@@ -45,10 +45,10 @@ class Loading:
     engine: Any
     precision: Any
     threads: int
-    lanes: int
+    workers: int
 
     def __call__(self) -> Codec:
-        return load(self.model, engine=self.engine, precision=self.precision, threads=self.threads, lanes=self.lanes)
+        return load(self.model, engine=self.engine, precision=self.precision, threads=self.threads, workers=self.workers)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--engine", choices=("auto", "torch", "openvino"), default="auto")
     add("--precision", choices=("auto", "fp32", "bf16"), default="fp32")
     add("--threads", type=int, default=2, help="of the model, all together")
-    add("--lanes", type=int, default=1, help="steps at a time, which share the threads")
+    add("--workers", type=int, default=1, help="steps at a time, which share the threads")
     add("--packet-frames", type=int, default=6)
     add("--bandwidth", type=float, default=6.0, help="kbps")
     add("--block-ms", type=float, help="through WebSockets: what a publisher sends at once (default: a packet)")
@@ -109,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         patience_s=args.patience_seconds,
     )
     with model_folder(args.model) as model, Observed() as observed:
-        figures = measure(args, Loading(model, args.engine, args.precision, args.threads, args.lanes), course)
+        figures = measure(args, Loading(model, args.engine, args.precision, args.threads, args.workers), course)
     title = "How many live publishers one machine holds"
     path = write_section(
         args.out, "capacity", title, figures, observed, render, threads=args.threads, argv=argv, case=args.case or _case_name(figures)
@@ -129,7 +129,7 @@ def measure(args: Any, loading: Loading, course: Course) -> Figures:
         "model": "full size" if args.model == "full" else args.model,
         "precision": args.precision,
         "threads": args.threads,
-        "lanes": args.lanes,
+        "workers": args.workers,
         "packet_ms": 1000 * args.packet_frames * _HOP_S,
         "block_ms": args.block_ms or 1000 * args.packet_frames * _HOP_S,
         "kbps": args.bandwidth,

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.capacity_ledger import CODES, Sample, Schedule, Voice, speech_from
 from benchmarks.common import rss_mib
 from streamcodec.codec import Codec
-from streamcodec.engine.worker import Calls, Result, Worker, WorkerStream
+from streamcodec.scheduler.worker import Calls, Result, Worker, WorkerStream
 
 __all__ = ["InProcess"]
 

@@ -38,7 +38,7 @@ from streamcodec.protocol.sessions import State
 __all__ = ["WireLoad", "generate"]
 
 _RATE, _HOP, _BITS = 24_000, 320, 10
-_MOST_UNSENT_S = 1.0  # as the client library: beyond it the newest audio is not sent, and the server is told
+_MAX_UNSENT_S = 1.0  # as the client library: beyond it the newest audio is not sent, and the server is told
 _TICK_S = 0.001
 
 
@@ -161,7 +161,7 @@ class _Speaker:
         if publisher is None or publisher.session.state is not State.PUBLISHING:
             return
         self.last_due = due
-        if publisher.unsent > _MOST_UNSENT_S * _RATE * 2:
+        if publisher.unsent > _MAX_UNSENT_S * _RATE * 2:
             self._unsent += 1
             return
         if self._unsent:

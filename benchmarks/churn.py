@@ -27,12 +27,12 @@ from benchmarks.churn_streams import LiveStream, draw_spec, make_sound, touch
 from benchmarks.common import Figures, Observed, allocated_mib, argument_parser, rss_mib, table, write_section
 from benchmarks.processes import finish, receive
 from streamcodec.codec import Codec
-from streamcodec.engine.rows import DecoderRow, EncoderRow
-from streamcodec.engine.worker import Calls, Worker, WorkerStream
+from streamcodec.scheduler.rows import DecoderRow, EncoderRow
+from streamcodec.scheduler.worker import Calls, Worker, WorkerStream
 
 __all__ = ["churn", "failures", "left_behind", "main", "memory", "render"]
 
-_MOST_UNCHECKED = 16
+_MAX_UNCHECKED = 16
 _DRAIN_S = 30.0
 _FEWEST_SECONDS = 60
 _SPARED = 3 * 32  # entries: a near-tie takes the rest of its frame along, so a short run may be below the rate by one or two of them
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--model", default="speech-24k", help="a model, or full: the published full-size architecture with random weights")
     add("--engine", choices=("torch", "openvino"), default="openvino")
     add("--threads", type=int, default=1, help="of the model; the process that checks has one more")
-    add("--lanes", type=int, default=1, help="steps at a time, which share the threads")
+    add("--workers", type=int, default=1, help="steps at a time, which share the threads")
     add("--warm-up-seconds", type=float, default=60.0, help="after which memory must not grow")
     add("--mib-per-minute", type=float, default=1.0, help="that memory in use may grow by, least squares")
     add("--seed", type=int, default=0)
@@ -89,7 +89,7 @@ def measure(args: Any, model: str) -> Figures:
     checker = spawn.Process(target=verify, args=(jobs, there, Loading(model, args.engine, "fp32", 1, 1)))
     checker.start()
     try:
-        codec = Loading(model, args.engine, "fp32", args.threads, args.lanes)()
+        codec = Loading(model, args.engine, "fp32", args.threads, args.workers)()
         receive(here, checker)
         told = churn(codec, jobs, here, args)
         jobs.put(None)
@@ -125,7 +125,7 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
     begun = now = time.perf_counter()
     stop, unchecked = begun + 60 * args.minutes, 0
     while now < stop or (crowd.live and now < stop + args.longest_seconds + _DRAIN_S):
-        if now < stop and len(crowd.live) < args.streams and unchecked < _MOST_UNCHECKED:
+        if now < stop and len(crowd.live) < args.streams and unchecked < _MAX_UNCHECKED:
             crowd.join(now)
         for job in crowd.tick(now):
             jobs.put(job)

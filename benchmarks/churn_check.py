@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streamcodec.codec import Codec
+from streamcodec.types import Codes, Samples
 
 __all__ = ["CODES_EQUAL", "FLOAT_WITHIN", "Job", "RunOf", "Tally", "check", "verify"]
 
-Samples = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int32]
 
 CODES_EQUAL = 0.999
 FLOAT_WITHIN = 1e-4

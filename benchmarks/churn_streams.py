@@ -14,13 +14,12 @@ from benchmarks.churn_check import Job, RunOf
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig, Start
-from streamcodec.engine.openvino_network import OFTEN
-from streamcodec.engine.worker import Result, Worker, WorkerStream
+from streamcodec.engine.openvino.network import OFTEN
+from streamcodec.scheduler.worker import Result, Worker, WorkerStream
+from streamcodec.types import Codes, Samples
 
 __all__ = ["PACKET_FRAMES", "LiveStream", "Spec", "draw_spec", "make_sound", "touch"]
 
-Samples = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int32]
 
 PACKET_FRAMES = (1, 2, 3, 6, 25)
 _SOUND_S = 40

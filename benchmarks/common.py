@@ -63,7 +63,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
     """Processor, memory, system, versions and the embedded models' fingerprints; `threads` is what the benchmark gave to each model."""
     # Here: what loads a server must not have torch beside it.
     from streamcodec.model.checkpoint import fingerprint
-    from streamcodec.model.zoo import embedded_models, load_model
+    from streamcodec.model.hub import embedded_models, load_model
 
     cpu, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")

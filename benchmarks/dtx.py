@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "model": args.model,
         "kbps": args.bandwidth,
         "n_q": codec.config.n_q_for(args.bandwidth),
-        "quiet_n_q": codec.config.least_n_q,
+        "quiet_n_q": codec.config.min_n_q,
         "packet_ms": 1000 * args.packet_frames / codec.frame_rate,
         "silence_db": args.silence_db,
         "talks": len(talks),

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.common import Figures
-from benchmarks.dtx_talks import Samples, Sent, noise
+from benchmarks.dtx_talks import Sent, noise
+from streamcodec.types import Samples
 
 __all__ = ["PAIRS", "SPEECH_DB", "STEP_MS", "WANTED_DB", "figures_of", "spectral_distance", "trace"]
 

@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from streamcodec.client import Player
 from streamcodec.codec import Codec
-from streamcodec.engine.contract import Codes
-from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, Thinner, pack_codes
+from streamcodec.protocol import SILENCE, DtxFilter, Gap, Packet, StreamEnd, StreamStart, pack_codes
+from streamcodec.types import Codes, Samples
 
-__all__ = ["PAUSE_S", "TCP_IP_BYTES", "Samples", "Sent", "noise", "send", "talk", "utterances", "wire_bytes"]
+__all__ = ["PAUSE_S", "TCP_IP_BYTES", "Sent", "noise", "send", "talk", "utterances", "wire_bytes"]
 
-Samples = npt.NDArray[np.float32]
 
 PAUSE_S = (0.6, 10.0)
 _UTTERANCE_S = 2.5
@@ -110,7 +109,7 @@ def send(codec: Codec, sound: Samples, kbps: float, packet_frames: int, silence_
     most = len(ways[0][0])
     quiet = np.array([len(packet) < most for packet in ways[1]])
     # As server and publisher do: a short packet, the last, is always sent.
-    thinner, packet_s = Thinner(), packet_frames / codec.frame_rate
+    thinner, packet_s = DtxFilter(), packet_frames / codec.frame_rate
     sent = np.array(
         [
             not thinner.leaves_out(bool(silent) and codes.shape[1] == packet_frames, packet_s)

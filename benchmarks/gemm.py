@@ -98,7 +98,7 @@ def _torch_product(size: int, precision: str) -> Callable[[], object]:
 
 
 def _openvino_chain(size: int, precision: str, threads: int) -> Callable[[], object]:
-    from streamcodec.engine.openvino_network import core, openvino
+    from streamcodec.engine.openvino.network import core, openvino
 
     ops = openvino().opset13
 

@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamcodec.errors import InputError
 from streamcodec.training.corpus import Corpus, Folder, build
 from streamcodec.training.fetch import fetch, unpacked
 from streamcodec.training.sources import SOURCES, Kind
+from streamcodec.types import Samples
 
 __all__ = ["Clip", "add_arguments", "chosen", "describe", "main", "select", "tell"]
 
-Samples = npt.NDArray[np.float32]
 
-_SHORTEST_S, _LONGEST_S = 4, 8
+_SHORTEST_S, _MAX_INTERVAL_S = 4, 8
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def select(corpus: Corpus, kind: Kind, count: int, seed: int) -> list[Clip]:
 
 def _pieces(corpus: Corpus, kind: Kind) -> dict[str, list[tuple[int, int]]]:
     """Each held-out source cut into (start, length) that do not overlap."""
-    shortest, longest = _SHORTEST_S * corpus.rate, _LONGEST_S * corpus.rate
+    shortest, longest = _SHORTEST_S * corpus.rate, _MAX_INTERVAL_S * corpus.rate
     pieces: dict[str, list[tuple[int, int]]] = {}
     start, length, source = 0, 0, ""
     for stretch in corpus.stretches:

@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
 from streamcodec.codec import Codec, load
+from streamcodec.types import Codes, Samples
 
 __all__ = ["join_errors", "main", "render"]
 
-Samples = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int32]
 
 _HISTORY_MS = (0, 80, 240, 500, 1000, 2000, 4000)
 _SPANS_MS = (240, 1000)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from benchmarks.common import Figures
-from streamcodec.audio import Samples
-from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
-from streamcodec.audio.steering import SteeredResampler
+from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
+from streamcodec.audio.playout.drift import DriftResampler
+from streamcodec.types import Samples
 
 __all__ = ["BLOCK_S", "DEVICE_RATE", "Device", "Handed", "Playing", "hour_of_drift"]
 
@@ -47,7 +47,7 @@ class Playing:
     _read: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._withheld = round(SteeredResampler(self.rate, DEVICE_RATE).withheld_s * DEVICE_RATE)
+        self._withheld = round(DriftResampler(self.rate, DEVICE_RATE).withheld_s * DEVICE_RATE)
 
     @property
     def withheld_s(self) -> float:

@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 
 STAGES = ("capture", "uplink", "queue", "encode", "downlink", "decode", "playout")
 AGAIN_WITHIN_MS = 20.0  # of what it was, counted from the target: a delay is back
-_MOST_POINTS = 300
+_MAX_POINTS = 300
 _SETTLED_S = 3.0
 _BEST_DB, _WORST_DB = 60.0, -20.0
 _QUIET = 0.1  # of the whole's RMS: in a second of less there is too little to compare
@@ -105,7 +105,7 @@ def _course(ways: dict[str, Array]) -> Figures:
 
 def thinned(course: Figures) -> Figures:
     """The same for a picture: the median of as many packets as it takes to make it a few hundred points."""
-    per = -(-len(course["t"]) // _MOST_POINTS) or 1
+    per = -(-len(course["t"]) // _MAX_POINTS) or 1
 
     def thin(values: list[float | None]) -> list[float | None]:
         parts = [[v for v in values[at : at + per] if v is not None] for at in range(0, len(values), per)]

@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.latency_device import Device, Handed
 from benchmarks.link import Link
@@ -24,10 +23,10 @@ from streamcodec.client import Player, listen, now_us, publish
 from streamcodec.collector import settle
 from streamcodec.errors import ConnectionFailed, StreamCodecError
 from streamcodec.protocol import Gap, Packet, StreamEnd
+from streamcodec.types import Samples
 
 __all__ = ["Ear", "Heard", "HeardPacket", "Ran", "Setup", "run", "spoken"]
 
-Samples = npt.NDArray[np.float32]
 
 STREAM = "speech"
 RATE = 24_000

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.load_plan import ListenerPlan, Plan, PublisherPlan, Samples, heard_by_the_encoder
+from benchmarks.load_plan import ListenerPlan, Plan, PublisherPlan, heard_by_the_encoder
 from benchmarks.load_run import Heard, Published, Report
 from streamcodec.audio import float_to_pcm, pcm_to_float
 from streamcodec.client import Player
 from streamcodec.codec import Codec
 from streamcodec.protocol import Packet, StreamEnd, StreamStart, unpack_codes
 from streamcodec.protocol.clock import unwrap_timestamp
+from streamcodec.types import Codes, Samples
 
 __all__ = ["CODES_EQUAL", "FLOAT_WITHIN", "S16_WITHIN", "Check", "check", "offline_codes", "unlike"]
 
-Codes = npt.NDArray[np.int32]
 
 CODES_EQUAL = 0.999
 _NEAR_TIES = 3  # frames

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from streamcodec.audio import StreamResampler, bundled_clip, pcm_to_float, resample
 from streamcodec.audio.samples import quantize16
 from streamcodec.config import Start
+from streamcodec.types import Samples
 
 __all__ = ["ListenerPlan", "Plan", "PublisherPlan", "heard_by_the_encoder", "make_plan", "spoken"]
 
-Samples = npt.NDArray[np.float32]
 Format = Literal["codes", "pcm_s16le", "pcm_f32le"]
 
 _BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)

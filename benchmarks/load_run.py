@@ -52,7 +52,9 @@ async def _serve(pipe: Connection, codec: Any) -> None:
         while await asyncio.to_thread(pipe.recv) != "stop":
             pipe.send(usage())
         stats = server._worker.stats
-        pipe.send({"ways_us": ways, "steps": stats.steps, "rows": stats.rows, "busy_s": stats.busy_s, "metrics": server.metrics.render()[0]})
+        pipe.send(
+            {"ways_us": ways, "steps": stats.steps, "rows": stats.rows, "busy_s": stats.busy_s, "metrics": server.metrics.render()[0]}
+        )
 
 
 # The load ----------------------------------------------------------------------------------------------------------------------------

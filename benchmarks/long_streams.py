@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks import heldout
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
 from benchmarks.measures import MEASURES, Scores, check_rate, differences, mean, means, measure, missing, plain, scorers, versions
 from streamcodec.codec import Codec, load
+from streamcodec.types import Samples
 
 __all__ = ["behind", "main", "measure_long_streams", "render"]
 
-Samples = npt.NDArray[np.float32]
 
 _NAMES = ("pesq", "visqol", "stoi")
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from streamcodec.audio import resample
 from streamcodec.errors import InputError
 from streamcodec.training.evaluate import perceived
 from streamcodec.training.losses import SpectralLoss, si_sdr
+from streamcodec.types import Samples
 
 __all__ = [
     "MEASURES",
@@ -41,7 +41,6 @@ __all__ = [
     "versions",
 ]
 
-Samples = npt.NDArray[np.float32]
 
 RATE = 24_000
 
@@ -292,9 +291,9 @@ def differences(name: str, scores: Sequence[Scores], against: Sequence[Scores]) 
     return [a.values[name] - b.values[name] for a, b in pairs if name in a.values and name in b.values]
 
 
-def align(output: Samples, original: Samples, most_s: float = 0.02) -> tuple[Samples, int]:
-    """`output` shifted by the lag at which it correlates best with `original`, up to `most_s` seconds either way; the lag in samples."""
-    most, length = round(most_s * RATE), len(original)
+def align(output: Samples, original: Samples, max_s: float = 0.02) -> tuple[Samples, int]:
+    """`output` shifted by the lag at which it correlates best with `original`, up to `max_s` seconds either way; the lag in samples."""
+    most, length = round(max_s * RATE), len(original)
     padded = np.zeros(length + 2 * most, np.float64)
     padded[most : most + min(length + most, len(output))] = output[: length + most]
     size = 1 << int(np.ceil(np.log2(len(padded) + length)))

@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks import heldout
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
 from benchmarks.measures import MEASURES, Scores, check_rate, differences, mean, measure, missing, scorers, versions
 from streamcodec.codec import Codec, load
-from streamcodec.engine.openvino_engine import has_bf16
+from streamcodec.engine.openvino.engine import has_bf16
+from streamcodec.types import Codes, Samples
 
 __all__ = ["main", "measure_precision", "render"]
 
-Samples = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int32]
 
 _PACKET_FRAMES = 6
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks import heldout
 from benchmarks.common import Figures, Observed, argument_parser, table, write_section
@@ -20,10 +19,10 @@ from benchmarks.measures import MEASURES, Scores, check_rate, mean, means, measu
 from benchmarks.quality_opus import FRAME_MS, through_opus, why_not
 from benchmarks.quality_page import write_page
 from streamcodec.codec import Codec, load
+from streamcodec.types import Samples
 
 __all__ = ["main", "measure_quality", "render"]
 
-Samples = npt.NDArray[np.float32]
 
 _NAMES = ("pesq", "visqol", "stoi", "dnsmos", "sisdr", "mel")
 _PAGE_CLIPS = 2
@@ -106,7 +105,7 @@ def _opus(clips: Sequence[heldout.Clip], rate: int, kbps: float) -> Rendition:
     packets, files = (
         sum(getattr(t, what) for t, s in zip(through, speech, strict=True) if s) * 8 / 1000 / seconds for what in ("packets", "file")
     )
-    more = {"aimed_kbps": kbps, "file_kbps": files, "most_lag_ms": 1000 * max(abs(t.lag) for t in through) / rate}
+    more = {"aimed_kbps": kbps, "file_kbps": files, "max_lag_ms": 1000 * max(abs(t.lag) for t in through) / rate}
     return Rendition("opus", f"Opus, aimed at {kbps:g} kbps", [t.audio for t in through], packets, more)
 
 
@@ -197,7 +196,7 @@ def render(figures: Figures) -> str:
         files = " to ".join(f"{row['file_kbps']:.1f}" for row in (opus[0], opus[-1])[: len(opus)])
         text += (
             f" Opus is ffmpeg's libopus for speech (`-application voip`) with frames of {figures['opus_frame_ms']} ms, its output brought "
-            f"into step with the recording (by up to {max(row['most_lag_ms'] for row in opus):.1f} ms); its kbps are those of its packets, "
+            f"into step with the recording (by up to {max(row['max_lag_ms'] for row in opus):.1f} ms); its kbps are those of its packets, "
             f"as ours are those of the codes; with the Ogg file around them they are {files}."
         )
     if figures["opus_skipped"]:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.measures import align
 from streamcodec.audio import write_audio
+from streamcodec.types import Samples
 
 __all__ = ["FRAME_MS", "ThroughOpus", "payload_bytes", "through_opus", "why_not"]
 
-Samples = npt.NDArray[np.float32]
 
 FRAME_MS = 60
 _PAGE_HEADER = 27

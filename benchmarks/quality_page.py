@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from streamcodec.audio import write_audio
+from streamcodec.types import Samples
 
 __all__ = ["write_page"]
 
-Samples = npt.NDArray[np.float32]
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>

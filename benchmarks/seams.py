@@ -20,11 +20,10 @@ from benchmarks.common import Figures, Observed, argument_parser, table, write_s
 from streamcodec.audio import bundled_clip, read_audio, resample, to_float
 from streamcodec.codec import Codec, load
 from streamcodec.config import Start
+from streamcodec.types import Codes, Samples
 
 __all__ = ["main", "measure", "render"]
 
-Samples = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int32]
 
 _SILENCE_S = 1
 
@@ -164,7 +163,7 @@ def _check_with_package(codec: Codec, clip: Samples, bandwidth: float, packet: i
     except ImportError:
         return None
     from streamcodec.model.checkpoint import save
-    from streamcodec.model.zoo import load_model
+    from streamcodec.model.hub import load_model
 
     clip = clip[: packet * (len(clip) // packet)][: 40 * packet]
     if not len(clip):

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from benchmarks.common import Candidate, Figures, Observed, alternate, argument_parser, percentiles, write_section
@@ -29,10 +28,10 @@ from benchmarks.step_report import render
 from benchmarks.step_targets import check
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec, load
+from streamcodec.types import Samples
 
 __all__ = ["main", "measure", "render"]
 
-Samples = npt.NDArray[np.float32]
 
 _FULL = "full size"
 
@@ -129,7 +128,7 @@ def _ways(args: argparse.Namespace) -> list[Way]:
 
 
 def _has_bf16() -> bool:
-    from streamcodec.engine.openvino_engine import has_bf16
+    from streamcodec.engine.openvino.engine import has_bf16
 
     return has_bf16()
 

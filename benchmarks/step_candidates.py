@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from benchmarks.common import Candidate
 from benchmarks.peers import Peer
 from streamcodec.codec import Codec
-from streamcodec.engine.openvino_engine import OpenVinoEngine
-from streamcodec.engine.openvino_network import OFTEN
+from streamcodec.engine.openvino.engine import OpenVinoEngine
+from streamcodec.engine.openvino.network import OFTEN
+from streamcodec.types import Samples
 
 __all__ = ["BANDWIDTH", "Pace", "Shape", "Way", "our_clips", "our_steps", "peer_calls", "peer_clips"]
 
-Samples = npt.NDArray[np.float32]
 
 BANDWIDTH = 6.0
 

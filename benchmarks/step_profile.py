@@ -67,7 +67,7 @@ class Watch:
     @contextmanager
     def making(self) -> Iterator[None]:
         """Whatever is compiled in here is watched."""
-        from streamcodec.engine import openvino_network
+        from streamcodec.engine.openvino import network as openvino_network
 
         core = _Core(openvino_network.core(), self)
         with mock.patch.object(openvino_network, "core", lambda: core):

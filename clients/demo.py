@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from streamcodec.audio import Level, Samples, bar, bundled_clip, read_audio, resample, write_audio
+from streamcodec.audio import Level, bar, bundled_clip, read_audio, resample, write_audio
 from streamcodec.client import Listener, Player, Publisher, listen, publish
 from streamcodec.collector import settle
 from streamcodec.errors import DeviceError, InputError, MissingDependencyError
 from streamcodec.protocol import Ended
+from streamcodec.types import Samples
 
 from .figures import STAGES, PacketWay, draw_demo
 from .ledger import PacketTimes

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from streamcodec.audio import Samples
 from streamcodec.errors import MissingDependencyError
+from streamcodec.types import Samples
 
 __all__ = ["STAGES", "PacketWay", "draw_demo"]
 

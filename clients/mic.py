@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from streamcodec.audio import SILENCE_DB, AudioWriter, Level, Samples, bar
+from streamcodec.audio import SILENCE_DB, AudioWriter, Level, bar
 from streamcodec.client import Publisher, now_us, publish
 from streamcodec.collector import settle
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import Ended
+from streamcodec.types import Samples
 
 from .ledger import Ledger
 from .liveline import LiveLine

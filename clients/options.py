@@ -49,7 +49,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_codec(args: argparse.Namespace, *, server: bool = False) -> Codec:
-    """The codec that the options of `add_model_options` ask for; a `server`'s starts at once and gives each thread a lane."""
+    """The codec that the options of `add_model_options` ask for; a `server`'s starts at once and gives each thread a worker."""
     from streamcodec.codec import load
 
     try:
@@ -59,8 +59,8 @@ def load_codec(args: argparse.Namespace, *, server: bool = False) -> Codec:
             engine=args.engine,
             precision=args.precision,
             threads=args.threads,
-            lanes=args.threads if server else 1,
-            patient=not server,
+            workers=args.threads if server else 1,
+            wait_for_compile=not server,
         )
     except (RuntimeError, AssertionError) as exc:
         # What torch raises for a device that it does not know or was not built for.

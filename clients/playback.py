@@ -8,10 +8,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from streamcodec.audio import Level, Samples, bar
+from streamcodec.audio import Level, bar
 from streamcodec.client import Listener, Player, listen, now_us
 from streamcodec.collector import settle
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.types import Samples
 
 from .ledger import Ledger, PacketTimes
 from .liveline import LiveLine

@@ -10,17 +10,9 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from streamcodec.audio import (
-    AdaptivePlayout,
-    AudioWriter,
-    PlayoutPolicy,
-    PlayoutStats,
-    Samples,
-    find_device,
-    float_to_pcm,
-    open_output,
-)
+from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, float_to_pcm, open_output
 from streamcodec.errors import DeviceError, MissingDependencyError
+from streamcodec.types import Samples
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
 
@@ -59,17 +51,17 @@ class Sink(Protocol):
 
 
 class DeviceSink:
-    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s` and what packets are late, `most_s` at most."""
+    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s` and what packets are late, `max_s` at most."""
 
     live = True
 
-    def __init__(self, spec: str | None, rate: int, slack_s: float = 0.02, most_s: float = 0.25, block_ms: float = 5.0) -> None:
+    def __init__(self, spec: str | None, rate: int, slack_s: float = 0.02, max_s: float = 0.25, block_ms: float = 5.0) -> None:
         device = find_device(spec, "output")
         self.label = f"speaker {device.name}"
         channels = min(2, device.max_output_channels)
         self._stream = open_output(device, channels, block_ms, self._callback)
         self._rate = float(self._stream.samplerate)
-        policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, most_s))
+        policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, max_s))
         self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000)
         self._playing = False
         self._scratch = np.zeros(round(self._rate), np.float32)
@@ -168,13 +160,13 @@ class PipeSink(_StoringSink):
         self._pipe.flush()
 
 
-def open_sink(spec: str | None, rate: int, slack_s: float = 0.02, most_s: float = 0.25) -> Sink:
+def open_sink(spec: str | None, rate: int, slack_s: float = 0.02, max_s: float = 0.25) -> Sink:
     """Open what `spec` names: None the default speaker, "-" a pipe, a path with a suffix a file, else a device by index or name."""
     if spec == "-":
         return PipeSink()
     if spec is not None and (Path(spec).suffix or "/" in spec):
         return FileSink(Path(spec), rate)
     try:
-        return DeviceSink(spec, rate, slack_s, most_s)
+        return DeviceSink(spec, rate, slack_s, max_s)
     except (DeviceError, MissingDependencyError) as exc:
         raise DeviceError(f"{exc}. To record instead: --output heard.wav") from exc

@@ -12,14 +12,15 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from streamcodec.audio import CaptureBuffer, CaptureClock, Samples, find_device, open_audio_blocks, open_input
+from streamcodec.audio import CaptureBuffer, CaptureClock, find_device, open_audio_blocks, open_input
 from streamcodec.client import now_us
 from streamcodec.errors import DeviceError, MissingDependencyError
+from streamcodec.types import Samples
 
 __all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "Source", "Tee", "open_source"]
 
 _BLOCK_S = 0.02
-_MOST_WAITING_S = 0.5
+_MAX_WAITING_S = 0.5
 
 
 class Source(Protocol):
@@ -61,7 +62,7 @@ class DeviceSource:
         self.label = f"microphone {device.name}"
         self.sample_rate = round(device.default_rate)
         self.channels = min(2, device.max_input_channels)
-        self._buffer = CaptureBuffer(round(_MOST_WAITING_S * self.sample_rate), self.channels)
+        self._buffer = CaptureBuffer(round(_MAX_WAITING_S * self.sample_rate), self.channels)
         self._ready = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stream = open_input(device, self.channels, block_ms, self._callback)

@@ -107,7 +107,7 @@ def _encode(args: argparse.Namespace) -> int:
     from streamcodec_clients.options import load_codec
 
     from streamcodec.audio import open_audio_blocks
-    from streamcodec.codes_file import check_target, write_codes
+    from streamcodec.bitstream.codes_file import CodesFile, check_target, write_codes
 
     samples = 0
     with open_audio_blocks(args.input) as blocks:
@@ -127,7 +127,7 @@ def _encode(args: argparse.Namespace) -> int:
     if not packets:
         raise InputError(f"{args.input}: is shorter than one sample at {codec.sample_rate} Hz")
     codes = np.concatenate(packets, axis=1)
-    write_codes(output, codes, codec, length)
+    write_codes(output, CodesFile(codes, codec.name, codec.fingerprint, length), codec.config.bits_per_code)
     size = output.stat().st_size
     kbps = 8 * size / duration_s / 1000
     print(f"{output}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)")
@@ -138,7 +138,7 @@ def _decode(args: argparse.Namespace) -> int:
     from streamcodec_clients.options import load_codec
 
     from streamcodec.audio import AudioWriter
-    from streamcodec.codes_file import read_codes
+    from streamcodec.bitstream.codes_file import read_codes
 
     file = read_codes(args.input)
     # Not the input's name with .wav: that is often the recording that was encoded.
@@ -169,7 +169,7 @@ def _convert(args: argparse.Namespace) -> int:
     import torch
 
     from streamcodec.model.checkpoint import fingerprint, save
-    from streamcodec.model.zoo import load_model
+    from streamcodec.model.hub import load_model
 
     model = load_model(args.source)
     if args.search_beam is not None:
@@ -182,7 +182,7 @@ def _convert(args: argparse.Namespace) -> int:
 def _models(args: argparse.Namespace) -> int:
     from streamcodec.model.checkpoint import fingerprint
     from streamcodec.model.encodec import macs_per_second
-    from streamcodec.model.zoo import embedded_models, load_model, locate
+    from streamcodec.model.hub import embedded_models, load_model, locate
 
     for name in args.names or embedded_models():
         model, path = load_model(name), locate(name)

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.audio.resampling import StreamResampler, check_rate, resample
+from streamcodec.audio.dsp.resample import StreamResampler, check_rate, resample
+from streamcodec.audio.dsp.vad import SilenceDetector
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
-from streamcodec.audio.silence import SilenceDetector
 from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
-from streamcodec.engine.contract import Codes, Engine, EngineName, PrecisionName, Samples
-from streamcodec.engine.rows import DecoderRow, EncoderRow, Step
+from streamcodec.engine.base import Engine, EngineName, PrecisionName
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import AudioError, CodesError, InputError, MissingDependencyError
+from streamcodec.scheduler.rows import DecoderRow, EncoderRow, Step
+from streamcodec.types import Codes, Samples
 
 __all__ = ["Codec", "StreamDecoder", "StreamEncoder", "load"]
 
@@ -35,8 +36,8 @@ def load(
     engine: EngineName = "auto",
     precision: PrecisionName = "fp32",
     threads: int | None = None,
-    lanes: int = 1,
-    patient: bool = True,
+    workers: int = 1,
+    wait_for_compile: bool = True,
 ) -> Codec:
     """Load a model and return its `Codec`.
 
@@ -46,7 +47,7 @@ def load(
     `engine` is "torch", "openvino" (CPU only; a model's first start on a machine converts it, a few seconds), or "auto": OpenVINO where it
     is installed. `precision` is "fp32", "bf16" (OpenVINO: faster, other codes), or "auto": bf16 where the processor has
     it. `threads` is how many the model uses, 1 by default with OpenVINO, torch's own choice without; torch's are set for the whole process.
-    `lanes` is how many steps a server may run at a time, which share the threads: one thread for each does more than all for one.
+    `workers` is how many steps a server may run at a time, which share the threads: one thread for each does more than all for one.
     Without `patient`, torch stands in while a model is converted. Raises a `ModelError` that names what is wrong with the model, and
     `InputError` for options that do not go together.
     """
@@ -55,15 +56,17 @@ def load(
         import torch
     except ImportError as exc:
         raise MissingDependencyError(f"running a model needs {exc.name}: pip install 'streamcodec[codec]'") from exc
-    from streamcodec.engine.select import make_engine
+    from streamcodec.engine.factory import make_engine
     from streamcodec.model.checkpoint import fingerprint
-    from streamcodec.model.zoo import load_model
+    from streamcodec.model.hub import load_model
 
     if threads is not None:
-        torch.set_num_threads(max(1, threads // lanes))
+        torch.set_num_threads(max(1, threads // workers))
     model = load_model(name_or_path)
     digest = fingerprint(model)
-    runs = make_engine(model, digest, engine, precision, device=device, threads=threads or lanes, lanes=lanes, patient=patient)
+    runs = make_engine(
+        model, digest, engine, precision, device=device, threads=threads or workers, workers=workers, wait_for_compile=wait_for_compile
+    )
     return Codec(runs, name=str(name_or_path), fingerprint=digest)
 
 
@@ -194,7 +197,7 @@ class Codec:
         `start="exact"` equals the reference from sample 0 on, holding the first packet of a reflect-padded model back until its seventh
         frame exists; `"primed"` holds nothing and equals the reference on the same samples after one second of silence. The default is
         "primed" for reflect-padded models, "exact" for the others. `sample_rate` (Hz) and `channels` say what will be fed. With
-        `silence_db` packets that stay below so many dBFS, once 0.3 s have, come with `config.least_n_q` codebooks: [1, packet_frames].
+        `silence_db` packets that stay below so many dBFS, once 0.3 s have, come with `config.min_n_q` codebooks: [1, packet_frames].
         """
         if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
@@ -274,7 +277,7 @@ class StreamEncoder:
         if self._silence is None:
             return packets
         self._silence.feed(samples)
-        return [codes[: self._engine.config.least_n_q] if self._silence.next_is_quiet() else codes for codes in packets]
+        return [codes[: self._engine.config.min_n_q] if self._silence.next_is_quiet() else codes for codes in packets]
 
     def _check_open(self) -> None:
         if self._flushed:

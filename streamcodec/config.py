@@ -163,7 +163,7 @@ class CodecConfig:
         return self.bandwidth_to_n_q(max(self.target_bandwidths))
 
     @property
-    def least_n_q(self) -> int:
+    def min_n_q(self) -> int:
         """The fewest codebooks that a packet is sent with, see `fewest_codebooks`."""
         return fewest_codebooks(self.bits_per_code)
 

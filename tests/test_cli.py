@@ -23,8 +23,8 @@ from conftest import transformers_reference
 
 import streamcodec
 from streamcodec.audio import read_audio, write_audio
+from streamcodec.bitstream.codes_file import read_codes
 from streamcodec.cli import main
-from streamcodec.codes_file import read_codes
 
 COMMANDS = ["serve", "mic", "play", "demo", "encode", "decode", "convert", "models", "devices", "doctor"]
 

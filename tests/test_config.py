@@ -33,7 +33,7 @@ def test_the_published_model_has_the_numbers_of_the_paper() -> None:
 @pytest.mark.parametrize(("entries", "least"), [(1024, 1), (256, 1), (128, 2), (16, 2)])
 def test_a_packet_is_sent_with_one_codebook_at_least_or_with_two_short_ones(entries: int, least: int) -> None:
     config = CodecConfig(codebook_size=entries)
-    assert config.least_n_q == least
+    assert config.min_n_q == least
     codes = np.zeros((least, 6), np.int32)
     assert len(pack_codes(codes, config.bits_per_code)) == -(-least * 6 * config.bits_per_code // 8)
     with pytest.raises(CodesError):

@@ -1,16 +1,16 @@
 """Sound on its way in and out: samples, rates, packets, files, devices; no tensors, no sockets."""
 
-from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
-from streamcodec.audio.capture import CaptureBuffer
-from streamcodec.audio.capture_clock import CaptureClock
-from streamcodec.audio.comfort import ComfortNoise
-from streamcodec.audio.devices import DeviceInfo, find_device, list_devices, open_input, open_output
-from streamcodec.audio.files import AudioBlocks, AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
-from streamcodec.audio.meter import Level, bar
-from streamcodec.audio.playout import PlayoutBuffer
-from streamcodec.audio.resampling import StreamResampler, resample
-from streamcodec.audio.samples import Layout, PcmFormat, Samples, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
-from streamcodec.audio.silence import SILENCE_DB, SilenceDetector
+from streamcodec.audio.dsp.comfort_noise import ComfortNoise
+from streamcodec.audio.dsp.level_meter import Level, bar
+from streamcodec.audio.dsp.resample import StreamResampler, resample
+from streamcodec.audio.dsp.vad import SILENCE_DB, SilenceDetector
+from streamcodec.audio.io.capture import CaptureBuffer
+from streamcodec.audio.io.capture_clock import CaptureClock
+from streamcodec.audio.io.devices import DeviceInfo, find_device, list_devices, open_input, open_output
+from streamcodec.audio.io.files import AudioBlocks, AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
+from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
+from streamcodec.audio.playout.buffer import PlayoutBuffer
+from streamcodec.audio.samples import Layout, PcmFormat, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
 
 __all__ = [
     "SILENCE_DB",
@@ -27,7 +27,6 @@ __all__ = [
     "PlayoutBuffer",
     "PlayoutPolicy",
     "PlayoutStats",
-    "Samples",
     "SilenceDetector",
     "StreamResampler",
     "as_clip",

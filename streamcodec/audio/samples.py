@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from streamcodec.errors import AudioError
+from streamcodec.types import Samples
 
-__all__ = ["MAX_CHANNELS", "Layout", "PcmFormat", "Samples", "as_clip", "check_block", "float_to_pcm", "pcm_to_float", "to_float"]
+__all__ = ["MAX_CHANNELS", "Layout", "PcmFormat", "as_clip", "check_block", "float_to_pcm", "pcm_to_float", "to_float"]
 
-Samples = NDArray[np.float32]
 Layout = Literal["single", "batch"]
 PcmFormat = Literal["pcm_s16le", "pcm_f32le"]
 

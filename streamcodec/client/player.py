@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.audio.comfort import ComfortNoise
-from streamcodec.audio.samples import PcmFormat, Samples, pcm_to_float
-from streamcodec.audio.silence import SILENCE_DB
+from streamcodec.audio.dsp.comfort_noise import ComfortNoise
+from streamcodec.audio.dsp.vad import SILENCE_DB
+from streamcodec.audio.samples import PcmFormat, pcm_to_float
 from streamcodec.client.listener import Event
 from streamcodec.config import Start
 from streamcodec.errors import InputError
 from streamcodec.protocol import SILENCE, Gap, Packet, PauseMemory, StreamEnd, StreamStart, is_quiet, unpack_codes
+from streamcodec.types import Samples
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec, StreamDecoder

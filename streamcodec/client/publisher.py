@@ -23,7 +23,7 @@ from streamcodec.client.outbox import Audio, Lost, Outbox
 from streamcodec.client.resuming import Note, reopen, resumable
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
-from streamcodec.protocol import Ended, Format, Gap, PublishHello, Resume, Thinner, Welcome, is_quiet, now_us, pack_codes
+from streamcodec.protocol import DtxFilter, Ended, Format, Gap, PublishHello, Resume, Welcome, is_quiet, now_us, pack_codes
 
 __all__ = ["Publisher", "publish"]
 
@@ -103,7 +103,7 @@ class Publisher:
         self._queue_s = queue_s
         self._note = note
         self._outbox = Outbox()
-        self._thinner = Thinner()
+        self._thinner = DtxFilter()
         self._lost_s = 0.0
         self._patient_until = -math.inf  # what could not be sent while the connection was lost may wait until then
         self._changed = asyncio.Event()
@@ -199,13 +199,13 @@ class Publisher:
         self._check_open()
         if self.hello.format == "codes":
             codes = np.asarray(block)
-            most_q, most_frames = self.welcome.n_q or 0, self.hello.packet_frames
-            if codes.ndim != 2 or not 1 <= codes.shape[0] <= most_q or not 1 <= codes.shape[1] <= most_frames:
-                raise InputError(f"codes have shape {list(codes.shape)}, this stream's are [1 to {most_q}, 1 to {most_frames}]")
+            most_q, max_frames = self.welcome.n_q or 0, self.hello.packet_frames
+            if codes.ndim != 2 or not 1 <= codes.shape[0] <= most_q or not 1 <= codes.shape[1] <= max_frames:
+                raise InputError(f"codes have shape {list(codes.shape)}, this stream's are [1 to {most_q}, 1 to {max_frames}]")
             payload, n_q = pack_codes(codes, self.welcome.model.bits_per_code), codes.shape[0]
             duration_s = codes.shape[1] * self.welcome.model.hop_length / self.welcome.model.sampling_rate
             # A shorter one is the last: how long the stream is shall not get lost.
-            quiet = is_quiet(n_q, most_q, self.welcome.model.bits_per_code) and codes.shape[1] == most_frames
+            quiet = is_quiet(n_q, most_q, self.welcome.model.bits_per_code) and codes.shape[1] == max_frames
             if self._thinner.leaves_out(quiet, duration_s):
                 self._outbox.leave_out()
                 return
@@ -316,7 +316,7 @@ class Publisher:
 
     def _is_full(self, connection: Connection) -> bool:
         """Whether so much is under way that more would only wait in buffers; unknown before the server's first pong."""
-        return connection.acknowledged is not None and self._outbox.sent_s > connection.window.most_s
+        return connection.acknowledged is not None and self._outbox.sent_s > connection.window.max_s
 
     def _acknowledged(self, connection: Connection) -> None:
         if connection.acknowledged is not None:

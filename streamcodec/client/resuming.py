@@ -16,7 +16,7 @@ __all__ = ["Note", "reopen", "resumable"]
 Note = Callable[[str], None]
 
 _FIRST_WAIT_S = 0.1
-_MOST_WAIT_S = 2.0
+_MAX_WAIT_S = 2.0
 
 
 def resumable(lost: Exception, resume_ms: int) -> bool:
@@ -30,7 +30,7 @@ async def reopen(url: str, hello: Callable[[], PublishHello | ListenHello], lost
     Raises `lost`, why the connection broke, where it comes to nothing.
     """
     give_up = time.monotonic() + within_s
-    for wait_s in backoff(_FIRST_WAIT_S, _MOST_WAIT_S):
+    for wait_s in backoff(_FIRST_WAIT_S, _MAX_WAIT_S):
         left_s = give_up - time.monotonic()
         if left_s <= 0:
             break

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from streamcodec.engine.contract import Codes, Samples
 from streamcodec.model.quantizer import ResidualVQ, search
+from streamcodec.types import Codes, Samples
 
 __all__ = ["CodebookSearch"]
 

@@ -1,4 +1,4 @@
-"""A first run is slow, for each shape and on each lane: what streams will ask for runs once before there are any."""
+"""The first run of a shape is slow, on each worker: what streams will ask for runs once before there are any."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from streamcodec.engine.contract import Codes, Engine
-from streamcodec.engine.rows import DecoderRow, EncoderRow, run_steps
+from streamcodec.engine.base import Engine
+from streamcodec.types import Codes, States
 
 __all__ = ["warm_up"]
 
@@ -16,11 +16,11 @@ _PACKETS = 3
 
 
 def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
-    """Run a few packets of silence of each of these `lengths` (frames) there and back, on all of the engine's lanes at a time.
+    """Run a few packets of silence of each of these `lengths` (frames) there and back, on all of the engine's workers at a time.
 
-    One of the lanes is the calling thread: torch keeps some of its kernels by thread. Nobody else may use the engine meanwhile.
+    One of the workers is the calling thread: torch keeps some of its kernels by thread. Nobody else may use the engine meanwhile.
     """
-    with ThreadPoolExecutor(engine.lanes, "streamcodec-warm-up") as pool:
+    with ThreadPoolExecutor(engine.workers, "streamcodec-warm-up") as pool:
 
         def together(jobs: list[Callable[[], None]]) -> None:
             others = [pool.submit(job) for job in jobs[1:]]
@@ -29,33 +29,34 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
                 other.result()
 
         for frames in lengths:
-            streams = [_Stream(engine, frames) for _ in range(engine.lanes)]
+            streams = [_Stream(engine, frames) for _ in range(engine.workers)]
             for _ in range(_PACKETS):
-                # In step with each other: a lane that is free again would be taken a second time instead of one that has never run.
+                # In step with each other: a worker that is free again would be taken a second time instead of one that has never run.
                 together([stream.encode for stream in streams])
                 together([stream.decode for stream in streams])
 
 
 class _Stream:
-    """Silence in packets of `frames`."""
+    """One stream of silence in packets of `frames`."""
 
     def __init__(self, engine: Engine, frames: int) -> None:
-        n_q, start = engine.config.n_q_for(None), engine.default_live_start
+        start = engine.default_live_start
         self._engine = engine
-        self._silence = np.zeros(frames * engine.config.hop_length, np.float32)
-        self._encoder = EncoderRow(engine, n_q=n_q, packet_frames=frames, start=start)
-        self._decoder = DecoderRow(engine, n_q=n_q, start=start)
-        self._packets: list[Codes] = []
+        self._frames = frames
+        self._n_q = engine.config.n_q_for(None)
+        self._encoder = _as_batch(engine.encoder_start(start))
+        self._decoder = _as_batch(engine.decoder_start(start, self._n_q))
+        self._codes: Codes
 
     def encode(self) -> None:
-        self._encoder.feed(self._silence)
-        while (step := self._encoder.next_step()) is not None:
-            codes, states = run_steps(self._engine, [self._encoder], [step])
-            self._packets += self._encoder.complete(codes[0], states[0])
+        frames = self._frames if self._encoder is not None else max(self._frames, self._engine.encoder_start_frames)
+        silence = np.zeros((1, frames * self._engine.config.hop_length), np.float32)
+        self._codes, self._encoder = self._engine.encode(silence, self._encoder, [self._n_q])
 
     def decode(self) -> None:
-        while self._packets:
-            self._decoder.feed(self._packets.pop(0))
-            while (step := self._decoder.next_step()) is not None:
-                samples, states = run_steps(self._engine, [self._decoder], [step])
-                self._decoder.complete(samples[0], states[0])
+        frames = self._frames if self._decoder is not None else max(self._frames, self._engine.decoder_start_frames)
+        _, self._decoder = self._engine.decode(np.resize(self._codes, (1, self._n_q, frames)), self._decoder)
+
+
+def _as_batch(state: States | None) -> States | None:
+    return None if state is None else state[None]

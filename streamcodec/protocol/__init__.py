@@ -1,7 +1,8 @@
 """The wire of `streamcodec.v1`, without sockets: messages, packed codes, and both ends as state machines (see PROTOCOL.md)."""
 
-from streamcodec.protocol.bitpacking import pack_codes, payload_frames, payload_size, truncate_payload, unpack_codes
+from streamcodec.bitstream.packing import pack_codes, payload_frames, payload_size, truncate_payload, unpack_codes
 from streamcodec.protocol.clock import ClockEstimate, now_us, unwrap_timestamp
+from streamcodec.protocol.dtx import QUIET_EVERY_S, SILENCE, DtxFilter, PauseMemory, is_quiet
 from streamcodec.protocol.messages import (
     MAX_MESSAGE_BYTES,
     PACKET_OVERHEAD,
@@ -30,7 +31,6 @@ from streamcodec.protocol.messages import (
     sample_width,
 )
 from streamcodec.protocol.sessions import ClientSession, ServerSession, Side, State
-from streamcodec.protocol.thinning import QUIET_EVERY_S, SILENCE, PauseMemory, Thinner, is_quiet
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
@@ -41,6 +41,7 @@ __all__ = [
     "SUBPROTOCOL",
     "ClientSession",
     "ClockEstimate",
+    "DtxFilter",
     "End",
     "Ended",
     "Error",
@@ -62,7 +63,6 @@ __all__ = [
     "State",
     "StreamEnd",
     "StreamStart",
-    "Thinner",
     "Waiting",
     "Welcome",
     "is_quiet",

@@ -12,8 +12,8 @@ import msgpack
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
+from streamcodec.protocol.dtx import SILENCE
 from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, shown, text, whole, word
-from streamcodec.protocol.thinning import SILENCE
 
 __all__ = [
     "MAX_MESSAGE_BYTES",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamcodec.bitstream.packing import payload_frames
 from streamcodec.config import MAX_PACKET_FRAMES
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.protocol.bitpacking import payload_frames
 from streamcodec.protocol.messages import Format, Packet, PublishHello, StreamStart, Welcome, sample_width
 
 __all__ = ["PayloadRule"]
@@ -16,15 +16,15 @@ __all__ = ["PayloadRule"]
 class PayloadRule:
     """One direction's format; `bits` and the frame counts matter for codes, `rate` and `channels` for PCM.
 
-    A packet has from `least_n_q` to `n_q` codebooks.
+    A packet has from `min_n_q` to `n_q` codebooks.
     """
 
     format: Format
-    least_n_q: int
+    min_n_q: int
     n_q: int
     bits: int
     packet_frames: int
-    most_frames: int
+    max_frames: int
     rate: int
     channels: int
 
@@ -45,16 +45,16 @@ class PayloadRule:
 
     def check(self, packet: Packet) -> bool:
         """Whether the packet holds fewer frames than a packet does; raises `RemoteProtocolError` BAD_PAYLOAD unless it is whole."""
-        if not self.least_n_q <= packet.n_q <= self.n_q:
-            allowed = f"{self.n_q}" if self.least_n_q == self.n_q else f"{self.least_n_q} to {self.n_q}"
+        if not self.min_n_q <= packet.n_q <= self.n_q:
+            allowed = f"{self.n_q}" if self.min_n_q == self.n_q else f"{self.min_n_q} to {self.n_q}"
             raise _bad(packet, f"n_q is {packet.n_q}, expected {allowed} with format {self.format!r}")
         if self.format == "codes":
             try:
                 frames = payload_frames(packet.payload, packet.n_q, self.bits)
             except InputError as exc:
                 raise _bad(packet, str(exc)) from exc
-            if frames > self.most_frames:
-                raise _bad(packet, f"the payload holds {frames} frames, expected at most {self.most_frames}")
+            if frames > self.max_frames:
+                raise _bad(packet, f"the payload holds {frames} frames, expected at most {self.max_frames}")
             return frames < self.packet_frames
         size, step = len(packet.payload), self.channels * sample_width(self.format)
         if not 0 < size <= self.rate * step or size % step:

@@ -62,6 +62,6 @@ class SendWindow:
         return self._crowded >= self._doubt_after and min(self._trips) > self._alone_s + LITTLE_S
 
     @property
-    def most_s(self) -> float:
+    def max_s(self) -> float:
         """How much audio may be under way: where more is, nothing is to be sent."""
         return LITTLE_S if self.in_doubt else self._seconds + self.round_trip_s

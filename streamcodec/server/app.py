@@ -1,4 +1,4 @@
-"""The server: a socket, a hub of streams and one model worker, started and stopped together."""
+"""The server: a socket, a registry of streams and one model worker, started and stopped together."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
-from streamcodec.engine.worker import Calls, Worker
 from streamcodec.errors import StreamCodecError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo, now_us
-from streamcodec.server.admission import Admission
+from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.auth import Tokens
+from streamcodec.server.capacity.admission import Admission
+from streamcodec.server.capacity.calibration import cores, measure
+from streamcodec.server.capacity.load_model import Work
 from streamcodec.server.connection import Connection
-from streamcodec.server.forecast import Work
-from streamcodec.server.hub import Hub
 from streamcodec.server.limits import Limits
-from streamcodec.server.measuring import cores, measure
 from streamcodec.server.metrics import Metrics, counter_family, gauge_family
+from streamcodec.server.registry import Registry
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
@@ -68,7 +68,7 @@ class Server:
         self._worker: Worker
         self._socket: WebSocketServer
         self._loop: asyncio.AbstractEventLoop
-        self.hub: Hub
+        self.registry: Registry
         config = codec.config
         self._model = ModelInfo(
             name=codec.name[:200],
@@ -88,7 +88,7 @@ class Server:
     @property
     def room(self) -> int | None:
         """How many live publishers of PCM in packets of the default length there is room for in all; None: nobody knows."""
-        return self.hub.admission.room()
+        return self.registry.admission.room()
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -99,11 +99,11 @@ class Server:
             self.limits,
             costs,
             self.codec.config.frame_rate,
-            lanes=self.codec.engine.lanes,
+            workers=self.codec.engine.workers,
             cores=cores(),
             max_batch=self._max_batch,
         )
-        self.hub = Hub(self._worker, self.limits, self.metrics, admission)
+        self.registry = Registry(self._worker, self.limits, self.metrics, admission)
         self.metrics.collect_from(self._figures)
         self._told_room = admission.room()
         try:
@@ -143,13 +143,13 @@ class Server:
             return
         self._stopping = True
         self.codec.engine.stop_preparing()
-        self.hub.closing = True
+        self.registry.closing = True
         self._socket.close(close_connections=False)
-        streams = list(self.hub.streams.values())
+        streams = list(self.registry.streams.values())
         for stream in streams:
             stream.end("the server is closing")
         await self._until(lambda: all(stream.ended.is_set() for stream in streams))
-        await self._until(lambda: all(listener.empty for group in self.hub.listeners.values() for listener in group))
+        await self._until(lambda: all(listener.empty for group in self.registry.listeners.values() for listener in group))
         if closing := [asyncio.create_task(c.close(WireCode.SERVER_CLOSING, "the server is closing")) for c in self._connections]:
             done, late = await asyncio.wait(closing, timeout=self.limits.drain_s)
             if late:
@@ -173,7 +173,7 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def _handle(self, ws: ServerConnection) -> None:
-        connection = Connection(ws, self.hub, self._model, self.tokens, f"streamcodec {streamcodec.__version__}")
+        connection = Connection(ws, self.registry, self._model, self.tokens, f"streamcodec {streamcodec.__version__}")
         if self._stopping:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return
@@ -199,10 +199,10 @@ class Server:
             log.debug("the loop closed before the worker's last results")
 
     def _correct(self) -> None:
-        now, admission = now_us() / 1e6, self.hub.admission
+        now, admission = now_us() / 1e6, self.registry.admission
         if not admission.correction_due(now):
             return
-        admission.worked(now, self.hub.demand, self._work())
+        admission.worked(now, self.registry.demand, self._work())
         room = admission.room()
         if room and self._told_room and not 2 / 3 < room / self._told_room < 3 / 2:
             self._told_room = room
@@ -216,7 +216,7 @@ class Server:
             rows=stats.rows,
             busy_s=stats.busy_s,
             cpu_s=time.process_time(),
-            beside_s=time.thread_time() + stats.books_s,
+            beside_s=time.thread_time() + stats.scheduling_s,
             messages=metrics.packets_received + metrics.packets_sent,
         )
 
@@ -239,9 +239,9 @@ class Server:
 
     def _figures(self) -> Iterator[Metric]:
         """What is not counted but looked at when somebody reads `/metrics`."""
-        work, hub, now_s = self._work(), self.hub, now_us() / 1e6
-        admission = hub.admission
-        shares = admission.shares(hub.demand)
+        work, registry, now_s = self._work(), self.registry, now_us() / 1e6
+        admission = registry.admission
+        shares = admission.shares(registry.demand)
         yield gauge_family(
             "capacity_publishers", "Live publishers of PCM that there is room for in all; 0: not known.", admission.room() or 0
         )
@@ -250,10 +250,10 @@ class Server:
         quantiles = (0.5, 0.95, 0.99)
         waits = dict(zip(map(str, quantiles), admission.waits(now_s, *quantiles), strict=True))
         yield gauge_family("live_wait_seconds", "What live packets of the last two seconds waited for the model.", waits, "quantile")
-        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", hub.num_waiting)
-        yield gauge_family("publishers", "Streams there are.", len(hub.streams))
-        yield gauge_family("listeners", "Listeners there are.", hub.num_listeners)
-        lag_s = max((one.lag_s(now_s) for group in hub.listeners.values() for one in group), default=0.0)
+        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.num_waiting)
+        yield gauge_family("publishers", "Streams there are.", len(registry.streams))
+        yield gauge_family("listeners", "Listeners there are.", registry.num_listeners)
+        lag_s = max((one.lag_s(now_s) for group in registry.listeners.values() for one in group), default=0.0)
         yield gauge_family("listener_lag_seconds_max", "How far the listener that is most behind is behind.", lag_s)
         yield counter_family("engine_steps", "Steps that the engine ran.", work.steps)
         yield counter_family("engine_rows", "Packets that were encoded or decoded in these steps.", work.rows)

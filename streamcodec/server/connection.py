@@ -35,9 +35,9 @@ from streamcodec.protocol import (
     now_us,
 )
 from streamcodec.server.auth import Tokens
-from streamcodec.server.hub import Hub
-from streamcodec.server.listeners import Listener
-from streamcodec.server.streams import Stream
+from streamcodec.server.fanout.subscriber import Subscriber
+from streamcodec.server.registry import Registry
+from streamcodec.server.stream import Stream
 
 __all__ = ["Connection"]
 
@@ -49,9 +49,9 @@ log = logging.getLogger("streamcodec.server")
 class Connection:
     """Serves one client from its hello to its end."""
 
-    def __init__(self, ws: ServerConnection, hub: Hub, model: ModelInfo, tokens: Tokens, banner: str) -> None:
+    def __init__(self, ws: ServerConnection, registry: Registry, model: ModelInfo, tokens: Tokens, banner: str) -> None:
         self._ws = ws
-        self._hub = hub
+        self._registry = registry
         self._model = model
         self._tokens = tokens
         self._banner = banner
@@ -90,14 +90,14 @@ class Connection:
         return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "peer"
 
     async def _give_up(self, exc: Exception) -> None:
-        metrics = self._hub.metrics
+        metrics = self._registry.metrics
         if self._session.welcome is None:
             metrics.refused += 1
         else:
             metrics.failed += 1
         code = self._session.fail(exc)
         try:
-            async with asyncio.timeout(self._hub.limits.drain_s):
+            async with asyncio.timeout(self._registry.limits.drain_s):
                 await self._close(code, str(exc) if isinstance(exc, RemoteProtocolError) else "internal error")
         except TimeoutError:
             # A peer that reads nothing cannot be told.
@@ -121,7 +121,7 @@ class Connection:
                 await self._ws.recv()
 
     async def _serve(self) -> None:
-        limits = self._hub.limits
+        limits = self._registry.limits
         try:
             data = await asyncio.wait_for(self._ws.recv(), limits.handshake_s)
         except TimeoutError:
@@ -135,7 +135,7 @@ class Connection:
                 WireCode.MODEL_MISMATCH,
                 f"the server's model is {self._model.name} with fingerprint {self._model.fingerprint}, the hello's is {hello.model}",
             )
-        await self._hub.turn(hello, self._gone)
+        await self._registry.turn(hello, self._gone)
         if self._gone():
             return
         try:
@@ -164,7 +164,7 @@ class Connection:
             epoch=None if stream is None else stream.expected_epoch if publishing else stream.epoch,
             next_seq=None if stream is None else stream.expected_seq if publishing else stream.next_seq,
             session=stream.secret if stream and publishing else None,
-            resume_ms=round(1000 * self._hub.limits.resume_s),
+            resume_ms=round(1000 * self._registry.limits.resume_s),
             time=now_us(),
             server=self._banner,
         )
@@ -177,18 +177,18 @@ class Connection:
     # Publishers ----------------------------------------------------------------------------------------------------------------------
 
     async def _publisher(self, hello: PublishHello) -> None:
-        stream = self._hub.publish(hello)
+        stream = self._registry.publish(hello)
         stream.attach(self, self._stream_failed, self.abort)
         lost = False
         try:
             self._session.accept(self._welcome(hello, stream))
             if hello.resume is None:
-                self._hub.metrics.publishers_accepted += 1
+                self._registry.metrics.publishers_accepted += 1
                 stream.announce()
                 what = f"{hello.format}, {stream.bandwidth:g} kbps, {stream.packet_frames} frames a packet"
                 log.info("%s publishes %s: %s", self._peer, hello.stream, what)
             else:
-                self._hub.metrics.publishers_resumed += 1
+                self._registry.metrics.publishers_resumed += 1
                 log.info("%s resumes publishing %s", self._peer, hello.stream)
             await self._flush()
             await self._read_publisher(hello, stream)
@@ -238,27 +238,27 @@ class Connection:
     # Listeners -----------------------------------------------------------------------------------------------------------------------
 
     async def _listener(self, hello: ListenHello) -> None:
-        hub, config = self._hub, self._hub.worker.engine.config
-        stream = hub.expect(hello)
+        registry, config = self._registry, self._registry.worker.engine.config
+        stream = registry.expect(hello)
         n_q = None if hello.bandwidth is None else config.n_q_for(hello.bandwidth)
-        history_s = hub.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, hub.limits.history_s)
-        least_n_q = None if hello.min_bandwidth is None else config.n_q_for(hello.min_bandwidth)
-        listener = Listener(
+        history_s = registry.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, registry.limits.history_s)
+        min_n_q = None if hello.min_bandwidth is None else config.n_q_for(hello.min_bandwidth)
+        listener = Subscriber(
             hello.stream,
             hello.format,
-            most_n_q=n_q,
-            least_n_q=least_n_q,
+            max_n_q=n_q,
+            min_n_q=min_n_q,
             history_s=history_s,
-            limits=hub.limits,
-            observer=hub.metrics,
+            limits=registry.limits,
+            observer=registry.metrics,
         )
         listener.failed = self._stream_failed
         self._session.accept(self._welcome(hello, stream))
         await self._flush()
-        hub.metrics.listeners_accepted += 1
+        registry.metrics.listeners_accepted += 1
         log.info("%s listens to %s: %s", self._peer, hello.stream, hello.format)
-        if hub.subscribe(listener, hello.resume):
-            hub.metrics.listeners_resumed += 1
+        if registry.subscribe(listener, hello.resume):
+            registry.metrics.listeners_resumed += 1
         writer = asyncio.create_task(self._write_listener(listener))
         lost = False
         try:
@@ -271,18 +271,18 @@ class Connection:
         finally:
             writer.cancel()
             writer.add_done_callback(lambda done: done.cancelled() or done.exception())
-            hub.unsubscribe(listener, lost=lost)
+            registry.unsubscribe(listener, lost=lost)
 
-    def _take_report(self, listener: Listener, report: Report) -> None:
+    def _take_report(self, listener: Subscriber, report: Report) -> None:
         asks = None
         if report.bandwidth is not None:
             if listener.format != "codes":
                 raise RemoteProtocolError(WireCode.BAD_REQUEST, "report: bandwidth is for listeners of codes")
-            asks = self._hub.worker.engine.config.n_q_for(report.bandwidth)
+            asks = self._registry.worker.engine.config.n_q_for(report.bandwidth)
         listener.reported(report, asks)
 
-    async def _write_listener(self, listener: Listener) -> None:
-        metrics = self._hub.metrics
+    async def _write_listener(self, listener: Subscriber) -> None:
+        metrics = self._registry.metrics
         while True:
             message = await listener.get()
             if self._session.close_code is not None:

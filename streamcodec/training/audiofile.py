@@ -15,10 +15,10 @@ import soxr
 from numpy.typing import NDArray
 
 from streamcodec.errors import AudioError, MissingDependencyError
+from streamcodec.types import Samples
 
-__all__ = ["AUDIO_SUFFIXES", "Samples", "into_band", "read_audio", "without_silence"]
+__all__ = ["AUDIO_SUFFIXES", "into_band", "read_audio", "without_silence"]
 
-Samples = NDArray[np.float32]
 
 _LIBSNDFILE = {".wav", ".flac", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".au", ".mp3"}
 AUDIO_SUFFIXES = _LIBSNDFILE | {".g722", ".gsm", ".m4a", ".aac", ".wma", ".webm", ".mka", ".mp4"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import soxr
 
-from streamcodec.training.audiofile import Samples
+from streamcodec.types import Samples
 
 __all__ = ["Augmentation", "augment", "band_limited", "mixed", "noise", "reverberant"]
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamcodec.errors import InputError
-from streamcodec.training.audiofile import Samples
 from streamcodec.training.augment import augment
 from streamcodec.training.corpus import Corpus
 from streamcodec.training.recipe import Recipe
+from streamcodec.types import Samples
 
 __all__ = ["Batches"]
 

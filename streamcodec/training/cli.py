@@ -15,7 +15,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.model import checkpoint
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.zoo import load_model
+from streamcodec.model.hub import load_model
 from streamcodec.training.batches import Batches
 from streamcodec.training.blending import blended
 from streamcodec.training.corpus import Corpus, Folder, build

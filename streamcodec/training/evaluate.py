@@ -12,9 +12,9 @@ import soxr
 import torch
 
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.training.audiofile import Samples
 from streamcodec.training.losses import SpectralLoss, si_sdr
 from streamcodec.training.quantize import perplexity
+from streamcodec.types import Samples
 
 __all__ = ["evaluate", "perceived"]
 

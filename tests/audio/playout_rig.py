@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
+from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
 
 RATE = 24_000
 DEVICE_RATE = 48_000

@@ -7,9 +7,9 @@ import pytest
 from playout_rig import DEVICE_RATE, PACKET, PACKET_S, RATE, in_order, play, stalled
 
 from streamcodec.audio import bundled_clip, resample
-from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy
+from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy
 from streamcodec.errors import InputError
-from streamcodec.protocol import Thinner
+from streamcodec.protocol import DtxFilter
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def talk(seed=0, quiet_db=-55.0):
 
 
 def thinned(quiet):
-    thinner = Thinner()
+    thinner = DtxFilter()
     return [thinner.leaves_out(one, PACKET_S) for one in quiet]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcodec.audio import CaptureBuffer
-from streamcodec.audio import capture as capture_module
+from streamcodec.audio.io import capture as capture_module
 
 
 def block(frames: int, channels: int = 1, first: int = 0) -> npt.NDArray[np.float32]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from streamcodec.audio.capture_clock import CaptureClock
+from streamcodec.audio.io.capture_clock import CaptureClock
 
 RATE, BLOCK = 48_000, 240
 

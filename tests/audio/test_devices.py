@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streamcodec.audio.devices import find_device, list_devices, open_input, open_output
+from streamcodec.audio.io.devices import find_device, list_devices, open_input, open_output
 from streamcodec.errors import DeviceError, InputError, MissingDependencyError
 
 

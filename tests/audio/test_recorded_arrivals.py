@@ -9,7 +9,7 @@ import pytest
 from playout_rig import BLOCK_S, DEVICE_RATE, PACKET_S, RATE, Course, play
 
 from streamcodec.audio import bundled_clip, resample
-from streamcodec.audio.adaptive import AdaptivePlayout, PlayoutPolicy
+from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy
 
 TRACES = Path(__file__).parent / "traces"
 SECONDS = 60

@@ -17,7 +17,7 @@ from benchmarks.churn_check import Job, RunOf, Tally, check
 from benchmarks.churn_streams import PACKET_FRAMES, draw_spec
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec, load
-from streamcodec.engine.rows import EncoderRow
+from streamcodec.scheduler.rows import EncoderRow
 
 ROOT = Path(__file__).parents[2]
 

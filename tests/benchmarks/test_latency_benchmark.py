@@ -19,7 +19,7 @@ from benchmarks.latency_device import BLOCK_S, DEVICE_RATE, Playing, hour_of_dri
 from benchmarks.latency_figures import STAGES, back_after, ear_figures, quality_by_second, thinned
 from benchmarks.latency_run import Ear, Heard, HeardPacket, Ran, Setup
 from benchmarks.link_conditions import Direction
-from streamcodec.audio.adaptive import AdaptivePlayout
+from streamcodec.audio.playout.adaptive import AdaptivePlayout
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--minutes", "0.02", "--before-seconds", "0.8", "--during-seconds", "0.8", "--after-seconds", "1.2"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from benchmarks import measures
 from benchmarks.measures import MEASURES, RATE, Scores, align, differences, mean, measure, missing
 from streamcodec.audio import bundled_clip
 from streamcodec.errors import InputError
-
-Samples = npt.NDArray[np.float32]
+from streamcodec.types import Samples
 
 NAMES = [name for name in MEASURES if name not in missing(MEASURES)]
 

@@ -139,8 +139,8 @@ def test_a_profile_accounts_for_the_whole_step() -> None:
 def test_a_step_is_split_into_the_peaks_pace_and_what_each_part_takes_beyond_it() -> None:
     made = figures()
     shares = step_report.excess(made, made["profile"][0])
-    least_ms = (1175.1936 + 314.5728) * 0.08 / 100
-    assert shares["peak"] * 4 == pytest.approx(least_ms + 0.0629, abs=1e-3)
+    min_ms = (1175.1936 + 314.5728) * 0.08 / 100
+    assert shares["peak"] * 4 == pytest.approx(min_ms + 0.0629, abs=1e-3)
     assert shares["elementwise"] == pytest.approx(0.25 / 4)
     assert shares["convolutions"] == pytest.approx((2.0 - 1175.1936 * 0.08 / 100) / 4)
 

@@ -10,12 +10,12 @@ from streamcodec.client import backoff
 
 
 @given(st.integers(), st.floats(0.01, 2), st.floats(2, 60))
-def test_each_wait_is_between_half_and_all_of_a_bound_that_doubles_up_to_the_most(seed, first_s, most_s):
+def test_each_wait_is_between_half_and_all_of_a_bound_that_doubles_up_to_the_most(seed, first_s, max_s):
     bound = first_s
-    for wait in islice(backoff(first_s, most_s, random.Random(seed)), 40):
+    for wait in islice(backoff(first_s, max_s, random.Random(seed)), 40):
         assert bound / 2 <= wait <= bound
-        bound = min(most_s, 2 * bound)
-    assert bound == most_s
+        bound = min(max_s, 2 * bound)
+    assert bound == max_s
 
 
 def test_two_clients_do_not_wait_alike():

@@ -23,7 +23,7 @@ BLOCK = np.zeros(2400, np.float32)  # 100 ms
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch):
     monkeypatch.setattr(resuming, "_FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(resuming, "_MOST_WAIT_S", 0.05)
+    monkeypatch.setattr(resuming, "_MAX_WAIT_S", 0.05)
 
 
 def lives(*scripts):
@@ -339,10 +339,10 @@ def test_what_waited_for_a_lost_connection_is_not_all_under_way_before_the_first
             await until(lambda: publisher.resumed and publisher._outbox.sent_s > 0.9)
             for _ in range(200):
                 await asyncio.sleep(0)
-            most_s = 1.0 + publisher._connection.window.round_trip_s + 0.1
+            max_s = 1.0 + publisher._connection.window.round_trip_s + 0.1
             under_way_s = publisher._outbox.sent_s
             answer.set()
-            assert under_way_s <= most_s + 1e-6
+            assert under_way_s <= max_s + 1e-6
         assert [message.seq for message in servers[0].got if isinstance(message, Packet)] == list(range(40))
 
     run(main())

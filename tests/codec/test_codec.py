@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from conftest import Reference, transformers_reference
@@ -16,9 +15,7 @@ from hypothesis import strategies as st
 import streamcodec
 from streamcodec.audio import resample
 from streamcodec.errors import AudioError, CodesError, InputError, StreamCodecError
-
-Codes = npt.NDArray[np.int32]
-Samples = npt.NDArray[np.float32]
+from streamcodec.types import Codes, Samples
 
 # 64 entries are 6 bits and a hop of 24 is 1,000 frames per second: 6 kbps a codebook, four codebooks.
 TINY = {

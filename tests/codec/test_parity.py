@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import streamcodec
-from streamcodec.engine.contract import EngineName
+from streamcodec.engine.base import EngineName
 
 CODES_EQUAL = 0.999
 AUDIO_WITHIN = 1e-4

@@ -17,13 +17,13 @@ import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig
 from streamcodec.engine import openvino_engine, select
-from streamcodec.engine.openvino_engine import OpenVinoEngine, has_bf16
-from streamcodec.engine.select import make_engine
-from streamcodec.engine.torch_engine import TorchEngine
+from streamcodec.engine.factory import make_engine
+from streamcodec.engine.openvino.engine import OpenVinoEngine, has_bf16
+from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
 from streamcodec.model.checkpoint import fingerprint, load_file
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.zoo import load_model
+from streamcodec.model.hub import load_model
 
 Audio = npt.NDArray[np.float32]
 
@@ -164,7 +164,7 @@ def test_torch_stands_in_until_the_engine_is_prepared(
     small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
-    engine = make_engine(*small, patient=False)
+    engine = make_engine(*small, wait_for_compile=False)
     assert engine.name.startswith("torch")
     engine.prepare(6)
     codes = streamed(codec_of(small[0], engine), speech[:48_000], 24)[0]
@@ -181,7 +181,7 @@ def test_torch_stands_in_until_the_engine_is_prepared(
         "what the stand-in was asked for"
     )
     assert all(((rows * 6, small[0].config.codebook_dim),) in shapes for rows in prepared.best_batches), "and the search with it"
-    assert make_engine(*small, patient=False).name.startswith("OpenVINO")
+    assert make_engine(*small, wait_for_compile=False).name.startswith("OpenVINO")
 
 
 def test_an_engine_lets_go_of_all_that_it_has_not_begun_to_prepare(embedded: tuple[EncodecModel, str]) -> None:
@@ -233,4 +233,4 @@ def test_what_does_not_go_together_is_refused(embedded: tuple[EncodecModel, str]
 def test_auto_says_what_it_chose(embedded: tuple[EncodecModel, str]) -> None:
     name = make_engine(*embedded, precision="auto").name
     assert name.startswith("OpenVINO") and (("bf16" in name) == has_bf16())
-    assert make_engine(*embedded, engine="torch").name == f"torch {streamcodec.engine.torch_engine.torch.__version__} on cpu"
+    assert make_engine(*embedded, engine="torch").name == f"torch {streamcodec.engine.torch.torch.__version__} on cpu"

@@ -15,8 +15,8 @@ import openvino
 import pytest
 from openvino import opset13 as ops
 
-from streamcodec.engine import openvino_network
-from streamcodec.engine.openvino_network import BATCHES, Chain, OpenVinoNetwork
+from streamcodec.engine.openvino import network as openvino_network
+from streamcodec.engine.openvino.network import BATCHES, Chain, OpenVinoNetwork
 
 OFTEN = 50
 
@@ -32,8 +32,8 @@ def doubling() -> Any:
     return openvino.Model([ops.multiply(given, ops.constant(np.float32(2)))], [given])
 
 
-def make(aside: ThreadPoolExecutor, lanes: int = 1) -> OpenVinoNetwork:
-    return OpenVinoNetwork(doubling(), {"INFERENCE_NUM_THREADS": 1}, lanes, aside)
+def make(aside: ThreadPoolExecutor, workers: int = 1) -> OpenVinoNetwork:
+    return OpenVinoNetwork(doubling(), {"INFERENCE_NUM_THREADS": 1}, workers, aside)
 
 
 def doubling_beside_states(size: int, factor: float) -> Any:
@@ -128,7 +128,7 @@ def test_what_waits_to_be_compiled_can_be_forgotten_and_asked_for_again(aside: T
 
 
 def test_results_are_nobody_else_s_whatever_runs_meanwhile(aside: ThreadPoolExecutor) -> None:
-    network = make(aside, lanes=2)
+    network = make(aside, workers=2)
     kept = [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10)]
     settle(aside)
     kept += [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10, OFTEN + 20)]
@@ -177,7 +177,7 @@ def test_a_process_that_let_go_of_its_codecs_survives_a_signal() -> None:
 def test_openvino_reports_to_nobody_and_others_may_still_do_so() -> None:
     told = """
 import sys
-from streamcodec.engine.openvino_network import openvino
+from streamcodec.engine.openvino.network import openvino
 package = openvino()
 from openvino.tools.ovc import telemetry_utils
 print(package.__name__, telemetry_utils.tm.__name__, "openvino_telemetry" in sys.modules)

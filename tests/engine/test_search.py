@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcodec.config import CodecConfig
-from streamcodec.engine.openvino_engine import OpenVinoEngine
+from streamcodec.engine.openvino.engine import OpenVinoEngine
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.quantizer import search
@@ -33,7 +33,7 @@ def model(request: pytest.FixtureRequest) -> EncodecModel:
 def searches(model: EncodecModel) -> dict[str, CodebookSearch]:
     return {
         "torch": CodebookSearch(model.quantizer),
-        "openvino": OpenVinoEngine(model, f"test-search-{model.quantizer.beam}", lanes=2, threads=2)._search,
+        "openvino": OpenVinoEngine(model, f"test-search-{model.quantizer.beam}", workers=2, threads=2)._search,
     }
 
 

@@ -25,7 +25,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, ModelError, ModelNotFoundError, UnsupportedModelError
 from streamcodec.model.checkpoint import LAYOUTS, Layout, fingerprint, load_file, save
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.zoo import embedded_models
+from streamcodec.model.hub import embedded_models
 
 Tensors = dict[str, torch.Tensor]
 

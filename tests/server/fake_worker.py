@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.config import CodecConfig
-from streamcodec.engine.worker import Result
+from streamcodec.scheduler.worker import Result
 
 
 class FakeStream:
@@ -45,7 +45,7 @@ class FakeStream:
 
 class FakeEngine:
     default_live_start = "exact"
-    lanes = 1
+    workers = 1
     best_batches = ()
 
     def __init__(self) -> None:

@@ -279,8 +279,8 @@ async def serving(codec: Codec | None = None, **options: Any) -> AsyncIterator[S
 
 
 async def is_clean(server: Server) -> None:
-    await until(lambda: not server.hub.streams, f"streams are left: {server.hub.streams}")
-    await until(lambda: not server.hub.listeners, f"listeners are left: {server.hub.listeners}")
+    await until(lambda: not server.registry.streams, f"streams are left: {server.registry.streams}")
+    await until(lambda: not server.registry.listeners, f"listeners are left: {server.registry.listeners}")
     await until(lambda: not server._connections, "connections are left")
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from streamcodec.server import Limits
-from streamcodec.server.admission import NEWEST_S, WINDOW_S, Admission
-from streamcodec.server.forecast import Cost, Work
+from streamcodec.server.capacity.admission import NEWEST_S, WINDOW_S, Admission
+from streamcodec.server.capacity.load_model import Cost, Work
 
 ENCODE, DECODE = ("encode", 6), ("decode", 6)
 ONE = Counter({ENCODE: 1})
@@ -18,9 +18,9 @@ FREE_STEPS = {"encode": Cost(0.0, 0.0, 0.0005), "decode": Cost(0.0, 0.0, 0.0005)
 QUICK = {"encode": Cost(0.0, 0.0, 0.00005), "decode": Cost(0.0, 0.0, 0.00005)}
 
 
-def admission(costs=COSTS, *, lanes=1, cores=16, max_batch=32, **limits):
+def admission(costs=COSTS, *, workers=1, cores=16, max_batch=32, **limits):
     """On a machine with processors to spare: the engine's time is what is scarce, unless a test says otherwise."""
-    return Admission(Limits(**{"capacity": "auto", **limits}), costs, 75.0, lanes=lanes, cores=cores, max_batch=max_batch)
+    return Admission(Limits(**{"capacity": "auto", **limits}), costs, 75.0, workers=workers, cores=cores, max_batch=max_batch)
 
 
 def wait(policy, now, wait_s, count=100):
@@ -43,15 +43,15 @@ def test_small_packets_take_more_room_and_long_ones_less():
 
 
 def test_two_lanes_have_room_for_twice_as_many():
-    assert admission(FREE_STEPS, lanes=2).room() == 2 * admission(FREE_STEPS).room() == 40
+    assert admission(FREE_STEPS, workers=2).room() == 2 * admission(FREE_STEPS).room() == 40
 
 
 def test_processors_and_the_one_interpreter_bound_the_room_where_the_engine_does_not():
     by_engine = admission(QUICK, max_cpu=9.0).room()
-    by_interpreter = admission(QUICK, lanes=2).room()
-    by_processors = admission(QUICK, lanes=2, cores=1).room()
+    by_interpreter = admission(QUICK, workers=2).room()
+    by_processors = admission(QUICK, workers=2, cores=1).room()
     assert by_processors < by_interpreter < by_engine == 200
-    assert admission(QUICK, lanes=2, max_cpu=0.3).room() == by_interpreter // 2
+    assert admission(QUICK, workers=2, max_cpu=0.3).room() == by_interpreter // 2
 
 
 def test_publishers_are_let_in_up_to_the_limit_and_the_refusal_names_numbers():
@@ -74,7 +74,7 @@ def test_publishers_are_let_in_up_to_the_limit_and_the_refusal_names_numbers():
 def test_the_refusal_names_what_is_scarce():
     reason = admission(QUICK, cores=1).refusal(0.0, Counter({ENCODE: 100}), ONE).reason
     assert "one more would take 76% of the time of 1 processor(s) and 60% is allowed" in reason
-    reason = admission(QUICK, lanes=2).refusal(0.0, Counter({ENCODE: 200}), ONE).reason
+    reason = admission(QUICK, workers=2).refusal(0.0, Counter({ENCODE: 200}), ONE).reason
     assert "one more would take 75% of a processor's time for all beside the model and 60% is allowed" in reason
 
 
@@ -91,8 +91,8 @@ def test_an_idle_machine_takes_anyone_even_if_it_is_too_slow():
 
 
 def test_a_configured_capacity_replaces_the_measured_one_and_counts_decoders_too():
-    for lanes in (1, 2):
-        policy = admission(None, capacity=3, lanes=lanes, cores=1)
+    for workers in (1, 2):
+        policy = admission(None, capacity=3, workers=workers, cores=1)
         assert policy.room() == policy.room("decode", 1) == 3
         assert policy.refusal(0.0, Counter({ENCODE: 2}), Counter({("encode", 1): 1})) is None
         refusal = policy.refusal(0.0, Counter({ENCODE: 2, ("decode", 25): 1}), ONE)
@@ -157,7 +157,7 @@ def test_quantiles_are_of_the_last_seconds_only():
 
 
 def test_a_crowd_takes_half_of_what_is_free_at_once_and_half_of_the_rest_after_each_correction():
-    policy, demand = admission(QUICK, lanes=2), Counter()
+    policy, demand = admission(QUICK, workers=2), Counter()
     policy.worked(0.0, demand, Work())
     room = policy.room()
     refusal = rush(policy, 0.6, demand)
@@ -182,7 +182,7 @@ def test_a_few_come_in_however_little_is_free():
 
 
 def test_where_no_correction_is_made_newcomers_are_known_after_two_seconds():
-    policy, demand = admission(QUICK, lanes=2), Counter()
+    policy, demand = admission(QUICK, workers=2), Counter()
     rush(policy, 10.0, demand)
     half = demand.total()
     rush(policy, 11.9, demand)

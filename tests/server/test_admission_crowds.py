@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from streamcodec.server import Limits
-from streamcodec.server.admission import Admission
-from streamcodec.server.forecast import Cost, Demand, Work
+from streamcodec.server.capacity.admission import Admission
+from streamcodec.server.capacity.load_model import Cost, Demand, Work
 
 ENCODE = ("encode", 6)
 ONE = Counter({ENCODE: 1})
@@ -25,7 +25,7 @@ MEASURED = Cost(0.0006, 0.0004, 0.0)
 
 @dataclass
 class Machine:
-    """Two processors and as many lanes. Steps take `factor` of what was measured, packets `beside_s` and newcomers `greeting_s` more."""
+    """Two processors and as many workers. Steps take `factor` of what was measured, packets `beside_s` and newcomers `greeting_s` more."""
 
     factor: float = 1.0
     beside_s: float = 0.0003
@@ -75,7 +75,7 @@ class Crowd:
 
 def come(machine: Machine, asking: int, per_s: float, waits_s: Callable[[int], float] = lambda streams: 0.005) -> Crowd:  # noqa: ARG005
     """`asking` publishers come, `per_s` a second, and wait in line; who is told to come again does. `waits_s` is what packets wait."""
-    policy = Admission(LIMITS, {"encode": MEASURED, "decode": MEASURED}, 75.0, lanes=2, cores=2)
+    policy = Admission(LIMITS, {"encode": MEASURED, "decode": MEASURED}, 75.0, workers=2, cores=2)
     demand: Demand = Demand()
     coming = deque(at / per_s for at in range(asking))
     line: deque[float] = deque()

@@ -188,7 +188,7 @@ def test_every_wrong_message_later_ends_the_connection_by_name():
                 word, close_code = await refused(server, hello, then)
                 check(word, close_code, code)
                 assert word["type"] == "error", what
-                await until(lambda: "bad" not in server.hub.streams)
+                await until(lambda: "bad" not in server.registry.streams)
             assert server.metrics.failed == len(WRONG_LATER)
             assert server.metrics.refused == 0
 
@@ -206,7 +206,7 @@ def test_listeners_of_a_publisher_that_breaks_the_rules_get_all_that_came_before
             pieces = [x[at : at + PACKET].tobytes() for at in range(0, x.size, PACKET)]
             packets = [packet(i, n_q=0, payload=piece) for i, piece in enumerate(pieces)]
             check(*await refused(server, PCM, [*packets, packet(4, n_q=0, payload=NAN)]), "bad_payload")
-            await until(lambda: not server.hub.streams)
+            await until(lambda: not server.registry.streams)
             check(*await refused(server, PCM, [*packets, packet(9, n_q=0)]), "bad_sequence")
             for heard in (as_codes, as_pcm):
                 await heard.to_end(2)
@@ -240,7 +240,7 @@ def test_a_name_is_taken_until_the_last_of_its_audio_has_come_out():
             heard = await listening(stack, server.url, "a", format="pcm_s16le")
             engine.encoding.clear()
             first = asyncio.create_task(publish_all(server.url, "a", voice(1, 0.4)))
-            await until(lambda: "a" in server.hub.streams and server.hub.streams["a"].ending)
+            await until(lambda: "a" in server.registry.streams and server.registry.streams["a"].ending)
             with pytest.raises(Refused, match="stream_taken"):
                 await publish_all(server.url, "a", voice(1))
             late = await listening(stack, server.url, "a", format="pcm_s16le")
@@ -347,7 +347,7 @@ def test_what_a_publisher_that_vanishes_had_sent_comes_out_and_its_name_is_free_
                 await client.receive()
                 for i, at in enumerate(range(0, x.size, 2_400)):
                     await client.send(packet(i, n_q=0, payload=x[at : at + 2_400].tobytes()))
-                await until(lambda: server.hub.streams["a"].received == 5)
+                await until(lambda: server.registry.streams["a"].received == 5)
                 client.ws.transport.abort()
                 for heard in (as_codes, as_pcm):
                     await heard.to_end()
@@ -381,7 +381,7 @@ def test_a_client_may_vanish_at_any_moment(when):
                         if when == "draining":
                             await client.send({**END, "last_seq": 7})
                         client.ws.transport.abort()
-                    await until(lambda: "bad" not in server.hub.streams)
+                    await until(lambda: "bad" not in server.registry.streams)
 
             await beside_a_stream(server, incident)
 
@@ -401,7 +401,7 @@ def test_listeners_vanish_while_their_stream_ends():
                             await client.receive()
                         publishing = asyncio.create_task(publish_all(server.url, "bad", voice(1, 0.3)))
                         await until(lambda: server.metrics.publishers_accepted == 1 + round)  # noqa: B023
-                        await until(lambda: all(stream.ending for name, stream in server.hub.streams.items() if name == "bad"))
+                        await until(lambda: all(stream.ending for name, stream in server.registry.streams.items() if name == "bad"))
                         for client in clients:
                             client.ws.transport.abort()
                         await publishing

@@ -104,7 +104,7 @@ def test_quiet_packets_have_one_codebook_and_everybody_decodes_them(start):
                 assert at_once(heard)
                 assert (heard.listener.lost, heard.listener.silent) == (0, len(LEFT_OUT))
             # They are counted while the listeners are there.
-            assert server.hub.num_listeners == 5
+            assert server.registry.num_listeners == 5
             assert (await figures(server))["packets_thinned_total"] == 2 * len(LEFT_OUT)
             for heard in (as_pcm, plain, plain_pcm):
                 await heard.to_end()

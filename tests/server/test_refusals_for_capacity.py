@@ -14,8 +14,8 @@ from streamcodec.client import listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet
 from streamcodec.server import admission, app
-from streamcodec.server.forecast import Cost, Work
-from streamcodec.server.measuring import measure
+from streamcodec.server.capacity.calibration import measure
+from streamcodec.server.capacity.load_model import Cost, Work
 
 # Three encoders of 80 ms packets take 0.75 of an engine like this; a decoder takes half as much as an encoder.
 THREE = {"encode": Cost(0.0, 0.0, 0.25 / 75), "decode": Cost(0.0, 0.0, 0.125 / 75)}
@@ -56,7 +56,7 @@ def test_publishers_come_in_up_to_the_measured_capacity_and_again_when_one_has_l
                 assert values["connections_refused_total"] == values["connections_refused_for_capacity_total"] == 2
                 assert values["predicted_load_ratio{of=engine}"] == pytest.approx(0.75)
                 assert 0 < values["predicted_load_ratio{of=interpreter}"] < values["predicted_load_ratio{of=processors}"] < 0.2
-            await until(lambda: "c" not in server.hub.streams)
+            await until(lambda: "c" not in server.registry.streams)
             async with publish(server.url, "d"):
                 pass
 
@@ -88,20 +88,20 @@ def test_a_listener_that_needs_a_new_decoder_is_refused_and_one_that_shares_it_o
                 await stack.enter_async_context(publish(server.url, name))
             await listening(stack, server.url, "a", format="pcm_s16le")
             async with listen(server.url, "b", format="pcm_s16le"):
-                await until(lambda: server.hub.streams["b"].decoding)
+                await until(lambda: server.registry.streams["b"].decoding)
                 await refusal(publish(server.url, "c"))
-            await until(lambda: not server.hub.streams["b"].decoding)
+            await until(lambda: not server.registry.streams["b"].decoding)
             leaving = await stack.enter_async_context(contextlib.AsyncExitStack())
             await leaving.enter_async_context(publish(server.url, "codes", format="codes", model=codec.fingerprint))
             await listening(leaving, server.url, "codes", format="pcm_s16le")
-            await until(lambda: server.hub.streams["codes"].decoding)
+            await until(lambda: server.registry.streams["codes"].decoding)
             reason = await refusal(listen(server.url, "b", format="pcm_f32le"))
             assert "the server can decode about 6, and it has 2 to encode and 2 to decode" in reason
             assert "heard as codes takes no such room" in reason
             await listening(stack, server.url, "a", format="pcm_f32le")
             await listening(stack, server.url, "b", codec)
             await leaving.aclose()
-            await until(lambda: "codes" not in server.hub.streams)
+            await until(lambda: "codes" not in server.registry.streams)
             await listening(stack, server.url, "b", format="pcm_f32le")
 
     run(main())
@@ -154,7 +154,7 @@ def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(si
             await heard.to(lambda h: len(h.of(Packet)) == 30)
             assert "the server is behind: 5% of its packets wait " in await refusal(publish(server.url, "next"))
             assert (await figures(server))["live_wait_seconds{quantile=0.95}"] > 0.06
-            await until(lambda: server.hub.admission.waits(time.perf_counter(), 0.95) == [0.0])
+            await until(lambda: server.registry.admission.waits(time.perf_counter(), 0.95) == [0.0])
             async with publish(server.url, "next"):
                 pass
 
@@ -175,7 +175,7 @@ def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
                 await asyncio.sleep(0.2)
             finally:
                 engine.open()
-            await until(lambda: server.hub.streams["file"].emitted == 30)
+            await until(lambda: server.registry.streams["file"].emitted == 30)
             async with publish(server.url, "next"):
                 pass
 

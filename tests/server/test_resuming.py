@@ -102,11 +102,11 @@ def test_who_listens_to_codes_leaves_alone_the_decoder_that_is_kept_for_a_lost_l
                 await feed(publisher, x, 0, 10)
                 await heard.to(lambda h: len(h.of(Packet)) >= 5)
                 cut(heard.listener)
-                await until(lambda: server.hub.num_listeners == 1)
+                await until(lambda: server.registry.num_listeners == 1)
                 if leaving == "lost":
                     cut(other)
-            await until(lambda: server.hub.num_listeners == 0)
-            assert server.hub.streams["a"].decoding
+            await until(lambda: server.registry.num_listeners == 0)
+            assert server.registry.streams["a"].decoding
             await feed(publisher, x, 10, 10)
             await publisher.end()
             await heard.to_end()
@@ -128,12 +128,12 @@ def test_who_leaves_in_order_leaves_the_decoder_to_another_listener_of_pcm_that_
             await feed(publisher, x, 0, 10)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
             cut(heard.listener)
-            await until(lambda: server.hub.num_listeners == (came == "before"))
+            await until(lambda: server.registry.num_listeners == (came == "before"))
             if came == "after":
                 await unbroken.listener.__aenter__()
             await unbroken.listener.__aexit__(None, None, None)
-            await until(lambda: server.hub.num_listeners == 0)
-            assert server.hub.streams["a"].decoding
+            await until(lambda: server.registry.num_listeners == 0)
+            assert server.registry.streams["a"].decoding
             await feed(publisher, x, 10, 10)
             await publisher.end()
             await heard.to_end()
@@ -150,19 +150,19 @@ def test_a_decoder_that_was_kept_for_a_lost_listener_goes_with_its_time_and_with
             async with publish(server.url, "a", pace="fast") as publisher, raw(server.url) as gone:
                 await gone.send(listen_hello("a"))
                 await feed(publisher, voice(1, 0.8), 0, 10)
-                stream = server.hub.streams["a"]
-                await until(lambda: server.hub.num_listeners == 2)
+                stream = server.registry.streams["a"]
+                await until(lambda: server.registry.num_listeners == 2)
                 gone.ws.transport.abort()
-                await until(lambda: server.hub.num_listeners == 1)
+                await until(lambda: server.registry.num_listeners == 1)
                 await asyncio.sleep(0.7)
                 assert stream.decoding, "somebody hears it"
                 await other.ws.close()
                 await until(lambda: not stream.decoding)
                 async with raw(server.url) as third, listen(server.url, "a", format="pcm_s16le"):
                     await third.send(listen_hello("a"))
-                    await until(lambda: server.hub.num_listeners == 2)
+                    await until(lambda: server.registry.num_listeners == 2)
                     third.ws.transport.abort()
-                    await until(lambda: server.hub.num_listeners == 1)
+                    await until(lambda: server.registry.num_listeners == 1)
                 await until(lambda: not stream.decoding)
             await other.ws.wait_closed()
 
@@ -243,7 +243,7 @@ def test_the_end_of_a_stream_is_heard_by_a_listener_that_was_away_when_it_came()
             cut(heard.listener)
             await feed(publisher, x, 10, 10)
             await publisher.end()
-            await until(lambda: not server.hub.streams)
+            await until(lambda: not server.registry.streams)
             await heard.to_end()
             assert [p.seq for p in heard.of(Packet)] == list(range(20))
             assert heard.of(StreamEnd)[0].reason == "the publisher ended it"
@@ -262,10 +262,10 @@ def test_a_listener_that_comes_back_to_another_stream_is_told_that_the_old_one_e
             await feed(first, voice(1, 0.8), 0, 10)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
             # As a resumption that comes too late: nobody knows its session any more.
-            server.hub.streams["a"].audience.session = "another"
+            server.registry.streams["a"].fan_out.session = "another"
             cut(heard.listener)
             await first.end()
-            await until(lambda: not server.hub.streams)
+            await until(lambda: not server.registry.streams)
             await publish_all(server.url, "a", voice(2, 0.4), bandwidth=6.0)
             await heard.to(lambda h: len(h.of(StreamEnd)) >= 1)
             end = heard.of(StreamEnd)[0]
@@ -285,7 +285,7 @@ def test_what_the_server_no_longer_has_is_a_gap_and_the_listener_joins_anew():
             publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0))
             x = voice(1, 40 * 0.08)
             await feed(publisher, x, 0, 40)
-            await until(lambda: server.hub.streams["a"].next_seq == 40)
+            await until(lambda: server.registry.streams["a"].next_seq == 40)
             heard = Heard(listen(server.url, "a", model=codec.fingerprint))
             await stack.enter_async_context(heard.listener)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
@@ -332,7 +332,7 @@ def test_a_new_epoch_that_began_meanwhile_is_joined_behind_a_gap():
             await heard.to(lambda h: len(h.of(Packet)) >= 10)
             cut(heard.listener)
             await client.send([1, 1, 800_000, 0, voice(2, 0.8).tobytes()])
-            await until(lambda: server.hub.streams["a"].next_seq == 20)
+            await until(lambda: server.registry.streams["a"].next_seq == 20)
             await heard.to(lambda h: len(h.of(StreamStart)) == 2)
             again = heard.of(StreamStart)[1]
             assert (again.epoch, again.start, again.first_seq, again.live_seq) == (1, "primed", 10, 20)
@@ -396,13 +396,13 @@ def test_a_live_publisher_that_was_away_for_seconds_sends_what_it_could_not_send
             await publisher.send(x[: 10 * PACKET])
             await until(lambda: len(heard.of(Packet)) >= 9)
             # Nobody lets it in while far more is said than may wait otherwise.
-            server.hub.closing = True
+            server.registry.closing = True
             cut(publisher)
             await until(lambda: publisher._patient_until == math.inf)
             for at in range(10, 60, 2):
                 publisher.offer(x[at * PACKET : (at + 2) * PACKET])
             assert publisher.queued_s > 3.0
-            server.hub.closing = False
+            server.registry.closing = False
             ended = await publisher.end()
             await reading
             assert (ended.dropped, publisher.dropped_s, ended.emitted) == (0, 0.0, 60)
@@ -451,7 +451,7 @@ def test_a_publisher_that_comes_again_before_its_old_connection_is_missed_takes_
             assert (welcome["next_seq"], welcome["resume_ms"]) == (0, 30_000)
             for seq in range(3):
                 await old.send([seq, 0, 0, 0, bytes(4 * PACKET)])
-            await until(lambda: server.hub.streams["a"].expected_seq == 3)
+            await until(lambda: server.registry.streams["a"].expected_seq == 3)
             resume = {"session": welcome["session"], "epoch": 0, "next_seq": 5}
             await new.send(pcm_hello("a", resume=resume))
             assert (await new.receive())["next_seq"] == 3
@@ -475,7 +475,7 @@ def test_nobody_else_can_resume_a_stream():
             told = (await listener.receive())["session"]
             assert told != secret
             first.ws.transport.abort()
-            await until(lambda: server.hub.streams["a"]._patience)
+            await until(lambda: server.registry.streams["a"]._patience)
             for name, session in (("a", told), ("a", "guess"), ("b", secret)):
                 async with raw(server.url) as thief:
                     await thief.send(pcm_hello(name, resume={"session": session, "epoch": 0, "next_seq": 0}))
@@ -509,11 +509,11 @@ def test_behind_the_window_the_stream_has_ended_and_its_publisher_is_told_that_t
                 async with publish(server.url, "a", pace="fast") as publisher:
                     await publisher.send(voice(1, 0.8))
                     await heard.to(lambda h: len(h.of(Packet)) >= 9)
-                    server.hub.closing = True
+                    server.registry.closing = True
                     cut(publisher)
                     await heard.to_end()
                     assert heard.of(StreamEnd)[0].reason == "the publisher vanished"
-                    server.hub.closing = False
+                    server.registry.closing = False
                     while True:
                         await publisher.send(voice(1, 0.8))
             assert len(heard.of(Packet)) == 10
@@ -541,7 +541,7 @@ def test_a_publisher_that_was_cut_off_while_its_stream_drained_is_told_that_all_
             for block in blocks:
                 publisher.offer(block)
             ending = asyncio.create_task(publisher.end())
-            await until(lambda: server.hub.streams["a"].ending)
+            await until(lambda: server.registry.streams["a"].ending)
             cut(publisher)
             await until(lambda: publisher.resumed)
             engine.open()
@@ -563,7 +563,7 @@ def test_a_publisher_that_was_cut_off_behind_the_end_of_its_stream_is_told_how_i
                 # The answer is on its way and never comes.
                 publisher._connection._ws.transport.pause_reading()
                 ending = asyncio.create_task(publisher.end())
-                await until(lambda: not server.hub.streams)
+                await until(lambda: not server.registry.streams)
                 cut(publisher)
                 ended = await ending
             assert publisher.resumed == 1
@@ -591,7 +591,7 @@ def test_a_stream_that_its_publisher_ended_is_known_to_it_whoever_has_its_name_b
             async with raw(server.url) as thief:
                 await thief.send(pcm_hello("b", resume=resume))
                 assert (await thief.last_word())[0]["code"] == "unknown_session"
-            assert "a" in server.hub.streams
+            assert "a" in server.registry.streams
 
     run(main())
 
@@ -603,7 +603,7 @@ def test_a_stream_that_its_publisher_ended_is_unknown_behind_the_window():
             resume = {"session": (await first.receive())["session"], "epoch": 0, "next_seq": 0}
             await first.send(END)
             await first.last_word()
-            await until(lambda: not server.hub._complete)
+            await until(lambda: not server.registry._complete)
             await late.send(pcm_hello("a", resume=resume))
             assert (await late.last_word())[0]["code"] == "unknown_session"
 
@@ -619,7 +619,7 @@ def test_a_stream_whose_publisher_vanished_is_unknown_once_it_drains():
             resume = {"session": (await first.receive())["session"], "epoch": 0, "next_seq": 9}
             engine.encoding.clear()
             await first.send(packet(0, n_q=0))
-            stream = server.hub.streams["a"]
+            stream = server.registry.streams["a"]
             await until(lambda: stream.received)
             first.ws.transport.abort()
             await until(lambda: stream.ending)
@@ -637,7 +637,7 @@ def test_a_publisher_that_leaves_in_order_is_not_waited_for():
             with pytest.raises(KeyError):
                 async with publish(server.url, "a"):
                     raise KeyError("the caller's own")
-            await until(lambda: not server.hub.streams)
+            await until(lambda: not server.registry.streams)
 
     run(main())
 
@@ -650,9 +650,9 @@ def test_a_publisher_whose_library_got_no_answer_to_its_pings_has_not_said_goodb
             welcome = await client.receive()
             await client.ws.close(code)
             if not kept:
-                await until(lambda: not server.hub.streams)
+                await until(lambda: not server.registry.streams)
                 return
-            await until(lambda: server.hub.streams["a"]._patience)
+            await until(lambda: server.registry.streams["a"]._patience)
             async with raw(server.url) as again:
                 await again.send(pcm_hello("a", resume={"session": welcome["session"], "epoch": 0, "next_seq": 0}))
                 assert (await again.receive())["session"] == welcome["session"]
@@ -671,7 +671,7 @@ def test_a_publisher_that_is_sent_away_is_not_waited_for():
                     await client.receive()
                     await client.send(wrong)
                     await client.last_word()
-                await until(lambda: not server.hub.streams)
+                await until(lambda: not server.registry.streams)
 
     run(main())
 
@@ -699,7 +699,7 @@ def test_a_stream_without_its_publisher_ends_with_the_server():
             await client.send(publish_hello("a"))
             await client.receive()
             client.ws.transport.abort()
-            await until(lambda: server.hub.streams["a"]._patience)
+            await until(lambda: server.registry.streams["a"]._patience)
             await server.stop()
 
     run(main())

@@ -165,7 +165,7 @@ async def halves(server, codec, join, start=None, seconds=1.6, bandwidth=6.0):
         always = await listening(stack, server.url, "late", codec)
         publisher = await stack.enter_async_context(publish(server.url, "late", pace="fast", start=start, bandwidth=bandwidth))
         await publisher.send(x[:half])
-        await until(lambda: server.hub.streams["late"].next_seq >= half // PACKET - 1)
+        await until(lambda: server.registry.streams["late"].next_seq >= half // PACKET - 1)
         joined = await join(stack)
         await publisher.send(x[half:])
         await publisher.end()
@@ -240,7 +240,7 @@ def test_a_history_comes_whole_whatever_the_packets_length(frames, pace):
             at = range(0, codes.shape[1], frames)
             for i in at[:-2]:
                 publisher.offer(codes[:, i : i + frames])
-            await until(lambda: "a" in server.hub.streams and server.hub.streams["a"].next_seq == len(at) - 2)
+            await until(lambda: "a" in server.registry.streams and server.registry.streams["a"].next_seq == len(at) - 2)
             late = await listening(stack, server.url, "a", codec)
             await late.to(lambda h: h.of(StreamStart))
             for i in at[-2:]:
@@ -330,7 +330,7 @@ def test_a_pcm_listener_that_joins_while_the_last_one_s_decoder_still_works_is_n
                 engine.decoding.clear()
                 await publisher.send(voice(1, 0.16))
                 await until(engine.held.is_set)
-            await until(lambda: not server.hub.num_listeners)
+            await until(lambda: not server.registry.num_listeners)
             second = await listening(stack, server.url, "a", format="pcm_f32le")
             await second.to(lambda h: h.of(StreamStart))
             engine.open()
@@ -358,7 +358,7 @@ def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everyb
             x = voice(3, 40 * 0.08)
             publisher = await stack.enter_async_context(publish(server.url, "a", bandwidth=6.0, queue_s=60))
             at = 1_000_000
-            stream = server.hub.streams["a"]
+            stream = server.registry.streams["a"]
             for i in range(13):
                 publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
             await until(lambda: stream.received == 13)
@@ -402,11 +402,11 @@ def test_a_fast_publisher_is_held_back_and_loses_nothing():
             engine.encoding.clear()
             x = voice(4, 6.0)
             publishing = asyncio.create_task(publish_all(server.url, "a", x, bandwidth=3.0))
-            await until(lambda: "a" in server.hub.streams and server.hub.streams["a"]._source.backlog_s > 0.5)
+            await until(lambda: "a" in server.registry.streams and server.registry.streams["a"]._source.backlog_s > 0.5)
             await until(engine.held.is_set)
             for _ in range(500):
                 await asyncio.sleep(0)
-            assert server.hub.streams["a"]._source.backlog_s < 0.7
+            assert server.registry.streams["a"]._source.backlog_s < 0.7
             assert not publishing.done()
             reading = asyncio.create_task(heard.to_end())
             engine.open()
@@ -434,7 +434,7 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
             publishing = asyncio.create_task(publish_all(server.url, "a", codes, block=6, **options))
             await until(engine.held.is_set)
             await asyncio.sleep(0.5)
-            assert server.hub.streams["a"].audience.decoder.backlog_s < 0.7
+            assert server.registry.streams["a"].fan_out.decoder.backlog_s < 0.7
             reading = asyncio.create_task(heard.to_end())
             engine.open()
             await publishing
@@ -449,7 +449,7 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
 def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_is(form):
     codec, engine = gated()
     offline = offline_codec()
-    decode, most_s = engine.decode, 0.0
+    decode, max_s = engine.decode, 0.0
 
     def slowly(*args):
         time.sleep(0.03)
@@ -458,7 +458,7 @@ def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_i
     engine.decode = slowly
 
     async def main():
-        nonlocal most_s
+        nonlocal max_s
         # Every packet waits longer than a live one might, and all of them for longer than a listener is waited for.
         limits = Limits(capacity=None, decode_wait_s=0.05, stall_s=0.1, resume_s=0.0)
         async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
@@ -470,15 +470,15 @@ def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_i
             options = {"format": "codes", "model": offline.fingerprint} if coded else {"bandwidth": 6.0}
             publishing = asyncio.create_task(publish_all(server.url, "a", sound, block=6 if coded else 1920, **options))
             while not publishing.done():
-                decoder = server.hub.streams["a"].audience.decoder if "a" in server.hub.streams else None
-                most_s = max(most_s, decoder.backlog_s if decoder is not None else 0.0)
+                decoder = server.registry.streams["a"].fan_out.decoder if "a" in server.registry.streams else None
+                max_s = max(max_s, decoder.backlog_s if decoder is not None else 0.0)
                 await asyncio.sleep(0.002)
             await publishing
             await reading
             assert heard.of(Gap) == []
             assert [p.seq for p in heard.of(Packet)] == list(range(60))
             assert server.metrics.packets_dropped_decoder == 0
-            assert (0.4 if coded else 0.0) < most_s <= 2.0, "the publisher waits"
+            assert (0.4 if coded else 0.0) < max_s <= 2.0, "the publisher waits"
 
     run(main())
 
@@ -499,7 +499,7 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
             codes = np.random.default_rng(4).integers(0, 1024, (8, 300), np.int32)
             options = {"format": "codes", "model": offline.fingerprint, "start": "primed"}
             publisher = await stack.enter_async_context(publish(server.url, "a", queue_s=60, **options))
-            stream = server.hub.streams["a"]
+            stream = server.registry.streams["a"]
             for at in range(0, 300, 6):
                 await publisher.send(codes[:, at : at + 6])
                 if at == 12 * 6:
@@ -508,7 +508,7 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
                 if at == 39 * 6:
                     await until(lambda: stream.received == 40)
                     engine.open()
-                    await until(lambda: stream.audience.decoder.backlog_s == 0)
+                    await until(lambda: stream.fan_out.decoder.backlog_s == 0)
             await publisher.end()
             await reading
             await as_pcm.to_end()
@@ -529,14 +529,14 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
 
 @pytest.mark.parametrize("capacity", [None, 3])
 def test_who_comes_first_meets_nothing_that_runs_for_the_first_time(capacity):
-    lanes, frames = 2, (1, 2, 3, 6)
+    workers, frames = 2, (1, 2, 3, 6)
     codec, engine = gated()
-    engine.lanes = lanes
-    steps, all_lanes = collections.Counter(), threading.Barrier(lanes)
+    engine.workers = workers
+    steps, all_workers = collections.Counter(), threading.Barrier(workers)
 
     def noted(kind, run):
         def step(data, *args):
-            all_lanes.wait(TIMEOUT_S)
+            all_workers.wait(TIMEOUT_S)
             steps[kind, len(data), data.shape[-1] // (codec.hop_length if kind == "encode" else 1)] += 1
             return run(data, *args)
 
@@ -546,7 +546,7 @@ def test_who_comes_first_meets_nothing_that_runs_for_the_first_time(capacity):
 
     async def main():
         async with serving(codec, limits=Limits(capacity=capacity)):
-            assert all(steps[kind, 1, length] >= lanes for kind in ("encode", "decode") for length in frames)
+            assert all(steps[kind, 1, length] >= workers for kind in ("encode", "decode") for length in frames)
 
     run(main())
 
@@ -568,12 +568,12 @@ def test_a_server_that_stops_brings_out_what_it_accepted_and_tells_everybody():
             engine.encoding.clear()
             x = voice(6, 10 * 0.08)
             publisher.offer(x)
-            await until(lambda: server.hub.streams["a"].received == 8)
+            await until(lambda: server.registry.streams["a"].received == 8)
             stopping = asyncio.create_task(server.stop())
-            await until(lambda: server.hub.streams["a"].ending)
+            await until(lambda: server.registry.streams["a"].ending)
             # What comes now was not accepted; its publisher is told at the end, and nothing breaks.
             publisher.offer(x)
-            await until(lambda: server.hub.streams["a"].received > 8)
+            await until(lambda: server.registry.streams["a"].received > 8)
             with pytest.raises(Exception, match="connect"):
                 await publish_all(server.url, "b", x)
             engine.open()

@@ -46,7 +46,7 @@ def test_a_listener_that_reports_no_more_is_told_and_disconnected_and_the_others
             await speak(publisher, codes, 0, 5)
             await stalled.send(report(3))
             at = 5
-            while server.hub.num_listeners > 3:
+            while server.registry.num_listeners > 3:
                 assert at < 200, "it is never disconnected"
                 await speak(publisher, codes, at, 1)
                 at += 1
@@ -77,7 +77,7 @@ def test_what_is_under_way_to_a_listener_that_reports_is_bounded_although_its_so
             await publisher.send(codes[:, :6])
             got = [await slow.receive() for _ in range(3)]
             await slow.send(report(1))
-            [listener] = server.hub.listeners["a"]
+            [listener] = server.registry.listeners["a"]
             await until(lambda: listener.report is not None)
             sending = asyncio.create_task(speak_all(publisher, codes))
             await until(lambda: listener.lagging)
@@ -121,7 +121,7 @@ def test_a_listener_that_falls_behind_gets_fewer_codebooks_of_the_same_packets_a
             await speak(publisher, codes, 0, 5)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
             at = 5
-            [listener] = [one for one in server.hub.listeners["a"] if one.least_n_q is not None]
+            [listener] = [one for one in server.registry.listeners["a"] if one.min_n_q is not None]
             while listener.n_q == 32:
                 # It reads nothing meanwhile, and so reports nothing.
                 assert at < 110, "its bandwidth never falls"
@@ -144,7 +144,7 @@ def test_a_listener_that_falls_behind_gets_fewer_codebooks_of_the_same_packets_a
             expected = [decoder.feed(codes[: p.n_q, 6 * p.seq : 6 * p.seq + 6]) for p in packets]
             np.testing.assert_allclose(heard.audio(codec), np.concatenate([*expected, decoder.flush()]), atol=1e-5)
             # They are counted while the listener is there.
-            assert server.hub.num_listeners == 2
+            assert server.registry.num_listeners == 2
             assert (await figures(server))["bandwidth_steps_down_total"] > 0
 
     run(main())
@@ -162,7 +162,7 @@ def test_a_listener_may_ask_for_another_bandwidth_in_the_middle():
             for wanted, n_q in ((None, 16), (1.5, 2), (6.0, 8), (24.0, 16)):
                 if wanted is not None:
                     await heard.listener.ask_bandwidth(wanted)
-                    [listener] = server.hub.listeners["a"]
+                    [listener] = server.registry.listeners["a"]
                     await until(lambda: listener.n_q == n_q)  # noqa: B023
                 for _ in range(10):
                     await publisher.send(codes[:, 6 * at : 6 * at + 6])
@@ -202,7 +202,7 @@ def test_the_client_reports_what_it_received_and_what_it_plays():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
             publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
-            [listener] = server.hub.listeners["a"]
+            [listener] = server.registry.listeners["a"]
             for at in range(40):
                 await publisher.send(codes[:, 6 * at : 6 * at + 6])
                 await heard.to(lambda h: len(h.of(Packet)) == at + 1)  # noqa: B023

@@ -13,7 +13,7 @@ from benchmarks.link import Link
 from benchmarks.link_conditions import Conditions, Direction
 from streamcodec.client import publish
 from streamcodec.protocol import now_us
-from streamcodec.server.streams import Stream
+from streamcodec.server.stream import Stream
 
 THIN_S = 6.0
 
@@ -42,15 +42,15 @@ def test_an_uplink_at_half_the_streams_rate_is_no_more_than_seconds_late_and_the
         async with serving(limits=small_limits(resume_s=10.0)) as server, contextlib.AsyncExitStack() as stack:
             link = await stack.enter_async_context(Link(server.port, Conditions(up=up)))
             publisher = await stack.enter_async_context(publish(link.url, "a"))
-            begun, most_s = now_us(), 0.0
+            begun, max_s = now_us(), 0.0
             for index in range(round((1.0 + THIN_S) * 10)):
                 await asyncio.sleep(max(0.0, (begun - now_us()) / 1e6 + 0.1 * (index + 1)))
                 publisher.offer(np.zeros(2400, np.float32))
-                most_s = max(most_s, publisher._outbox.sent_s)
+                max_s = max(max_s, publisher._outbox.sent_s)
                 if index == 10:
                     link.begin()
-            assert most_s <= 1.0 + 0.02 + 0.34 / 0.5 + 0.24 + 0.2
-            assert max(ages) <= 1.2 + (most_s + 0.2) / 0.5
+            assert max_s <= 1.0 + 0.02 + 0.34 / 0.5 + 0.24 + 0.2
+            assert max(ages) <= 1.2 + (max_s + 0.2) / 0.5
             assert 0.15 * THIN_S <= publisher.dropped_s <= 0.5 * THIN_S
             await publisher.end()
             assert sum(gap.count for gap in gaps) == round(publisher.dropped_s / 0.1)

@@ -11,7 +11,7 @@ from server_rig import figures, listening, offline_codec, pcm_hello, raw, run, s
 
 from streamcodec.client import listen, publish
 from streamcodec.errors import Refused
-from streamcodec.server.admission import Refusal
+from streamcodec.server.capacity.admission import Refusal
 
 SOON = Refusal("many come at once", 0.01)
 
@@ -22,8 +22,8 @@ class Doorkeeper:
     def __init__(self, server, answer=SOON):
         self.answer = answer
         self.let_in = 0
-        server.hub.admission.refusal = self.refusal
-        server.hub.admission.joined = self.joined
+        server.registry.admission.refusal = self.refusal
+        server.registry.admission.joined = self.joined
 
     def refusal(self, now, demand, wanted):  # noqa: ARG002
         return None if not wanted or self.let_in > 0 else self.answer
@@ -51,7 +51,7 @@ def test_newcomers_come_in_one_after_another_as_they_came():
             tasks = []
             for i in range(5):
                 tasks.append(asyncio.create_task(ask(server, f"s{i}", answered)))
-                await until(lambda i=i: server.hub.num_waiting == i + 1)
+                await until(lambda i=i: server.registry.num_waiting == i + 1)
             assert await waiting(server) == 5
             for i in range(5):
                 assert answered == [f"s{k}" for k in range(i)]
@@ -87,7 +87,7 @@ def test_a_machine_that_is_full_says_so_at_once_and_to_who_waited_as_soon_as_it_
         async with serving(limits=small_limits(join_wait_s=1e9)) as server:
             door, answered = Doorkeeper(server), []
             task = asyncio.create_task(ask(server, "a", answered))
-            await until(lambda: server.hub.num_waiting == 1)
+            await until(lambda: server.registry.num_waiting == 1)
             door.answer = Refusal("full", None)
             await task
             assert answered[0][1].reason == "full"
@@ -102,7 +102,7 @@ def test_who_needs_no_room_does_not_stand_behind_those_who_do():
         async with serving(limits=small_limits(join_wait_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
             door, answered = Doorkeeper(server), []
             task = asyncio.create_task(ask(server, "pcm", answered))
-            await until(lambda: server.hub.num_waiting == 1)
+            await until(lambda: server.registry.num_waiting == 1)
             await ask(server, "codes", answered, format="codes", model=codec.fingerprint)
             await listening(stack, server.url, "pcm", codec)
             async with listen(server.url, "another", format="pcm_s16le"):
@@ -121,11 +121,11 @@ def test_a_listener_that_needs_a_decoder_waits_for_its_turn_too():
             door.let_in = 1
             await stack.enter_async_context(publish(server.url, "a"))
             task = asyncio.create_task(listening(stack, server.url, "a", format="pcm_s16le"))
-            await until(lambda: server.hub.num_waiting == 1)
-            assert not server.hub.streams["a"].decoding
+            await until(lambda: server.registry.num_waiting == 1)
+            assert not server.registry.streams["a"].decoding
             door.let_in += 1
             await task
-            await until(lambda: server.hub.streams["a"].decoding)
+            await until(lambda: server.registry.streams["a"].decoding)
 
     run(main())
 
@@ -136,11 +136,11 @@ def test_who_goes_while_it_waits_publishes_nothing_and_holds_nobody_up():
             door, answered = Doorkeeper(server), []
             async with raw(server.url) as impatient:
                 await impatient.send(pcm_hello("a"))
-                await until(lambda: server.hub.num_waiting == 1)
+                await until(lambda: server.registry.num_waiting == 1)
                 task = asyncio.create_task(ask(server, "b", answered))
-                await until(lambda: server.hub.num_waiting == 2)
-            await until(lambda: server.hub.num_waiting == 1)
-            assert not server.hub.streams
+                await until(lambda: server.registry.num_waiting == 2)
+            await until(lambda: server.registry.num_waiting == 1)
+            assert not server.registry.streams
             door.let_in += 1
             await task
             assert answered == ["b"]
@@ -161,9 +161,9 @@ def test_two_who_wait_for_one_name_get_it_once():
                     await leaving.wait()
 
             staying = asyncio.create_task(stay())
-            await until(lambda: server.hub.num_waiting == 1)
+            await until(lambda: server.registry.num_waiting == 1)
             task = asyncio.create_task(ask(server, "a", answered))
-            await until(lambda: server.hub.num_waiting == 2)
+            await until(lambda: server.registry.num_waiting == 2)
             door.let_in += 1
             await task
             assert answered[0] == "in"
@@ -181,7 +181,7 @@ def test_a_server_that_closes_lets_nobody_wait(waiters):
             Doorkeeper(server)
             answered, names = [], itertools.islice("abc", waiters)
             tasks = [asyncio.create_task(ask(server, name, answered)) for name in names]
-            await until(lambda: server.hub.num_waiting == waiters)
+            await until(lambda: server.registry.num_waiting == waiters)
             await server.stop()
             await asyncio.gather(*tasks)
             assert {exc.code for _, exc in answered} == {"server_closing"}

@@ -1,0 +1,75 @@
+"""Which packets of a stream hold nothing to hear: arithmetic on samples, which knows neither a codec nor a clock."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from numbers import Real
+
+import numpy as np
+import numpy.typing as npt
+
+from streamcodec.errors import InputError
+from streamcodec.types import Samples
+
+__all__ = ["SILENCE_DB", "SilenceDetector"]
+
+SILENCE_DB = -50.0
+"""What is quieter counts as silence, in dBFS, where nobody says otherwise: below speech, above the noise of a quiet room."""
+
+_LONGEST_PART_S = 0.02
+
+
+class SilenceDetector:
+    """Tells of each packet of a mono stream, in order, whether it is quiet.
+
+    A packet is `packet_samples` samples at `rate` Hz, in equal parts of 10 to 20 ms. It is quiet where the RMS of each part is below
+    `threshold_db` (dBFS; a full-scale sine is -3) and the last part that was not ended at least `hangover_s` before it: words end softly. A
+    run begins as if silence had gone before. Raises `InputError` for numbers that make no sense.
+    """
+
+    def __init__(self, packet_samples: int, threshold_db: float = SILENCE_DB, hangover_s: float = 0.3, *, rate: float = 24_000) -> None:
+        if packet_samples < 1 or not rate > 0:
+            raise InputError(f"packet_samples is {packet_samples!r} and rate {rate!r}, expected both above 0")
+        if not isinstance(threshold_db, Real) or not math.isfinite(threshold_db) or not hangover_s >= 0:
+            raise InputError(f"threshold_db is {threshold_db!r} and hangover_s {hangover_s!r}, expected a number of dBFS and 0 s or more")
+        self._size: int = packet_samples
+        parts: int = max(1, math.ceil(packet_samples / (_LONGEST_PART_S * rate) - 1e-9))
+        self._edges: npt.NDArray[np.int_] = packet_samples * np.arange(parts) // parts
+        self._max_power: float = 10 ** (threshold_db / 10)
+        self._hangover: float = hangover_s * rate
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new run: forget all that was fed and not asked about."""
+        self._known: deque[bool] = deque()
+        self._rest = np.empty(0, np.float64)
+        self._since_loud = math.inf  # samples up to the next packet
+
+    def feed(self, samples: Samples) -> None:
+        """Take a block [T] of any length; the caller may use its memory again."""
+        waiting = np.concatenate([self._rest, samples], dtype=np.float64)
+        whole = waiting.size - waiting.size % self._size
+        self._known.extend(self._is_quiet(waiting[at : at + self._size]) for at in range(0, whole, self._size))
+        self._rest = waiting[whole:].copy()
+
+    def next_is_quiet(self) -> bool:
+        """Whether the next packet is quiet: the oldest whole one that was not asked about, else what was fed of a run's shorter last one.
+
+        Raises `InputError` where nothing was fed that could be in it.
+        """
+        if not self._known:
+            if not self._rest.size:
+                raise InputError("a packet was asked about before any of its samples was fed")
+            self._known.append(self._is_quiet(self._rest))
+            self._rest = self._rest[:0]
+        return self._known.popleft()
+
+    def _is_quiet(self, packet: npt.NDArray[np.float64]) -> bool:
+        begins = self._edges[self._edges < packet.size]
+        ends = np.append(begins[1:], packet.size)
+        # What is no number is not below anything, so it counts as loud.
+        loud = ~(np.add.reduceat(np.square(packet), begins) < self._max_power * (ends - begins))
+        quiet = not loud.any() and self._since_loud >= self._hangover
+        self._since_loud = packet.size - ends[loud][-1] if loud.any() else self._since_loud + packet.size
+        return bool(quiet)

@@ -1,0 +1,193 @@
+"""Sound files come in as float32 [C, T] with their own rate, and go out as 16-bit or float WAV, or 16-bit FLAC.
+
+Whatever libsndfile reads is read. This file neither resamples nor mixes down, and knows no pipes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from importlib.resources import files
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+import soundfile as sf
+
+from streamcodec.audio.dsp.resample import check_rate
+from streamcodec.audio.samples import MAX_CHANNELS, quantize16, to_float
+from streamcodec.errors import AudioError
+from streamcodec.types import Samples
+
+__all__ = ["AudioBlocks", "AudioWriter", "Encoding", "bundled_clip", "open_audio_blocks", "read_audio", "write_audio"]
+
+Encoding = Literal["pcm16", "float"]
+
+_SUBTYPES = {(".wav", "pcm16"): "PCM_16", (".wav", "float"): "FLOAT", (".flac", "pcm16"): "PCM_16"}
+
+# A FLAC that was cut off while written gives its length as unknown, which libsndfile shows as a number near 2**63.
+_UNKNOWN_FRAMES = 2**48
+
+
+def read_audio(path: str | PathLike[str]) -> tuple[Samples, int]:
+    """Read a whole sound file: samples [C, T] in [-1, 1] and the rate in Hz.
+
+    Raises `AudioError` if there is no such file, or no samples in it, or it is not audio.
+    """
+    with AudioBlocks(path, None) as blocks:
+        return next(iter(blocks)), blocks.rate
+
+
+def open_audio_blocks(path: str | PathLike[str], block_s: float = 1.0) -> AudioBlocks:
+    """Open a sound file to be read block by block, without ever holding it whole.
+
+    Raises `AudioError` as `read_audio` does, and for a block that is not longer than 0 s.
+    """
+    if not block_s > 0:
+        raise AudioError(f"block_s is {block_s!r}, expected seconds above 0")
+    return AudioBlocks(path, block_s)
+
+
+class AudioBlocks:
+    """An open sound file that iterates over blocks [C, T] of `block_s` seconds (None: all at once); the last one may be shorter.
+
+    `rate` is in Hz, `channels` and `frames` tell its size. It closes at its end, at `close()` and at the end of a `with`.
+    """
+
+    def __init__(self, path: str | PathLike[str], block_s: float | None) -> None:
+        self._path = Path(path)
+        self._file = _open(self._path)
+        self.rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.frames: int = self._file.frames
+        if not 0 < self.frames < _UNKNOWN_FRAMES:
+            self._file.close()
+            raise AudioError(f"{self._path} {'holds no samples' if self.frames <= 0 else 'gives no length: it was cut off while written'}")
+        self._block = self.frames if block_s is None else max(1, round(block_s * self.rate))
+
+    @property
+    def duration_s(self) -> float:
+        """The file's length in seconds."""
+        return self.frames / self.rate
+
+    def __iter__(self) -> Iterator[Samples]:
+        with self:
+            while not self._file.closed:
+                try:
+                    # libsndfile's layout is [T, C]
+                    block = self._file.read(self._block, dtype="float32", always_2d=True)
+                except sf.SoundFileError as error:
+                    raise AudioError(f"{self._path} is damaged: {error}") from error
+                if not len(block):
+                    return
+                yield np.ascontiguousarray(block.T)
+
+    def close(self) -> None:
+        """Close the file; what was read stays valid."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class AudioWriter:
+    """Writes a sound file piece by piece; its suffix says the format: .wav, or .flac (16 bits only).
+
+    A WAV is valid and whole after every `write`, even if the program is killed then; a FLAC once it is closed, which leaving the `with`
+    does whatever the reason. Raises `AudioError` for another suffix, encoding, rate or channel count, or if the file cannot be made.
+    """
+
+    def __init__(self, path: str | PathLike[str], rate: int = 24_000, channels: int = 1, encoding: Encoding = "pcm16") -> None:
+        self._path = Path(path)
+        suffix = self._path.suffix.lower()
+        if suffix not in (".wav", ".flac"):
+            raise AudioError(f"{self._path} has the suffix {suffix!r}, expected .wav or .flac")
+        if (suffix, encoding) not in _SUBTYPES:
+            known = " or ".join(repr(e) for s, e in _SUBTYPES if s == suffix)
+            raise AudioError(f"encoding is {encoding!r} for a {suffix} file, expected {known}")
+        if check_rate(rate).denominator != 1:
+            raise AudioError(f"sampling rate is {rate!r}, expected whole Hz in a file")
+        if not 1 <= channels <= MAX_CHANNELS:
+            raise AudioError(f"channels is {channels}, expected 1 to {MAX_CHANNELS}")
+        self.rate = int(rate)
+        self.channels = channels
+        self.frames = 0
+        self._is_float = encoding == "float"
+        if self._path.is_dir():
+            raise AudioError(f"{self._path} is a folder, expected a file")
+        if not self._path.parent.is_dir():
+            raise AudioError(f"{self._path} cannot be written: there is no folder {self._path.parent}")
+        try:
+            self._file = sf.SoundFile(self._path, "w", self.rate, channels, _SUBTYPES[suffix, encoding])
+        except (sf.SoundFileError, OSError) as error:
+            raise AudioError(f"{self._path} cannot be written: {error}") from error
+
+    def write(self, samples: Samples) -> None:
+        """Append samples [T] (mono) or [C, T]; 16 bits saturate.
+
+        Raises `AudioError` for a shape that does not fit the file, for a closed file or a full disk.
+        """
+        block = to_float(samples)
+        block = block[None] if block.ndim == 1 else block
+        if block.ndim != 2 or block.shape[0] != self.channels:
+            raise AudioError(f"samples have shape {list(np.shape(samples))}, expected [{self.channels}, T] for {self._path}")
+        if not np.isfinite(block).all():
+            raise AudioError(f"samples for {self._path} hold NaN or infinity, expected finite samples")
+        if self._file.closed:
+            raise AudioError(f"{self._path} is closed, expected an open file")
+        try:
+            self._file.write(block.T if self._is_float else quantize16(block.T))
+            self._file.flush()
+        except (sf.SoundFileError, OSError) as error:
+            raise AudioError(f"{self._path} cannot be written: {error}") from error
+        self.frames += block.shape[1]
+
+    def close(self) -> None:
+        """Finish the file; more than once is harmless."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def write_audio(path: str | PathLike[str], samples: Samples, rate: int, encoding: Encoding = "pcm16") -> None:
+    """Write a whole clip [T] or [C, T] as .wav or .flac, by its suffix.
+
+    Raises `AudioError` as `AudioWriter` does.
+    """
+    with AudioWriter(path, rate, 1 if np.ndim(samples) < 2 else len(samples), encoding) as writer:
+        writer.write(samples)
+
+
+def bundled_clip() -> tuple[Samples, int]:
+    """Ten seconds of English speech that come with the package: samples [T] and 24,000 Hz.
+
+    Its author and licence (CC BY-SA 3.0) are named in `clips/LICENCE.md`.
+    """
+    data = files("streamcodec.audio").joinpath("clips", "speech.flac").read_bytes()
+    samples, rate = sf.read(io.BytesIO(data), dtype="float32")
+    return np.asarray(samples, np.float32), int(rate)
+
+
+def _open(path: Path) -> sf.SoundFile:
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder, expected a sound file")
+    if not path.exists():
+        raise AudioError(f"there is no file {path}")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is an empty file, expected audio")
+    try:
+        return sf.SoundFile(path)
+    # libsndfile asks for the rate and channels of a headerless file by a TypeError
+    except (sf.SoundFileError, TypeError) as error:
+        raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {error}") from error
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error}") from error

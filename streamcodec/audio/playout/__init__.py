@@ -1,0 +1,1 @@
+"""When decoded audio is played: jitter estimate, buffer, clock drift."""

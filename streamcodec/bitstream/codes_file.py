@@ -1,0 +1,86 @@
+"""Codes on disk: one msgpack map that says what they are, then the packed codes; 0.75 kB per second at 6 kbps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from streamcodec.bitstream.packing import pack_codes, unpack_codes
+from streamcodec.errors import CodesError
+from streamcodec.types import Codes
+
+__all__ = ["CodesFile", "check_target", "read_codes", "write_codes"]
+
+_MAGIC = "streamcodec codes 1"
+_AUDIO_SUFFIXES = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
+
+
+@dataclass(frozen=True)
+class CodesFile:
+    """A clip as codes [n_q, frames], the fingerprint and name of the model that made them, and the samples that they stand for."""
+
+    codes: Codes
+    model: str
+    fingerprint: str
+    samples: int
+
+
+def check_target(path: Path) -> Path:
+    """Return `path` if codes can be put there: said before the work is done. Raises `CodesError` for what they would overwrite or miss."""
+    if path.is_dir():
+        raise CodesError(f"{path} is a folder, expected a file")
+    if path.suffix.lower() in _AUDIO_SUFFIXES:
+        raise CodesError(f"{path} is named like audio, expected another suffix for codes, such as .codes")
+    if not path.parent.is_dir():
+        raise CodesError(f"{path} cannot be written: there is no folder {path.parent}")
+    return path
+
+
+def write_codes(path: Path, clip: CodesFile, bits: int) -> None:
+    """Write a clip, each of its codes in `bits` bits. Raises `CodesError` where the file cannot be written."""
+    header = {
+        "format": _MAGIC,
+        "model": clip.model,
+        "fingerprint": clip.fingerprint,
+        "n_q": clip.codes.shape[0],
+        "bits": bits,
+        "frames": clip.codes.shape[1],
+        "samples": clip.samples,
+    }
+    try:
+        path.write_bytes(msgpack.packb(header) + pack_codes(clip.codes, bits))
+    except OSError as exc:
+        raise CodesError(f"{path}: {exc.strerror or exc}") from exc
+
+
+def read_codes(path: Path) -> CodesFile:
+    """Read what `write_codes` wrote. Raises `CodesError` for anything else and for a file that was cut off."""
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise CodesError(f"{path}: {exc.strerror or exc}") from exc
+    unpacker = msgpack.Unpacker(raw=False, max_buffer_size=max(1, len(data)))
+    unpacker.feed(data)
+    try:
+        header: Any = unpacker.unpack()
+    except (ValueError, msgpack.UnpackException) as exc:
+        raise CodesError(f"{path}: not a codes file (streamcodec encode writes them)") from exc
+    if not isinstance(header, dict) or header.get("format") != _MAGIC:
+        raise CodesError(f"{path}: not a codes file (streamcodec encode writes them)")
+    try:
+        n_q, bits, frames, samples = (int(header[name]) for name in ("n_q", "bits", "frames", "samples"))
+        codes = unpack_codes(data[unpacker.tell() :], n_q, bits)
+        made_by = str(header["model"]), str(header["fingerprint"])
+    except (KeyError, TypeError, OverflowError) as exc:
+        raise CodesError(f"{path}: its header lacks or garbles {exc}") from exc
+    except ValueError as exc:
+        raise CodesError(f"{path}: damaged: {exc}") from exc
+    if codes.shape[1] != frames:
+        raise CodesError(f"{path}: holds {codes.shape[1]} frames, its header says {frames}: it was cut off or damaged")
+    if samples < 1:
+        raise CodesError(f"{path}: damaged: its header says {samples} samples")
+    return CodesFile(codes.astype(np.int32), *made_by, samples)

@@ -1,0 +1,124 @@
+"""The reference engine: the torch module itself, on CPU or CUDA (CUDA is untested).
+
+It flattens the model's state, a tuple of tensors, into one row of floats per stream and back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from streamcodec.config import Start
+from streamcodec.engine.search import CodebookSearch
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.layers import State
+from streamcodec.types import Codes, Samples, States
+
+__all__ = ["StateLayout", "TorchEngine"]
+
+
+class StateLayout:
+    """How a tuple of tensors [B, ...] lies in one row [B, S]."""
+
+    def __init__(self, shapes: Sequence[Sequence[int]]) -> None:
+        self._shapes = [tuple(shape) for shape in shapes]
+        self._sizes = [math.prod(shape) for shape in self._shapes]
+        self.size = sum(self._sizes)
+
+    @classmethod
+    def of(cls, example: State) -> StateLayout:
+        return cls([t.shape[1:] for t in example])
+
+    def cut(self, at: int) -> tuple[StateLayout, StateLayout]:
+        """The layouts of the tensors before `at` and of those from there on: their rows lie side by side in this one's."""
+        return StateLayout(self._shapes[:at]), StateLayout(self._shapes[at:])
+
+    def pack(self, state: State) -> Tensor:
+        return torch.cat([t.reshape(t.shape[0], -1) for t in state], dim=1)
+
+    def unpack(self, rows: Tensor) -> State:
+        parts = torch.split(rows, self._sizes, dim=1)
+        return tuple(part.reshape(rows.shape[0], *shape) for part, shape in zip(parts, self._shapes, strict=True))
+
+
+class TorchEngine:
+    """Runs `model` in eager torch on `device`; the same module that defines it."""
+
+    def __init__(self, model: EncodecModel, device: str = "cpu", workers: int = 1) -> None:
+        self.config = model.config
+        self.workers = workers
+        self.best_batches: tuple[int, ...] = ()
+        self.device = torch.device(device)
+        self.name = f"torch {torch.__version__} on {device}"
+        self._model = model.to(self.device).eval().requires_grad_(False)
+        self.encoder_start_frames = model.encoder_start_frames
+        self.decoder_start_frames = model.decoder_start_frames
+        self.decoder_hold_frames = 0 if model.config.trim_right_ratio == 1.0 else 1
+        self.default_live_start: Start = model.default_live_start
+        self.search = CodebookSearch(model.quantizer)
+        self._primed_decoders: dict[int, States] = {}
+        with torch.inference_mode():
+            primed = model.primed_encoder_state()
+            self.encoder_layout = StateLayout.of(primed)
+            self._primed_encoder: States = self._to_numpy(self.encoder_layout.pack(primed))[0]
+            self.decoder_layout = StateLayout.of(model.primed_decoder_state(1))
+        self.encoder_state_size = self.encoder_layout.size
+        self.decoder_state_size = self.decoder_layout.size
+
+    def prepare(self, packet_frames: int) -> None:
+        pass
+
+    def stop_preparing(self) -> None:
+        pass
+
+    def encoder_start(self, start: Start) -> States | None:
+        if start == "primed":
+            return self._primed_encoder.copy()
+        # Where padding is zeros, a stream that never was and one that just opened have the same past.
+        return np.zeros(self.encoder_state_size, np.float32) if self.config.pad_mode == "constant" else None
+
+    def decoder_start(self, start: Start, n_q: int) -> States | None:
+        if start == "primed":
+            if n_q not in self._primed_decoders:
+                with torch.inference_mode():
+                    state = self.decoder_layout.pack(self._model.primed_decoder_state(n_q))
+                self._primed_decoders[n_q] = self._to_numpy(state)[0]
+            return self._primed_decoders[n_q].copy()
+        if self.config.pad_mode == "constant" and not self.decoder_hold_frames:
+            return np.zeros(self.decoder_state_size, np.float32)
+        return None
+
+    def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
+        with torch.inference_mode():
+            state = None if states is None else self.encoder_layout.unpack(self._to_torch(states))
+            latents, state = self._model.encoder(self._to_torch(samples)[:, None], state, final)
+            return self.search(self._to_numpy(latents), n_q), self._to_numpy(self.encoder_layout.pack(state))
+
+    def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
+        with torch.inference_mode():
+            state = None if states is None else self.decoder_layout.unpack(self._to_torch(states))
+            samples, state = self._model.decode(self._to_torch(codes).to(torch.int64), state, final)
+            return self._to_numpy(samples[:, 0]), self._to_numpy(self.decoder_layout.pack(state))
+
+    def embed(self, codes: Codes) -> Samples:
+        with torch.inference_mode():
+            return self._to_numpy(self._model.quantizer.decode(self._to_torch(codes).to(torch.int64)).contiguous())
+
+    def decode_latents(self, latents: Samples) -> Samples:
+        with torch.inference_mode():
+            return self._to_numpy(self._model.decoder(self._to_torch(latents), None, True)[0][:, 0])
+
+    def _to_torch(self, array: npt.NDArray[Any]) -> Tensor:
+        # A caller may hold an array that must not be written to; torch would warn that it could be.
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
+
+    @staticmethod
+    def _to_numpy(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        array: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = tensor.cpu().numpy()
+        return array

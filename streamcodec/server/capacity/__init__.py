@@ -1,0 +1,1 @@
+"""How many streams the machine carries, and who is let in."""

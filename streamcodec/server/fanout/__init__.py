@@ -1,0 +1,1 @@
+"""A stream on its way to its subscribers."""

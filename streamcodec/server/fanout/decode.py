@@ -1,0 +1,159 @@
+"""A stream decoded once for all who listen to PCM, its control messages kept in their place among the packets."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamcodec.config import Start
+from streamcodec.protocol import Gap, Message, Packet, StreamStart, unpack_codes
+from streamcodec.scheduler.worker import Result, Worker
+from streamcodec.server.ingest.source import MAX_BACKLOG_S
+from streamcodec.types import Codes, Samples
+
+__all__ = ["DecodedPacket", "SharedDecoder"]
+
+
+@dataclass(frozen=True)
+class DecodedPacket:
+    """A packet's numbers with its samples [T] instead of its codes; `due` is when the step that completed it was, as in `Result`."""
+
+    seq: int
+    epoch: int
+    timestamp: int
+    samples: Samples
+    due: float
+
+
+class SharedDecoder:
+    """Decodes a stream's packets of at most `n_q` codebooks in order; what comes out, packets and messages, goes to `sink`.
+
+    Where a packet has waited `wait_s` for the machine, what comes is left out until those that wait have done so for less than half of it,
+    and a gap takes the place of each. So it is where more than `MAX_BACKLOG_S` waits; neither where `wait_s` is None, as the publisher
+    waits then. And so it is with all that follows once the decoder broke, which `failed` is told. The decoder's state goes on over a gap,
+    as that of a client's does: only a `start` begins it afresh.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        n_q: int,
+        start: Start,
+        restart: Start,
+        next_seq: int,
+        epoch: int,
+        wait_s: float | None,
+        dropped: Callable[[int], None],
+        sink: Callable[[DecodedPacket | Message], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        config = worker.engine.config
+        self.next_seq = next_seq
+        self.epoch = epoch
+        self._hop = config.hop_length
+        self._rate = config.sampling_rate
+        self._bits = config.bits_per_code
+        self._wait_s = wait_s
+        self._dropped = dropped
+        self._dropping = False
+        self._sink = sink
+        self._failed = failed
+        self._broken = False
+        self._backlog = 0  # samples
+        self._waiting: deque[tuple[Packet, int, int] | Message] = deque()  # a packet, its samples and when it came, or a message
+        self._samples: list[Samples] = []
+        self._due = 0.0
+        self._decoder = worker.open_decoder(self._on_result, n_q=n_q, start=start, restart=restart, prepare=self._prepare)
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that were fed and have not come out."""
+        return self._backlog / self._rate
+
+    def waited_s(self, now: int) -> float:
+        """How long the oldest packet that will be heard has waited, at `now` (us)."""
+        fed = next((item[2] for item in self._waiting if isinstance(item, tuple) and item[0].seq >= self.next_seq), now)
+        return (now - fed) / 1e6
+
+    def feed(self, packet: Packet, frames: int, now: int) -> None:
+        """Take the stream's next packet, at `now` (us); one before `next_seq` only warms the decoder."""
+        if self._wait_s is not None:
+            max_s = self._wait_s / 2 if self._dropping else self._wait_s
+            self._dropping = self.waited_s(now) > max_s or self.backlog_s > MAX_BACKLOG_S
+        if self._dropping or self._broken:
+            self._dropped(1)
+            self.pass_on(Gap(first_seq=packet.seq, count=1, reason="internal" if self._broken else "overload"))
+            return
+        self._waiting.append((packet, frames * self._hop, now))
+        self._backlog += frames * self._hop if packet.seq >= self.next_seq else 0
+        self._decoder.feed(packet)
+
+    def pass_on(self, message: Message) -> None:
+        """Hand `message` to the sink behind all that was fed before it."""
+        if isinstance(message, StreamStart):
+            self._decoder.restart()
+        last = self._waiting[-1] if self._waiting else None
+        if isinstance(message, Gap) and isinstance(last, Gap):
+            self._waiting.pop()
+            message = last.joined(message)
+        self._waiting.append(message)
+        self._settle()
+
+    def end(self, message: Message) -> None:
+        """Bring out all that was fed, then hand over `message`."""
+        self._waiting.append(message)
+        self._decoder.end()
+        self._settle()
+
+    def close(self) -> None:
+        """Forget all that is under way; the sink hears of nothing any more."""
+        # A step that has begun gives its result all the same, perhaps when another decoder has taken this one's place.
+        self._sink = lambda item: None  # noqa: ARG005
+        self._failed = lambda exc: None  # noqa: ARG005
+        self._waiting.clear()
+        self._decoder.close()
+
+    def _prepare(self, packet: Packet) -> Codes:
+        return unpack_codes(packet.payload, packet.n_q, self._bits)
+
+    def _on_result(self, result: Result) -> None:
+        if result.error is not None:
+            self._broken = True
+            self._samples, self._backlog = [], 0
+            for index, item in enumerate(self._waiting):
+                if isinstance(item, tuple):
+                    self._waiting[index] = Gap(first_seq=item[0].seq, count=1, reason="internal")
+            self._settle()
+            self._failed(result.error)
+            return
+        self._due = result.due
+        self._samples += [samples for samples in result.outputs if samples.size]
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._waiting:
+            head = self._waiting[0]
+            if isinstance(head, tuple):
+                packet, size, _ = head
+                if sum(part.size for part in self._samples) < size:
+                    return
+                joined = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
+                self._samples = [joined[size:]] if joined.size > size else []
+                if packet.seq >= self.next_seq:
+                    self._backlog -= size
+                    self.next_seq = packet.seq + 1
+                    self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[:size], self._due))
+            else:
+                if isinstance(head, StreamStart):
+                    self.next_seq, self.epoch = head.live_seq, head.epoch
+                elif isinstance(head, Gap):
+                    if head.first_seq < self.next_seq:  # of packets that were only to warm the decoder
+                        self._waiting.popleft()
+                        continue
+                    self.next_seq = head.next_seq
+                self._sink(head)
+            self._waiting.popleft()

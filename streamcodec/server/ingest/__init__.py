@@ -1,0 +1,1 @@
+"""A publisher's packets on their way into a stream."""

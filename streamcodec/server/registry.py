@@ -1,0 +1,172 @@
+"""All streams and all who listen, by name, and who is let in among them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.protocol import ListenHello, PublishHello, Resume, Waiting, now_us
+from streamcodec.scheduler.worker import Worker
+from streamcodec.server.capacity.admission import Admission
+from streamcodec.server.capacity.load_model import Demand
+from streamcodec.server.fanout.fan_out import FanOut
+from streamcodec.server.fanout.subscriber import Subscriber
+from streamcodec.server.limits import Limits
+from streamcodec.server.metrics import Metrics
+from streamcodec.server.stream import Stream
+
+__all__ = ["Registry"]
+
+_LOOK_S = 0.1  # so long may pass until somebody who waits notices that it need not any more
+_COME_AGAIN_MS = 1000
+
+
+class Registry:
+    """All streams and all who listen, by name."""
+
+    def __init__(self, worker: Worker, limits: Limits, metrics: Metrics, admission: Admission) -> None:
+        self.worker = worker
+        self.limits = limits
+        self.metrics = metrics
+        self.admission = admission
+        self.streams: dict[str, Stream] = {}
+        self.listeners: dict[str, set[Subscriber]] = {}
+        self.closing = False
+        self.num_waiting = 0  # for their turn to come in
+        self._past: dict[str, FanOut] = {}
+        self._complete: dict[str, Stream] = {}  # those that ended in order, by their publishers' secrets
+        self._turns = asyncio.Lock()
+
+    @property
+    def num_listeners(self) -> int:
+        """Listeners of all names."""
+        return sum(len(group) for group in self.listeners.values())
+
+    @property
+    def demand(self) -> Demand:
+        """What all streams ask of the engine: a fast one counts as a live one does, as its rows share the steps."""
+        return Counter(need for stream in self.streams.values() for need in stream.needs)
+
+    async def turn(self, hello: PublishHello | ListenHello, gone: Callable[[], bool]) -> None:
+        """Wait where `hello` would be refused now and may be met in a moment: in the order of arrival, `join_wait_s` at most.
+
+        `gone` says that nobody waits for the answer any more. What the answer is, `publish` or `expect` says right behind this.
+        """
+        if not self._wanted(hello):
+            return
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self.limits.join_wait_s
+        self.num_waiting += 1
+        try:
+            async with self._turns:  # it wakes who wait in the order in which they came
+                while not self.closing and not gone():
+                    left_s = give_up - loop.time()
+                    refusal = self.admission.refusal(now_us() / 1e6, self.demand, self._wanted(hello))
+                    if refusal is None or refusal.again_s is None or left_s <= 0:
+                        return
+                    await asyncio.sleep(min(refusal.again_s, _LOOK_S, left_s))
+        finally:
+            self.num_waiting -= 1
+
+    def publish(self, hello: PublishHello) -> Stream:
+        """Open a stream, or go on with the one that `hello` resumes.
+
+        Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL, UNKNOWN_SESSION or BAD_REQUEST.
+        """
+        if self.closing:
+            raise RemoteProtocolError(WireCode.SERVER_CLOSING, "the server is closing")
+        if hello.resume is not None:
+            return self._resumed(hello, hello.resume)
+        if hello.stream in self.streams:
+            raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
+        if len(self.streams) >= self.limits.max_publishers:
+            raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_publishers} publishers")
+        self._admit(self._wanted(hello))
+        stream = Stream(self, hello)
+        self.streams[hello.stream] = stream
+        return stream
+
+    def _resumed(self, hello: PublishHello, asked: Resume) -> Stream:
+        stream = self.streams.get(hello.stream)
+        if stream is None or not stream.is_session(asked.session):
+            # Its publisher may have missed nothing but the answer to its end, and the name may have another one by now.
+            stream = self._complete.get(asked.session)
+        if stream is None or stream.hello.stream != hello.stream:
+            raise RemoteProtocolError(
+                WireCode.UNKNOWN_SESSION,
+                f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
+            )
+        was = stream.hello
+        for name in ("format", "sample_rate", "channels", "bandwidth", "packet_frames", "pace"):
+            if getattr(hello, name) != getattr(was, name):
+                raise RemoteProtocolError(WireCode.BAD_REQUEST, f"hello: {name} is {getattr(hello, name)!r}, it was {getattr(was, name)!r}")
+        return stream
+
+    def expect(self, hello: ListenHello) -> Stream | None:
+        """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room to."""
+        if self.num_listeners >= self.limits.max_listeners:
+            raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_listeners} listeners")
+        self._admit(self._wanted(hello))
+        return self.streams.get(hello.stream)
+
+    def _wanted(self, hello: PublishHello | ListenHello) -> Demand:
+        """What `hello` asks of the engine beyond what is there."""
+        stream, wanted = self.streams.get(hello.stream), Demand()
+        if isinstance(hello, ListenHello):
+            if stream is not None and hello.format != "codes" and not stream.decoding:
+                wanted["decode", stream.packet_frames] += 1
+        elif stream is None and hello.resume is None:
+            if hello.format != "codes":
+                wanted["encode", hello.packet_frames] += 1
+            if any(listener.format != "codes" for listener in self.listeners.get(hello.stream, ())):
+                wanted["decode", hello.packet_frames] += 1
+        return wanted
+
+    def _admit(self, wanted: Demand) -> None:
+        now = now_us() / 1e6
+        refusal = self.admission.refusal(now, self.demand, wanted)
+        if refusal is not None:
+            self.metrics.refused_for_capacity += 1
+            retry_after_ms = None if refusal.again_s is None else max(_COME_AGAIN_MS, round(1000 * refusal.again_s))
+            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms)
+        self.admission.joined(now, wanted)
+
+    def subscribe(self, listener: Subscriber, resume: Resume | None = None) -> bool:
+        """Let `listener` have what is published under its name from now on, and a history where there is one.
+
+        Where it resumes what it missed comes first; returns whether it did, without a break.
+        """
+        self.listeners.setdefault(listener.name, set()).add(listener)
+        stream = self.streams.get(listener.name)
+        resumed = False
+        if resume is not None:
+            if stream is not None and stream.fan_out.resume(listener, resume):
+                return True
+            past = self._past.get(resume.session)
+            resumed = past is not None and past.resume(listener, resume)
+        if stream is None or stream.ending:
+            listener.put(Waiting(stream=listener.name))
+        else:
+            stream.fan_out.join(listener)
+        return resumed
+
+    def remember(self, stream: Stream) -> None:
+        """Keep what an ended stream's listeners and its publisher may have missed, for as long as they may resume."""
+        if self.limits.resume_s:
+            loop, fan_out = asyncio.get_running_loop(), stream.fan_out
+            self._past[fan_out.session] = fan_out
+            loop.call_later(self.limits.resume_s, self._past.pop, fan_out.session, None)
+            if stream.complete:
+                self._complete[stream.secret] = stream
+                loop.call_later(self.limits.resume_s, self._complete.pop, stream.secret, None)
+
+    def unsubscribe(self, listener: Subscriber, *, lost: bool = False) -> None:
+        """Forget `listener`; one whose connection was `lost` may come again."""
+        group = self.listeners.get(listener.name, set())
+        group.discard(listener)
+        if not group:
+            self.listeners.pop(listener.name, None)
+        if listener.name in self.streams:
+            self.streams[listener.name].fan_out.left(listener, lost=lost)

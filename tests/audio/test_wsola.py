@@ -1,0 +1,58 @@
+"""Time goes, pitch stays: whole periods are left out or said twice, and nothing clicks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamcodec.audio.dsp.wsola import lengthen, shorten
+
+RATE = 24_000
+
+
+def tone(hertz, n=1_920, level=0.5):
+    return (level * np.sin(2 * np.pi * hertz * np.arange(n) / RATE)).astype(np.float32)
+
+
+def steepest(x):
+    return float(np.abs(np.diff(x)).max())
+
+
+@pytest.mark.parametrize("hertz", [80, 110, 150, 220, 350])
+@pytest.mark.parametrize(("change", "sign"), [(shorten, -1), (lengthen, 1)])
+def test_a_tone_changes_by_whole_periods_and_goes_on_as_if_nothing_had_happened(change, sign, hertz):
+    x = tone(hertz)
+    y = change(x, 360, RATE)
+    periods = sign * (len(y) - len(x)) / (RATE / hertz)
+    assert 0 < sign * (len(y) - len(x)) <= 360
+    assert periods == pytest.approx(round(periods), abs=0.02)
+    assert steepest(y) <= 1.05 * steepest(x)
+    spectrum = np.abs(np.fft.rfft(y * np.hanning(len(y)), 48_000))
+    assert spectrum.argmax() / 2 == pytest.approx(hertz, rel=0.02)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2_000), st.integers(0, 700), st.integers(0, 2**32 - 1))
+def test_never_more_than_asked_for_and_silence_always(n, most, seed):
+    noise = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
+    for x, likeness in ((noise, 0.7), (noise, -1.0), (np.zeros(n, np.float32), 0.7)):
+        assert len(x) - most <= len(shorten(x, most, RATE, likeness=likeness)) <= len(x)
+        assert len(x) <= len(lengthen(x, most, RATE, likeness=likeness)) <= len(x) + most
+    if most >= 60 and n >= 240:
+        assert len(shorten(np.zeros(n, np.float32), most, RATE)) < n
+
+
+def test_noise_is_left_alone_unless_it_must_be():
+    x = np.random.default_rng(0).standard_normal(1_920).astype(np.float32)
+    assert shorten(x, 300, RATE, likeness=0.7) is x
+    assert len(shorten(x, 300, RATE, likeness=0.0)) < len(x)
+
+
+def test_the_ends_stay_where_they_join_their_neighbours():
+    x = tone(140) + tone(433, level=0.2)
+    for y in (shorten(x, 300, RATE), lengthen(x, 300, RATE)):
+        assert len(y) != len(x)
+        assert y[0] == x[0]
+        assert y[-1] == x[-1]

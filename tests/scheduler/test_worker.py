@@ -1,0 +1,417 @@
+"""The worker serves many on a thread of its own: what a stream gets is what it would get alone, and what breaks one breaks no other."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_engine import HOP, TIMEOUT_S, FakeEngine, ramp
+from worker_rig import Collector, deliver, first_book, open_encoder
+
+from streamcodec.errors import AudioError, LocalProtocolError
+from streamcodec.scheduler.worker import Result, Worker
+from streamcodec.types import Samples
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def worker(engine: FakeEngine) -> Iterator[Worker]:
+    worker = Worker(engine, deliver)
+    worker.start()
+    yield worker
+    engine.gate.set()
+    worker.stop()
+
+
+# Runs ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_packets_come_whole_and_in_order_and_the_rest_comes_with_the_end(worker):
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    for at in range(0, 40, 7):
+        stream.feed(ramp(10)[at : at + 7])
+    stream.end()
+    sink.wait_ended()
+    assert [codes.shape for codes in sink.outputs] == [(2, 3), (2, 3), (2, 3), (2, 1)]
+    assert first_book(sink) == list(range(10))
+    assert [r.ended for r in sink.results] == [False] * (len(sink.results) - 1) + [True]
+
+
+def test_a_last_frame_that_is_not_full_is_a_frame_all_the_same(worker):
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    stream.feed(ramp(4)[:-1])
+    stream.end()
+    sink.wait_ended()
+    assert first_book(sink) == [0, 1, 2, 3]
+
+
+def test_a_stream_that_was_never_fed_ends_with_nothing(worker):
+    sink = Collector()
+    open_encoder(worker, sink).end()
+    sink.wait_ended()
+    assert sink.outputs == []
+    assert len(sink.results) == 1
+
+
+def test_a_restart_ends_the_run_and_what_follows_is_a_stream_of_its_own(worker):
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    stream.feed(ramp(4))
+    stream.restart()
+    stream.feed(ramp(5, first=100))
+    stream.restart()
+    stream.restart()
+    stream.end()
+    sink.wait_ended(4)
+    runs: list[list[int]] = [[]]
+    for result in sink.results:
+        runs[-1] += [int(code) for codes in result.outputs for code in codes[0]]
+        if result.ended:
+            runs.append([])
+    assert runs == [[0, 1, 2, 3], [100, 101, 102, 103, 104], [], [], []]
+
+
+def test_a_cut_ends_the_run_behind_its_last_whole_packet_without_a_step_for_the_rest(worker, engine):
+    sink, drained = Collector(), []
+    stream = open_encoder(worker, sink, drain=lambda: drained.append(1) or ramp(1))
+    stream.feed(ramp(5))
+    stream.cut()
+    stream.feed(ramp(4, first=20))
+    stream.end()
+    sink.wait_ended(2)
+    assert first_book(sink) == [0, 1, 2, 20, 21, 22, 23, 0]
+    assert [codes.shape[1] for codes in sink.outputs] == [3, 3, 2]
+    assert [r.ended for r in sink.results].index(True) == 1
+    assert len(drained) == 2, "what a drain holds back must not reach the next run"
+    assert sum(final for _, _, final in engine.batches) == 1
+
+
+def test_what_was_fed_behind_an_end_of_run_waits_until_that_run_has_come_out(worker, engine):
+    engine.gate.clear()
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    stream.feed(ramp(7))
+    stream.restart()
+    stream.feed(ramp(3, first=50))
+    stream.end()
+    engine.gate.set()
+    sink.wait_ended(2)
+    assert first_book(sink) == [*range(7), 50, 51, 52]
+
+
+def test_what_a_drain_holds_back_is_encoded_with_its_run_each_time(worker):
+    sink, held = Collector(), []
+
+    def prepare(samples: Samples) -> Samples:
+        held.append(samples[-HOP:])
+        return samples[:-HOP]
+
+    def drain() -> Samples:
+        rest = np.concatenate(held)
+        held.clear()
+        return rest
+
+    stream = open_encoder(worker, sink, prepare=prepare, drain=drain)
+    stream.feed(ramp(4))
+    stream.restart()
+    stream.feed(ramp(3, first=20))
+    stream.end()
+    sink.wait_ended(2)
+    assert first_book(sink) == [0, 1, 2, 3, 20, 21, 22]
+
+
+def test_feeding_behind_an_end_or_a_close_raises(worker):
+    for finish in ("end", "close"):
+        stream = open_encoder(worker, Collector())
+        getattr(stream, finish)()
+        for verb in (lambda s=stream: s.feed(ramp(1)), stream.restart, stream.end):
+            with pytest.raises(LocalProtocolError, match="ended or closed"):
+                verb()
+        stream.close()
+
+
+def test_a_decoder_that_starts_late_has_another_start_behind_a_restart(worker):
+    sink = Collector()
+    stream = worker.open_decoder(sink, n_q=1, start="primed", restart="exact")
+    codes = np.zeros((1, 1), np.int32)
+    for _ in range(2):
+        stream.feed(codes)
+        stream.restart()
+    stream.end()
+    sink.wait_ended(3)
+    assert [float(samples[0]) for samples in sink.outputs] == [1000.0, 0.0]
+
+
+# Batches ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_steps_of_many_streams_share_one_call_and_none_is_larger_than_agreed(engine):
+    worker = Worker(engine, deliver, max_batch=4)
+    sinks = [Collector() for _ in range(10)]
+    streams = [open_encoder(worker, sink, n_q=1 + i % 3) for i, sink in enumerate(sinks)]
+    for i, stream in enumerate(streams):
+        stream.feed(ramp(3, first=10 * i))
+        stream.end()
+    worker.start()
+    for sink in sinks:
+        sink.wait_ended()
+    worker.stop()
+    assert [size for kind, size, _ in engine.batches if kind == "encode"] == [4, 4, 2]
+    for i, sink in enumerate(sinks):
+        (codes,) = sink.outputs
+        n_q = 1 + i % 3
+        np.testing.assert_array_equal(codes, np.arange(10 * i, 10 * i + 3) + 10_000 * np.arange(n_q)[:, None])
+    assert worker.stats.steps == 3
+    assert worker.stats.rows == 10
+
+
+def test_the_engine_is_called_on_the_worker_s_thread_only(worker, engine):
+    sink, other = Collector(), Collector()
+    stream = open_encoder(worker, sink, start="primed")
+    decoder = worker.open_decoder(other, n_q=2, start="primed")
+    stream.feed(ramp(3))
+    decoder.feed(np.zeros((2, 3), np.int32))
+    stream.restart()
+    stream.end()
+    decoder.end()
+    sink.wait_ended(2)
+    other.wait_ended()
+    assert engine.threads == {"streamcodec-model-0"}
+
+
+def test_a_lone_row_of_another_kind_is_not_kept_waiting_by_a_crowd(worker, engine):
+    crowd = [Collector() for _ in range(20)]
+    streams = [open_encoder(worker, sink) for sink in crowd]
+    engine.hold(streams[0])
+    lonely = Collector()
+    decoder = worker.open_decoder(lonely, n_q=1, start="exact")
+    decoder.feed(np.zeros((1, 3), np.int32))
+    for stream in streams:
+        stream.feed(ramp(30))
+    engine.gate.set()
+    lonely.wait(lambda c: bool(c.results))
+    kinds = [kind for kind, _, _ in engine.batches]
+    assert kinds.index("decode") == 1
+
+
+def test_who_works_off_a_backlog_keeps_nobody_waiting(worker, engine):
+    late, live = Collector(), Collector()
+    backlog = open_encoder(worker, late)
+    engine.hold(backlog)
+    for first in range(3, 63, 3):
+        backlog.feed(ramp(3, first))
+    decoder = worker.open_decoder(live, n_q=1, start="exact")
+    decoder.feed(np.zeros((1, 3), np.int32))
+    fed = time.perf_counter()
+    engine.gate.set()
+    late.wait(lambda c: len(c.outputs) == 21)
+    assert [kind for kind, _, _ in engine.batches].index("decode") == 1
+    assert all(result.due < fed for result in late.results), "due since it was fed, wherever it stood in line"
+
+
+# What breaks -----------------------------------------------------------------------------------------------------------------------------
+
+
+def refuse(_: object) -> Samples:
+    raise AudioError("audio holds nan at index 0, expected finite samples")
+
+
+def stumble(_: object) -> Samples:
+    raise IndexError("a bug of ours")
+
+
+@pytest.mark.parametrize("prepare", [refuse, stumble])
+def test_what_prepare_refuses_closes_that_stream_only(worker, prepare):
+    good, bad = Collector(), Collector()
+    fine, broken = open_encoder(worker, good), open_encoder(worker, bad, prepare=prepare)
+    broken.feed(ramp(3))
+    fine.feed(ramp(3))
+    broken.feed(ramp(3))
+    broken.end()
+    fine.end()
+    good.wait_ended()
+    assert first_book(good) == [0, 1, 2]
+    assert len(bad.results) == 1
+    assert bad.results[0].ended
+    assert isinstance(bad.error, (AudioError, IndexError))
+
+
+def test_what_came_before_a_refused_block_comes_out_in_whole_packets(engine):
+    sink, worker = Collector(), Worker(engine, deliver)
+    stream = open_encoder(worker, sink, prepare=lambda block: refuse(block) if block is None else block)
+    stream.feed(ramp(7))
+    stream.feed(None)
+    stream.feed(ramp(7))
+    stream.end()
+    worker.start()
+    sink.wait_ended()
+    worker.stop()
+    assert first_book(sink) == [0, 1, 2, 3, 4, 5]
+    assert isinstance(sink.error, AudioError)
+
+
+def test_what_finish_and_drain_raise_closes_that_stream_only(worker):
+    good, bad, worse = Collector(), Collector(), Collector()
+    fine = open_encoder(worker, good)
+    broken = [open_encoder(worker, bad, finish=stumble), open_encoder(worker, worse, drain=lambda: stumble(0))]
+    for stream in [*broken, fine]:
+        stream.feed(ramp(3))
+        stream.end()
+    for sink in (good, bad, worse):
+        sink.wait_ended()
+    assert first_book(good) == [0, 1, 2]
+    assert isinstance(bad.error, IndexError)
+    assert isinstance(worse.error, IndexError)
+
+
+def test_an_engine_that_breaks_is_told_to_the_rows_of_that_step_and_to_no_others(worker, engine):
+    engine.gate.clear()
+    sinks = {name: Collector() for name in ("poison", "beside", "decoder", "later")}
+    poison, beside = open_encoder(worker, sinks["poison"]), open_encoder(worker, sinks["beside"])
+    decoder = worker.open_decoder(sinks["decoder"], n_q=1, start="exact")
+    decoder.feed(np.zeros((1, 1), np.int32))
+    assert engine.entered.wait(TIMEOUT_S)
+    poison.feed(np.full(3 * HOP, 666, np.float32))
+    beside.feed(ramp(3))
+    engine.gate.set()
+    for name in ("poison", "beside"):
+        sinks[name].wait_ended()
+        assert str(sinks[name].error) == "the engine broke"
+        assert len(sinks[name].results) == 1
+    # The worker goes on, for those that were there and for new ones.
+    later = open_encoder(worker, sinks["later"])
+    later.feed(ramp(3))
+    later.end()
+    decoder.feed(np.zeros((1, 1), np.int32))
+    decoder.end()
+    for name in ("later", "decoder"):
+        sinks[name].wait_ended()
+        assert sinks[name].error is None
+    assert len(sinks["decoder"].outputs) == 2
+    beside.feed(ramp(3))
+    beside.end()
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_a_closed_stream_is_dropped_with_what_waits_whether_it_was_ended_or_not(worker, engine, ended_before):
+    dropped, beside = Collector(), Collector()
+    first = open_encoder(worker, beside)
+    engine.hold(first)
+    gone = open_encoder(worker, dropped)
+    gone.feed(ramp(30))
+    if ended_before:
+        gone.end()
+    gone.close()
+    first.end()
+    engine.gate.set()
+    beside.wait_ended()
+    assert first_book(beside) == [0, 1, 2]
+    assert dropped.results == []
+    assert worker.stats.rows == 1
+
+
+# The real model --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_streams_that_join_and_leave_at_random_get_the_codes_they_would_get_alone(either_codec, speech):
+    rng = np.random.default_rng(7)
+    bandwidths = [1.5, 3.0, 6.0, 12.0, 24.0]
+    plans = []
+    for i in range(40):  # enough streams that one near-tie, up to 32 codes of a frame, is far from one in a thousand
+        length = int(rng.integers(2_000, 36_000))
+        at = int(rng.integers(0, len(speech) - length))
+        plans.append((speech[at : at + length], bandwidths[i % 5], int(rng.choice([1, 6, 6, 25])), ("exact", "primed")[i % 2]))
+    worker = Worker(either_codec.engine, deliver, max_batch=4)
+    worker.start()
+    sinks = [Collector() for _ in plans]
+    blocks: list[tuple[int, Samples]] = []
+    for i, (clip, *_) in enumerate(plans):
+        cuts = np.sort(rng.integers(0, len(clip), 12))
+        blocks += [(i, part) for part in np.split(clip, cuts)]
+    # Shuffled between streams, in order within each: streams open with their first block and end with their last.
+    order = rng.permutation([i for i, _ in blocks])
+    queues = {i: [part for j, part in blocks if j == i] for i in range(len(plans))}
+    streams: dict[int, Any] = {}
+    for i in order:
+        _, bandwidth, packet_frames, start = plans[i]
+        if i not in streams:
+            streams[i] = open_encoder(worker, sinks[i], either_codec.config.n_q_for(bandwidth), packet_frames, start)
+        streams[i].feed(queues[i].pop(0))
+        if not queues[i]:
+            streams[i].end()
+    for sink in sinks:
+        sink.wait_ended()
+    worker.stop()
+    assert worker.stats.rows > worker.stats.steps, "nothing was batched"
+    equal = []  # of each stream: near-ties are those of 24 kbps, which has half of the codes and a fifth of the streams
+    for sink, (clip, bandwidth, packet_frames, start) in zip(sinks, plans, strict=True):
+        assert sink.error is None
+        alone = either_codec.stream_encoder(bandwidth, packet_frames=packet_frames, start=start)
+        expected = np.concatenate([*alone.feed(clip), *alone.flush()], axis=1)
+        got = np.concatenate(sink.outputs, axis=1)
+        assert got.shape == expected.shape
+        assert all(codes.shape[1] == packet_frames for codes in sink.outputs[:-1])
+        equal.append((got == expected).mean())
+    assert np.mean(equal) >= 0.999
+
+
+def test_decoders_of_different_n_q_share_steps_and_give_the_audio_of_each_alone(either_codec, speech):
+    clip = speech[24_000:48_000]
+    codes = either_codec.encode(clip, bandwidth=24.0).astype(np.int32)
+    worker = Worker(either_codec.engine, deliver)
+    sinks = []
+    for n_q in (2, 4, 8, 16, 32):
+        sink = Collector()
+        sinks.append((n_q, sink))
+        stream = worker.open_decoder(sink, n_q=n_q, start="exact")
+        for at in range(0, codes.shape[1], 6):
+            stream.feed(codes[:n_q, at : at + 6])
+        stream.end()
+    worker.start()
+    for n_q, sink in sinks:
+        sink.wait_ended()
+        np.testing.assert_allclose(np.concatenate(sink.outputs), either_codec.decode(codes[:n_q]), atol=1e-4)
+    worker.stop()
+    assert worker.stats.rows > worker.stats.steps
+
+
+@pytest.mark.parametrize("leave", ["end", "close"])
+def test_a_stream_that_is_over_is_freed_with_its_owner_without_a_collection(worker: Worker, leave: str) -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.over = threading.Event()
+            self.stream = worker.open_encoder(self.take, n_q=1, packet_frames=2, start="exact", prepare=self.prepare)
+
+        def take(self, result: Result) -> None:
+            if result.ended:
+                self.over.set()
+
+        def prepare(self, item: Samples) -> Samples:
+            return item
+
+    owner = Owner()
+    owner.stream.feed(ramp(5 * HOP))
+    getattr(owner.stream, leave)()
+    assert leave == "close" or owner.over.wait(TIMEOUT_S)
+    freed = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        give_up = time.monotonic() + TIMEOUT_S
+        while freed() is not None and time.monotonic() < give_up:
+            time.sleep(0.01)
+        assert freed() is None
+    finally:
+        gc.enable()

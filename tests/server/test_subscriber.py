@@ -1,0 +1,561 @@
+"""A listener's queue is bounded in seconds: the oldest packets go, a gap names exactly them, and everything else keeps its place."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.protocol import SILENCE, Gap, Packet, Report, StreamEnd, StreamStart, Waiting
+from streamcodec.server.fanout.subscriber import _MAX_MESSAGES, Subscriber
+from streamcodec.server.limits import Limits
+
+PACKET_S = 0.08
+
+
+class Clock:
+    """A clock that a test winds."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def make(limit_s=0.8, clock=None, observer=None, **changes):
+    limits = Limits(**{"listener_queue_s": limit_s, "resume_s": 0.0, "listener_max_lag_s": 1e9, **changes})
+    return Subscriber("alice", "codes", limits=limits, clock=clock or Clock(), observer=observer)
+
+
+def packet(seq, epoch=0):
+    return Packet(seq, epoch, 0, 2, b"x" * 15)
+
+
+def start(seq, epoch=0):
+    return StreamStart(
+        epoch=epoch, n_q=2, bandwidth=1.5, packet_frames=6, start="exact", first_seq=seq, live_seq=seq, format="codes", sample_rate=24_000
+    )
+
+
+def drain(listener):
+    async def main():
+        got = []
+        while not listener.empty:
+            got.append(await listener.get())
+        return got
+
+    return asyncio.run(main())
+
+
+def check_books(messages, first=0):
+    """What a session at the other end checks: each number comes once, or is named by a gap."""
+    expected = first
+    for message in messages:
+        if isinstance(message, Packet):
+            assert message.seq == expected
+            expected += 1
+        elif isinstance(message, Gap):
+            assert message.first_seq == expected
+            expected = message.next_seq
+        elif isinstance(message, StreamStart):
+            assert message.live_seq == expected
+        elif isinstance(message, StreamEnd):
+            assert message.next_seq == expected
+    return expected
+
+
+def test_what_is_put_comes_in_order():
+    listener = make()
+    messages = [Waiting(stream="alice"), start(0), packet(0), packet(1), StreamEnd(next_seq=2)]
+    for message in messages:
+        listener.put(message, PACKET_S if isinstance(message, Packet) else 0.0)
+    assert listener.queued_s == pytest.approx(0.16)
+    assert drain(listener) == messages
+    assert listener.dropped == 0
+
+
+def test_an_empty_queue_holds_no_seconds_however_many_were_added():
+    listener = make()
+    for seq in range(9):
+        listener.put(packet(seq), PACKET_S)
+    drain(listener)
+    assert listener.queued_s == 0.0
+    assert listener.empty
+
+
+def test_beyond_the_bound_the_oldest_packets_become_one_gap_and_half_the_bound_stays():
+    listener = make()
+    for seq in range(11):
+        listener.put(packet(seq), PACKET_S)
+    got = drain(listener)
+    assert got == [Gap(first_seq=0, count=6, reason="slow_listener"), *(packet(seq) for seq in range(6, 11))]
+    assert listener.dropped == 6
+
+
+def test_what_a_listener_does_not_get_is_told_as_it_happens():
+    told = []
+
+    class Observer:
+        def listener_dropped(self, packets):
+            told.append(("dropped", packets))
+
+        def listener_thinned(self, packets):
+            told.append(("thinned", packets))
+
+        def listener_stepped_down(self):
+            told.append(("stepped down",))
+
+    listener = make(observer=Observer())
+    for seq in range(10):
+        listener.put(packet(seq), PACKET_S)
+    assert told == []
+    listener.put(packet(10), PACKET_S)
+    assert told == [("dropped", 6)]
+    for seq in range(11, 14):
+        listener.put(packet(seq), PACKET_S, quiet=True)
+    assert told[1:] == [("thinned", 1)] * 2
+
+
+def test_what_is_past_comes_on_top_of_the_bound_until_it_is_gone():
+    listener = make()
+    for seq in range(19):
+        listener.put(packet(seq), PACKET_S, past=seq < 10)
+    assert len(drain(listener)) == 19
+    assert listener.dropped == 0
+    for seq in range(19, 30):
+        listener.put(packet(seq), PACKET_S)
+    assert listener.dropped == 6
+
+
+def test_dropping_again_extends_the_gap_that_is_still_waiting():
+    listener = make()
+    for seq in range(100):
+        listener.put(packet(seq), PACKET_S)
+    got = drain(listener)
+    assert isinstance(got[0], Gap)
+    assert sum(isinstance(message, Gap) for message in got) == 1
+    assert check_books(got) == 100
+    assert listener.dropped == got[0].count
+
+
+def test_control_messages_are_never_dropped_and_keep_their_place():
+    listener = make(limit_s=0.4)
+    listener.put(start(0))
+    for seq in range(4):
+        listener.put(packet(seq), PACKET_S)
+    listener.put(Gap(first_seq=4, count=3, reason="overload"))
+    listener.put(start(7, epoch=1))
+    for seq in range(7, 40):
+        listener.put(packet(seq, epoch=1), PACKET_S)
+    listener.put(StreamEnd(next_seq=40))
+    got = drain(listener)
+    assert [type(message) for message in got[:4]] == [StreamStart, Gap, StreamStart, Gap]
+    assert got[1] == Gap(first_seq=0, count=7, reason="slow_listener")
+    assert isinstance(got[-1], StreamEnd)
+    check_books(got)
+
+
+@given(
+    st.lists(st.sampled_from(["packet", "packet", "packet", "quiet", "quiet", "long", "gap", "silence", "epoch", "get"]), max_size=200),
+    st.floats(0.1, 2.0),
+)
+def test_the_books_balance_and_the_bound_holds_whatever_happens(actions, limit_s):
+    async def main():
+        listener = make(limit_s)
+        seq = epoch = 0
+        listener.put(start(0))
+        got, put = [], 0
+        for action in actions:
+            if action in ("packet", "long", "quiet"):
+                listener.put(packet(seq, epoch), 0.3 if action == "long" else PACKET_S, quiet=action == "quiet")
+                seq, put = seq + 1, put + 1
+            elif action in ("gap", "silence"):
+                listener.put(Gap(first_seq=seq, count=2, reason=SILENCE if action == "silence" else "overload"))
+                seq += 2
+            elif action == "epoch":
+                epoch += 1
+                listener.put(start(seq, epoch % 256))
+            elif not listener.empty:
+                got.append(await listener.get())
+            assert listener.queued_s <= limit_s + 1e-9
+        listener.put(StreamEnd(next_seq=seq))
+        while not listener.empty:
+            got.append(await listener.get())
+        assert check_books(got) == seq
+        assert sum(isinstance(m, StreamStart) for m in got) == epoch + 1
+        assert sum(isinstance(m, Packet) for m in got) + listener.dropped + listener.thinned == put
+        assert listener.queued_s == 0.0
+
+    asyncio.run(main())
+
+
+def test_of_a_pause_few_packets_are_put_and_what_is_left_out_is_named_right_before_what_comes_next():
+    listener = make()
+    for seq in range(25):
+        listener.put(packet(seq), PACKET_S, quiet=3 <= seq < 22)
+    got = drain(listener)
+    assert [m.seq if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got] == [
+        *(0, 1, 2, 3, (4, 9, SILENCE), 13, (14, 8, SILENCE), 22, 23, 24)
+    ]
+    assert (listener.dropped, listener.thinned) == (0, 17)
+
+
+@pytest.mark.parametrize(
+    "message", [start(3, epoch=1), StreamEnd(next_seq=3), Gap(first_seq=3, count=2, reason="overload")], ids=lambda m: m.type
+)
+def test_whatever_needs_the_number_comes_behind_what_was_left_out(message):
+    listener = make()
+    for seq in range(3):
+        listener.put(packet(seq), PACKET_S, quiet=True)
+    assert len(drain(listener)) == 1, "of silence alone nothing is said"
+    listener.put(message)
+    assert drain(listener) == [Gap(first_seq=1, count=2, reason=SILENCE), message]
+
+
+def test_what_a_publisher_has_left_out_itself_is_passed_on_as_it_is():
+    listener = make()
+    listener.put(packet(0), PACKET_S, quiet=True)
+    got = drain(listener)
+    for first in (1, 11, 21):
+        listener.put(Gap(first_seq=first, count=9, reason=SILENCE))
+        assert listener.empty
+        listener.put(packet(first + 9), PACKET_S, quiet=True)
+        got += drain(listener)
+    assert [m.seq if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got] == [
+        *(0, (1, 9, SILENCE), 10, (11, 9, SILENCE), 20, (21, 9, SILENCE), 30)
+    ]
+    assert listener.thinned == 0
+
+
+def test_both_ends_may_leave_out_of_one_pause():
+    listener = make()
+    for seq in range(3):
+        listener.put(packet(seq), PACKET_S, quiet=True)
+    listener.put(Gap(first_seq=3, count=9, reason=SILENCE))
+    listener.put(packet(12), PACKET_S)
+    assert drain(listener) == [packet(0), Gap(first_seq=1, count=11, reason=SILENCE), packet(12)]
+
+
+def test_what_is_dropped_in_a_pause_does_not_make_a_loss_of_the_rest_of_it():
+    listener = make(limit_s=0.4)
+    for seq in range(41):
+        listener.put(packet(seq), PACKET_S, quiet=seq < 31)
+    got = drain(listener)
+    check_books(got)
+    lost = sum(m.count for m in got if isinstance(m, Gap) and m.reason == "slow_listener")
+    assert lost == listener.dropped == 14 - sum(isinstance(m, Packet) for m in got)
+    assert sum(m.count for m in got if isinstance(m, Gap) and m.reason == SILENCE) == listener.thinned == 27
+
+
+def test_the_next_stream_begins_with_a_packet_that_is_sent():
+    listener = make()
+    listener.put(packet(0), PACKET_S, quiet=True)
+    listener.put(StreamEnd(next_seq=1))
+    listener.join([2], live=True)
+    listener.put(start(0))
+    listener.put(packet(0), PACKET_S, quiet=True)
+    assert drain(listener) == [packet(0), StreamEnd(next_seq=1), start(0), packet(0)]
+
+
+def test_a_waiting_reader_gets_what_comes_and_the_publisher_hears_of_progress():
+    async def main():
+        listener, progress = make(), []
+        listener.progressed = lambda: progress.append(listener.queued_s)
+        reader = asyncio.create_task(listener.get())
+        await asyncio.sleep(0)
+        assert not reader.done()
+        listener.put(packet(0), PACKET_S)
+        assert await asyncio.wait_for(reader, 10) == packet(0)
+        assert progress == [0.0]
+
+    asyncio.run(main())
+
+
+def test_a_listener_that_not_even_gaps_can_mend_is_told_so():
+    listener = make()
+    for seq in range(0, 4 * _MAX_MESSAGES, 2):
+        listener.put(start(seq))
+        listener.put(Gap(first_seq=seq, count=2, reason="publisher"))
+    assert len(listener._queue) == _MAX_MESSAGES + 1
+    with pytest.raises(RemoteProtocolError) as caught:
+        drain(listener)
+    assert caught.value.code is WireCode.SLOW_LISTENER
+
+
+def test_giving_up_on_a_listener_lasts_until_half_its_queue_is_free():
+    async def main():
+        listener = make(limit_s=0.8)
+        for seq in range(10):
+            listener.put(packet(seq), PACKET_S)
+        assert listener.lagging
+        listener.given_up = True
+        await listener.get()
+        assert listener.given_up
+        while listener.lagging:
+            await listener.get()
+        assert not listener.given_up
+
+    asyncio.run(main())
+
+
+# Lag -------------------------------------------------------------------------------------------------------------------------------------
+
+
+class Live:
+    """A listener of a live stream of 80 ms packets, on a clock of its own; it takes what it may and reports as it is told."""
+
+    def __init__(self, min_n_q=None, **limits):
+        self.clock = Clock()
+        self.listener = make(2.0, self.clock, **{"listener_max_lag_s": 2.0, "resume_s": 10.0, **limits})
+        self.listener.min_n_q = min_n_q
+        self.listener.join([2, 4, 8], live=True)
+        self.failures = []
+        self.listener.failed = self.failures.append
+        self.got = []
+        self.seq = 0
+
+    def packet(self):
+        self.listener.put(packet(self.seq), PACKET_S)
+        self.seq += 1
+
+    def take(self):
+        """Send all that may be sent."""
+
+        async def main():
+            while self.listener._may_send and not self.failures:
+                self.got.append(await self.listener.get())
+
+        asyncio.run(main())
+
+    def report(self):
+        last = next((m for m in reversed(self.got) if isinstance(m, (Packet, Gap))), None)
+        if last is not None:
+            self.listener.reported(Report(received=last.next_seq if isinstance(last, Gap) else last.seq + 1))
+
+    def run(self, seconds, report=True):
+        """So much of the stream comes in time; every third packet is reported."""
+        for _ in range(round(seconds / PACKET_S)):
+            self.clock.now += PACKET_S
+            self.packet()
+            self.take()
+            if report and self.seq % 3 == 0:
+                self.report()
+
+    @property
+    def lag_s(self):
+        return self.listener.lag_s(self.clock.now)
+
+
+def test_the_lag_is_what_was_emitted_and_not_reported_however_much_of_it_the_socket_took():
+    live = Live()
+    live.run(2.4)
+    assert live.lag_s <= 0.25
+    live.run(0.4, report=False)
+    assert live.listener.empty
+    assert live.lag_s == pytest.approx(0.4, abs=0.1)
+
+
+def test_no_more_is_under_way_than_the_window_and_a_round_trip_and_the_rest_waits():
+    live = Live(listener_window_s=0.5)
+    live.run(2.4)
+    assert live.listener.round_trip_s == 0.0
+    sent = len(live.got)
+    live.run(4.0, report=False)
+    assert sum(isinstance(message, Packet) for message in live.got[sent:]) * PACKET_S == pytest.approx(0.56)
+    assert live.listener.queued_s <= 2.0 + PACKET_S
+    live.report()
+    live.take()
+    live.report()
+    live.take()
+    check_books(live.got)
+
+
+def test_a_listener_that_never_reports_gets_all_that_its_socket_takes():
+    live = Live()
+    live.run(20.0, report=False)
+    assert len(live.got) == 250
+    assert live.lag_s == 0.0
+    assert live.failures == []
+
+
+def test_a_listener_that_reports_no_more_loses_what_is_stale_and_then_its_connection():
+    live = Live()
+    live.run(2.4)
+    live.run(3.0, report=False)
+    assert live.listener.dropped > 0
+    assert live.failures == []
+    live.run(15.0, report=False)
+    (failure,) = live.failures
+    assert failure.code is WireCode.SLOW_LISTENER
+    with pytest.raises(RemoteProtocolError, match="too far behind for 10 s"):
+        asyncio.run(live.listener.get())
+
+
+def test_a_listener_that_catches_up_in_time_keeps_its_connection():
+    live = Live()
+    for _ in range(4):
+        live.run(2.4)
+        live.run(9.0, report=False)
+        for _ in range(20):
+            live.report()
+            live.take()
+    assert live.failures == []
+    assert live.listener.dropped > 0
+    check_books(live.got)
+
+
+def test_a_publisher_that_pauses_makes_no_lag():
+    live = Live(min_n_q=2)
+    live.run(2.48)
+    live.clock.now += 60
+    assert live.lag_s <= 0.25
+    live.run(0.8)
+    assert live.listener.n_q == 8
+
+
+def test_a_burst_makes_no_lag_and_loses_nothing():
+    live = Live(min_n_q=2)
+    live.run(2.4)
+    for _ in range(100):
+        live.packet()
+    assert live.lag_s == 0.0
+    while not live.listener.empty:
+        live.clock.now += 0.01
+        live.take()
+        live.report()
+    assert live.listener.dropped == 0
+    assert live.listener.n_q == 8
+
+
+def test_a_pause_is_no_lag_and_what_is_said_behind_it_goes_out_at_once():
+    live = Live(min_n_q=2)
+    live.run(2.4)
+    sent = len(live.got)
+    for i in range(250):
+        live.clock.now += PACKET_S
+        live.listener.put(packet(live.seq), PACKET_S, quiet=True)
+        live.seq += 1
+        live.take()
+        # Of the 20 s it says nothing for 5, as if nothing arrived.
+        if not 100 <= i < 163:
+            live.report()
+        assert live.lag_s <= 0.6
+    assert live.listener.n_q == 8
+    assert live.listener.dropped == 0
+    assert 45 <= len(live.got) - sent <= 51, "a gap and a packet every 0.8 s"
+    live.clock.now += PACKET_S
+    live.packet()
+    live.take()
+    assert live.got[-1] == packet(live.seq - 1)
+    check_books(live.got)
+
+
+def test_a_burst_that_was_held_up_elsewhere_may_take_long():
+    live = Live(min_n_q=2)
+    live.run(2.4)
+    live.listener.be_patient()
+    for _ in range(100):
+        live.packet()
+    for _ in range(30):
+        live.clock.now += 0.3
+        live.packet()
+        live.take()
+        live.report()
+    assert live.listener.dropped == 0
+    assert live.listener.n_q == 8
+
+
+def test_a_report_of_a_stream_that_is_over_says_nothing_of_the_next_one():
+    live = Live()
+    live.run(2.4)
+    live.listener.put(StreamEnd(next_seq=live.seq))
+    live.listener.put(start(0))
+    live.seq = 0
+    live.take()
+    live.packet()
+    live.take()
+    live.listener.reported(Report(received=30))
+    assert live.lag_s == 0.0
+    live.clock.now += 5
+    assert live.lag_s == pytest.approx(PACKET_S)
+
+
+def test_what_a_listener_asks_for_comes_at_once():
+    live = Live()
+    live.run(0.8)
+    for asked, granted in ((2, 2), (8, 8), (32, 8), (5, 4)):
+        live.listener.reported(Report(received=live.seq), asked)
+        assert live.listener.n_q == granted
+
+
+class Link(Live):
+    """The same behind a link of a round trip `delay_s` that carries `rate` seconds of audio a second; it reports as the protocol says."""
+
+    def __init__(self, delay_s=0.03, rate=20.0, **limits):
+        super().__init__(**limits)
+        self.delay_s, self.rate = delay_s, rate
+        self.sent = 0
+        self.free_at = self.next_at = self.clock.now
+        self.on_the_way = []
+        self.unreported_s = 0.0
+        self.longest_s = 0.0
+
+    def run(self, seconds):
+        """So much of the stream comes in time."""
+        until = self.clock.now + seconds
+        while self.clock.now < until and not self.failures:
+            self.clock.now = min([self.next_at, *(at for at, *_ in self.on_the_way)])
+            if self.clock.now >= self.next_at:
+                self.packet()
+                self.next_at += PACKET_S
+            due = [event for event in self.on_the_way if event[0] <= self.clock.now]
+            self.on_the_way = [event for event in self.on_the_way if event[0] > self.clock.now]
+            for _, message, report in due:
+                if report is None:
+                    self.arrive(message)
+                else:
+                    self.listener.reported(report)
+            self.take()
+            for message in self.got[self.sent :]:
+                self.free_at = max(self.free_at, self.clock.now) + (PACKET_S / self.rate if isinstance(message, Packet) else 0.0)
+                self.on_the_way.append((self.free_at + self.delay_s / 2, message, None))
+            self.sent = len(self.got)
+            self.longest_s = max(self.longest_s, self.listener._under_way_s)
+
+    def arrive(self, message):
+        self.unreported_s += PACKET_S if isinstance(message, Packet) else 0.0
+        if self.unreported_s >= 0.24 - 1e-6 or self.listener.report is None:
+            self.unreported_s = 0.0
+            following = message.next_seq if isinstance(message, Gap) else message.seq + 1
+            self.on_the_way.append((self.clock.now + self.delay_s / 2, message, Report(received=following)))
+
+
+@pytest.mark.parametrize(("before_s", "after_s"), [(0.03, 0.7), (0.3, 0.9), (0.5, 1.5), (0.7, 0.03)])
+def test_a_link_whose_delay_changes_for_good_is_not_held_up_for_good(before_s, after_s):
+    live = Link(before_s)
+    live.run(20.0)
+    assert live.listener.dropped == 0
+    live.delay_s = after_s
+    live.run(30.0)
+    assert live.listener.round_trip_s == pytest.approx(after_s, abs=0.05)
+    dropped = live.listener.dropped
+    for _ in range(60):
+        live.run(1.0)
+        assert live.listener.empty
+    assert live.listener.dropped == dropped
+    check_books(live.got)
+
+
+@pytest.mark.parametrize("delay_s", [0.03, 0.3])
+@pytest.mark.parametrize("rate", [0.95, 0.75, 0.5])
+def test_a_link_that_is_too_thin_is_not_taken_for_a_longer_one(rate, delay_s):
+    live = Link(delay_s)
+    live.run(20.0)
+    live.rate = rate
+    live.run(200.0)
+    assert live.failures == []
+    assert live.longest_s <= 0.5 + delay_s + 0.24 / rate + 0.24 + 2 * PACKET_S
+    assert live.listener.dropped * PACKET_S == pytest.approx(200.0 * (1 - rate), abs=20.0)
+    check_books(live.got)
