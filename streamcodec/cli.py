@@ -70,7 +70,7 @@ def _complain(exc: Exception, status: int) -> int:
 
 
 def _run(main_: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine on uvloop where there is one; SIGTERM ends it as Ctrl-C does."""
+    """Run a coroutine on uvloop where there is one; Ctrl-C and SIGTERM cancel it, and a second Ctrl-C ends it wherever it is."""
     try:
         import uvloop
 
@@ -81,12 +81,26 @@ def _run(main_: Coroutine[Any, Any, int]) -> int:
 
         async def guarded() -> int:
             task = asyncio.ensure_future(main_)
+            loop = asyncio.get_running_loop()
             if sys.platform != "win32":
-                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+                loop.add_signal_handler(signal.SIGTERM, task.cancel)
+            interrupts = 0
+
+            def interrupt(*_: object) -> None:
+                nonlocal interrupts
+                interrupts += 1
+                if interrupts > 1:
+                    raise KeyboardInterrupt
+                # The runner's own handler cancels at once, between any two steps of a callback that may be setting what is awaited.
+                loop.call_soon_threadsafe(task.cancel)
+
+            before = signal.signal(signal.SIGINT, interrupt)
             try:
                 return await task
             except asyncio.CancelledError:
                 return 130
+            finally:
+                signal.signal(signal.SIGINT, before)
 
         return runner.run(guarded())
 

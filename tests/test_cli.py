@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -22,9 +23,13 @@ import soundfile as sf
 from conftest import transformers_reference
 
 import streamcodec
+from streamcodec import cli
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.bitstream.codes_file import read_codes
 from streamcodec.cli import main
+
+# Nothing waits so long but what hangs.
+TIMEOUT_S = 300
 
 COMMANDS = ["serve", "mic", "play", "demo", "encode", "decode", "convert", "models", "devices", "doctor"]
 
@@ -473,7 +478,7 @@ def test_the_doctor_fails_where_the_model_does(capsys):
 def serving(model: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`streamcodec serve` as a process of its own, and its URL."""
     script = "import sys; from streamcodec.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", script, "serve", "--port", "0", "--model", model, "--engine", "torch", *more]
+    command = [sys.executable, "-c", script, "serve", "--port", "0", "--model", model, "--engine", "torch", "--capacity", "off", *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -491,14 +496,14 @@ def serving(model: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], str
 def test_the_server_tells_its_address_answers_and_stops_in_order(stop, model, speech_file, capsys):
     with serving(model) as (process, url):
         http = url.replace("ws:", "http:")
-        with urllib.request.urlopen(f"{http}/healthz", timeout=30) as answer:
+        with urllib.request.urlopen(f"{http}/healthz", timeout=TIMEOUT_S) as answer:
             assert (answer.status, answer.read()) == (200, b"ok\n")
-        with urllib.request.urlopen(f"{http}/metrics", timeout=30) as answer:
+        with urllib.request.urlopen(f"{http}/metrics", timeout=TIMEOUT_S) as answer:
             assert b"streamcodec" in answer.read()
         assert main(["mic", "--server", url, "--input", str(speech_file), "--fast", "--quiet", "--no-retry"]) == 0
         assert "published 26 packets as 'live'" in capsys.readouterr().err
         process.send_signal(stop)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out) == (0, "stopped\n")
     assert "publishes live: pcm_s16le, 6 kbps, 6 frames a packet" in err
     assert "Traceback" not in err
@@ -526,7 +531,7 @@ def test_an_interrupted_client_says_no_more_than_it_must(argv, model, here):
         assert process.stderr is not None
         assert process.stderr.readline().startswith(("publishing pipe", "listening to 'live'"))
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=TIMEOUT_S)
         os.close(reading)
         os.close(writing)
     assert process.returncode == 130
@@ -534,10 +539,41 @@ def test_an_interrupted_client_says_no_more_than_it_must(argv, model, here):
     assert len(err.splitlines()) <= 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_in_the_middle_of_a_callback_lets_it_end():
+    reported: list[dict[str, object]] = []
+
+    async def waiting() -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        awaited: asyncio.Future[None] = loop.create_future()
+
+        def interrupted() -> None:
+            signal.raise_signal(signal.SIGINT)
+            awaited.set_result(None)
+
+        loop.call_soon(interrupted)
+        await awaited
+        await asyncio.Event().wait()
+        return 0
+
+    assert cli._run(waiting()) == 130
+    assert reported == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interrupt_ends_a_command_that_is_busy():
+    async def busy() -> int:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        return 0
+
+    with pytest.raises(KeyboardInterrupt):
+        cli._run(busy())
+
+
 def test_a_long_file_shows_its_progress(here, model, monkeypatch, capsys):
     from tqdm import tqdm
-
-    import streamcodec.cli as cli
 
     screen = io.StringIO()
     monkeypatch.setattr(cli, "_progress", lambda seconds, doing: tqdm(total=seconds, desc=doing, file=screen, mininterval=0))
