@@ -58,6 +58,7 @@ class WireCode(StrEnum):
     MODEL_MISMATCH = "model_mismatch"
     STREAM_TAKEN = "stream_taken"
     UNKNOWN_SESSION = "unknown_session"
+    TAKEN_OVER = "taken_over"
     SERVER_FULL = "server_full"
     SLOW_LISTENER = "slow_listener"
     TIMEOUT = "timeout"
@@ -83,6 +84,7 @@ _CLOSE_CODES = {
     WireCode.TIMEOUT: 4408,
     WireCode.STREAM_TAKEN: 4409,
     WireCode.UNKNOWN_SESSION: 4410,
+    WireCode.TAKEN_OVER: 4411,
     WireCode.MODEL_MISMATCH: 4412,
     WireCode.SLOW_LISTENER: 4413,
     WireCode.BAD_PAYLOAD: 4415,

@@ -14,7 +14,7 @@ from websockets.typing import Subprotocol
 from streamcodec.client.pulse import WatchedConnection
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused, RemoteProtocolError, WireCode
 from streamcodec.protocol import (
-    MAX_MESSAGE_BYTES,
+    READ_BYTES,
     SUBPROTOCOL,
     ClientSession,
     ClockEstimate,
@@ -51,7 +51,7 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
             url,
             subprotocols=[Subprotocol(SUBPROTOCOL)],
             compression=None,
-            max_size=MAX_MESSAGE_BYTES,
+            max_size=READ_BYTES,
             open_timeout=timeout_s,
             write_limit=4096,
             # The library's own pings end in a close frame, far too late to resume.

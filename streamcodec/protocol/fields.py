@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from streamcodec.errors import LocalProtocolError
 
-__all__ = ["Check", "Checked", "between", "flag", "from_map", "matching", "number", "shown", "text", "whole", "word"]
+__all__ = ["Check", "Checked", "between", "flag", "from_map", "matching", "number", "numbers", "shown", "text", "whole", "word"]
 
 T = TypeVar("T", bound="Checked")
 
@@ -33,6 +33,14 @@ def whole(low: int, high: int) -> Check:
 def number(most: float) -> Check:
     """An integer or a float above 0."""
     return Check(f"a number above 0 and at most {most:g}", lambda value: type(value) in (int, float) and 0 < value <= most)
+
+
+def numbers(most: float) -> Check:
+    """A tuple of integers or floats above 0; an array on the wire."""
+    one = number(most)
+    return Check(
+        f"an array of numbers above 0 and at most {most:g}", lambda value: isinstance(value, tuple) and all(map(one.accepts, value))
+    )
 
 
 def between(low: float, high: float) -> Check:
@@ -87,7 +95,7 @@ def from_map(cls: type[T], values: Mapping[str, object]) -> T:
     picked: dict[str, object] = {}
     for name, rule in _rules(cls).items():
         if name in values:
-            value = values[name]
+            value = tuple(found) if isinstance(found := values[name], list) else found
             picked[name] = from_map(rule.record, value) if rule.record is not None and isinstance(value, dict) else value
         elif rule.required:
             raise LocalProtocolError(f"{cls.type}: {name} is missing, expected {rule.expected}")

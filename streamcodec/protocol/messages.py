@@ -13,12 +13,13 @@ import msgpack
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
-from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, shown, text, whole, word
+from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, shown, text, whole, word
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
     "PACKET_OVERHEAD",
     "PROTOCOL_VERSION",
+    "READ_BYTES",
     "SUBPROTOCOL",
     "End",
     "Ended",
@@ -46,6 +47,8 @@ __all__ = [
 SUBPROTOCOL = "streamcodec.v1"
 PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 1 << 20
+READ_BYTES = 2 * MAX_MESSAGE_BYTES
+"""How much of a message a transport should read: one that is too long is told so, and one that is beyond all measure is not read."""
 PACKET_OVERHEAD = 20
 
 Format = Literal["codes", "pcm_s16le", "pcm_f32le"]
@@ -122,7 +125,10 @@ class Control(Checked):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo(Checked):
-    """The model behind a stream; `fingerprint` tells models with the same shape and other weights apart."""
+    """The model behind a stream; `fingerprint` tells models with the same shape and other weights apart.
+
+    `bandwidths` are those it was made for (kbps, ascending); a server that says nothing about them leaves them out.
+    """
 
     type: ClassVar[str] = "model"
     name: Annotated[str, text(1, 200)]
@@ -131,6 +137,7 @@ class ModelInfo(Checked):
     hop_length: Annotated[int, whole(1, 1_000_000)]
     codebook_size: Annotated[int, whole(16, 65536)]
     num_quantizers: NumCodebooks
+    bandwidths: Annotated[tuple[float, ...], numbers(1000)] = ()
 
     def _check_together(self) -> None:
         if self.codebook_size & (self.codebook_size - 1):

@@ -21,7 +21,7 @@ from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import StreamCodecError, WireCode
-from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ModelInfo, now_us
+from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo, now_us
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.auth import Tokens
 from streamcodec.server.capacity.admission import Admission
@@ -77,6 +77,7 @@ class Server:
             hop_length=config.hop_length,
             codebook_size=config.codebook_size,
             num_quantizers=config.num_quantizers,
+            bandwidths=tuple(sorted(config.target_bandwidths)),
         )
 
     @property
@@ -113,7 +114,7 @@ class Server:
                 self.port,
                 subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
                 compression=None,
-                max_size=MAX_MESSAGE_BYTES,
+                max_size=READ_BYTES,
                 # A few packets: what waits in buffers is latency that no queue of ours sees.
                 max_queue=8,
                 write_limit=4096,

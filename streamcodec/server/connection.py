@@ -31,11 +31,11 @@ from streamcodec.protocol import (
     PublishHello,
     Report,
     ServerSession,
-    Welcome,
     now_us,
 )
 from streamcodec.server.auth import Tokens
 from streamcodec.server.fanout.subscriber import Subscriber
+from streamcodec.server.handshake import check_hello, welcome_to
 from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
 
@@ -57,6 +57,7 @@ class Connection:
         self._banner = banner
         self._session = ServerSession()
         self._sending = asyncio.Lock()
+        self._reading: asyncio.Task[bytes | str] | None = None  # begun before there was an answer to the hello
         self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
@@ -75,6 +76,10 @@ class Connection:
                 return
             log.exception("%s: internal error", self._peer)
             await self._give_up(exc)
+        finally:
+            if self._reading is not None:
+                self._reading.cancel()
+                self._reading.add_done_callback(_retrieved)
 
     async def close(self, code: WireCode, reason: str) -> None:
         """End the connection for a reason of the server's own."""
@@ -93,7 +98,7 @@ class Connection:
         metrics = self._registry.metrics
         if self._session.welcome is None:
             metrics.refused += 1
-        else:
+        elif not (isinstance(exc, RemoteProtocolError) and exc.code is WireCode.TAKEN_OVER):
             metrics.failed += 1
         code = self._session.fail(exc)
         try:
@@ -117,6 +122,8 @@ class Connection:
     async def _discard(self) -> None:
         """Read what still comes: a peer's close frame is behind all that it sent before."""
         with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # whoever reads already does as well
+            if self._reading is not None:
+                await self._reading
             while True:
                 await self._ws.recv()
 
@@ -128,14 +135,14 @@ class Connection:
             raise RemoteProtocolError(WireCode.TIMEOUT, f"no hello within {limits.handshake_s:g} s") from None
         [hello] = self._session.feed(data)
         assert isinstance(hello, (PublishHello, ListenHello))
-        if not self._tokens.allows(hello.role, hello.token):
-            raise RemoteProtocolError(WireCode.UNAUTHORIZED, f"the token does not allow to {hello.role}")
-        if hello.model not in (None, self._model.fingerprint):
-            raise RemoteProtocolError(
-                WireCode.MODEL_MISMATCH,
-                f"the server's model is {self._model.name} with fingerprint {self._model.fingerprint}, the hello's is {hello.model}",
-            )
+        check_hello(hello, self._model, self._tokens, self._registry.worker.engine.config)
+        # Whatever comes before there is an answer is out of turn. What comes later is read by whoever reads then.
+        self._reading = asyncio.create_task(self._ws.recv())
+        await asyncio.sleep(0)  # so that it finds what has come with the hello
         await self._registry.turn(hello, self._gone)
+        if self._reading.done():
+            self._session.feed(self._reading.result())
+            await self._close(self._session.close_code or CloseCode.NORMAL_CLOSURE)
         if self._gone():
             return
         try:
@@ -147,27 +154,9 @@ class Connection:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
 
     def _gone(self) -> bool:
-        return self._ws.state is not State.OPEN
-
-    def _welcome(self, hello: PublishHello | ListenHello, stream: Stream | None) -> Welcome:
-        """The yes to `hello`; without a stream, what only a publisher decides stays open."""
-        publishing = isinstance(hello, PublishHello)
-        return Welcome(
-            role=hello.role,
-            stream=hello.stream,
-            model=self._model,
-            format=hello.format,
-            bandwidth=stream.bandwidth if stream else None,
-            n_q=stream.n_q if stream else None,
-            packet_frames=stream.packet_frames if stream else None,
-            start=stream.start if stream else None,
-            epoch=None if stream is None else stream.expected_epoch if publishing else stream.epoch,
-            next_seq=None if stream is None else stream.expected_seq if publishing else stream.next_seq,
-            session=stream.secret if stream and publishing else None,
-            resume_ms=round(1000 * self._registry.limits.resume_s),
-            time=now_us(),
-            server=self._banner,
-        )
+        """Whether nobody waits for an answer any more."""
+        assert self._reading is not None
+        return self._ws.state is not State.OPEN or self._reading.done()
 
     async def _flush(self) -> None:
         async with self._sending:
@@ -178,10 +167,10 @@ class Connection:
 
     async def _publisher(self, hello: PublishHello) -> None:
         stream = self._registry.publish(hello)
-        stream.attach(self, self._stream_failed, self.abort)
+        stream.attach(self, self._stream_failed, self._taken_over)
         lost = False
         try:
-            self._session.accept(self._welcome(hello, stream))
+            self._session.accept(welcome_to(hello, stream, self._model, self._registry.limits, self._banner))
             if hello.resume is None:
                 self._registry.metrics.publishers_accepted += 1
                 stream.announce()
@@ -202,19 +191,18 @@ class Connection:
         told = stream.dropped
         late_until = 0 if hello.resume is None else hello.resume.next_seq
         async for message in self._messages():
-            if not stream.driven_by(self):
-                return
             if isinstance(message, Packet):
                 stream.feed(message)
                 if hello.pace == "fast":
-                    await stream.room()
+                    await self._unless_failed(stream.room())
                 elif message.seq < late_until:
-                    await stream.caught_up()
+                    await self._unless_failed(stream.caught_up())
             elif isinstance(message, Gap):
                 stream.publisher_gap(message)
             elif isinstance(message, End):
                 stream.publisher_end()
-                await self._unless_failed(stream.ended.wait())
+                if not await self._read_until(stream.ended):
+                    return
                 self._tell_dropped(stream, told)
                 self._session.send(Ended(received=stream.received, emitted=stream.emitted, dropped=stream.dropped))
                 await self._close(1000)
@@ -222,6 +210,24 @@ class Connection:
             if stream.dropped > told:
                 told = self._tell_dropped(stream, told)
                 await self._flush()
+
+    async def _read_until(self, event: asyncio.Event) -> bool:
+        """Wait for `event`, reading meanwhile: pings are answered, and whatever else comes is out of turn. False: the peer gave up."""
+        reading = asyncio.create_task(self._read_on())
+        try:
+            await self._unless_failed(event.wait(), reading)
+        finally:
+            reading.add_done_callback(_retrieved)
+            reading.cancel()
+        await asyncio.wait({reading})
+        return self._session.close_code is None
+
+    async def _read_on(self) -> None:
+        async for message in self._messages():
+            raise AssertionError(f"a session that is draining took {message.type!r}")
+
+    def _taken_over(self) -> None:
+        self._stream_failed(RemoteProtocolError(WireCode.TAKEN_OVER, "another connection has resumed this session: do not resume it here"))
 
     def _tell_dropped(self, stream: Stream, told: int) -> int:
         """Tell the publisher which of its packets were dropped since it was last told: the newest ones that it sent."""
@@ -253,15 +259,16 @@ class Connection:
             observer=registry.metrics,
         )
         listener.failed = self._stream_failed
-        self._session.accept(self._welcome(hello, stream))
-        await self._flush()
+        self._session.accept(welcome_to(hello, stream, self._model, self._registry.limits, self._banner))
         registry.metrics.listeners_accepted += 1
         log.info("%s listens to %s: %s", self._peer, hello.stream, hello.format)
+        # Before the welcome goes out: what the listener was let in for is there from now on.
         if registry.subscribe(listener, hello.resume):
             registry.metrics.listeners_resumed += 1
         writer = asyncio.create_task(self._write_listener(listener))
         lost = False
         try:
+            await self._flush()
             async for message in self._messages(writer):
                 if isinstance(message, Report):
                     self._take_report(listener, message)
@@ -270,7 +277,7 @@ class Connection:
             raise
         finally:
             writer.cancel()
-            writer.add_done_callback(lambda done: done.cancelled() or done.exception())
+            writer.add_done_callback(_retrieved)
             registry.unsubscribe(listener, lost=lost)
 
     def _take_report(self, listener: Subscriber, report: Report) -> None:
@@ -278,7 +285,8 @@ class Connection:
         if report.bandwidth is not None:
             if listener.format != "codes":
                 raise RemoteProtocolError(WireCode.BAD_REQUEST, "report: bandwidth is for listeners of codes")
-            asks = self._registry.worker.engine.config.n_q_for(report.bandwidth)
+            # It is a bound: any number will do.
+            asks = self._registry.worker.engine.config.bandwidth_to_n_q(report.bandwidth)
         listener.reported(report, asks)
 
     async def _write_listener(self, listener: Subscriber) -> None:
@@ -297,7 +305,8 @@ class Connection:
     async def _messages(self, writer: asyncio.Task[None] | None = None) -> AsyncIterator[Message]:
         """What the peer sends, pings answered, until it closes; raises what broke the stream or the writer meanwhile."""
         while self._session.close_code is None:
-            data = await self._unless_failed(self._ws.recv(), writer)
+            reading, self._reading = self._reading, None
+            data = await self._unless_failed(reading or self._ws.recv(), writer)
             for message in self._session.feed(data):
                 if isinstance(message, Ping):
                     self._session.send(Pong(time=message.time, server_time=now_us()))
@@ -308,7 +317,7 @@ class Connection:
                     yield message
         await self._close(self._session.close_code)
 
-    async def _unless_failed(self, work: Coroutine[Any, Any, T], writer: asyncio.Task[None] | None = None) -> T:
+    async def _unless_failed(self, work: Coroutine[Any, Any, T] | asyncio.Future[T], writer: asyncio.Task[None] | None = None) -> T:
         """Await `work`, unless the stream or the writer breaks first: then raise why."""
         task = asyncio.ensure_future(work)
         others: set[asyncio.Future[Any]] = {self._failure} if writer is None else {self._failure, writer}
@@ -316,7 +325,7 @@ class Connection:
             await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             # Where both broke at once the other's reason is raised: asyncio would complain of one that nobody asked for.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            task.add_done_callback(_retrieved)
             if not task.done():
                 task.cancel()
         if self._failure.done():
@@ -325,6 +334,12 @@ class Connection:
         if writer is not None and writer.done():
             writer.result()
         return await task
+
+
+def _retrieved(done: asyncio.Future[Any]) -> None:
+    """Ask for what a task has raised: asyncio would complain where nobody does."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _broke(exc: ConnectionClosed) -> bool:

@@ -83,7 +83,7 @@ class Registry:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         if len(self.streams) >= self.limits.max_publishers:
             raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_publishers} publishers")
-        self._admit(self._wanted(hello))
+        self._admit(hello)
         stream = Stream(self, hello)
         self.streams[hello.stream] = stream
         return stream
@@ -108,7 +108,7 @@ class Registry:
         """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room to."""
         if self.num_listeners >= self.limits.max_listeners:
             raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_listeners} listeners")
-        self._admit(self._wanted(hello))
+        self._admit(hello)
         return self.streams.get(hello.stream)
 
     def _wanted(self, hello: PublishHello | ListenHello) -> Demand:
@@ -124,14 +124,14 @@ class Registry:
                 wanted["decode", hello.packet_frames] += 1
         return wanted
 
-    def _admit(self, wanted: Demand) -> None:
-        now = now_us() / 1e6
+    def _admit(self, hello: PublishHello | ListenHello) -> None:
+        now, wanted = now_us() / 1e6, self._wanted(hello)
         refusal = self.admission.refusal(now, self.demand, wanted)
         if refusal is not None:
             self.metrics.refused_for_capacity += 1
             retry_after_ms = None if refusal.again_s is None else max(_COME_AGAIN_MS, round(1000 * refusal.again_s))
             raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms)
-        self.admission.joined(now, wanted)
+        self.admission.joined(now, wanted, hello.stream)
 
     def subscribe(self, listener: Subscriber, resume: Resume | None = None) -> bool:
         """Let `listener` have what is published under its name from now on, and a history where there is one.

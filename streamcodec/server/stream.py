@@ -102,17 +102,13 @@ class Stream:
             self.fan_out.join(listener, "published")
 
     def attach(self, driver: object, failed: Failed, evict: Callable[[], None]) -> None:
-        """`driver` feeds it from now on: `failed` is told when it breaks, `evict` called when another takes over."""
+        """`driver` feeds it from now on: `failed` is told when the stream breaks, `evict` is called when another takes over."""
         self._evict()
         self._driver, self._failed, self._evict = driver, failed, evict
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
         self.fan_out.be_patient()
-
-    def driven_by(self, driver: object) -> bool:
-        """Whether nobody else has taken over from `driver`."""
-        return self._driver is driver
 
     def detach(self, driver: object, *, lost: bool) -> None:
         """`driver` is gone: the stream ends, after a while where its connection was `lost` and it may come again."""
@@ -259,5 +255,6 @@ class Stream:
         self._progress.set()
         if self.registry.streams.get(self.hello.stream) is self:
             del self.registry.streams[self.hello.stream]
+            self.registry.admission.left(self.hello.stream)
             self.registry.remember(self)
         self.ended.set()

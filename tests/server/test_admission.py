@@ -29,10 +29,10 @@ def wait(policy, now, wait_s, count=100):
 
 
 def rush(policy, now, demand):
-    """Let in all who may come at this moment; returns why the next one may not."""
+    """Let in all who may come at this moment, as stream "0", "1" and so on; returns why the next one may not."""
     while (refusal := policy.refusal(now, demand, ONE)) is None:
         demand.update(ONE)
-        policy.joined(now, ONE)
+        policy.joined(now, ONE, f"{demand.total() - 1}")
     return refusal
 
 
@@ -179,6 +179,27 @@ def test_a_few_come_in_however_little_is_free():
     policy, demand = admission(FREE_STEPS), Counter({ENCODE: 16})
     assert rush(policy, 0.0, demand).again_s is None
     assert demand.total() == policy.room() == 20
+
+
+def test_who_came_and_went_at_once_is_no_newcomer_any_more():
+    policy = admission(FREE_STEPS)
+    demand = Counter({ENCODE: 2})
+    for visit in range(50):
+        assert policy.refusal(0.01 * visit, demand, ONE) is None
+        policy.joined(0.01 * visit, ONE, "guest")
+        policy.left("guest")
+
+
+def test_a_stream_that_stays_is_a_newcomer_without_the_decoder_that_it_no_longer_has():
+    policy = admission(FREE_STEPS)
+    demand = Counter()
+    assert rush(policy, 0.0, demand).again_s
+    both = Counter({ENCODE: 1, DECODE: 1})
+    policy.left("0")
+    policy.joined(0.0, both, "0")
+    policy.left("0", "decode")
+    refusal = policy.refusal(0.0, demand, ONE)
+    assert f"what the newest {demand.total()} take" in refusal.reason
 
 
 def test_where_no_correction_is_made_newcomers_are_known_after_two_seconds():

@@ -91,7 +91,7 @@ def come(machine: Machine, asking: int, per_s: float, waits_s: Callable[[int], f
             refusal = policy.refusal(now, demand, ONE)
             if refusal is None:
                 demand += ONE
-                policy.joined(now, ONE)
+                policy.joined(now, ONE, f"{len(joins)}")
                 joins.append(now)
             elif refusal.again_s is None:
                 crowd.refused.append(refusal.reason)

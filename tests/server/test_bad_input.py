@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 
+import msgpack
 import numpy as np
 import pytest
 from server_rig import (
@@ -28,6 +29,7 @@ from server_rig import (
     same_codes,
     serving,
     small_limits,
+    tiny_codec,
     until,
     voice,
 )
@@ -288,15 +290,110 @@ def test_a_message_that_is_too_big_ends_the_connection_that_sent_it():
 
             async def incident():
                 for hello in (None, CODES, LISTEN):
-                    async with raw(server.url) as client:
-                        if hello is not None:
-                            await client.send(hello)
-                            await client.receive()
-                        await client.send(bytes((1 << 20) + 1))
-                        _, close_code = await client.last_word()
-                        assert close_code == 1009
+                    for size in ((1 << 20) + 1, 1 << 21, (1 << 21) + 1):
+                        async with raw(server.url) as client:
+                            if hello is not None:
+                                await client.send(hello)
+                                await client.receive()
+                            await client.send(bytes(size))
+                            word, close_code = await client.last_word()
+                            if size > 1 << 21:
+                                assert (word, close_code) == (None, 1009), "nobody reads that much"
+                            else:
+                                check(word, close_code, "bad_message")
+                                assert f"the message has {size} bytes" in word["reason"]
 
             await beside_a_stream(server, incident)
+
+    run(main())
+
+
+async def send_at_once(client, *messages):
+    """Send messages without a look at what comes in between."""
+    model = {"model": tiny_codec().fingerprint}
+    for message in messages:
+        value = {**message, **model} if isinstance(message, dict) and message.get("model") == OURS else message
+        client.ws.protocol.send_binary(msgpack.packb(value))
+    client.ws.send_data()
+
+
+@pytest.mark.parametrize("early", [packet(0), END, CODES, {"type": "ping", "time": 0}], ids=["packet", "end", "hello", "ping"])
+def test_whatever_comes_right_behind_a_hello_is_out_of_turn(early):
+    async def main():
+        async with serving() as server:
+            for hello in (CODES, LISTEN):
+                async with raw(server.url) as client:
+                    await send_at_once(client, hello, early)
+                    word, close_code = await client.last_word()
+                    check(word, close_code, "out_of_turn")
+                    assert word["type"] == "refuse"
+                await is_clean(server)
+            assert (server.metrics.publishers_accepted, server.metrics.listeners_accepted, server.metrics.refused) == (0, 0, 2)
+
+    run(main())
+
+
+def test_a_client_that_gives_up_before_it_has_an_answer_gets_none():
+    async def main():
+        async with serving() as server, raw(server.url) as client:
+            await send_at_once(client, CODES, {"type": "error", "code": "internal", "reason": "no microphone"})
+            assert await client.last_word() == (None, 4500)
+            assert server.metrics.publishers_accepted == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("late", [packet(1, n_q=0), {**END, "last_seq": 0}, PCM], ids=["packet", "end", "hello"])
+def test_whatever_comes_behind_the_end_is_out_of_turn_and_the_stream_comes_out_whole(late):
+    codec, engine = gated()
+
+    async def main():
+        async with serving(codec) as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "bad", offline_codec())
+            engine.encoding.clear()
+            client = await stack.enter_async_context(raw(server.url))
+            await client.send(PCM)
+            await client.receive()
+            await client.send(packet(0, n_q=0))
+            await client.send({**END, "last_seq": 0})
+            await client.send({"type": "ping", "time": 7})
+            pong = await client.receive()
+            assert (pong["type"], pong["time"]) == ("pong", 7)
+            await client.send(late)
+            check(*await client.last_word(), "out_of_turn")
+            engine.open()
+            await heard.to_end()
+            assert len(heard.of(Packet)) == 1
+            assert heard.of(StreamEnd)[0].reason == "the publisher ended it"
+
+    run(main())
+
+
+def test_what_no_waiting_would_mend_is_refused_before_what_waiting_may():
+    asked = {**PCM, "stream": "a", "token": "no", "model": "f00d", "bandwidth": 5.0, "sample_rate": 1, "version": 2}
+    # Each mends what was refused before.
+    steps = (
+        ({}, "bad_version"),
+        ({"version": 1}, "bad_request"),
+        ({"sample_rate": 24_000}, "unauthorized"),
+        ({"token": "yes"}, "model_mismatch"),
+        ({"model": None}, "bad_request"),
+        ({"bandwidth": None, "resume": {"session": "x", "epoch": 0, "next_seq": 0}}, "unknown_session"),
+        ({"resume": None}, "stream_taken"),
+        ({"stream": "b"}, "server_full"),
+    )
+
+    async def main():
+        async with contextlib.AsyncExitStack() as stack:
+            limits, tokens = small_limits(max_publishers=1, max_listeners=0), Tokens(publish=["yes"])
+            server = await stack.enter_async_context(serving(limits=limits, tokens=tokens))
+            await stack.enter_async_context(publish(server.url, "a", pace="fast", token="yes"))
+            for change, code in steps:
+                asked.update(change)
+                check(*await refused(server, asked), code)
+            listen = {**LISTEN, "format": "codes", "model": OURS}
+            check(*await refused(server, {**listen, "min_bandwidth": 5.0}), "bad_request")
+            check(*await refused(server, listen), "server_full")
 
     run(main())
 

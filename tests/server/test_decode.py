@@ -16,7 +16,7 @@ class Setup:
         self.out = []
         self.failures = []
         self.dropped = 0
-        options = {"n_q": 2, "start": "exact", "restart": "exact", "next_seq": 0, "epoch": 0, "wait_s": 1.0, **options}
+        options = {"n_q": 2, "start": "exact", "restart": "exact", "first_seq": 0, "next_seq": 0, "epoch": 0, "wait_s": 1.0, **options}
         self.now = 0
         self.decoder = SharedDecoder(self.worker, sink=self.out.append, failed=self.failures.append, dropped=self._count, **options)
         (self.stream,) = self.worker.opened

@@ -402,14 +402,44 @@ def test_a_gap_across_the_wrap_of_time_is_measured_all_the_same():
     assert rig.sink.events[-1] == ("epoch", 2, "publisher")
 
 
-def test_a_clock_that_went_back_over_a_gap_leaves_no_packets_out():
+@pytest.mark.parametrize("timestamp", [0, 5_000_000, 1_000_000], ids=["0", "the same", "gone back"])
+def test_where_timestamps_say_nothing_a_gap_is_as_long_as_its_messages_were(timestamp):
     rig = Rig()
-    rig.feed(80, 5_000_000)
-    rig.source.gap(1, "")
-    rig.feed(80, 1_000_000)
+    rig.feed(40, timestamp and 5_000_000)
+    rig.feed(40, timestamp and 5_000_000)
+    rig.source.gap(4, "")
+    rig.source.gap(2, "uplink")
+    rig.feed(80, timestamp)
     rig.give()
     rig.give(0, ended=True)
-    assert rig.sink.events[-1] == ("epoch", 0, "publisher")
+    assert rig.sink.events[-1] == ("epoch", 6 * 40 // 80, "publisher")
+
+
+def test_a_gap_that_nothing_follows_is_told_all_the_same():
+    rig = Rig()
+    rig.feed(80, 0)
+    rig.source.gap(3, "uplink")
+    rig.source.end()
+    rig.give()
+    rig.give(0, ended=True)
+    assert rig.sink.events == [("packet", 6, 0), ("gap", 3, "publisher"), ("finished",)]
+
+
+def test_a_gap_is_told_once():
+    rig = Rig()
+    rig.feed(80, 0)
+    rig.source.gap(3, "uplink")
+    rig.feed(80, 0)
+    rig.feed(80, 0, epoch=1)
+    rig.source.end()
+    rig.give()
+    rig.give(0, ended=True)
+    rig.give()
+    rig.give(0, ended=True)
+    rig.give()
+    rig.give(0, ended=True)
+    assert [event[1] for event in rig.sink.events if event[0] == "epoch"] == [3, 0]
+    assert rig.sink.events[-2:] == [("packet", 6, 0), ("finished",)]
 
 
 def test_a_gap_before_the_first_packet_says_nothing():

@@ -34,7 +34,7 @@ from server_rig import (
 
 import streamcodec.client.pulse as pulse
 from streamcodec.client import listen, publish
-from streamcodec.errors import ConnectionFailed
+from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
 from streamcodec.server import Limits
 
@@ -460,7 +460,27 @@ def test_a_publisher_that_comes_again_before_its_old_connection_is_missed_takes_
             await new.send({"type": "end", "last_seq": 4})
             word = await new.receive()
             assert (word["type"], word["received"], word["emitted"]) == ("ended", 5, 5)
-            assert await old.last_word() == (None, 1006)
+            word, close_code = await old.last_word()
+            assert (word["code"], close_code) == ("taken_over", 4411)
+            assert server.metrics.failed == 0
+
+    run(main())
+
+
+def test_two_programs_that_live_do_not_take_a_session_from_each_other_for_ever():
+    async def main():
+        async with serving(limits=RESUMING) as server, raw(server.url) as thief:
+            async with publish(server.url, "a", pace="fast") as publisher:
+                await publisher.send(voice(1, 0.4))
+                resume = {"session": publisher.welcome.session, "epoch": 0, "next_seq": 9}
+                await thief.send({**pcm_hello("a", format="pcm_s16le", pace="fast", bandwidth=None), "resume": resume})
+                assert (await thief.receive())["type"] == "welcome"
+                with pytest.raises(Refused, match="do not resume it here") as caught:
+                    await publisher.end()
+                assert (caught.value.code, caught.value.retry, publisher.resumed) == ("taken_over", False, 0)
+            assert server.metrics.publishers_resumed == 1
+            await thief.send(END)
+            assert (await thief.last_word())[1] is not None
 
     run(main())
 

@@ -22,7 +22,10 @@ from server_rig import (
     offline_audio,
     offline_codec,
     offline_codes,
+    packet,
     publish_all,
+    publish_hello,
+    raw,
     run,
     same_codes,
     samples,
@@ -631,6 +634,32 @@ def test_an_engine_prepares_once_the_port_is_there_and_lets_go_when_the_server_e
 
 
 # HTTP ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_burst_of_epochs_starts_the_same_way_for_listeners_of_pcm_and_of_codes():
+    codec, engine = gated()
+
+    async def main():
+        async with serving(codec) as server, contextlib.AsyncExitStack() as stack:
+            as_codes = await listening(stack, server.url, "bad", offline_codec())
+            as_pcm = await listening(stack, server.url, "bad", format="pcm_s16le")
+            client = await stack.enter_async_context(raw(server.url))
+            engine.decoding.clear()
+            await client.send(publish_hello(start="exact"))
+            await client.receive()
+            for epoch in range(4):
+                for seq in (2 * epoch, 2 * epoch + 1):
+                    await client.send(packet(seq, epoch=epoch))
+            await until(lambda: server.registry.streams["bad"].next_seq == 8)
+            late = await listening(stack, server.url, "bad", format="pcm_s16le")
+            await until(lambda: server.registry.num_listeners == 3)
+            engine.open()
+            await client.send({"type": "end", "last_seq": 7})
+            for heard in (as_codes, as_pcm, late):
+                await heard.to_end()
+                assert [(s.epoch, s.first_seq, s.start) for s in heard.of(StreamStart)] == [(e, 2 * e, "exact") for e in range(4)]
+
+    run(main())
 
 
 def test_metrics_count_what_happened_and_read_as_text():

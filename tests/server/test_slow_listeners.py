@@ -176,20 +176,34 @@ def test_a_listener_may_ask_for_another_bandwidth_in_the_middle():
     run(main())
 
 
-def test_a_bandwidth_that_cannot_be_had_ends_the_connection_by_name():
+def test_any_bandwidth_may_be_asked_for_as_it_is_a_bound():
+    codec = offline_codec()
+    codes = np.random.default_rng(4).integers(0, 1024, (32, 6))
+
     async def main():
-        async with serving() as server:
-            for hello, wish, words in (
-                (listen_hello("a", format="codes", model=OURS), 5.0, "this model has"),
-                (listen_hello("a"), 6.0, "for listeners of codes"),
-            ):
-                async with raw(server.url) as client:
-                    await client.send(hello)
-                    await client.receive()
-                    await client.send({**report(0), "bandwidth": wish})
-                    word, close_code = await client.last_word()
-                    assert (word["code"], close_code) == ("bad_request", 4422)
-                    assert words in word["reason"]
+        async with serving() as server, contextlib.AsyncExitStack() as stack:
+            heard = await listening(stack, server.url, "a", codec)
+            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            for wanted, n_q in ((5.0, 4), (0.1, 2), (6.5, 8), (1000, 32)):
+                await heard.listener.ask_bandwidth(wanted)
+                [listener] = server.registry.listeners["a"]
+                await until(lambda: listener.n_q == n_q)  # noqa: B023
+                await publisher.send(codes)
+                await heard.to(lambda h: h.of(Packet) and h.of(Packet)[-1].n_q == n_q)  # noqa: B023
+            assert len(heard.of(Packet)) == 4
+
+    run(main())
+
+
+def test_a_listener_of_pcm_that_asks_for_a_bandwidth_is_told_that_it_has_none():
+    async def main():
+        async with serving() as server, raw(server.url) as client:
+            await client.send(listen_hello("a"))
+            await client.receive()
+            await client.send({**report(0), "bandwidth": 6.0})
+            word, close_code = await client.last_word()
+            assert (word["code"], close_code) == ("bad_request", 4422)
+            assert "for listeners of codes" in word["reason"]
 
     run(main())
 

@@ -28,7 +28,7 @@ class Doorkeeper:
     def refusal(self, now, demand, wanted):  # noqa: ARG002
         return None if not wanted or self.let_in > 0 else self.answer
 
-    def joined(self, now, wanted):  # noqa: ARG002
+    def joined(self, now, wanted, stream):  # noqa: ARG002
         self.let_in -= bool(wanted)
 
 

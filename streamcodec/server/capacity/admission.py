@@ -60,7 +60,7 @@ class Admission:
         self._load_model = LoadModel(costs, frame_rate, workers=workers, cores=cores, max_batch=max_batch)
         self._waits: deque[tuple[float, float]] = deque(maxlen=4096)
         self._corrected_at = -math.inf
-        self._joined: deque[tuple[float, Demand]] = deque()
+        self._joined: deque[tuple[float, str, Demand]] = deque()
 
     def shares(self, demand: Demand) -> Shares:
         """What `demand` is foretold to take of the machine."""
@@ -98,11 +98,16 @@ class Admission:
             )
         return None
 
-    def joined(self, now: float, wanted: Demand) -> None:
-        """`wanted` has come in: until a correction that has seen what it takes, it counts as new."""
+    def joined(self, now: float, wanted: Demand, stream: str) -> None:
+        """`wanted` has come in for `stream`: until a correction that has seen what it takes, it counts as new."""
         self._newcomers(now)  # forgets who is none any more
         if self._measured and wanted:
-            self._joined.append((now, wanted))
+            self._joined.append((now, stream, wanted))
+
+    def left(self, stream: str, kind: Kind | None = None) -> None:
+        """`stream` is gone, or its steps of one `kind` are: whoever came and went takes nothing that is still to be seen."""
+        kept = ((at, name, _without(wanted, kind) if name == stream else wanted) for at, name, wanted in self._joined)
+        self._joined = deque(entry for entry in kept if entry[2])
 
     def waited(self, now: float, wait_s: float) -> None:
         """A live packet has come out, so long after all of it was there."""
@@ -133,7 +138,7 @@ class Admission:
         known_until = max(self._corrected_at - _SHOWN_S, now - _KNOWN_S)
         while self._joined and self._joined[0][0] <= known_until:
             self._joined.popleft()
-        return sum((wanted for _, wanted in self._joined), Demand())
+        return sum((wanted for _, _, wanted in self._joined), Demand())
 
     def _fullness(self, demand: Demand) -> float:
         """What `demand` takes of what is allowed, where that is most."""
@@ -153,3 +158,7 @@ class Admission:
             f"of streams like this ({packet_ms:.0f} ms packets) the server can {kind} about {self.room(kind, frames)}, "
             f"and it has {has}{why}; what is published and heard as codes takes no such room"
         )
+
+
+def _without(wanted: Demand, kind: Kind | None) -> Demand:
+    return Demand() if kind is None else Demand({need: count for need, count in wanted.items() if need[0] != kind})

@@ -44,6 +44,7 @@ class SharedDecoder:
         n_q: int,
         start: Start,
         restart: Start,
+        first_seq: int,
         next_seq: int,
         epoch: int,
         wait_s: float | None,
@@ -52,6 +53,7 @@ class SharedDecoder:
         failed: Callable[[Exception], None],
     ) -> None:
         config = worker.engine.config
+        self.first_seq = first_seq  # of the epoch that comes out
         self.next_seq = next_seq
         self.epoch = epoch
         self._hop = config.hop_length
@@ -149,7 +151,8 @@ class SharedDecoder:
                     self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[:size], self._due))
             else:
                 if isinstance(head, StreamStart):
-                    self.next_seq, self.epoch = head.live_seq, head.epoch
+                    self.first_seq = self.next_seq = head.live_seq
+                    self.epoch = head.epoch
                 elif isinstance(head, Gap):
                     if head.first_seq < self.next_seq:  # of packets that were only to warm the decoder
                         self._waiting.popleft()

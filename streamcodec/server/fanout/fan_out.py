@@ -119,7 +119,7 @@ class FanOut:
         if self.decoder is None:
             self.decoder = self._open_decoder()
         at = self.decoder.next_seq
-        listener.put(self._start(listener, at, at, self.decoder.epoch, reason))
+        listener.put(self._start(listener, at, at, self.decoder.epoch, reason, begins=self.decoder.first_seq))
 
     def resume(self, listener: Subscriber, asked: Resume) -> bool:
         """Go on for a listener behind what it has received, without a break; False where that cannot be done, and then nothing is."""
@@ -171,6 +171,7 @@ class FanOut:
         if self.decoder is not None and self._end is None and not any(m.format != "codes" for m in self.members):
             self.decoder.close()
             self.decoder = None
+            self._stream.registry.admission.left(self._stream.hello.stream, "decode")
             self._decoded.clear()
 
     def close(self) -> None:
@@ -197,6 +198,7 @@ class FanOut:
             n_q=stream.n_q,
             start=stream.start if first == self._first_seq else "primed",
             restart=stream.start,
+            first_seq=self._first_seq,
             next_seq=stream.next_seq,
             epoch=stream.epoch,
             wait_s=self._limits.decode_wait_s if stream.hello.pace == "live" else None,
@@ -228,7 +230,8 @@ class FanOut:
             self._decoded.gap(item)
         for listener in pcm:
             if isinstance(item, StreamStart):
-                listener.put(self._start(listener, item.first_seq, item.live_seq, item.epoch, item.reason))
+                # As it was made: the stream may have begun other epochs meanwhile.
+                listener.put(replace(item, format=listener.format))
             else:
                 listener.put(item)
         if isinstance(item, StreamEnd):
@@ -249,15 +252,19 @@ class FanOut:
             if listener.format != "codes":
                 listener.put(message)
 
-    def _start(self, listener: Subscriber | None, first: int, live: int, epoch: int, reason: str) -> StreamStart:
+    def _start(
+        self, listener: Subscriber | None, first: int, live: int, epoch: int, reason: str, *, begins: int | None = None
+    ) -> StreamStart:
+        """A start at number `first` of an epoch that `begins` at another, the newest one's first number by default."""
         stream = self._stream
+        begins = self._first_seq if begins is None else begins
         n_q = stream.n_q if listener is None or listener.format != "codes" else self._ladder(listener)[-1]
         return StreamStart(
             epoch=epoch,
             n_q=n_q,
             bandwidth=self._config.bandwidth_of(n_q),
             packet_frames=stream.packet_frames,
-            start=stream.start if first == self._first_seq else "resumed",
+            start=stream.start if first == begins else "resumed",
             first_seq=first,
             live_seq=live,
             format="codes" if listener is None else listener.format,

@@ -125,6 +125,8 @@ class PcmSource:
         self._wait_s = wait_s
         self._dropped = dropped
         self._dropping_s = 0.0
+        self._lost_s = 0.0  # what the publisher says that it lost, as far as its numbers tell
+        self._last_s = 0.0
         self._fed_s = self._done_s = 0.0
         self._arrivals: deque[tuple[float, int]] = deque()  # what was fed up to when, where anybody asks how long it has waited
         self._numbered = 0
@@ -176,8 +178,9 @@ class PcmSource:
             self._restart(self._dropping_s, "overload")
         elif self._expected is not None:
             late = (packet.timestamp - self._expected + TIMESTAMP_MODULUS // 2) % TIMESTAMP_MODULUS - TIMESTAMP_MODULUS // 2
-            self._restart(max(0.0, late / 1e6), "publisher")
-        self._dropping_s, self._expected = 0.0, None
+            # Timestamps that stand still say nothing about what was lost, so the numbers must.
+            self._restart(late / 1e6 if late > 0 else self._lost_s, "publisher")
+        self._dropping_s, self._lost_s, self._expected, self._last_s = 0.0, 0.0, None, duration_s
         self._runs[-1].add(duration_s, packet.timestamp)
         self._fed_s += duration_s
         if self._wait_s is not None:
@@ -185,7 +188,8 @@ class PcmSource:
         self._encoder.feed(packet.payload)
 
     def gap(self, count: int, reason: str) -> None:  # noqa: ARG002
-        # How long it was shows in the next timestamp; messages may have any length.
+        # How long it was shows in the next timestamp, as messages may have any length: their number is the second best.
+        self._lost_s += count * self._last_s
         if self._expected is None:
             self._expected = self._runs[-1].next_timestamp
 
@@ -258,8 +262,9 @@ class PcmSource:
             if self._runs:
                 self._sink.discontinuity(self._missing_before(self._runs[0].begins_s), self._runs[0].reason)
             else:
-                if self._dropping_s:
-                    self._sink.gap(self._missing_before(over.ends_s + self._dropping_s), "overload")
+                if self._dropping_s or self._lost_s:
+                    reason = "overload" if self._dropping_s else "publisher"
+                    self._sink.gap(self._missing_before(over.ends_s + self._dropping_s + self._lost_s), reason)
                 self._sink.finished()
 
 

@@ -1,0 +1,53 @@
+"""The answer to a hello, as far as it hangs on nobody else: what is refused whoever is there, and what a welcome says."""
+
+from __future__ import annotations
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.protocol import ListenHello, ModelInfo, PublishHello, Welcome, now_us
+from streamcodec.server.auth import Tokens
+from streamcodec.server.limits import Limits
+from streamcodec.server.stream import Stream
+
+__all__ = ["check_hello", "welcome_to"]
+
+
+def check_hello(hello: PublishHello | ListenHello, model: ModelInfo, tokens: Tokens, config: CodecConfig) -> None:
+    """Refuse what no waiting would mend, before anybody waits.
+
+    Raises `RemoteProtocolError`: in this order UNAUTHORIZED, MODEL_MISMATCH, and BAD_REQUEST for a bandwidth that the model lacks.
+    """
+    if not tokens.allows(hello.role, hello.token):
+        raise RemoteProtocolError(WireCode.UNAUTHORIZED, f"the token does not allow to {hello.role}")
+    if hello.model not in (None, model.fingerprint):
+        raise RemoteProtocolError(
+            WireCode.MODEL_MISMATCH,
+            f"the server's model is {model.name} with fingerprint {model.fingerprint}, the hello's is {hello.model}",
+        )
+    try:
+        config.n_q_for(hello.bandwidth)
+        if isinstance(hello, ListenHello):
+            config.n_q_for(hello.min_bandwidth)
+    except InputError as exc:
+        raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
+
+
+def welcome_to(hello: PublishHello | ListenHello, stream: Stream | None, model: ModelInfo, limits: Limits, banner: str) -> Welcome:
+    """The yes to `hello`; without a stream, what only a publisher decides stays open."""
+    publishing = isinstance(hello, PublishHello)
+    return Welcome(
+        role=hello.role,
+        stream=hello.stream,
+        model=model,
+        format=hello.format,
+        bandwidth=stream.bandwidth if stream else None,
+        n_q=stream.n_q if stream else None,
+        packet_frames=stream.packet_frames if stream else None,
+        start=stream.start if stream else None,
+        epoch=None if stream is None else stream.expected_epoch if publishing else stream.epoch,
+        next_seq=None if stream is None else stream.expected_seq if publishing else stream.next_seq,
+        session=stream.secret if stream and publishing else None,
+        resume_ms=round(1000 * limits.resume_s),
+        time=now_us(),
+        server=banner,
+    )
