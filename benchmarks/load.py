@@ -2,6 +2,7 @@
 
 The server is one process, all clients are another. Latency runs from the moment at which a packet's last sample is due from the microphone
 until the listener's program has the packet, so it holds the server's work, both processes' waiting, and the load's own lateness.
+With --fast everything is sent as quickly as the server takes it: the same checks on a machine of any speed, and no latency.
 Ends with an error if anything was lost, or is not what encoding and decoding the whole clip gives.
 """
 
@@ -20,6 +21,7 @@ from benchmarks.load_check import CODES_EQUAL, FLOAT_WITHIN, Check, Offline, che
 from benchmarks.load_plan import Plan, make_plan
 from benchmarks.load_run import Report, generate, serve
 from benchmarks.processes import finish, receive
+from streamcodec.server import Limits
 
 __all__ = ["main", "render"]
 
@@ -40,13 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of the server's model")
     parser.add_argument("--packet-frames", type=int, default=6)
     parser.add_argument("--pcm-every", type=int, default=2, help="every n-th stream has listeners of PCM, which the server decodes")
+    parser.add_argument("--fast", action="store_true", help="send as quickly as the server takes it, and measure no latency")
     parser.add_argument("--block-ms", type=float, default=20.0, help="what a publisher's device hands over at once")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     codec = load(args.model)
-    plan = make_plan(
-        args.publishers, args.listeners, args.seconds, args.packet_frames / codec.frame_rate, args.block_ms / 1000, args.pcm_every
-    )
+    packet_s, block_s = args.packet_frames / codec.frame_rate, args.block_ms / 1000
+    plan = make_plan(args.publishers, args.listeners, args.seconds, packet_s, block_s, args.pcm_every, fast=args.fast)
     print(f"encoding {args.publishers} clips of {plan.seconds:g} s in one go, to compare with", file=sys.stderr)
     offline = [offline_codes(codec, plan, publisher) for publisher in plan.publishers]
     print(f"{args.publishers} publishers and {args.listeners} listeners for {plan.seconds:g} s", file=sys.stderr)
@@ -56,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     outcome = check(codec, plan, offline, report)
     figures = _figures(plan, args.model, report, served, outcome)
     args.out.mkdir(parents=True, exist_ok=True)
-    draw(figures, args.out / "load.png")
+    if not plan.fast:
+        draw(figures, args.out / "load.png")
     title = f"{args.publishers} publishers, {args.listeners} listeners"
     print(write_section(args.out, "load", title, figures, observed, render, threads=args.threads, argv=argv).read_text(encoding="utf-8"))
     for failure in outcome.failures:
@@ -69,7 +72,9 @@ def _run(plan: Plan, offline: list[Offline], model: str, fingerprint: str, threa
     spawn = multiprocessing.get_context("spawn")
     codes = {i: offline[i].codes for i, publisher in enumerate(plan.publishers) if publisher.format == "codes"}
     (server_end, server_pipe), (load_end, load_pipe) = spawn.Pipe(), spawn.Pipe()
-    server = spawn.Process(target=serve, args=(server_pipe, model, threads))
+    # Where nobody is in time, no machine is too small and no listener too slow.
+    limits = Limits(capacity=None, stall_s=3600.0) if plan.fast else Limits()
+    server = spawn.Process(target=serve, args=(server_pipe, model, threads, limits))
     server.start()
     clients = None
     try:
@@ -104,6 +109,7 @@ def _figures(plan: Plan, model: str, report: Report, served: dict[str, Any], out
     ways = np.array(served["ways_us"], np.float64).reshape(-1, len(_STAGES)) / 1000
     return {
         "model": model,
+        "pace": "fast" if plan.fast else "live",
         "seconds": plan.seconds,
         "packet_ms": packet_ms,
         "block_ms": 1000 * plan.block_s,
@@ -203,22 +209,27 @@ def render(figures: Figures) -> str:
     ]
     stages = [[f"in the server: {name}", *_spread(spread)] for name, spread in figures["stages_ms"].items()]
     latency = [[name, *_spread(spread)] for name, spread in figures["latency_ms"].items()]
+    live = figures.get("pace", "live") == "live"
+    pace = "in real time" if live else "as quickly as the server took it (so no latency is told)"
+    timing = [
+        "Latency: from the moment at which a packet's last sample is due from the microphone until the listener's program has the "
+        "packet. Resampling 48 kHz withholds 5 ms, and so a packet waits for one block more.",
+        table(["ms", "p50", "p95", "p99", "max"], [*latency, *stages]),
+    ]
     return "\n\n".join(
         [
-            f"`{figures['model']}` for {figures['seconds']:g} s in real time, packets of {figures['packet_ms']:g} ms, on loopback. "
+            f"`{figures['model']}` for {figures['seconds']:g} s {pace}, packets of {figures['packet_ms']:g} ms, on loopback. "
             f"Publishers: {several(figures['publishers'])} ({several(figures['published_kbps'], ' kbps')}), in blocks of "
             f"{figures['block_ms']:g} ms. Listeners: {several(figures['listeners'])} (codes at "
             f"{several(figures['listened_kbps'], ' kbps')}); the server encodes {figures['encoded']} streams and decodes "
             f"{figures['decoded']}. Each publisher says something else; the yardstick is its clip encoded and decoded in one go. "
             f"Publishers of codes send what was encoded before the run. {verdict}",
             table(["", "found"], checks),
-            "Latency: from the moment at which a packet's last sample is due from the microphone until the listener's program has the "
-            "packet. Resampling 48 kHz withholds 5 ms, and so a packet waits for one block more.",
-            table(["ms", "p50", "p95", "p99", "max"], [*latency, *stages]),
+            *(timing if live else []),
             f"The server used {figures['server']['cores']:.2f} cores, {figures['server']['loop_cores']:.2f} of them for its loop, and at "
             f"most {figures['server']['peak_mib']:.0f} MiB; its model steps took {figures['step_ms']:.1f} ms for {figures['batch']:.1f} "
             f"streams on average. The load's own process used {figures['clients']['cores']:.2f} cores on the same machine.",
-            "![Distribution of latency, and latency over time](load.png)",
+            *(["![Distribution of latency, and latency over time](load.png)"] if live else []),
         ]
     )
 

@@ -51,16 +51,19 @@ class ListenerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole load, for `seconds` of audio in packets of `packet_s`."""
+    """The whole load, for `seconds` of audio in packets of `packet_s`; `fast` sends it as quickly as the server takes it."""
 
     publishers: list[PublisherPlan]
     listeners: list[ListenerPlan]
     seconds: float
     packet_s: float
     block_s: float
+    fast: bool = False
 
 
-def make_plan(publishers: int, listeners: int, seconds: float, packet_s: float, block_s: float, pcm_every: int = 2) -> Plan:
+def make_plan(
+    publishers: int, listeners: int, seconds: float, packet_s: float, block_s: float, pcm_every: int = 2, *, fast: bool = False
+) -> Plan:
     """Spread kinds of publishers and listeners evenly; `seconds` is rounded down to whole packets.
 
     Every fifth publisher sends codes and two of five PCM at 48 kHz, which the server resamples. Each stream's first listener takes all of
@@ -90,7 +93,7 @@ def make_plan(publishers: int, listeners: int, seconds: float, packet_s: float, 
             heard.append(ListenerPlan(stream, "pcm_f32le" if turn % 2 else "pcm_s16le", None))
         else:
             heard.append(ListenerPlan(stream, "codes", lower[(stream // 2 + turn) % len(lower)]))
-    return Plan(made, heard, int(seconds / packet_s + 1e-9) * packet_s, packet_s, block_s)
+    return Plan(made, heard, int(seconds / packet_s + 1e-9) * packet_s, packet_s, block_s, fast)
 
 
 def spoken(plan: Plan, publisher: PublisherPlan) -> npt.NDArray[np.int16]:

@@ -17,33 +17,35 @@ from streamcodec.audio import pcm_to_float
 from streamcodec.client import Listener, Publisher, listen, publish
 from streamcodec.collector import settle
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
+from streamcodec.server import Limits, Server
 
 __all__ = ["Heard", "Published", "Report", "generate", "serve"]
 
 T = TypeVar("T")
 
 _LEAD_S = 0.5
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
 
 
 # The server --------------------------------------------------------------------------------------------------------------------------
 
 
-def serve(pipe: Connection, model: str, threads: int) -> None:
-    """Serve until told to stop. Sends its port; answers "usage" with the processor time so far, "stop" with the packets' way inside."""
+def serve(pipe: Connection, model: str, threads: int, limits: Limits) -> None:
+    """Serve within `limits` until told to stop.
+
+    Sends its port; answers "usage" with the processor time so far, "stop" with the packets' way inside.
+    """
     import torch
 
     from streamcodec.codec import load
 
     torch.set_num_threads(threads)
-    run_loop(_serve(pipe, load(model)))
+    run_loop(_serve(pipe, load(model), limits))
 
 
-async def _serve(pipe: Connection, codec: Any) -> None:
-    from streamcodec.server import Server
-
+async def _serve(pipe: Connection, codec: Any, limits: Limits) -> None:
     ways: list[tuple[int, int, int, int]] = []
-    async with Server(codec, port=0) as server:
+    async with Server(codec, port=0, limits=limits) as server:
         server.metrics.on_trace = lambda t: ways.append(
             (t.received - t.captured, t.started - t.received, t.done - t.started, t.emitted - t.done)
         )
@@ -180,11 +182,12 @@ async def _publish(
             bandwidth=publisher.bandwidth,
             packet_frames=round(plan.packet_s * 75),
             start=publisher.start,
+            pace="fast" if plan.fast else "live",
         ) as connection:
             inside.come()
             begun = await go + publisher.phase_s
             note.begun_us = round(begun * 1e6)
-            await _offer(connection, blocks, begun, plan.packet_s if coded else plan.block_s)
+            await _send(connection, blocks, begun, plan.packet_s if coded else plan.block_s, plan.fast)
             ended = await connection.end()
             note.received, note.emitted, note.dropped = ended.received, ended.emitted, ended.dropped
             note.dropped_s = connection.dropped_s
@@ -193,13 +196,17 @@ async def _publish(
         inside.come()
 
 
-async def _offer(connection: Publisher, blocks: list[npt.NDArray[Any]], begun: float, each_s: float) -> None:
-    """Offer each block when its last sample has been captured; one that is late was still captured when it was due."""
+async def _send(connection: Publisher, blocks: list[npt.NDArray[Any]], begun: float, each_s: float, fast: bool) -> None:
+    """Send each block when its last sample has been captured, or at once; one that is late was still captured when it was due."""
     for at, block in enumerate(blocks):
+        captured_us = round((begun + at * each_s) * 1e6)
+        if fast:
+            await connection.send(block, captured_us)
+            continue
         wait = begun + (at + 1) * each_s - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
-        connection.offer(block, round((begun + at * each_s) * 1e6))
+        connection.offer(block, captured_us)
 
 
 async def _listen(url: str, name: str, which: ListenerPlan, fingerprint: str, note: Heard, inside: _Gathering) -> None:
