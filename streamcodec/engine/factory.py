@@ -5,17 +5,13 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import threading
-from collections.abc import Callable, Sequence
 from typing import Literal, cast, get_args
 
-from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start
 from streamcodec.engine.base import Engine, EngineName, PrecisionName
+from streamcodec.engine.stand_in import StandIn
 from streamcodec.engine.torch import TorchEngine
-from streamcodec.engine.warming import warm_up
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.types import Codes, Samples, States
 
 __all__ = ["ENGINES", "PRECISIONS", "make_engine"]
 
@@ -38,8 +34,8 @@ def make_engine(
     """Make the engine that runs `model`.
 
     "auto" is what $STREAMCODEC_ENGINE says, else OpenVINO on CPUs where it is installed, else torch; the precision "auto" is bf16 where
-    OpenVINO runs and the processor multiplies it natively, else fp32. Without `patient`, an engine that must be prepared first is stood in
-    for by torch until it is ready. `workers` calls may come at a time; they share the `threads`.
+    OpenVINO runs and the processor multiplies it natively, else fp32. Without `wait_for_compile`, torch runs an engine's steps until the
+    engine is compiled. `workers` calls may come at a time; they share the `threads`.
 
     Raises `InputError` for what does not go together, `MissingDependencyError` where OpenVINO was asked for and is not there.
     """
@@ -53,81 +49,13 @@ def make_engine(
         if precision == "bf16":
             raise InputError("precision bf16 needs the OpenVINO engine; torch runs fp32")
         return TorchEngine(model, device, workers)
-    from streamcodec.engine.openvino.engine import OpenVinoEngine, has_bf16, is_prepared
+    from streamcodec.engine.openvino.cache import is_converted
+    from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf16
 
     chosen: Literal["fp32", "bf16"] = precision if precision != "auto" else ("bf16" if has_bf16() else "fp32")
-    prepared = is_prepared(fingerprint, chosen)
+    prepared = is_converted(fingerprint, NETWORKS[chosen])
     if not prepared:
         log.info("converting the model for this processor, once: it is kept for the next start")
     if wait_for_compile or prepared:
         return OpenVinoEngine(model, fingerprint, chosen, threads, workers)
-    return _StandIn(TorchEngine(model, workers=workers), lambda: OpenVinoEngine(model, fingerprint, chosen, threads, workers))
-
-
-class _StandIn:
-    """One engine now, another as soon as it is ready: their states are laid out alike, so a stream changes over between two steps."""
-
-    def __init__(self, now: Engine, make: Callable[[], Engine]) -> None:
-        self._engine = now
-        self.config: CodecConfig = now.config
-        self.workers = now.workers
-        self.encoder_state_size = now.encoder_state_size
-        self.decoder_state_size = now.decoder_state_size
-        self.encoder_start_frames = now.encoder_start_frames
-        self.decoder_start_frames = now.decoder_start_frames
-        self.decoder_hold_frames = now.decoder_hold_frames
-        self.default_live_start: Start = now.default_live_start
-        self._asked: set[int] = set()
-        self._asking = threading.Lock()
-        # No daemon: a program that ends meanwhile waits for it, since what it runs cannot be cut off safely.
-        self.preparing = threading.Thread(target=self._change_over, args=(make,), name="streamcodec-prepare")
-        self.preparing.start()
-
-    def _change_over(self, make: Callable[[], Engine]) -> None:
-        try:
-            engine = make()
-            warm_up(engine, [DEFAULT_PACKET_FRAMES])
-            with self._asking:
-                self._engine = engine
-                for packet_frames in self._asked:
-                    engine.prepare(packet_frames)
-        except Exception:
-            log.exception("the faster engine cannot be prepared: going on with %s", self.name)
-        else:
-            log.info("the engine is %s now", self.name)
-
-    @property
-    def name(self) -> str:
-        return self._engine.name
-
-    @property
-    def best_batches(self) -> tuple[int, ...]:
-        return self._engine.best_batches
-
-    def prepare(self, packet_frames: int) -> None:
-        with self._asking:
-            self._asked.add(packet_frames)
-            self._engine.prepare(packet_frames)
-
-    def stop_preparing(self) -> None:
-        with self._asking:
-            self._asked.clear()
-            self._engine.stop_preparing()
-
-    def encoder_start(self, start: Start) -> States | None:
-        return self._engine.encoder_start(start)
-
-    def decoder_start(self, start: Start, n_q: int) -> States | None:
-        return self._engine.decoder_start(start, n_q)
-
-    def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
-        return self._engine.encode(samples, states, n_q, final)
-
-    def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
-        return self._engine.decode(codes, states, final)
-
-    def embed(self, codes: Codes) -> Samples:
-        return self._engine.embed(codes)
-
-    def decode_latents(self, latents: Samples) -> Samples:
-        return self._engine.decode_latents(latents)
+    return StandIn(TorchEngine(model, workers=workers), lambda: OpenVinoEngine(model, fingerprint, chosen, threads, workers))

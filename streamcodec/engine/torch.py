@@ -1,11 +1,7 @@
-"""The reference engine: the torch module itself, on CPU or CUDA (CUDA is untested).
-
-It flattens the model's state, a tuple of tensors, into one row of floats per stream and back.
-"""
+"""The reference engine: the torch module itself, on CPU or CUDA (CUDA is untested)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,36 +11,12 @@ import torch
 from torch import Tensor
 
 from streamcodec.config import Start
+from streamcodec.engine.graph import StateLayout
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import State
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["StateLayout", "TorchEngine"]
-
-
-class StateLayout:
-    """How a tuple of tensors [B, ...] lies in one row [B, S]."""
-
-    def __init__(self, shapes: Sequence[Sequence[int]]) -> None:
-        self._shapes = [tuple(shape) for shape in shapes]
-        self._sizes = [math.prod(shape) for shape in self._shapes]
-        self.size = sum(self._sizes)
-
-    @classmethod
-    def of(cls, example: State) -> StateLayout:
-        return cls([t.shape[1:] for t in example])
-
-    def cut(self, at: int) -> tuple[StateLayout, StateLayout]:
-        """The layouts of the tensors before `at` and of those from there on: their rows lie side by side in this one's."""
-        return StateLayout(self._shapes[:at]), StateLayout(self._shapes[at:])
-
-    def pack(self, state: State) -> Tensor:
-        return torch.cat([t.reshape(t.shape[0], -1) for t in state], dim=1)
-
-    def unpack(self, rows: Tensor) -> State:
-        parts = torch.split(rows, self._sizes, dim=1)
-        return tuple(part.reshape(rows.shape[0], *shape) for part, shape in zip(parts, self._shapes, strict=True))
+__all__ = ["TorchEngine"]
 
 
 class TorchEngine:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from streamcodec.config import Start
 from streamcodec.engine.base import Engine
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["DecoderRow", "EncoderRow", "Step", "join_codes", "run_steps"]
+__all__ = ["DecoderRow", "EncoderRow", "Step", "join_codes", "run_due", "run_steps"]
 
 T = TypeVar("T", Samples, Codes)
 
@@ -79,10 +79,10 @@ class EncoderRow:
         return None
 
     def complete(self, codes: Codes, state: States) -> list[Codes]:
-        """Take the result of the last step, codes [n_q, F] and state [S]; return the packets that are whole now."""
+        """Take the result of the last step, codes [n_q or more, F] and state [S]; return the packets that are whole now."""
         self._state = _own(state)
         self._frames_done += codes.shape[1]
-        self._codes.append(codes)
+        self._codes.append(codes[: self.n_q])
         ready = sum(c.shape[1] for c in self._codes)
         if ready < self.packet_frames:
             return []
@@ -135,10 +135,10 @@ class DecoderRow:
             return None
         return Step(self._take(min(spare, most)), self._state, final=False)
 
-    def complete(self, samples: Samples, state: States) -> Samples:
-        """Take the result of the last step, samples [T] and state [S]."""
+    def complete(self, samples: Samples, state: States) -> list[Samples]:
+        """Take the result of the last step, samples [T] and state [S]; return the samples that are settled."""
         self._state = _own(state)
-        return samples
+        return [samples]
 
     def _take(self, frames: int) -> Codes:
         taken: list[Codes] = []
@@ -169,6 +169,23 @@ def run_steps(engine: Engine, rows: Sequence[EncoderRow | DecoderRow | None], st
     parts: list[Codes] = [np.asarray(step.data, np.int32)[None] for step in steps]
     codes = join_codes(parts, axis=0, unused=engine.config.codebook_size)
     return engine.decode(codes, states, steps[0].final)
+
+
+@overload
+def run_due(engine: Engine, row: EncoderRow) -> list[Codes]: ...
+
+
+@overload
+def run_due(engine: Engine, row: DecoderRow) -> list[Samples]: ...
+
+
+def run_due(engine: Engine, row: EncoderRow | DecoderRow) -> list[Codes] | list[Samples]:
+    """Run every step of one row that is due; return what came out: an encoder's packets, or a decoder's samples."""
+    outputs: list[Any] = []
+    while (step := row.next_step()) is not None:
+        results, states = run_steps(engine, [row], [step])
+        outputs += row.complete(results[0], states[0])
+    return outputs
 
 
 def join_codes(parts: list[Codes], *, axis: int, unused: int) -> Codes:

@@ -318,14 +318,9 @@ class Worker:
             if step.error is not None:
                 self._fail(stream, step.error)
                 continue
-            outputs: list[Any]
+            assert stream.row is not None
             try:
-                if isinstance(stream.row, EncoderRow):
-                    outputs = stream.row.complete(step.results[row, : stream.row.n_q], step.states[row])
-                else:
-                    assert stream.row is not None
-                    outputs = [stream.row.complete(step.results[row], step.states[row])]
-                outputs = [stream.finish(output) for output in outputs]
+                outputs = [stream.finish(output) for output in stream.row.complete(step.results[row], step.states[row])]
             except Exception as exc:
                 self._fail(stream, exc)
                 continue

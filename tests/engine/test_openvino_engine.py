@@ -16,9 +16,10 @@ from conftest import Reference, transformers_reference
 import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig
-from streamcodec.engine import openvino_engine, select
 from streamcodec.engine.factory import make_engine
-from streamcodec.engine.openvino.engine import OpenVinoEngine, has_bf16
+from streamcodec.engine.openvino import cache
+from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf16
+from streamcodec.engine.stand_in import StandIn
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
 from streamcodec.model.checkpoint import fingerprint, load_file
@@ -148,9 +149,9 @@ def test_the_second_start_converts_nothing_and_a_damaged_cache_is_mended(
     precision: Literal["fp32", "bf16"], small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
-    assert not openvino_engine.is_prepared(small[1], precision)
+    assert not cache.is_converted(small[1], NETWORKS[precision])
     expected = streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0]
-    assert openvino_engine.is_prepared(small[1], precision)
+    assert cache.is_converted(small[1], NETWORKS[precision])
     with monkeypatch.context() as patch:
         patch.setattr("openvino.convert_model", lambda *_, **__: pytest.fail("converted again"))
         again = streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0]
@@ -168,7 +169,7 @@ def test_torch_stands_in_until_the_engine_is_prepared(
     assert engine.name.startswith("torch")
     engine.prepare(6)
     codes = streamed(codec_of(small[0], engine), speech[:48_000], 24)[0]
-    assert isinstance(engine, select._StandIn)
+    assert isinstance(engine, StandIn)
     engine.preparing.join()
     assert engine.name.startswith("OpenVINO")
     offline = codec_of(small[0], TorchEngine(small[0])).encode(speech[:48_000], bandwidth=24)
@@ -210,7 +211,7 @@ def test_a_stand_in_hands_on_what_was_asked_for_unless_it_was_taken_back(embedde
         engine.name = "noted"
         return engine
 
-    engine = select._StandIn(TorchEngine(embedded[0]), make)
+    engine = StandIn(TorchEngine(embedded[0]), make)
     engine.prepare(6)
     engine.stop_preparing()
     engine.prepare(3)

@@ -90,7 +90,7 @@ def run_encoder(fake: FakeEngine, row: EncoderRow) -> list[Codes]:
 def run_decoder(fake: FakeEngine, row: DecoderRow) -> Samples:
     parts = [np.empty(0, np.float32)]
     while (step := row.next_step()) is not None:
-        parts.append(row.complete(*fake.decode(step)))
+        parts += row.complete(*fake.decode(step))
     return np.concatenate(parts)
 
 

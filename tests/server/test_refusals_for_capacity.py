@@ -13,7 +13,8 @@ from server_rig import PACKET, figures, gated, listening, offline_codec, publish
 from streamcodec.client import listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet
-from streamcodec.server import admission, app
+from streamcodec.server import app
+from streamcodec.server.capacity import admission
 from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.load_model import Cost, Work
 

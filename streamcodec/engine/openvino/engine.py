@@ -9,51 +9,37 @@ costs an encoder in sound is mostly the rounding of its weights, always the same
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from streamcodec.config import Start
+from streamcodec.engine.graph import FlatLayers, StateLayout, cut_before_latents, cut_where_upsampled
+from streamcodec.engine.openvino.cache import kept
 from streamcodec.engine.openvino.network import BATCHES, Chain, OpenVinoNetwork, Shapes, core, openvino
 from streamcodec.engine.openvino.search import OpenVinoSearch
-from streamcodec.engine.torch import StateLayout, TorchEngine
+from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import CausalConv1d, CausalConvTranspose1d, Sequence1d, StreamingLayer
+from streamcodec.model.layers import CausalConv1d, Sequence1d
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["OpenVinoEngine", "has_bf16", "is_prepared"]
+__all__ = ["NETWORKS", "OpenVinoEngine", "has_bf16"]
 
 Precision = Literal["fp32", "bf16"]
 
 # The networks that each half is run as.
-_ENCODER = {"fp32": ("encoder",), "bf16": ("encoder-body", "encoder-tail")}
-_DECODER = {"fp32": ("decoder",), "bf16": ("decoder-body", "decoder-tail")}
+_ENCODER: dict[Precision, tuple[str, ...]] = {"fp32": ("encoder",), "bf16": ("encoder-body", "encoder-tail")}
+_DECODER: dict[Precision, tuple[str, ...]] = {"fp32": ("decoder",), "bf16": ("decoder-body", "decoder-tail")}
 
 
-class _Network(nn.Module):
-    """Layers between flat arrays: x and states [B, S] in, y and new states out; of audio, x or y is [B, T]."""
-
-    def __init__(self, layers: Sequence1d, layout: StateLayout, audio_in: bool = False, audio_out: bool = False) -> None:
-        super().__init__()
-        self._layers = layers
-        self.layout = layout
-        self._audio_in = audio_in
-        self._audio_out = audio_out
-
-    def forward(self, x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-        y, state = self._layers(x[:, None] if self._audio_in else x, self.layout.unpack(states))
-        return y[:, 0] if self._audio_out else y, self.layout.pack(state)
+NETWORKS: dict[Precision, tuple[str, ...]] = {precision: (*_ENCODER[precision], *_DECODER[precision]) for precision in get_args(Precision)}
+"""The names of a model's converted networks."""
 
 
 class _Part(NamedTuple):
@@ -97,7 +83,7 @@ class OpenVinoEngine:
         encoder: tuple[Sequence1d, ...] = (model.encoder,)
         decoder: tuple[Sequence1d, ...] = (model.decoder,)
         if precision == "bf16":
-            encoder, decoder = _cut_before_latents(model.encoder), _cut_where_upsampled(model.decoder)
+            encoder, decoder = cut_before_latents(model.encoder), cut_where_upsampled(model.decoder)
         wide, narrow = cast(CausalConv1d, model.encoder.layers[-1]).conv.in_channels, self.config.num_filters
         self._encoder_parts = self._half(_ENCODER[precision], encoder, torch_engine.encoder_layout, ([hop], [wide, 1]), audio_in=True)
         decoder_parts = self._half(_DECODER[precision], decoder, torch_engine.decoder_layout, ([dim, 1], [narrow, hop]), audio_out=True)
@@ -173,16 +159,16 @@ class OpenVinoEngine:
         made = []
         for i, (name, layers, frame) in enumerate(zip(names, parts, frames[: len(parts)], strict=True)):
             own, layout = layout.cut(layers.num_states)
-            module = _Network(layers, own, audio_in=audio_in and i == 0, audio_out=audio_out and i == len(parts) - 1)
+            module = FlatLayers(layers, own, audio_in=audio_in and i == 0, audio_out=audio_out and i == len(parts) - 1)
             made.append(_Part(self._network(name, module, frame, "fp32" if i else self.precision), frame, own.size))
         return made
 
-    def _network(self, name: str, module: _Network, frame: Sequence[int], precision: Precision) -> OpenVinoNetwork:
+    def _network(self, name: str, module: FlatLayers, frame: Sequence[int], precision: Precision) -> OpenVinoNetwork:
         """`module` for x [B, *frame], the last dimension any multiple of it, from the cache or converted."""
         *channels, length = frame
         example = (torch.zeros(2, *channels, 2 * length), torch.zeros(2, module.layout.size))
         shapes = ([-1, *channels, -1], [-1, module.layout.size])
-        return self._compile(self._cached(name, lambda: self._convert(module, example, shapes)), precision, self._aside)
+        return self._compile(kept(self._fingerprint, name, lambda: self._convert(module, example, shapes)), precision, self._aside)
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns of loops over fixed numbers of codebooks, and of its own age.
@@ -192,50 +178,10 @@ class OpenVinoEngine:
         network.reshape({i: self._ov.PartialShape(shape) for i, shape in enumerate(shapes)})
         return network
 
-    def _cached(self, name: str, convert: Callable[[], Any]) -> Any:
-        """The converted network from the cache folder, else from `convert`, which is then kept for the next start."""
-        folder = _cache_folder(self._fingerprint)
-        path = folder / f"{name}.xml"
-        try:
-            if path.exists():
-                return core().read_model(path)
-        except RuntimeError:
-            pass  # damaged: convert anew
-        network = convert()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as draft:
-                self._ov.save_model(network, Path(draft) / f"{name}.xml", compress_to_fp16=False)
-                # The weights first: whoever sees the .xml finds its .bin.
-                for suffix in (".bin", ".xml"):
-                    (Path(draft) / f"{name}{suffix}").replace(folder / f"{name}{suffix}")
-        except OSError:
-            pass  # a folder that cannot be written only costs the next start its time
-        return network
-
 
 def _one(parts: Sequence[_Part]) -> OpenVinoNetwork | Chain:
     """What runs all parts."""
     return parts[0].network if len(parts) == 1 else Chain([(part.network, part.states) for part in parts])
-
-
-def is_prepared(fingerprint: str, precision: Precision) -> bool:
-    """Whether a model's networks are in the cache, so that an engine for it starts without converting."""
-    folder = _cache_folder(fingerprint)
-    return all((folder / f"{name}.xml").exists() for name in (*_ENCODER[precision], *_DECODER[precision]))
-
-
-def _cut_before_latents(encoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
-    """The encoder's layers up to the last activation, and from there on."""
-    layers = cast(Sequence[StreamingLayer], encoder.layers)
-    return Sequence1d(layers[:-2]), Sequence1d(layers[-2:])
-
-
-def _cut_where_upsampled(decoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
-    """The decoder's layers up to the last transposed conv, and those after it, which run at the sample rate."""
-    layers = cast(Sequence[StreamingLayer], decoder.layers)
-    at = 1 + max(i for i, layer in enumerate(layers) if isinstance(layer, CausalConvTranspose1d))
-    return Sequence1d(layers[:at]), Sequence1d(layers[at:])
 
 
 def has_bf16() -> bool:
@@ -244,26 +190,3 @@ def has_bf16() -> bool:
         return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except MissingDependencyError:
         return False
-
-
-def _cache_folder(fingerprint: str) -> Path:
-    """Where one model's networks are kept, as these versions of everything convert them."""
-    if override := os.environ.get("STREAMCODEC_CACHE"):
-        root = Path(override)
-    elif sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "streamcodec"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "streamcodec"
-    versions = f"{fingerprint} {openvino().__version__} {torch.__version__} {_source_hash()}"
-    return root / hashlib.sha256(versions.encode()).hexdigest()[:16]
-
-
-def _source_hash() -> str:
-    """The code that shapes the networks: another version of it must not meet a network converted by this one."""
-    from streamcodec.model import layers, seanet
-
-    digest = hashlib.sha256()
-    for source in (__file__, *(module.__file__ for module in (layers, seanet))):
-        assert source is not None
-        digest.update(Path(source).read_bytes())
-    return digest.hexdigest()

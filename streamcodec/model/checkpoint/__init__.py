@@ -1,0 +1,6 @@
+"""Checkpoints of every known layout: read, written and fingerprinted."""
+
+from streamcodec.model.checkpoint.io import LAYOUTS, Layout, load_file, save
+from streamcodec.model.checkpoint.layouts import fingerprint
+
+__all__ = ["LAYOUTS", "Layout", "fingerprint", "load_file", "save"]

@@ -1,0 +1,58 @@
+"""The config of a state dict that comes without one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import CheckpointError, UnsupportedModelError
+from streamcodec.model.checkpoint.layouts import EMBED
+
+__all__ = ["infer_config"]
+
+
+def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
+    """The config of a state dict that comes without one, from its shapes; what shapes cannot tell is as in the published 24 kHz model."""
+    if any(".norm." in name for name in tensors):
+        raise UnsupportedModelError(f"{path}: has group-norm layers, as the 48 kHz model does: it needs whole clips and cannot stream")
+
+    def shape_of(name: str, axes: int) -> tuple[int, ...]:
+        shape = tuple(tensors[name].shape)
+        if len(shape) != axes or 0 in shape:
+            raise CheckpointError(f"{path}: {name} has shape {list(shape)}, expected {axes} axes, none empty")
+        return shape
+
+    try:
+        first = shape_of("encoder.layers.0.conv.weight", 3)
+        numbers = sorted(int(m[1]) for n in tensors if (m := re.match(r"^encoder\.layers\.(\d+)\.conv\.weight$", n)))
+        convs = [shape_of(f"encoder.layers.{number}.conv.weight", 3) for number in numbers]
+        strides = [kernel // 2 for _, _, kernel in convs[1:-1]]
+        blocks = {int(m[1]) for n in tensors if (m := re.match(r"^encoder\.layers\.(\d+)\.block\.", n))}
+        residual = shape_of(f"encoder.layers.{min(blocks)}.block.1.conv.weight", 3) if blocks else None
+        codebooks = [n for n in tensors if EMBED.match(n)]
+        codebook = shape_of("quantizer.layers.0.codebook.embed", 2)
+        bandwidths = (1.5, 3.0, 6.0, 12.0, 24.0)
+        draft = CodecConfig(
+            audio_channels=first[1],
+            num_filters=first[0],
+            upsampling_ratios=tuple(reversed(strides)),
+            hidden_size=convs[-1][0],
+            num_lstm_layers=sum(1 for n in tensors if re.match(r"^encoder\.layers\.\d+\.lstm\.weight_ih_l\d+$", n)),
+            num_residual_layers=len(blocks) // max(1, len(strides)),
+            kernel_size=first[2],
+            last_kernel_size=convs[-1][2],
+            residual_kernel_size=3 if residual is None else residual[2],
+            compress=2 if residual is None else residual[1] // residual[0],
+            use_conv_shortcut=any(".shortcut." in n for n in tensors),
+            codebook_size=codebook[0],
+            codebook_dim=codebook[1],
+        )
+    except KeyError as exc:
+        raise CheckpointError(f"{path}: not an EnCodec state dict: {exc} is missing among {len(tensors)} tensors") from exc
+    highest = draft.bandwidth_of(len(codebooks))
+    kept = tuple(b for b in bandwidths if b <= highest + 1e-6)
+    return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": kept or (highest,)})

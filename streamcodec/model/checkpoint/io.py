@@ -1,0 +1,192 @@
+"""Checkpoints in and out: tensors are checked against their config before a model exists.
+
+Three layouts are read and written:
+
+- `streamcodec`: one safetensors file of canonical tensors, its config and fingerprint in the header;
+- `hf`: a folder of `config.json` and `model.safetensors`, weight-normed, which `transformers` loads;
+- `meta`: a `.th` state dict with the names of the package `encodec`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import CheckpointError, ModelNotFoundError, UnsupportedModelError
+from streamcodec.model.checkpoint.infer import infer_config
+from streamcodec.model.checkpoint.layouts import (
+    WEIGHT_NORM,
+    canonical,
+    fingerprint,
+    load_canonical,
+    to_canonical,
+    to_meta_name,
+    unfold,
+    with_training_buffers,
+)
+from streamcodec.model.encodec import EncodecModel
+
+__all__ = ["LAYOUTS", "Layout", "load_file", "save"]
+
+Layout = Literal["streamcodec", "hf", "meta"]
+LAYOUTS: tuple[Layout, ...] = ("streamcodec", "hf", "meta")
+
+_HF_CONSTANTS = {
+    "architectures": ["EncodecModel"],
+    "model_type": "encodec",
+    "norm_type": "weight_norm",
+    "use_causal_conv": True,
+    "normalize": False,
+    "chunk_length_s": None,
+    "overlap": None,
+}
+
+
+def load_file(path: Path) -> EncodecModel:
+    """Load a checkpoint of any layout: a `.safetensors` file, a folder with `config.json`, or a `.th` state dict.
+
+    Raises `ModelNotFoundError` where there is none, `CheckpointError` where it is damaged or its tensors do not fit its config, and
+    `UnsupportedModelError` for a model that cannot stream.
+    """
+    if path.is_dir():
+        config = _read_config(path / "config.json")
+        tensors, _ = _read_safetensors(path / "model.safetensors")
+    elif not path.exists():
+        raise ModelNotFoundError(f"{path}: no such file or folder")
+    elif path.suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(path)
+        sibling = path.with_name("config.json")
+        if "config" in metadata:
+            config = CodecConfig.from_dict(_parse_config(metadata["config"], path))
+        elif sibling.exists():
+            config = _read_config(sibling)
+        else:
+            raise CheckpointError(f"{path}: no config in its header and no config.json beside it")
+        model = _build(config, canonical(tensors, path), path)
+        stored = metadata.get("fingerprint")
+        if stored is not None and stored != fingerprint(model):
+            raise CheckpointError(
+                f"{path}: its tensors have fingerprint {fingerprint(model)}, its header says {stored}: the file is damaged"
+            )
+        return model
+    else:
+        tensors = _read_torch(path)
+        named = canonical(tensors, path)
+        return _build(infer_config(named, path), named, path)
+    return _build(config, canonical(tensors, path), path)
+
+
+def save(model: EncodecModel, path: Path, *, layout: Layout = "streamcodec", dtype: torch.dtype = torch.float32) -> None:
+    """Write `model` to `path`: a file for the layouts `streamcodec` and `meta`, a folder for `hf`."""
+    tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in to_canonical(model).items()}
+    if layout == "streamcodec":
+        stored = EncodecModel(model.config)
+        load_canonical(stored, {name: tensor.float() for name, tensor in tensors.items()})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": fingerprint(stored)}
+        # Not save_file: it leaves a file that nobody else may read.
+        path.write_bytes(safetensors.torch.save(tensors, metadata))
+    elif layout == "hf":
+        path.mkdir(parents=True, exist_ok=True)
+        named = with_training_buffers(unfold(tensors, WEIGHT_NORM[1]))
+        (path / "model.safetensors").write_bytes(safetensors.torch.save(named, {"format": "pt"}))
+        config = {**model.config.to_dict(), **_HF_CONSTANTS, "dtype": str(dtype).removeprefix("torch.")}
+        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    elif layout == "meta":
+        inferred, config = infer_config(tensors, path).to_dict(), {**model.config.to_dict(), "norm_type": "weight_norm"}
+        lost = [f"{field} {value!r}" for field, value in config.items() if inferred[field] != value]
+        if lost:
+            raise UnsupportedModelError(
+                f"{path}: a .th file carries no config, so it would lose {', '.join(lost)}: use layout hf or streamcodec"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        named = with_training_buffers(unfold(tensors, WEIGHT_NORM[0]))
+        torch.save({to_meta_name(name, model.config): tensor for name, tensor in named.items()}, path)
+    else:
+        raise CheckpointError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
+
+
+def _parse_config(text: str, path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise CheckpointError(f"{path}: the config is not JSON: {exc}") from exc
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: the config is a {type(values).__name__}, expected an object")
+    kind = values.get("model_type", "encodec")
+    if kind != "encodec":
+        raise UnsupportedModelError(f"{path}: model_type is {kind!r}, expected 'encodec'")
+    return values
+
+
+def _read_config(path: Path) -> CodecConfig:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as exc:
+        raise ModelNotFoundError(f"{path.parent}: has no config.json, so it is no model folder") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise CheckpointError(f"{path}: cannot be read: {exc}") from exc
+    return CodecConfig.from_dict(_parse_config(text, path))
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.exists():
+        raise ModelNotFoundError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError, ValueError) as exc:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({exc})") from exc
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    named_hash = re.search(r"-([0-9a-f]{8})\.th$", path.name)
+    if named_hash:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if not digest.startswith(named_hash[1]):
+            raise CheckpointError(f"{path}: its sha256 starts with {digest[:8]}, its name says {named_hash[1]}: the file is damaged")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as exc:  # torch's restricted unpickler lets through whatever a damaged pickle makes it stumble over
+        first_line = str(exc).strip().split("\n")[0][:200]
+        raise CheckpointError(f"{path}: not a readable PyTorch state dict ({first_line or type(exc).__name__})") from exc
+    if isinstance(loaded, dict) and isinstance(loaded.get("best_state"), dict):
+        loaded = loaded["best_state"]
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()):
+        raise CheckpointError(f"{path}: holds {type(loaded).__name__}, expected a state dict of named tensors")
+    return loaded
+
+
+def _build(config: CodecConfig, tensors: dict[str, Tensor], path: Path) -> EncodecModel:
+    # Without storage until the tensors are known to fit: a config may ask for any size.
+    with torch.device("meta"):
+        model = EncodecModel(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in to_canonical(model).items()}
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        told = [f"{label} {_few(names)}" for label, names in (("lacks", missing), ("has unexpected", extra)) if names]
+        raise CheckpointError(f"{path}: does not fit its config: it {' and '.join(told)}")
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CheckpointError(f"{path}: {name} has shape {list(tensors[name].shape)}, its config asks for {list(shape)}")
+        if not torch.isfinite(tensors[name]).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity")
+    load_canonical(model, tensors)
+    return model.eval().requires_grad_(False)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,157 @@
+"""The names and shapes of each layout's tensors, and the canonical ones between them and the model's own.
+
+The canonical names are those of `transformers`' EncodecModel with weight norm folded (`encoder.layers.0.conv.weight`). Transposed
+convolutions have PyTorch's own layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import CheckpointError
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.layers import CausalConvTranspose1d
+
+__all__ = [
+    "EMBED",
+    "WEIGHT_NORM",
+    "canonical",
+    "fingerprint",
+    "load_canonical",
+    "to_canonical",
+    "to_meta_name",
+    "unfold",
+    "with_training_buffers",
+]
+
+_META_NAMES = (
+    (re.compile(r"^(encoder|decoder)\.model\.(\d+)\."), r"\1.layers.\2."),
+    (re.compile(r"\.convtr\.convtr\."), ".conv."),
+    (re.compile(r"\.conv\.conv\."), ".conv."),
+    (re.compile(r"^quantizer\.vq\.layers\.(\d+)\._codebook\."), r"quantizer.layers.\1.codebook."),
+)
+WEIGHT_NORM = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+_TRAINING_ONLY = re.compile(r"^quantizer\.layers\.\d+\.codebook\.(inited|cluster_size|embed_avg)$")
+EMBED = re.compile(r"^quantizer\.layers\.(\d+)\.codebook\.embed$")
+
+
+def fingerprint(model: EncodecModel) -> str:
+    """32 hexadecimal digits that two ends compare: a hash of the folded weights, as float32, and of the config that shapes the sums.
+
+    How weights were stored and how an encoder searches is its own affair: whoever decodes needs neither.
+    """
+    config = model.config.to_dict()
+    for own in ("norm_type", "search_beam"):
+        del config[own]
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, tensor in sorted(to_canonical(model).items()):
+        digest.update(f"{name} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()[:32]
+
+
+# From a file's names to canonical ones
+
+
+def canonical(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for original, tensor in tensors.items():
+        name = original
+        for pattern, replacement in _META_NAMES:
+            name = pattern.sub(replacement, name)
+        if name in named:
+            raise CheckpointError(f"{path}: has {original}, which is {name} under another name")
+        if not _TRAINING_ONLY.match(name):
+            named[name] = tensor.float()
+    return _fold(named, path)
+
+
+def _fold(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Replace each pair of weight norm, w = g v / |v|, by the weight it stands for."""
+    for scale, direction in WEIGHT_NORM:
+        for name in [n for n in tensors if n.endswith("." + scale)]:
+            layer = name.removesuffix(scale)
+            if layer + direction not in tensors:
+                raise CheckpointError(f"{path}: has {name} but not {layer + direction}")
+            g, v = tensors.pop(name), tensors.pop(layer + direction)
+            if v.dim() == 0:
+                raise CheckpointError(f"{path}: {layer + direction} has shape [], expected a kernel")
+            if g.shape != (v.shape[0],) + (1,) * (v.dim() - 1):
+                raise CheckpointError(f"{path}: {name} has shape {list(g.shape)}, expected {[v.shape[0]] + [1] * (v.dim() - 1)}")
+            if layer + "weight" in tensors:
+                raise CheckpointError(f"{path}: has {layer}weight both plain and weight-normed")
+            tensors[layer + "weight"] = v * (g / torch.norm_except_dim(v, 2, 0))
+    return tensors
+
+
+# Between the model's own tensors and the canonical ones
+
+
+def _transposed_layers(model: EncodecModel) -> dict[str, CausalConvTranspose1d]:
+    return {f"{name}.conv.weight": layer for name, layer in model.named_modules() if isinstance(layer, CausalConvTranspose1d)}
+
+
+def to_canonical(model: EncodecModel) -> dict[str, Tensor]:
+    transposed = _transposed_layers(model)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if name == "quantizer.embed":
+            tensors.update({f"quantizer.layers.{i}.codebook.embed": embed for i, embed in enumerate(tensor)})
+        elif name in transposed:
+            tensors[name] = CausalConvTranspose1d.to_transposed(tensor, transposed[name].stride)
+        else:
+            tensors[name] = tensor
+    return tensors
+
+
+def load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
+    transposed = _transposed_layers(model)
+    state = {n: CausalConvTranspose1d.from_transposed(t) if n in transposed else t for n, t in tensors.items() if not EMBED.match(n)}
+    state["quantizer.embed"] = torch.stack([tensors[f"quantizer.layers.{i}.codebook.embed"] for i in range(model.config.num_quantizers)])
+    model.load_state_dict(state, assign=True)
+
+
+# From canonical names to a file's
+
+
+def unfold(tensors: Mapping[str, Tensor], spelling: tuple[str, str]) -> dict[str, Tensor]:
+    """Spell each conv weight as weight norm does, with v = w and g = |v|, so that folding gives w back bit for bit."""
+    named: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".conv.weight"):
+            layer = name.removesuffix("weight")
+            norm = torch.norm_except_dim(tensor.float(), 2, 0).to(tensor.dtype)
+            named[layer + spelling[0]], named[layer + spelling[1]] = norm, tensor
+        else:
+            named[name] = tensor
+    return named
+
+
+def with_training_buffers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for name in [n for n in tensors if EMBED.match(n)]:
+        embed = tensors[name]
+        prefix = name.removesuffix("embed")
+        tensors[prefix + "embed_avg"] = embed.clone()
+        tensors[prefix + "cluster_size"] = torch.ones(embed.shape[0], dtype=embed.dtype)
+        tensors[prefix + "inited"] = torch.ones(1, dtype=embed.dtype)
+    return tensors
+
+
+def to_meta_name(name: str, config: CodecConfig) -> str:
+    name = re.sub(r"^quantizer\.layers\.(\d+)\.codebook\.", r"quantizer.vq.layers.\1._codebook.", name)
+    first_up = 3 if config.num_lstm_layers else 2
+    spacing = 2 + config.num_residual_layers
+    transposed = {first_up + i * spacing for i in range(len(config.upsampling_ratios))}
+
+    in_decoder = re.match(r"^decoder\.layers\.(\d+)\.conv\.", name)
+    conv = ".convtr.convtr." if in_decoder and int(in_decoder[1]) in transposed else ".conv.conv."
+    name = name.replace(".conv.", conv, 1)
+    return re.sub(r"^(encoder|decoder)\.layers\.", r"\1.model.", name)
