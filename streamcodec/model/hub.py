@@ -33,12 +33,12 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> EncodecModel:
 def locate(name_or_path: str | Path) -> Path:
     """Find the file or folder that a model's name stands for.
 
-    An embedded name wins, then a path that exists, then a hub id such as `facebook/encodec_24khz`, which is downloaded once (with a
-    progress bar) and read from the hub's cache from then on, without the network. Raises `ModelNotFoundError`.
+    An embedded name, given as text, wins; then a path that exists; then a hub id such as `facebook/encodec_24khz`. That is downloaded once
+    (with a progress bar) and read from the hub's cache from then on, without the network. Raises `ModelNotFoundError`.
     """
     embedded = embedded_models()
-    if str(name_or_path) in embedded:
-        return embedded[str(name_or_path)]
+    if isinstance(name_or_path, str) and name_or_path in embedded:
+        return embedded[name_or_path]
     path = Path(name_or_path)
     with contextlib.suppress(RuntimeError, OSError):  # no such user, or no name that a file could have
         path = path.expanduser()

@@ -25,7 +25,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, ModelError, ModelNotFoundError, UnsupportedModelError
 from streamcodec.model.checkpoint import LAYOUTS, Layout, fingerprint, load_file, save
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.hub import embedded_models
+from streamcodec.model.hub import embedded_models, load_model
 
 Tensors = dict[str, torch.Tensor]
 
@@ -500,6 +500,65 @@ def test_whatever_bytes_a_file_holds_the_answer_is_one_error_that_names_it(
     path.write_bytes(b"\x80\x02" + content + b"." if pickled else content)
     with pytest.raises(CheckpointError, match=re.escape(str(path))):
         load_file(path)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", ["voice", "voice.model", "voice-24k.v2", "speech-24k"])
+def test_whatever_is_written_can_be_read_whatever_its_name(layout: Layout, name: str, mini: EncodecModel, tmp_path: Path) -> None:
+    save(mini, tmp_path / "new" / name, layout=layout)
+    assert same_bits(load_file(tmp_path / "new" / name), mini)
+    assert same_bits(load_model(tmp_path / "new" / name), mini)
+
+
+def test_a_file_with_an_embedded_model_s_name_is_that_file_where_it_is_asked_for_as_a_path(
+    mini: EncodecModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(mini, Path("speech-24k"))
+    assert same_bits(load_model(Path("speech-24k")), mini)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "told"),
+    [
+        ("streamcodec", "voice.th", "the suffix of another layout, expected .safetensors"),
+        ("streamcodec", "voice.pt", "the suffix of another layout, expected .safetensors"),
+        ("meta", "voice.safetensors", "the suffix of another layout, expected .th"),
+        ("meta", "voice-0123abcd.th", "names the start of a sha256"),
+        ("streamcodec", "folder", "is a folder, expected a file for the layout streamcodec"),
+        ("meta", "folder", "is a folder, expected a file for the layout meta"),
+        ("hf", "file", "is a file, expected a folder for the layout hf"),
+        ("streamcodec", "file/voice", "cannot be written"),
+        ("meta", "file/voice", "cannot be written"),
+        ("hf", "file/voice", "cannot be written"),
+    ],
+)
+def test_a_target_that_would_not_be_read_again_is_refused_and_left_alone(
+    layout: Layout, name: str, told: str, mini: EncodecModel, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError, match=re.escape(told)) as caught:
+        save(mini, tmp_path / name, layout=layout)
+    assert str(tmp_path / name) in str(caught.value)
+    assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["file", "folder"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model\n", b"RIFF....WAVEfmt "])
+def test_a_file_that_is_no_checkpoint_is_told_so_in_our_words(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "voice").write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load_file(tmp_path / "voice")
+    assert str(caught.value) == f"{tmp_path / 'voice'}: not a readable checkpoint, expected a safetensors file or a PyTorch state dict"
+
+
+def test_a_file_that_torch_does_not_read_shows_none_of_torch_s_advice(tmp_path: Path) -> None:
+    for name in ("voice", "voice.th"):
+        (tmp_path / name).write_bytes(b"\x80\x02}q\x00.x" * 3)
+        with pytest.raises(CheckpointError) as caught:
+            load_file(tmp_path / name)
+        assert "weights_only" not in str(caught.value).lower()
 
 
 class _Bomb:

@@ -5,6 +5,8 @@ Three layouts are read and written:
 - `streamcodec`: one safetensors file of canonical tensors, its config and fingerprint in the header;
 - `hf`: a folder of `config.json` and `model.safetensors`, weight-normed, which `transformers` loads;
 - `meta`: a `.th` state dict with the names of the package `encodec`.
+
+What a file is shows in its first bytes. Its name is asked only where they say nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ __all__ = ["LAYOUTS", "Layout", "load_file", "save"]
 Layout = Literal["streamcodec", "hf", "meta"]
 LAYOUTS: tuple[Layout, ...] = ("streamcodec", "hf", "meta")
 
+_TORCH_SUFFIXES = (".th", ".pt")
+_NAMED_HASH = re.compile(r"-([0-9a-f]{8})\.th$")
 _HF_CONSTANTS = {
     "architectures": ["EncodecModel"],
     "model_type": "encodec",
@@ -54,7 +58,7 @@ _HF_CONSTANTS = {
 
 
 def load_file(path: Path) -> EncodecModel:
-    """Load a checkpoint of any layout: a `.safetensors` file, a folder with `config.json`, or a `.th` state dict.
+    """Load a checkpoint of any layout: a safetensors file, a folder with `config.json`, or a PyTorch state dict, whatever its name.
 
     Raises `ModelNotFoundError` where there is none, `CheckpointError` where it is damaged or its tensors do not fit its config, and
     `UnsupportedModelError` for a model that cannot stream.
@@ -64,7 +68,7 @@ def load_file(path: Path) -> EncodecModel:
         tensors, _ = _read_safetensors(path / "model.safetensors")
     elif not path.exists():
         raise ModelNotFoundError(f"{path}: no such file or folder")
-    elif path.suffix == ".safetensors":
+    elif _is_safetensors(path):
         tensors, metadata = _read_safetensors(path)
         sibling = path.with_name("config.json")
         if "config" in metadata:
@@ -88,7 +92,19 @@ def load_file(path: Path) -> EncodecModel:
 
 
 def save(model: EncodecModel, path: Path, *, layout: Layout = "streamcodec", dtype: torch.dtype = torch.float32) -> None:
-    """Write `model` to `path`: a file for the layouts `streamcodec` and `meta`, a folder for `hf`."""
+    """Write `model` to `path`: a file for the layouts `streamcodec` and `meta`, a folder for `hf`.
+
+    Raises `CheckpointError` for a path that cannot be written or would be refused when it is read, and `UnsupportedModelError` for a model
+    that the layout cannot hold.
+    """
+    _check_target(path, layout)
+    try:
+        _write(model, path, layout, dtype)
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+
+
+def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype) -> None:
     tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in to_canonical(model).items()}
     if layout == "streamcodec":
         stored = EncodecModel(model.config)
@@ -113,8 +129,23 @@ def save(model: EncodecModel, path: Path, *, layout: Layout = "streamcodec", dty
         path.parent.mkdir(parents=True, exist_ok=True)
         named = with_training_buffers(unfold(tensors, WEIGHT_NORM[0]))
         torch.save({to_meta_name(name, model.config): tensor for name, tensor in named.items()}, path)
-    else:
+
+
+def _check_target(path: Path, layout: str) -> None:
+    if layout not in LAYOUTS:
         raise CheckpointError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}")
+    if layout == "hf":
+        if path.exists() and not path.is_dir():
+            raise CheckpointError(f"{path} is a file, expected a folder for the layout hf")
+        return
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, expected a file for the layout {layout}")
+    others = _TORCH_SUFFIXES if layout == "streamcodec" else (".safetensors",)
+    if path.suffix in others:
+        right = ".safetensors" if layout == "streamcodec" else ".th"
+        raise CheckpointError(f"{path} has the suffix of another layout, expected {right} for the layout {layout}")
+    if layout == "meta" and _NAMED_HASH.search(path.name):
+        raise CheckpointError(f"{path} names the start of a sha256, which no new file has: leave out the digits")
 
 
 def _parse_config(text: str, path: Path) -> Mapping[str, Any]:
@@ -150,8 +181,24 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f"{path}: not a readable safetensors file ({exc})") from exc
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is to be read as safetensors; False: as a state dict. Raises `CheckpointError` for what looks like neither."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
+    if head[8:] == b"{":  # behind the length of a header of JSON
+        return True
+    if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, as torch writes it, or a bare pickle
+        return False
+    if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
+        raise CheckpointError(f"{path}: not a readable checkpoint, expected a safetensors file or a PyTorch state dict")
+    return path.suffix == ".safetensors"
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    named_hash = re.search(r"-([0-9a-f]{8})\.th$", path.name)
+    named_hash = _NAMED_HASH.search(path.name)
     if named_hash:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -161,8 +208,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings(action="ignore"):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:  # torch's restricted unpickler lets through whatever a damaged pickle makes it stumble over
-        first_line = str(exc).strip().split("\n")[0][:200]
-        raise CheckpointError(f"{path}: not a readable PyTorch state dict ({first_line or type(exc).__name__})") from exc
+        raise CheckpointError(f"{path}: not a readable PyTorch state dict: it is damaged, or holds more than tensors") from exc
     if isinstance(loaded, dict) and isinstance(loaded.get("best_state"), dict):
         loaded = loaded["best_state"]
     if not isinstance(loaded, dict) or not loaded or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()):
