@@ -35,6 +35,10 @@ from streamcodec.server.registry import Registry
 __all__ = ["DEFAULT_PORT", "Server"]
 
 DEFAULT_PORT = 8765
+HANDSHAKE_S = 10.0
+"""WebSocket's opening and closing handshakes may take so long."""
+PING_EVERY_S = 10.0
+"""How often a client is asked for a sign of life, and how long it may take to give one."""
 _USUAL_FRAMES = (1, 2, 3, DEFAULT_PACKET_FRAMES)
 
 log = logging.getLogger("streamcodec.server")
@@ -118,8 +122,10 @@ class Server:
                 # A few packets: what waits in buffers is latency that no queue of ours sees.
                 max_queue=8,
                 write_limit=4096,
-                ping_interval=10,
-                ping_timeout=10,
+                open_timeout=HANDSHAKE_S,
+                ping_interval=PING_EVERY_S,
+                ping_timeout=PING_EVERY_S,
+                close_timeout=HANDSHAKE_S,
                 process_request=self._http,
                 server_header=f"streamcodec/{streamcodec.__version__}",
             )

@@ -6,10 +6,13 @@ from dataclasses import MISSING, fields
 import numpy as np
 import pytest
 
+from streamcodec.config import CodecConfig
 from streamcodec.errors import WireCode
 from streamcodec.protocol import (
     MAX_MESSAGE_BYTES,
     PROTOCOL_VERSION,
+    QUIET_EVERY_S,
+    READ_BYTES,
     SUBPROTOCOL,
     End,
     Ended,
@@ -24,6 +27,8 @@ from streamcodec.protocol import (
     Refuse,
     Report,
     Resume,
+    Side,
+    State,
     StreamEnd,
     StreamStart,
     Waiting,
@@ -33,6 +38,10 @@ from streamcodec.protocol import (
     unpack_codes,
 )
 from streamcodec.protocol.fields import from_map
+from streamcodec.protocol.sessions import TRANSITIONS
+from streamcodec.protocol.window import LITTLE_S, SendWindow
+from streamcodec.server import DEFAULT_PORT, Limits
+from streamcodec.server.app import HANDSHAKE_S, PING_EVERY_S
 
 DOCUMENT = importlib.resources.files("streamcodec.protocol").joinpath("PROTOCOL.md").read_text()
 SECTIONS = {
@@ -116,7 +125,78 @@ def test_the_table_of_codes_is_that_of_the_errors():
 def test_the_names_and_limits_are_those_of_the_code():
     assert f"subprotocol `{SUBPROTOCOL}`" in DOCUMENT
     assert f"{MAX_MESSAGE_BYTES:,} bytes" in DOCUMENT
+    assert f"{READ_BYTES:,} bytes" in DOCUMENT
     assert SUBPROTOCOL.endswith(f".v{PROTOCOL_VERSION}")
+
+
+STATES = {
+    "before a hello": [State.HELLO],
+    "hello sent": [State.PUBLISH_ASKED, State.LISTEN_ASKED],
+    "publishing": [State.PUBLISHING],
+    "draining": [State.DRAINING],
+    "listening, no stream": [State.WAITING],
+    "listening, a stream runs": [State.STREAMING],
+}
+
+
+def test_the_table_of_turns_is_that_of_the_sessions():
+    lines = [line for line in section("The course of a connection").splitlines() if re.match(r"\| [a-z]", line)]
+    table = {cells[0].partition(" (")[0]: cells[1:] for line in lines if (cells := [cell.strip() for cell in line.strip("|").split("|")])}
+    assert table.pop("state") == ["the client may send", "the server may send"]
+    assert list(table) == list(STATES)
+    for row, states in STATES.items():
+        for side, cell in zip((Side.CLIENT, Side.SERVER), table[row], strict=True):
+            legal = {message.type for state, sender, message in TRANSITIONS if state in states and sender is side}
+            assert set(re.findall(r"`([a-z_]+)`", cell)) == legal, (row, side)
+
+
+def test_the_figures_of_this_repository_are_those_of_the_code():
+    limits = Limits()
+    timeouts = section("Transport")
+    assert f"port {DEFAULT_PORT} by default" in timeouts
+    assert f"| WebSocket handshake | {HANDSHAKE_S:g} s |" in timeouts
+    assert f"| closing handshake | {HANDSHAKE_S:g} s |" in timeouts
+    assert f"| hello | {limits.handshake_s:g} s |" in timeouts
+    assert f"sent every {PING_EVERY_S:g} s, answered within {PING_EVERY_S:g} s" in timeouts
+    lag = " ".join(section("Lag").split())
+    assert f"more than {limits.listener_window_s:g} s and a round trip to report" in lag
+    assert f"longer than {limits.listener_max_lag_s:g} s, until the oldest is {limits.listener_max_lag_s / 2:g} s old" in lag
+    assert f"stays above {2 * limits.listener_max_lag_s:g} s for {limits.listener_give_up_s:g} s" in lag
+    assert f"waits for them, for {limits.stall_s:g} s at most" in lag
+    assert f"Only where more than {limits.listener_queue_s + limits.resume_s:g} s wait" in lag
+    assert f"at most {round(LITTLE_S, 2):g} s more than the last trip that was alone, and {SendWindow(1.0).round_trip_s:g} s before" in lag
+    assert f"`resume_ms` of `welcome` ({limits.resume_s:g} s; 0" in " ".join(section("Resuming").split())
+    assert f"what it keeps (here {limits.history_s:g} s)" in section("hello (listen)")
+    assert f"one about every {QUIET_EVERY_S:g} s" in " ".join(section("Silence").split())
+    refusals = " ".join(section("Refusals and errors").split())
+    assert f"5% of them by more than {1000 * limits.max_wait_s:g} ms" in refusals
+    assert f"it waits {limits.join_wait_s:g} s at most" in refusals
+
+
+def test_the_formula_of_the_bandwidth_is_that_of_the_code():
+    text, config = section("Codes"), CodecConfig()
+    assert "kbps = n_q · b · sampling_rate / hop_length / 1000" in text
+    for n_q in config.n_q_choices:
+        assert n_q * config.bits_per_code * config.sampling_rate / config.hop_length / 1000 == config.bandwidth_of(n_q)
+    bandwidths = [f"{bandwidth:g}" for bandwidth in config.target_bandwidths]
+    said = "{}, {}, {}, {} and {} kbps are {}, {}, {}, {} and {} codebooks".format(*bandwidths, *config.n_q_choices)
+    assert f"{config.kbps_per_codebook:g} kbps per codebook for the published model: {said}" in " ".join(text.split())
+
+
+def test_every_word_that_refuses_a_hello_is_in_the_order_of_refusals():
+    text = " ".join(section("Refusals and errors").split())
+    order = re.findall(r"`([a-z_]+)`", text[text.index("the first of these: ") : text.index(" So a client never waits")])
+    assert set(order) <= set(WireCode)
+    assert order.index("unauthorized") < order.index("model_mismatch") < order.index("stream_taken") < order.index("server_full")
+
+
+def test_every_file_of_vectors_is_told_of():
+    files = {entry.name for entry in importlib.resources.files("streamcodec.protocol").joinpath("vectors").iterdir()}
+    assert set(rows(section("Test vectors"))) == files
+
+
+def test_the_names_of_states_in_the_vectors_are_told():
+    assert {state.value for state in State} <= set(re.findall(r"`([a-z_]+)`", section("Test vectors")))
 
 
 def test_the_client_in_the_document_is_a_program_and_speaks_the_protocol():
