@@ -25,6 +25,7 @@ from benchmarks.capacity import Loading, model_folder
 from benchmarks.churn_check import FLOAT_WITHIN, Job, Tally, verify
 from benchmarks.churn_streams import LiveStream, draw_spec, make_sound, touch
 from benchmarks.common import Figures, Observed, allocated_mib, argument_parser, rss_mib, table, write_section
+from benchmarks.parity import told
 from benchmarks.processes import finish, receive
 from streamcodec.codec import Codec
 from streamcodec.scheduler.rows import DecoderRow, EncoderRow
@@ -251,8 +252,7 @@ def render(cases: Mapping[str, Figures]) -> str:
         ("of them flushed / cut off", [f"{c['counts'].get('flushed', 0)} / {c['counts'].get('closed', 0)}" for c in cases.values()]),
         ("fresh starts meanwhile", [case["counts"].get("restarts", 0) for case in cases.values()]),
         ("entries of codes compared", [f"{case['entries']:,}" for case in cases.values()]),
-        (f"equal to encoding alone (at least {100 * CODES_EQUAL:g}%)", [_percent(case["share_equal"]) for case in cases.values()]),
-        ("the stream with the least", [_percent(case["worst_stream"]) for case in cases.values()]),
+        ("of them differ from encoding alone", [told(case["differing"], case["near_ties"]) for case in cases.values()]),
         ("seconds of decoded audio compared", [f"{case['samples'] / 24_000:,.0f}" for case in cases.values()]),
         (f"largest error of it (at most {FLOAT_WITHIN:g})", [f"{case['max_error']:.1e}" for case in cases.values()]),
         ("memory in use behind the warm-up, MiB", [_memory(case["memory"]) for case in cases.values()]),
@@ -274,10 +274,6 @@ def render(cases: Mapping[str, Figures]) -> str:
             "![Memory and live streams over time](churn.png)\n",
         ]
     )
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.4f}%"
 
 
 def _memory(memory: Figures) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.parity import rule_of
 from streamcodec.codec import Codec
 from streamcodec.config import Start
-from streamcodec.model.hub import load_model
 from streamcodec.model.near_ties import NearTies
 from streamcodec.types import Codes, Samples
 
@@ -59,7 +59,7 @@ class Tally:
 def verify(jobs: Queue[Job | None], pipe: Connection, load_codec: Callable[[], Codec]) -> None:
     """Check jobs until there are no more: sends "ready", None for each job done, and the `Tally` at the end."""
     codec, tally = load_codec(), Tally()
-    rule = NearTies(load_model(codec.name))
+    rule = rule_of(codec)
     pipe.send("ready")
     while (job := jobs.get()) is not None:
         check(codec, rule, job, tally)

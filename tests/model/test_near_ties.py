@@ -90,13 +90,13 @@ def test_equal_codes_pass_without_a_run_of_the_model() -> None:
 
 
 def test_both_sides_of_float32_and_float64_rounding_pass(long: Long) -> None:
-    """What the float32 module gives of samples moved by less than float32 tells apart is right; moved by bf16's rounding, it is not."""
+    """What the float32 module gives of samples moved by less than float32 tells apart is right; rounded to bf16, it is not."""
     moved = long.samples * np.float32(1 + 2.0**-22)
     coarse = torch.from_numpy(long.samples).bfloat16().float().numpy()
     with torch.inference_mode():
         near, far = (long.model.encode(torch.from_numpy(x)[None, None], None, LEVELS, True)[0][0].numpy() for x in (moved, coarse))
     assert long.truth.compare(near, long.codes)
-    assert len(long.truth.compare(far[:, :100], long.codes[:, :100]).wrong) > 10
+    assert len(long.truth.compare(far, long.codes).wrong) > 10
 
 
 def tied(gap: float, beam: int) -> tuple[StreamTruth, npt.NDArray[np.int64], npt.NDArray[np.int64], float]:
