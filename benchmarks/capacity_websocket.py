@@ -13,7 +13,7 @@ from benchmarks.capacity_wire import WireLoad, generate
 from benchmarks.common import rss_mib
 from benchmarks.processes import receive, run_loop, usage
 from streamcodec.codec import Codec
-from streamcodec.collector import settle
+from streamcodec.gc_freeze import freeze_gc
 from streamcodec.server import Server
 from streamcodec.server.limits import Limits
 
@@ -27,7 +27,7 @@ def serve(pipe: Pipe, load_codec: Callable[[], Codec], admission: bool) -> None:
 
 async def _serve(pipe: Pipe, codec: Codec, admission: bool) -> None:
     async with Server(codec, port=0, limits=_limits(admission)) as server:
-        settle()
+        freeze_gc()
         pipe.send((server.url, codec.fingerprint))
         while await asyncio.to_thread(pipe.recv) != "stop":
             pipe.send({**usage(), "rss_mib": rss_mib()})

@@ -18,7 +18,7 @@ from benchmarks.capacity_ledger import CODES, PCM, Sample, Schedule, Voice, spee
 from benchmarks.capacity_socket import Wire
 from benchmarks.processes import run_loop, usage
 from streamcodec.audio import float_to_pcm
-from streamcodec.collector import settle
+from streamcodec.gc_freeze import freeze_gc
 from streamcodec.protocol import (
     Ended,
     Error,
@@ -218,7 +218,7 @@ class _Load:
 
     async def run(self, pipe: Pipe) -> None:
         """Feed and obey until told to stop."""
-        settle()
+        freeze_gc()
         feeder = asyncio.create_task(self._feed())
         try:
             while (command := await asyncio.to_thread(pipe.recv)) != "stop":

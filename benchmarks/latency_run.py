@@ -20,8 +20,8 @@ from benchmarks.link_netns import Namespace
 from benchmarks.processes import finish, receive, run_loop
 from streamcodec.audio import PlayoutPolicy, bundled_clip
 from streamcodec.client import Player, listen, now_us, publish
-from streamcodec.collector import settle
 from streamcodec.errors import ConnectionFailed, StreamCodecError
+from streamcodec.gc_freeze import freeze_gc
 from streamcodec.protocol import Gap, Packet, StreamEnd
 from streamcodec.types import Samples
 
@@ -170,7 +170,7 @@ async def _serve(pipe: Connection, codec: Any, packet_us: int, host: str) -> Non
 
     async with Server(codec, host, port=0) as server:
         server.metrics.on_trace = note
-        settle()
+        freeze_gc()
         pipe.send(server.port)
         await asyncio.to_thread(pipe.recv)
     pipe.send(traces)
@@ -186,7 +186,7 @@ def talk(pipe: Connection, port: int, setup: Setup, netns: bool) -> None:
     codecs = [load(setup.model, threads=1) for _ in setup.ears]
     for codec in codecs:
         codec.warm_up(setup.packet_frames)
-    settle()
+    freeze_gc()
     pipe.send(run_loop(_talk(port, setup, netns, codecs)))
 
 

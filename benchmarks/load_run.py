@@ -15,7 +15,7 @@ from benchmarks.load_plan import ListenerPlan, Plan, PublisherPlan, spoken
 from benchmarks.processes import run_loop, usage
 from streamcodec.audio import pcm_to_float
 from streamcodec.client import Listener, Publisher, listen, publish
-from streamcodec.collector import settle
+from streamcodec.gc_freeze import freeze_gc
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
 from streamcodec.server import Limits, Server
 
@@ -49,7 +49,7 @@ async def _serve(pipe: Connection, codec: Any, limits: Limits) -> None:
         server.metrics.on_trace = lambda t: ways.append(
             (t.received - t.captured, t.started - t.received, t.done - t.started, t.emitted - t.done)
         )
-        settle()
+        freeze_gc()
         pipe.send(server.port)
         while await asyncio.to_thread(pipe.recv) != "stop":
             pipe.send(usage())

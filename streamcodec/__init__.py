@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import StreamCodecError
+from streamcodec.gc_freeze import freeze_gc
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec, StreamDecoder, StreamEncoder, load
 
-__all__ = ["Codec", "CodecConfig", "StreamCodecError", "StreamDecoder", "StreamEncoder", "__version__", "load"]
+__all__ = ["Codec", "CodecConfig", "StreamCodecError", "StreamDecoder", "StreamEncoder", "__version__", "freeze_gc", "load"]
 
 __version__ = "0.1.0"
 

@@ -18,7 +18,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import streamcodec
-from streamcodec.audio import bundled_clip
+from streamcodec.audio import bundled_clip, write_audio
 
 # Models take tens of milliseconds a call on a busy machine: deadlines would assert a speed.
 settings.register_profile(
@@ -164,3 +164,59 @@ def full_size(request: pytest.FixtureRequest, full_size_checkpoint: tuple[Refere
     """A reference package's full-size model and our codec, loaded from the package's checkpoint, on each engine."""
     reference, checkpoint = full_size_checkpoint
     return reference, streamcodec.load(checkpoint, engine=request.param)
+
+
+# For the command line, and for programs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def model() -> str:
+    """A folder with a model of the published architecture and few channels: a step takes a millisecond."""
+    from live_rig import tiny_model
+
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def codec(model: str) -> streamcodec.Codec:
+    """The codec of `model`."""
+    return streamcodec.load(model, engine="torch")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, empty but for what the test writes."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def speech_file(tmp_path: Path, speech: npt.NDArray[np.float32]) -> Path:
+    """Two seconds of real speech, and 77 samples."""
+    path = tmp_path / "talk.wav"
+    write_audio(path, speech[10_000:58_077], 24_000)
+    return path
+
+
+def _sound_system(devices: list[dict[str, object]]) -> types.SimpleNamespace:
+    """Stands in for the module `sounddevice`, to be listed only."""
+    default = types.SimpleNamespace(device=[0, 1] if devices else [-1, -1])
+    return types.SimpleNamespace(
+        PortAudioError=RuntimeError, default=default, query_devices=lambda: devices, query_hostapis=lambda: ({"name": "ALSA"},)
+    )
+
+
+@pytest.fixture
+def no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without sound devices."""
+    monkeypatch.setitem(sys.modules, "sounddevice", _sound_system([]))
+
+
+@pytest.fixture
+def devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a microphone and a speaker."""
+    found = [
+        {"name": name, "hostapi": 0, "max_input_channels": inputs, "max_output_channels": outputs, "default_samplerate": 44_100.0}
+        for name, inputs, outputs in [("Mouth", 1, 0), ("Ear", 0, 2)]
+    ]
+    monkeypatch.setitem(sys.modules, "sounddevice", _sound_system(found))

@@ -1,9 +1,41 @@
-"""The asyncio client library: publish, listen, and turn what is heard into samples. It needs a model only to decode codes."""
+"""The asyncio client library: publish a stream, listen to one, and the ways from a source and to a sink. Only codes need a model."""
 
-from streamcodec.client.backoff import backoff
+from streamcodec.client.ledger import Ledger, PacketTimes
 from streamcodec.client.listener import Event, Listener, listen
+from streamcodec.client.pipeline import Decoded, decode, play, publish_source
 from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher, publish
+from streamcodec.client.reconnect import backoff, keep_trying
+from streamcodec.client.sinks import DeviceSink, FileSink, PipeSink, Sink, open_sink
+from streamcodec.client.sources import ClipSource, DeviceSource, FileSource, PipeSource, Source, Tee, open_source
 from streamcodec.protocol import now_us
 
-__all__ = ["Event", "Listener", "Player", "Publisher", "backoff", "listen", "now_us", "publish"]
+__all__ = [
+    "ClipSource",
+    "Decoded",
+    "DeviceSink",
+    "DeviceSource",
+    "Event",
+    "FileSink",
+    "FileSource",
+    "Ledger",
+    "Listener",
+    "PacketTimes",
+    "PipeSink",
+    "PipeSource",
+    "Player",
+    "Publisher",
+    "Sink",
+    "Source",
+    "Tee",
+    "backoff",
+    "decode",
+    "keep_trying",
+    "listen",
+    "now_us",
+    "open_sink",
+    "open_source",
+    "play",
+    "publish",
+    "publish_source",
+]

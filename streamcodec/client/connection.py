@@ -11,7 +11,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
 
-from streamcodec.client.pulse import WatchedConnection
+from streamcodec.client.heartbeat import WatchedConnection
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused, RemoteProtocolError, WireCode
 from streamcodec.protocol import (
     READ_BYTES,

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.client.resuming import Note, reopen, resumable
+from streamcodec.client.reconnect import Note, reopen, resumable
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
 from streamcodec.protocol import (
     SILENCE,

@@ -19,8 +19,8 @@ import numpy as np
 
 from streamcodec.audio.samples import check_block, float_to_pcm
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.client.outbox import Audio, Lost, Outbox
-from streamcodec.client.resuming import Note, reopen, resumable
+from streamcodec.client.reconnect import Note, reopen, resumable
+from streamcodec.client.send_queue import Audio, Lost, SendQueue
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
 from streamcodec.protocol import DtxFilter, Ended, Format, Gap, PublishHello, Resume, Welcome, is_quiet, now_us, pack_codes
@@ -102,7 +102,7 @@ class Publisher:
         self._channels = channels
         self._queue_s = queue_s
         self._note = note
-        self._outbox = Outbox()
+        self._queue = SendQueue()
         self._thinner = DtxFilter()
         self._lost_s = 0.0
         self._patient_until = -math.inf  # what could not be sent while the connection was lost may wait until then
@@ -115,7 +115,7 @@ class Publisher:
 
     async def __aenter__(self) -> Self:
         self._connection = await open_connection(self.url, self.hello)
-        self._outbox.keep_s = self.welcome.resume_ms / 1000 + _MEASURED_S
+        self._queue.keep_s = self.welcome.resume_ms / 1000 + _MEASURED_S
         self._ended = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
         return self
@@ -138,7 +138,7 @@ class Publisher:
     @property
     def queued_s(self) -> float:
         """Seconds of audio that wait for the uplink."""
-        return self._outbox.waiting_s
+        return self._queue.waiting_s
 
     @property
     def round_trip_ms(self) -> float | None:
@@ -159,7 +159,7 @@ class Publisher:
         self._enqueue(block, captured_us)
         # An uplink that is silent may be lost already: what it does not take would be missing when the connection is resumed.
         patient = time.monotonic() < self._patient_until or self._connection.in_doubt
-        self.dropped_s += self._outbox.drop_beyond(self._queue_s + (self._outbox.keep_s if patient else 0.0))
+        self.dropped_s += self._queue.drop_beyond(self._queue_s + (self._queue.keep_s if patient else 0.0))
 
     def lose(self, seconds: float) -> None:
         """Say that so much audio, next behind what was offered, was lost before it could be offered; the server is told in packets.
@@ -174,14 +174,14 @@ class Publisher:
         count = max(0 if coded else 1, round(self._lost_s / packet_s))
         self._lost_s -= count * packet_s
         if count:
-            self._outbox.lose(count)
+            self._queue.lose(count)
             self._thinner.restart()
             self._changed.set()
 
     async def send(self, block: Any, captured_us: int | None = None) -> None:
         """Queue a block as `offer` does, but wait for room instead of dropping."""
         self._enqueue(block, captured_us)
-        while self._outbox.waiting_s > self._queue_s:
+        while self._queue.waiting_s > self._queue_s:
             self._check()
             self._changed.clear()
             await self._changed.wait()
@@ -190,7 +190,7 @@ class Publisher:
     async def end(self) -> Ended:
         """Send what waits, say that this is all, and return the server's count of it."""
         self._closing = True
-        self._outbox.settle()
+        self._queue.settle()
         self._changed.set()
         # Shielded: whoever gives up waiting must not take the answer from everybody else.
         return await asyncio.shield(self._ended)
@@ -207,14 +207,14 @@ class Publisher:
             # A shorter one is the last: how long the stream is shall not get lost.
             quiet = is_quiet(n_q, most_q, self.welcome.model.bits_per_code) and codes.shape[1] == max_frames
             if self._thinner.leaves_out(quiet, duration_s):
-                self._outbox.leave_out()
+                self._queue.leave_out()
                 return
             pieces = [(payload, duration_s)]
         else:
             pieces, n_q = self._pcm(block), 0
         captured = now_us() - round(sum(d for _, d in pieces) * 1e6) if captured_us is None else captured_us
         for payload, duration_s in pieces:
-            self._outbox.add(Audio(payload, captured, duration_s, n_q))
+            self._queue.add(Audio(payload, captured, duration_s, n_q))
             captured += round(duration_s * 1e6)
         self._changed.set()
 
@@ -263,27 +263,27 @@ class Publisher:
         def hello() -> PublishHello:
             session, secret = broken.session, broken.welcome.session
             assert secret is not None
-            next_seq = session.next_seq + self._outbox.numbers
+            next_seq = session.next_seq + self._queue.numbers
             return replace(self.hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
 
         self._connection = await reopen(self.url, hello, lost, resume_s)
         # The welcome says so as a pong would: what waits must not all be on its way before the first one comes.
         self._connection.acknowledged = self._connection.session.next_seq
-        self._outbox.send_again(self._connection.session.next_seq)
+        self._queue.send_again(self._connection.session.next_seq)
         # An uplink that is too slow never catches up: behind the window it is a clock again.
         self._patient_until = time.monotonic() + resume_s
         self.resumed += 1
         self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
 
     async def _send(self, connection: Connection) -> None:
-        session, outbox = connection.session, self._outbox
-        connection.on_pong, connection.ahead_s = lambda: self._acknowledged(connection), lambda: outbox.ahead_s
+        session, queue = connection.session, self._queue
+        connection.on_pong, connection.ahead_s = lambda: self._acknowledged(connection), lambda: queue.ahead_s
         unasked_s = 0.0
         try:
             while True:
-                while outbox and not self._is_full(connection):
-                    entry, seq = outbox.next(), session.next_seq
-                    outbox.sent(seq, entry)
+                while queue and not self._is_full(connection):
+                    entry, seq = queue.next(), session.next_seq
+                    queue.sent(seq, entry)
                     if isinstance(entry, Lost):
                         session.send_gap(entry.count, entry.reason)
                     else:
@@ -297,7 +297,7 @@ class Publisher:
                     if isinstance(entry, Audio):
                         self.on_sent(seq, entry.captured + round(entry.duration_s * 1e6), now_us())
                     self._changed.set()
-                if not outbox:
+                if not queue:
                     self._patient_until = -math.inf
                     if self._closing:
                         session.end()
@@ -316,11 +316,11 @@ class Publisher:
 
     def _is_full(self, connection: Connection) -> bool:
         """Whether so much is under way that more would only wait in buffers; unknown before the server's first pong."""
-        return connection.acknowledged is not None and self._outbox.sent_s > connection.window.max_s
+        return connection.acknowledged is not None and self._queue.sent_s > connection.window.max_s
 
     def _acknowledged(self, connection: Connection) -> None:
         if connection.acknowledged is not None:
-            self._outbox.acknowledge(connection.acknowledged)
+            self._queue.acknowledge(connection.acknowledged)
         self._changed.set()
 
     async def _receive(self, connection: Connection) -> None:

@@ -14,7 +14,7 @@ from client_rig import MODEL
 import streamcodec.client.connection as connection_module
 import streamcodec.client.publisher as publisher_module
 from streamcodec.client.connection import Connection
-from streamcodec.client.pulse import WatchedConnection
+from streamcodec.client.heartbeat import WatchedConnection
 from streamcodec.protocol import ClientSession, End, Ended, Gap, Packet, Ping, Pong, PublishHello, ServerSession, Welcome
 
 

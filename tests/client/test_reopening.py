@@ -12,7 +12,7 @@ from client_rig import run, scripted, start, until
 from websockets.exceptions import ConnectionClosed
 
 import streamcodec.client.publisher as publisher_module
-import streamcodec.client.resuming as resuming
+import streamcodec.client.reconnect as reconnect
 from streamcodec.client import listen, publish
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import End, Ended, Error, Gap, Packet, Ping, Pong, Refuse, Report, StreamEnd, StreamStart, Waiting
@@ -22,8 +22,8 @@ BLOCK = np.zeros(2400, np.float32)  # 100 ms
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch):
-    monkeypatch.setattr(resuming, "_FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(resuming, "_MAX_WAIT_S", 0.05)
+    monkeypatch.setattr(reconnect, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(reconnect, "_MAX_WAIT_S", 0.05)
 
 
 def lives(*scripts):
@@ -113,13 +113,13 @@ def test_a_try_that_nobody_answers_leaves_time_for_others(monkeypatch):
         now[0] += timeout_s
         raise ConnectionFailed(f"{url} does not answer")
 
-    monkeypatch.setattr(resuming, "open_connection", never)
-    monkeypatch.setattr(resuming, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(resuming, "asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(reconnect, "open_connection", never)
+    monkeypatch.setattr(reconnect, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(reconnect, "asyncio", SimpleNamespace(sleep=sleep))
 
     async def main():
         with pytest.raises(ConnectionFailed, match="was lost"):
-            await resuming.reopen("ws://a", lambda: None, ConnectionFailed("the connection was lost"), 10.0)
+            await reconnect.reopen("ws://a", lambda: None, ConnectionFailed("the connection was lost"), 10.0)
 
     run(main())
     assert sum(at < 8.0 for at in tries) >= 3
@@ -302,7 +302,7 @@ def test_what_is_under_way_to_a_server_that_answers_is_bounded_and_the_oldest_of
             for _ in range(60):
                 publisher.offer(BLOCK)
                 await asyncio.sleep(0.002)
-                assert publisher._outbox.sent_s <= 1.0 + publisher._connection.window.round_trip_s + 0.1 + 1e-6
+                assert publisher._queue.sent_s <= 1.0 + publisher._connection.window.round_trip_s + 0.1 + 1e-6
                 assert publisher.queued_s <= 0.5 + 1e-6
             assert publisher.dropped_s > 2.0
             await publisher.__aexit__(KeyError, KeyError(), None)
@@ -336,11 +336,11 @@ def test_what_waited_for_a_lost_connection_is_not_all_under_way_before_the_first
             for _ in range(40):
                 publisher.offer(BLOCK)
             let_in.set()
-            await until(lambda: publisher.resumed and publisher._outbox.sent_s > 0.9)
+            await until(lambda: publisher.resumed and publisher._queue.sent_s > 0.9)
             for _ in range(200):
                 await asyncio.sleep(0)
             max_s = 1.0 + publisher._connection.window.round_trip_s + 0.1
-            under_way_s = publisher._outbox.sent_s
+            under_way_s = publisher._queue.sent_s
             answer.set()
             assert under_way_s <= max_s + 1e-6
         assert [message.seq for message in servers[0].got if isinstance(message, Packet)] == list(range(40))

@@ -34,7 +34,7 @@ def speaking(monkeypatch) -> Callable[..., Line]:
                 publisher.offer(BLOCK)
                 # What is let out now is under way.
                 await asyncio.sleep(0)
-                max_s, waited_s = max(max_s, publisher._outbox.sent_s), max(waited_s, publisher.queued_s)
+                max_s, waited_s = max(max_s, publisher._queue.sent_s), max(waited_s, publisher.queued_s)
             return max_s, waited_s
 
         async def main() -> None:

@@ -181,7 +181,7 @@ def test_a_publisher_that_starts_afresh_is_heard_afresh():
             publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", silence_db=-50))
             for part in (loud, silent, loud):
                 await publisher.send(part)
-                publisher._outbox.lose(1)
+                publisher._queue.lose(1)
             await publisher.end()
             await heard.to_end()
         found = {start.epoch: [p.n_q for p in heard.of(Packet) if p.epoch == start.epoch] for start in heard.of(StreamStart)}

@@ -32,7 +32,7 @@ from server_rig import (
     voice,
 )
 
-import streamcodec.client.pulse as pulse
+import streamcodec.client.heartbeat as heartbeat
 from streamcodec.client import listen, publish
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
@@ -413,7 +413,7 @@ def test_a_live_publisher_that_was_away_for_seconds_sends_what_it_could_not_send
 
 
 def test_connections_that_die_without_a_word_on_either_side_cost_nothing(monkeypatch):
-    monkeypatch.setattr(pulse, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(heartbeat, "_LOOK_EVERY_S", 0.05)
     offline = offline_codec()
 
     async def main():

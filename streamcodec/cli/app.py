@@ -1,0 +1,170 @@
+"""All commands under one name, and what becomes of their result: each returns its exit status, or a coroutine that does.
+
+0 is success, 1 a failure of the outside world (connection, device, a machine that lacks something), 2 a mistake in what was asked for,
+130 an interrupt. An error that this package raises on purpose is one line on standard error. Any other is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any
+
+import typer
+import typer.main
+
+import streamcodec
+from streamcodec.cli.convert import convert
+from streamcodec.cli.decode import decode
+from streamcodec.cli.demo import EXAMPLES as DEMO_EXAMPLES
+from streamcodec.cli.demo import demo
+from streamcodec.cli.devices import devices
+from streamcodec.cli.doctor import doctor
+from streamcodec.cli.encode import encode
+from streamcodec.cli.mic import EXAMPLES as MIC_EXAMPLES
+from streamcodec.cli.mic import MicCommand, mic
+from streamcodec.cli.models import models
+from streamcodec.cli.play import EXAMPLES as PLAY_EXAMPLES
+from streamcodec.cli.play import play
+from streamcodec.cli.serve import serve
+from streamcodec.cli.train import PASSED_ON, train
+from streamcodec.errors import InputError, LocalProtocolError, ModelError, StreamCodecError
+
+__all__ = ["main", "parse", "run_coroutine"]
+
+OVERVIEW = """Live speech as neural-codec tokens.
+
+\b
+streamcodec demo      hear it: server, microphone and playback in one go
+streamcodec serve     run the server; then, in other terminals:
+streamcodec mic       publish a microphone, a file or a pipe
+streamcodec play      play, record or pipe on what is published
+streamcodec doctor    what would not work here, and what to install
+"""
+
+# Help is plain text and errors are one line: no markup, and no traceback of another kind than Python's.
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"streamcodec {streamcodec.__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=OVERVIEW, invoke_without_command=True)
+def _overview(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,  # noqa: ARG001
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit(2)
+
+
+app.command()(serve)
+app.command(epilog=MIC_EXAMPLES, cls=MicCommand)(mic)
+app.command(epilog=PLAY_EXAMPLES)(play)
+app.command(epilog=DEMO_EXAMPLES)(demo)
+app.command()(encode)
+app.command()(decode)
+app.command()(convert)
+app.command()(models)
+app.command(context_settings=PASSED_ON, add_help_option=False)(train)
+app.command()(devices)
+app.command()(doctor)
+
+
+def parse(argv: Sequence[str]) -> int | Coroutine[Any, Any, int]:
+    """Run the command that `argv` asks for; its exit status, or what is to be awaited for it.
+
+    Raises `typer.Exit` where nothing is left to do, and another of typer's exceptions for a mistake in `argv`.
+    """
+    command = typer.main.get_command(app)
+    with command.make_context("streamcodec", list(argv)) as context:
+        outcome: int | Coroutine[Any, Any, int] = command.invoke(context)
+    return outcome
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's) and return its exit status."""
+    # Converting a model takes seconds: the user is told what is going on.
+    told = logging.StreamHandler()
+    told.setFormatter(logging.Formatter("%(message)s"))
+    engine_log = logging.getLogger("streamcodec.engine")
+    engine_log.addHandler(told)
+    engine_log.setLevel(logging.INFO)
+    engine_log.propagate = False
+    try:
+        outcome = parse(sys.argv[1:] if argv is None else argv)
+        return run_coroutine(outcome) if inspect.iscoroutine(outcome) else outcome  # type: ignore[return-value]
+    except typer.Exit as exc:
+        return exc.exit_code
+    except typer.TyperException as exc:
+        return _complain_of_usage(exc)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has enough; what Python still wants to flush has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (InputError, ModelError, LocalProtocolError) as exc:
+        return _complain("streamcodec", str(exc), 2)
+    except StreamCodecError as exc:
+        return _complain("streamcodec", str(exc), 1)
+    finally:
+        engine_log.removeHandler(told)
+
+
+def _complain_of_usage(exc: typer.TyperException) -> int:
+    context = getattr(exc, "ctx", None)
+    name = context.command_path if context is not None else "streamcodec"
+    message = " ".join(exc.format_message().split()).replace(": Value error, ", ": ").rstrip(".")
+    return _complain(name, f"{message[:1].lower()}{message[1:]} (see {name} --help)", exc.exit_code)
+
+
+def _complain(who: str, message: str, status: int) -> int:
+    print(f"{who}: {message}", file=sys.stderr)
+    return status
+
+
+def run_coroutine(main_: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on uvloop where it is installed; Ctrl-C and SIGTERM cancel it, and a second Ctrl-C ends it wherever it is."""
+    import asyncio
+
+    try:
+        import uvloop
+
+        factory: Any = uvloop.new_event_loop
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+
+        async def guarded() -> int:
+            task = asyncio.ensure_future(main_)
+            loop = asyncio.get_running_loop()
+            if sys.platform != "win32":
+                loop.add_signal_handler(signal.SIGTERM, task.cancel)
+            interrupts = 0
+
+            def interrupt(*_: object) -> None:
+                nonlocal interrupts
+                interrupts += 1
+                if interrupts > 1:
+                    raise KeyboardInterrupt
+                # The runner's own handler cancels at once, between any two steps of a callback that may be setting what is awaited.
+                loop.call_soon_threadsafe(task.cancel)
+
+            before = signal.signal(signal.SIGINT, interrupt)
+            try:
+                return await task
+            except asyncio.CancelledError:
+                return 130
+            finally:
+                signal.signal(signal.SIGINT, before)
+
+        return runner.run(guarded())

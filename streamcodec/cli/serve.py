@@ -1,0 +1,119 @@
+"""`streamcodec serve`: run the server until it is interrupted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from streamcodec.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_PORT,
+    Device,
+    Engine,
+    Model,
+    Precision,
+    Threads,
+    load_codec,
+    port_number,
+    positive_int,
+)
+from streamcodec.config import DEFAULT_PACKET_FRAMES
+from streamcodec.errors import InputError
+
+__all__ = ["serve"]
+
+
+def _capacity(text: str) -> int | Literal["auto"] | None:
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return None
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is neither auto, off nor a whole number above 0")
+    return int(text)
+
+
+def _checked_capacity(text: str) -> str:
+    _capacity(text)
+    return text
+
+
+def serve(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(parser=port_number, metavar="PORT", help="The port; 0 takes any free one.")] = DEFAULT_PORT,
+    model: Model = DEFAULT_MODEL,
+    device: Device = "cpu",
+    engine: Engine = "auto",
+    precision: Precision = "fp32",
+    threads: Threads = 1,
+    capacity: Annotated[
+        str,
+        typer.Option(
+            parser=_checked_capacity,
+            metavar="N",
+            help="Refuse more than N streams to encode or decode; auto: as many as this machine can run in time, by its own measurement; "
+            "off: no limit.",
+        ),
+    ] = "auto",
+    max_publishers: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Refuse more publishers than this.")] = 256,
+    max_listeners: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Refuse more listeners than this.")] = 1024,
+    publish_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Tokens that allow to publish, one a line; also $STREAMCODEC_PUBLISH_TOKEN."),
+    ] = None,
+    listen_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Tokens that allow to listen, one a line; also $STREAMCODEC_LISTEN_TOKEN."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+) -> Coroutine[Any, Any, int]:
+    """Run the server until it is interrupted."""
+    import asyncio
+    import contextlib
+    import logging
+
+    import streamcodec
+    from streamcodec.gc_freeze import freeze_gc
+    from streamcodec.server import Limits, Server, Tokens
+
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("websockets").setLevel(logging.WARNING)
+    codec = load_codec(model, device, engine, precision, threads, server=True)
+    limits = Limits(max_publishers=max_publishers, max_listeners=max_listeners, capacity=_capacity(capacity))
+    tokens = Tokens(
+        publish=_tokens(publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(listen_token_file, "STREAMCODEC_LISTEN_TOKEN")
+    )
+
+    async def run() -> int:
+        # An interrupt is how a server ends.
+        with contextlib.suppress(asyncio.CancelledError):
+            async with Server(codec, host, port, tokens=tokens, limits=limits) as running:
+                described = f"model {codec.name} ({codec.fingerprint}), {codec.engine.name}"
+                packets = f"{1000 * DEFAULT_PACKET_FRAMES / codec.frame_rate:.0f} ms packets"
+                room = "" if running.room is None else f", room for about {running.room} live publisher(s) at {packets}"
+                freeze_gc()
+                print(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}", flush=True)
+                await asyncio.Event().wait()
+        print("stopped")
+        return 0
+
+    return run()
+
+
+def _tokens(path: Path | None, variable: str) -> tuple[str, ...]:
+    found = [os.environ[variable]] if os.environ.get(variable) else []
+    if path is not None:
+        try:
+            listed = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except OSError as exc:
+            raise InputError(f"{path}: {exc.strerror or exc}") from exc
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{path}: is no text file, expected one token a line") from exc
+        if not listed:
+            raise InputError(f"{path}: holds no token, expected one a line")
+        found += listed
+    return tuple(found)

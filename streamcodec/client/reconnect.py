@@ -1,0 +1,90 @@
+"""Connecting again: a connection that broke is resumed where it was, and an attempt that failed is made anew.
+
+`reopen` resumes one connection for as long as the server keeps its state. `keep_trying` runs a whole attempt again, from its beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+from streamcodec.client.connection import Connection, open_connection
+from streamcodec.errors import ConnectionFailed, Refused
+from streamcodec.protocol import ListenHello, PublishHello
+
+__all__ = ["Note", "backoff", "keep_trying", "reopen", "resumable"]
+
+Note = Callable[[str], None]
+
+_FIRST_WAIT_S = 0.1
+_MAX_WAIT_S = 2.0
+# A connection that lasted so long was no failed attempt.
+_LASTED_S = 10.0
+
+
+def backoff(first_s: float = 0.25, max_s: float = 8.0, rng: random.Random | None = None) -> Iterator[float]:
+    """Waiting times in seconds, without end.
+
+    Each is drawn evenly from half to all of a bound that doubles from `first_s` to `max_s`, so that clients do not come all at once.
+    """
+    rng = rng or random.Random()
+    bound = first_s
+    while True:
+        yield rng.uniform(bound / 2, bound)
+        bound = min(max_s, 2 * bound)
+
+
+def resumable(lost: Exception, resume_ms: int) -> bool:
+    """Whether a connection that ended with `lost` may be resumed: it broke without a goodbye, and the server keeps its state."""
+    return type(lost) is ConnectionFailed and resume_ms > 0
+
+
+async def reopen(url: str, hello: Callable[[], PublishHello | ListenHello], lost: Exception, within_s: float) -> Connection:
+    """Connect again until it works, for at most `within_s`; each attempt sends what `hello` returns.
+
+    Raises `lost`, the reason why the connection broke, where no attempt succeeds.
+    """
+    give_up = time.monotonic() + within_s
+    for wait_s in backoff(_FIRST_WAIT_S, _MAX_WAIT_S):
+        left_s = give_up - time.monotonic()
+        if left_s <= 0:
+            break
+        await asyncio.sleep(min(wait_s, left_s))
+        # An attempt on a network that is just going away may never be answered: there must be time for another on the next network.
+        share_s = (give_up - time.monotonic()) / 3
+        try:
+            return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, share_s)))
+        except Refused as exc:
+            if not exc.retry:
+                raise lost from exc
+        except ConnectionFailed:
+            continue
+    raise lost
+
+
+async def keep_trying(
+    attempt: Callable[[], Awaitable[None]], *, note: Note = lambda _: None, give_up: Callable[[], bool] = lambda: False
+) -> None:
+    """Await `attempt()` until it succeeds; the waiting time between two attempts grows, and starts anew after a connection that lasted.
+
+    Where the server named a time before which it wants no new attempt, that time is added. `note` gets a line about each failure.
+
+    Raises a `Refused` that another attempt cannot change, and any `ConnectionFailed` once `give_up()` is true.
+    """
+    waits = backoff()
+    while True:
+        begun = time.monotonic()
+        try:
+            return await attempt()
+        except ConnectionFailed as exc:
+            if (isinstance(exc, Refused) and not exc.retry) or give_up():
+                raise
+            if time.monotonic() - begun > _LASTED_S:
+                waits = backoff()
+            wait_s = next(waits)
+            if isinstance(exc, Refused) and exc.retry_after_s is not None:
+                wait_s += exc.retry_after_s
+            note(f"{exc}; trying again in {wait_s:.1f} s")
+            await asyncio.sleep(wait_s)

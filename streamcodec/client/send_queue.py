@@ -1,0 +1,136 @@
+"""A publisher's audio on its way out: what waits to be sent, then what was sent until the server has it; both bounded in seconds."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from streamcodec.protocol import SILENCE
+
+__all__ = ["Audio", "Lost", "SendQueue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """One packet's bytes, when its first sample was captured (us), and its codebooks: 0 where it is PCM."""
+
+    payload: bytes
+    captured: int
+    duration_s: float
+    n_q: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """So many packets will never come, because they waited too long for the uplink or for another `reason`, such as silence."""
+
+    count: int
+    reason: str = "uplink"
+
+
+class SendQueue:
+    """Entries in the order of their numbers. What was sent is kept for `keep_s`, to be sent again behind a connection that was lost."""
+
+    def __init__(self, keep_s: float = 0.0) -> None:
+        self.keep_s = keep_s
+        self.waiting_s = 0.0
+        self.sent_s = 0.0
+        self._waiting: deque[Audio | Lost] = deque()
+        self._sent: deque[tuple[int, Audio | Lost]] = deque()
+        self._silent = 0  # packets that were left out behind those that wait, and are named before what comes next
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers those that wait, or that were left out behind them, will use."""
+        return sum(_count(entry) for entry in self._waiting) + self._silent
+
+    @property
+    def ahead_s(self) -> float:
+        """Seconds of what was sent and not acknowledged, but for the newest."""
+        return self.sent_s - _duration_s(self._sent[-1][1]) if self._sent else 0.0
+
+    def add(self, audio: Audio) -> None:
+        """Queue a packet."""
+        self.settle()
+        self._waiting.append(audio)
+        self.waiting_s += audio.duration_s
+
+    def lose(self, count: int) -> None:
+        """Say that so many packets, behind those that wait, will never come: they were lost before they came here."""
+        self.settle()
+        self._waiting.append(Lost(count, "publisher"))
+
+    def leave_out(self) -> None:
+        """Say that the next packet will never come because it is silence; nothing goes out for it before the next entry, or `settle`."""
+        self._silent += 1
+
+    def settle(self) -> None:
+        """Queue what was left out: something that comes behind it needs its number."""
+        if self._silent:
+            self._waiting.append(Lost(self._silent, SILENCE))
+            self._silent = 0
+
+    def drop_beyond(self, bound_s: float) -> float:
+        """Drop the oldest that waits where more than `bound_s` does, never the newest; returns the seconds dropped."""
+        lost: list[Lost] = []
+        dropped_s = 0.0
+        while self.waiting_s > bound_s and len(self._waiting) > 1:
+            entry = self._waiting.popleft()
+            if isinstance(entry, Audio):
+                self.waiting_s -= entry.duration_s
+                dropped_s += entry.duration_s
+                entry = Lost(1)
+            elif entry.reason != SILENCE:
+                entry = Lost(entry.count)
+            # What was silence anyway was not lost.
+            if lost and lost[-1].reason == entry.reason:
+                entry = Lost(lost.pop().count + entry.count, entry.reason)
+            lost.append(entry)
+        self._waiting.extendleft(reversed(lost))
+        return dropped_s
+
+    def next(self) -> Audio | Lost:
+        """What to send now; it waits no more, and `sent` is to be told its number."""
+        entry = self._waiting.popleft()
+        while isinstance(entry, Lost) and self._waiting and isinstance(after := self._waiting[0], Lost) and after.reason == entry.reason:
+            self._waiting.popleft()
+            entry = Lost(entry.count + after.count, entry.reason)
+        if isinstance(entry, Audio):
+            self.waiting_s = self.waiting_s - entry.duration_s if self._waiting else 0.0
+        return entry
+
+    def sent(self, seq: int, entry: Audio | Lost) -> None:
+        """`entry` goes out under the number `seq` (a gap: from there on)."""
+        self._sent.append((seq, entry))
+        self.sent_s += _duration_s(entry)
+        while self.sent_s > self.keep_s and len(self._sent) > 1:
+            self.sent_s -= _duration_s(self._sent.popleft()[1])
+
+    def acknowledge(self, next_seq: int) -> None:
+        """The server has all before `next_seq`."""
+        while self._sent and self._sent[0][0] + _count(self._sent[0][1]) <= next_seq:
+            entry = self._sent.popleft()[1]
+            self.sent_s = self.sent_s - _duration_s(entry) if self._sent else 0.0
+
+    def send_again(self, next_seq: int) -> None:
+        """The connection was lost and the server has all before `next_seq`: what was sent behind it waits again."""
+        self.acknowledge(next_seq)
+        again = [entry for _, entry in self._sent]
+        if self._sent and self._sent[0][0] > next_seq:
+            # More was under way than is kept.
+            again.insert(0, Lost(self._sent[0][0] - next_seq))
+        self._waiting.extendleft(reversed(again))
+        self.waiting_s += sum(map(_duration_s, again))
+        self._sent.clear()
+        self.sent_s = 0.0
+
+
+def _count(entry: Audio | Lost) -> int:
+    return entry.count if isinstance(entry, Lost) else 1
+
+
+def _duration_s(entry: Audio | Lost) -> float:
+    return entry.duration_s if isinstance(entry, Audio) else 0.0

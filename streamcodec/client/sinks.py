@@ -1,0 +1,173 @@
+"""Where a listener's audio goes: a device, a file or a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+
+from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, float_to_pcm, open_output
+from streamcodec.errors import DeviceError
+from streamcodec.types import Samples
+
+__all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
+
+
+class Sink(Protocol):
+    """Takes samples [T] at 24 kHz or whatever rate the stream has."""
+
+    label: str
+
+    @property
+    def live(self) -> bool:
+        """Whether somebody hears it now, so that what comes too late is worth nothing."""
+        ...
+
+    @property
+    def underruns(self) -> int:
+        """How often a device wanted more than there was."""
+        ...
+
+    @property
+    def device_s(self) -> float:
+        """Seconds between the device and the ear, by its own account."""
+        ...
+
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
+        """Play or store samples; a packet's come with when it arrived and when its last sample was captured, on one clock or on two.
+
+        Behind a `quiet` one others may be left out. Returns the seconds until the first of them is heard, `device_s` among them, as far as
+        this program knows.
+        """
+        ...
+
+    async def finish(self) -> None:
+        """Wait until all that was written is out, and let go."""
+        ...
+
+
+class DeviceSink:
+    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s` and what packets are late, `max_s` at most."""
+
+    live = True
+
+    def __init__(self, spec: str | None, rate: int, slack_s: float = 0.02, max_s: float = 0.25, block_ms: float = 5.0) -> None:
+        device = find_device(spec, "output")
+        self.label = f"speaker {device.name}"
+        channels = min(2, device.max_output_channels)
+        self._stream = open_output(device, channels, block_ms, self._callback)
+        self._rate = float(self._stream.samplerate)
+        policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, max_s))
+        self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000)
+        self._playing = False
+        self._scratch = np.zeros(round(self._rate), np.float32)
+
+    @property
+    def stats(self) -> PlayoutStats:
+        """How playing goes."""
+        return self._playout.stats
+
+    @property
+    def underruns(self) -> int:
+        """How often the device wanted more than there was."""
+        return self._playout.stats.underruns
+
+    @property
+    def device_s(self) -> float:
+        """What the device says that it holds."""
+        return float(self._stream.latency)
+
+    def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
+        mono = self._scratch[:frames]
+        self._playout.pull(frames, mono)
+        out[:] = mono[:, None]
+
+    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
+        ahead_s = self._playout.push(samples, arrived_s, captured_s, quiet=quiet)
+        if not self._playing:
+            self._playing = True
+            try:
+                self._stream.start()
+            except Exception as exc:  # PortAudio's own error, which only sounddevice can name
+                raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
+        return ahead_s + self.device_s
+
+    async def finish(self) -> None:
+        if self._playing:
+            self._playout.finish()
+            # A device that is gone drains nothing.
+            give_up = time.monotonic() + self._playout.stats.buffered_s + self.device_s + 1.0
+            while not self._playout.drained and time.monotonic() < give_up:  # noqa: ASYNC110 - a device thread drains it
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(self.device_s)
+            self._stream.stop()
+        self._stream.close()
+
+
+class _StoringSink:
+    """Where all is kept as it comes: nobody waits for it, and when it came is nothing to it."""
+
+    live = False
+    underruns = 0
+    device_s = 0.0
+
+    def write(
+        self,
+        samples: Samples,
+        arrived_s: float | None = None,  # noqa: ARG002
+        captured_s: float | None = None,  # noqa: ARG002
+        *,
+        quiet: bool = False,  # noqa: ARG002
+    ) -> float:
+        self._store(samples)
+        return 0.0
+
+    def _store(self, samples: Samples) -> None:
+        raise NotImplementedError
+
+
+class FileSink(_StoringSink):
+    """An audio file, WAV or FLAC by its suffix."""
+
+    def __init__(self, path: Path, rate: int) -> None:
+        self.label = str(path)
+        self._writer = AudioWriter(path, rate)
+
+    def _store(self, samples: Samples) -> None:
+        self._writer.write(samples)
+
+    async def finish(self) -> None:
+        self._writer.close()
+
+
+class PipeSink(_StoringSink):
+    """Raw 16-bit little-endian PCM, mono, on a pipe."""
+
+    label = "pipe (s16le)"
+
+    def __init__(self, pipe: BinaryIO | None = None) -> None:
+        self._pipe = pipe or sys.stdout.buffer
+
+    def _store(self, samples: Samples) -> None:
+        self._pipe.write(float_to_pcm(samples, "pcm_s16le"))
+        self._pipe.flush()
+
+    async def finish(self) -> None:
+        self._pipe.flush()
+
+
+def open_sink(spec: str | None = None, rate: int = 24_000, slack_s: float = 0.02, max_s: float = 0.25) -> Sink:
+    """Open what `spec` names: None the default speaker, "-" standard output, a path with a suffix a file, else a device by index or name.
+
+    `slack_s` and `max_s` are a `DeviceSink`'s. Raises `AudioError` for a file that cannot be written, and `DeviceError` for a device that
+    is not there.
+    """
+    if spec == "-":
+        return PipeSink()
+    if spec is not None and (Path(spec).suffix or "/" in spec):
+        return FileSink(Path(spec), rate)
+    return DeviceSink(spec, rate, slack_s, max_s)

@@ -1,0 +1,93 @@
+"""What `encode` and `decode` write is the codec's own, in the length of the file."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+import soundfile as sf
+from cli_rig import Terminal, fails
+
+from streamcodec.audio import read_audio, write_audio
+from streamcodec.bitstream.codes_file import read_codes
+from streamcodec.cli import main, status
+
+
+def test_encode_and_decode_are_the_codecs_own(here, speech_file, codec, model, capsys):
+    assert main(["encode", "talk.wav", "--model", model, "--engine", "torch"]) == 0
+    assert "talk.codes: 2.00 s in 151 frames of 8 codebooks, " in capsys.readouterr().out
+    samples, rate = read_audio(speech_file)
+    expected = codec.encode(samples, sample_rate=rate)
+    file = read_codes(here / "talk.codes")
+    np.testing.assert_array_equal(file.codes, expected)
+    assert (file.model, file.fingerprint, file.samples) == (model, codec.fingerprint, samples.shape[1])
+
+    assert main(["decode", "talk.codes", "--model", model, "--engine", "torch"]) == 0
+    assert capsys.readouterr().out == "talk.decoded.wav: 2.00 s from 8 codebooks\n"
+    decoded, rate = read_audio(here / "talk.decoded.wav")
+    assert (rate, decoded.shape) == (24_000, samples.shape)
+    np.testing.assert_allclose(decoded[0], codec.decode(expected)[: samples.shape[1]], atol=1e-4)
+
+
+def test_decoding_leaves_the_recording_that_was_encoded_alone(here, speech_file, model):
+    before = speech_file.read_bytes()
+    assert main(["encode", "talk.wav", "--model", model]) == 0
+    assert main(["decode", "talk.codes", "--model", model]) == 0
+    assert speech_file.read_bytes() == before
+    assert sorted(path.name for path in here.iterdir()) == ["talk.codes", "talk.decoded.wav", "talk.wav"]
+
+
+def test_a_file_may_be_decoded_at_less_than_its_bandwidth(here, codec, model, capsys):
+    write_audio(here / "talk.wav", np.sin(np.arange(24_000, dtype=np.float32) / 20) / 2, 24_000)
+    assert main(["encode", "talk.wav", "x.codes", "--bandwidth", "24", "--model", model, "--engine", "torch"]) == 0
+    assert main(["decode", "x.codes", "x.flac", "--bandwidth", "1.5", "--model", model, "--engine", "torch"]) == 0
+    assert "from 2 codebooks" in capsys.readouterr().out
+    decoded, _ = read_audio(here / "x.flac")
+    np.testing.assert_allclose(decoded[0], codec.decode(read_codes(here / "x.codes").codes, n_q=2), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "channels", "rate"),
+    [("PCM_U8", 1, 24_000), ("PCM_24", 1, 24_000), ("FLOAT", 1, 24_000), ("DOUBLE", 1, 16_000), ("PCM_16", 2, 44_100), ("ULAW", 1, 8_000)],
+)
+def test_any_kind_of_wav_is_encoded_and_keeps_its_length(here, speech, codec, model, subtype, channels, rate):
+    x = np.tile(speech[10_000 : 10_000 + rate // 2, None], (1, channels)) * 0.9
+    sf.write(here / "x.wav", x, rate, subtype)
+    assert main(["encode", "x.wav", "--model", model, "--engine", "torch"]) == 0
+    samples, _ = read_audio(here / "x.wav")
+    encoder = codec.stream_encoder(start="exact", sample_rate=rate, channels=channels)
+    expected = np.concatenate([*encoder.feed(samples), *encoder.flush()], axis=1)
+    codes = read_codes(here / "x.codes").codes
+    assert codes.shape == expected.shape
+    assert (codes == expected).mean() >= 0.999
+    assert main(["decode", "x.codes", "--model", model, "--engine", "torch"]) == 0
+    assert read_audio(here / "x.decoded.wav")[0].shape == (1, 12_000)
+
+
+@pytest.mark.parametrize(("length", "rate"), [(1, 24_000), (1, 48_000), (3, 48_000), (641, 48_000), (319, 24_000), (321, 24_000)])
+def test_the_shortest_files_keep_their_length(here, model, length, rate):
+    write_audio(here / "x.wav", np.full(length, 0.1, np.float32), rate)
+    assert main(["encode", "x.wav", "--model", model, "--engine", "torch"]) == 0
+    assert main(["decode", "x.codes", "--model", model, "--engine", "torch"]) == 0
+    assert read_audio(here / "x.decoded.wav")[0].shape == (1, (length * 24_000 + rate // 2) // rate)
+
+
+@pytest.mark.usefixtures("speech_file")
+def test_codes_of_another_model_are_refused_by_name(here, model, codec, speech_codec, capsys):
+    assert main(["encode", "talk.wav", "--model", model]) == 0
+    capsys.readouterr()
+    status, line = fails(capsys, "decode", "talk.codes")
+    assert status == 2
+    assert f"made with {model} ({codec.fingerprint}); speech-24k is {speech_codec.fingerprint}: give its model with --model" in line
+    assert not (here / "talk.decoded.wav").exists()
+
+
+def test_a_long_file_shows_its_progress_on_a_terminal(here, model, monkeypatch, capsys):
+    screen, seconds = Terminal(), itertools.count(0.0, 1.5)
+    monkeypatch.setattr(status, "progress", functools.partial(status.progress, stream=screen, clock=lambda: next(seconds)))
+    write_audio(here / "x.wav", np.zeros(72_000, np.float32), 24_000)
+    assert main(["encode", "x.wav", "--model", model]) == 0
+    assert "encoding" in screen.getvalue() and "100%" in screen.getvalue() and "3/3 s" in screen.getvalue()
+    assert capsys.readouterr().err == ""
