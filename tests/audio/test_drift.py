@@ -103,3 +103,11 @@ def test_what_it_cannot_do_is_refused():
         DriftResampler(24_000, 10)
     with pytest.raises(AudioError, match=r"expected float32 of shape \[T\]"):
         DriftResampler(24_000, 48_000).feed(np.zeros((1, 4), np.float32))
+
+
+def test_a_position_on_a_whole_sample_does_not_depend_on_the_blocks_before_it():
+    """At 44.1 kHz every 147th sample falls on one of the input, but for rounding that depends on where blocks begin."""
+    audio = np.random.default_rng(1158).uniform(-1, 1, 1158).astype(np.float32)
+    whole = stream(audio, 24_000, 44_100)
+    for first in range(1, 120):
+        np.testing.assert_allclose(stream(audio, 24_000, 44_100, [first]), whole, atol=2e-6)

@@ -9,7 +9,8 @@ import pytest
 from playout_rig import BLOCK_S, DEVICE_RATE, PACKET_S, RATE, Course, play
 
 from streamcodec.audio import bundled_clip, resample
-from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy
+from streamcodec.audio.playout.adaptive import PlayoutPolicy
+from streamcodec.audio.playout.tempo import TempoAdjuster
 
 TRACES = Path(__file__).parent / "traces"
 SECONDS = 60
@@ -99,7 +100,7 @@ def test_a_buffer_that_does_not_follow_lateness_would_not_pass(minute):
 
 
 def test_a_buffer_that_gives_nothing_back_would_not_pass(minute, monkeypatch):
-    monkeypatch.setattr(AdaptivePlayout, "_adjust", lambda _, samples, excess_s: samples)  # noqa: ARG005
+    monkeypatch.setattr(TempoAdjuster, "adjust", lambda _, samples, excess_s: samples)  # noqa: ARG005
     trace = Trace("stopped")
     with pytest.raises(AssertionError):
         check_delay(trace, trace.play(minute))

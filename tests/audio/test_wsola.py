@@ -37,17 +37,17 @@ def test_a_tone_changes_by_whole_periods_and_goes_on_as_if_nothing_had_happened(
 @given(st.integers(0, 2_000), st.integers(0, 700), st.integers(0, 2**32 - 1))
 def test_never_more_than_asked_for_and_silence_always(n, most, seed):
     noise = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
-    for x, likeness in ((noise, 0.7), (noise, -1.0), (np.zeros(n, np.float32), 0.7)):
-        assert len(x) - most <= len(shorten(x, most, RATE, likeness=likeness)) <= len(x)
-        assert len(x) <= len(lengthen(x, most, RATE, likeness=likeness)) <= len(x) + most
+    for x, similarity in ((noise, 0.7), (noise, -1.0), (np.zeros(n, np.float32), 0.7)):
+        assert len(x) - most <= len(shorten(x, most, RATE, similarity=similarity)) <= len(x)
+        assert len(x) <= len(lengthen(x, most, RATE, similarity=similarity)) <= len(x) + most
     if most >= 60 and n >= 240:
         assert len(shorten(np.zeros(n, np.float32), most, RATE)) < n
 
 
 def test_noise_is_left_alone_unless_it_must_be():
     x = np.random.default_rng(0).standard_normal(1_920).astype(np.float32)
-    assert shorten(x, 300, RATE, likeness=0.7) is x
-    assert len(shorten(x, 300, RATE, likeness=0.0)) < len(x)
+    assert shorten(x, 300, RATE, similarity=0.7) is x
+    assert len(shorten(x, 300, RATE, similarity=0.0)) < len(x)
 
 
 def test_the_ends_stay_where_they_join_their_neighbours():

@@ -12,9 +12,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from streamcodec.audio.dsp.fades import fade_in
 from streamcodec.types import Samples
 
-__all__ = ["ComfortNoise", "ramp"]
+__all__ = ["ComfortNoise"]
 
 _KEEP_S = 0.5
 _WINDOW_S = 0.04
@@ -59,7 +60,7 @@ class ComfortNoise:
         if fade > 0:
             # Reflected in its last value, what was goes on with the same slope.
             last = self._kept[-1]
-            noise[:fade] = noise[:fade] * ramp(fade) + (2 * last - self._kept[-2 : -2 - fade : -1]) * ramp(fade)[::-1]
+            noise[:fade] = noise[:fade] * fade_in(fade) + (2 * last - self._kept[-2 : -2 - fade : -1]) * fade_in(fade)[::-1]
         noise, self._tail = noise[:samples], noise[samples:]
         return noise
 
@@ -69,7 +70,7 @@ class ComfortNoise:
         if not fade:
             return samples
         out = samples.copy()
-        out[:fade] += self._tail[:fade] * ramp(fade)[::-1]
+        out[:fade] += self._tail[:fade] * fade_in(fade)[::-1]
         self._tail = self._tail[:0]
         return out
 
@@ -80,8 +81,3 @@ class ComfortNoise:
         frames = np.lib.stride_tricks.sliding_window_view(self._kept - mean, size)[:: max(1, size // 4)]
         powers = np.mean(np.abs(np.fft.rfft(frames * np.hanning(size + 2)[1:-1], axis=1)) ** 2, axis=0)
         return np.asarray(np.fft.rfftfreq(size), np.float64), np.asarray(powers, np.float64), mean
-
-
-def ramp(fade: int) -> Samples:
-    """Gains [fade] from 0 to 1, both excluded; with its reverse they sum to one."""
-    return ((np.arange(fade) + 1) / (fade + 1)).astype(np.float32)

@@ -1,27 +1,25 @@
-"""Playing what comes irregularly: as late as the packets' lateness asks for, and no later.
+"""Playing packets that come irregularly: as late as their jitter asks for, and no later.
 
-    packets -> lateness -> target          how much must be in hand when a packet comes in time
-            -> margin vs target -> shorter or longer at the same pitch, quiet passages first     (more than a few ms off)
-                                -> a resampling ratio off by at most 0.05%                       (the rest: clocks that drift)
-                                -> a jump with a cross-fade                                      (above the ceiling)
+    packets -> jitter -> target delay      how much audio must be buffered when a packet comes in time
+            -> margin minus target -> shorter or longer at the same pitch, quiet passages first  (more than a few ms off)
+                                   -> a resampling ratio off by at most 0.05%                    (the rest: clocks that drift)
+                                   -> a jump with a cross-fade                                   (above the ceiling)
             -> resampler -> PlayoutBuffer -> device
-    quiet packets -> comfort noise -> what is not sent of a pause, as long as the buffer is empty, and until there is enough in it again
+    quiet packets -> comfort noise         while the buffer is empty in a pause, and until enough is in it again
 
-TCP loses nothing, so every packet comes, some in bursts; what a burst has put into the buffer is given back. Of a pause most is left out:
-that is no underrun, and what comes behind it is no later for it. No clock is read here: who pushes says when a packet came.
+TCP loses nothing, so every packet comes, some in bursts; what a burst has put into the buffer is given back. Most of a pause is not sent:
+that is no underrun, and the packet after it counts as no later. This file reads no clock: whoever pushes says when a packet came.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from streamcodec.audio.dsp.comfort_noise import ComfortNoise, ramp
-from streamcodec.audio.dsp.wsola import lengthen, shorten
 from streamcodec.audio.playout.buffer import PlayoutBuffer
-from streamcodec.audio.playout.drift import DriftResampler
-from streamcodec.audio.playout.jitter_estimator import JitterEstimator
+from streamcodec.audio.playout.delay import TargetDelay
+from streamcodec.audio.playout.drift import DriftController, DriftResampler
+from streamcodec.audio.playout.pause import PauseNoise
+from streamcodec.audio.playout.tempo import TempoAdjuster
 from streamcodec.errors import InputError
 from streamcodec.types import Samples
 
@@ -33,7 +31,7 @@ class PlayoutPolicy:
     """Bounds of an `AdaptivePlayout`, in seconds and shares.
 
     The target is `floor_s` plus the lateness that `share` of the packets of the last `window_s` keep within, and at most `ceiling_s`. What
-    is in hand above the target by more than `headroom_s` is dropped; less is given back by playing up to `fastest` faster.
+    is buffered above the target by more than `headroom_s` is dropped; less is given back by playing up to `fastest` faster.
     """
 
     floor_s: float = 0.02
@@ -55,11 +53,11 @@ class PlayoutPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PlayoutStats:
-    """How playing goes: `margin_s` is how late a packet could come now and still be played in time, `target_s` how late it may, `late_s`
-    how late most of them have come.
+    """How playing goes.
 
-    `shortened_s`, `lengthened_s` and `dropped_s` are what was taken out or put in so far, `steering` the resampling ratio's deviation.
-    `comfort_s` is the noise that was played in pauses; that it was needed is no underrun.
+    `margin_s` is how late a packet could come now and still be played in time, `target_s` how late it may come, `late_s` how late most
+    packets have come. `shortened_s`, `lengthened_s` and `dropped_s` are what was taken out or put in so far, `steering` how far the
+    resampling ratio is off. `comfort_s` is the noise that was played in pauses, which are no underruns.
     """
 
     target_s: float
@@ -75,13 +73,6 @@ class PlayoutStats:
     comfort_s: float = 0.0
 
 
-# The longest stretch of comfort noise: something of a pause comes every second, or nobody is there any more, and then it fades.
-_COMFORT_S = 2.0
-_COMFORT_FADE_S = 0.5
-# It is made anew when so much more of the pause is known.
-_COMFORT_EVERY_S = 0.4
-
-
 class AdaptivePlayout:
     """Samples at `rate_in` in, with the times of their packets; samples at `rate_out` out, pulled by a device.
 
@@ -92,48 +83,38 @@ class AdaptivePlayout:
         self.policy = policy
         self._rate_in, self._rate_out = float(rate_in), float(rate_out)
         # What the device takes at once must be there too: the margin is what is left when it has just done so.
-        self._floor_s = policy.floor_s + block_s
-        self._lateness = JitterEstimator(window_s=policy.window_s, max_s=policy.ceiling_s)
+        floor_s = policy.floor_s + block_s
+        self._delay = TargetDelay(floor_s, policy.ceiling_s, policy.share, policy.window_s)
+        self._tempo = TempoAdjuster(self._rate_in, policy.fastest, policy.tolerance_s)
         self._resampler = DriftResampler(rate_in, rate_out)
-        self._target_s = self._floor_s
-        self._late_s = 0.0
+        self._drift = DriftController(policy.max_steering)
+        self._pause = PauseNoise(self._rate_out)
         self._buffer = PlayoutBuffer(
-            self._samples(self._floor_s),
+            self._samples(floor_s),
             self._samples(policy.ceiling_s + policy.headroom_s + block_s),
             round(0.005 * self._rate_out),
             # All of a burst behind a long stall comes in before the device takes its next block.
             self._samples(10.0),
         )
-        self._steering = _Steering(policy.max_steering)
         self._margin_s: float | None = None
-        self._allowance = 0.0
-        self._loudness = 0.0
-        self._stops = self._dropped = 0
-        self._captured: float | None = None
-        self._comfort = ComfortNoise(self._rate_out)
-        self._noise = np.empty(0, np.float32)
-        self._noise_known = 0
-        self._noise_used = False
-        self._padded = 0
-        self._quiet = False
-        self._shortened = self._lengthened = 0
+        self._stops, self._dropped = 0, 0  # of the buffer, when the last packet came
 
     @property
     def stats(self) -> PlayoutStats:
         """How playing goes."""
         buffer = self._buffer
         return PlayoutStats(
-            target_s=self._target_s,
+            target_s=self._delay.target_s,
             margin_s=self._margin_s or 0.0,
             buffered_s=buffer.buffered / self._rate_out,
             underruns=buffer.underruns,
             jumps=buffer.jumps,
             dropped_s=buffer.dropped_samples / self._rate_out,
-            shortened_s=self._shortened / self._rate_in,
-            lengthened_s=self._lengthened / self._rate_in,
-            steering=self._steering.value,
-            late_s=self._late_s,
-            comfort_s=(buffer.comforted + self._padded) / self._rate_out,
+            shortened_s=self._tempo.shortened / self._rate_in,
+            lengthened_s=self._tempo.lengthened / self._rate_in,
+            steering=self._drift.steering,
+            late_s=self._delay.jitter_s,
+            comfort_s=(buffer.comforted + self._pause.padded) / self._rate_out,
         )
 
     @property
@@ -144,53 +125,32 @@ class AdaptivePlayout:
     def push(self, samples: Samples, arrived: float | None = None, captured: float | None = None, *, quiet: bool = False) -> float:
         """Take a packet's samples [T], when it came, and when its last sample was captured: seconds, each on a clock of its own.
 
-        Behind a `quiet` one others may have been left out: where nothing comes in time comfort noise is played. Samples without times, such
-        as a decoder's last ones, are played behind the others and teach nothing. Returns the seconds until the first of them is pulled, if
-        pulling goes on evenly.
+        Packets behind a `quiet` one may have been left out: where nothing comes in time, comfort noise is played. Samples without times,
+        such as a decoder's last ones, are played behind the others and teach nothing. Returns the seconds until the first of them is
+        pulled, if pulling goes on evenly.
         """
         if not samples.size:
             return self._ahead_s(samples)
-        policy, duration_s = self.policy, samples.size / self._rate_in
+        duration_s = samples.size / self._rate_in
         late_s = missing_s = 0.0
         if arrived is not None and captured is not None:
-            late_s = self._lateness.add(arrived, captured)
-            missing_s = 0.0 if self._captured is None else captured - self._captured - duration_s
-            self._captured = captured
+            late_s, missing_s = self._delay.add(arrived, captured, duration_s)
         elif self._margin_s is not None:
             self._play(samples, quiet)
             return self._ahead_s(samples)
-        self._late_s = self._lateness.quantile(policy.share)
-        self._target_s = min(policy.ceiling_s, self._floor_s + self._late_s)
-        stops = self._buffer.underruns + self._buffer.pauses
-        if self._margin_s is None or stops != self._stops:
-            # Playing begins, or begins again, as much later as the target asks for: what came late has been waited for already.
-            wait_s = max(0.0, self._target_s - late_s)
-            if self._margin_s is None:
-                # The resampler holds a little back, once.
-                wait_s += self._resampler.withheld_s
-            self._pad(self._samples(wait_s))
-            self._buffer.target = max(1, self._samples(wait_s))
-            self._margin_s = max(self._target_s, late_s)
-            self._steering.forget()
         else:
-            self._margin_s -= (self._buffer.dropped_samples - self._dropped) / self._rate_out
-            now_s = self._buffer.buffered / self._rate_out + late_s
-            if missing_s > duration_s / 2:
-                # What was left out before this one takes its time all the same, as far as it is needed.
-                wait_s = max(0.0, min(missing_s, self._target_s - now_s)) if self._quiet else 0.0
-                self._pad(self._samples(wait_s))
-                self._margin_s = now_s + wait_s
-            else:
-                # Blocks of the device and of the network make each look at the margin uneven; clocks move it slowly.
-                self._margin_s += (now_s - self._margin_s) * min(1.0, duration_s / 0.5)
-        self._stops, self._dropped = stops, self._buffer.dropped_samples
-        self._buffer.ceiling = self._samples(self._target_s + policy.headroom_s + duration_s)
-        self._buffer.landing = max(1, self._samples(self._target_s + duration_s))
-        excess_s = self._margin_s - self._target_s
-        samples = self._adjust(samples, excess_s)
-        self._resampler.steer(self._steering.step(excess_s, duration_s))
-        self._play(samples, quiet)
-        return self._ahead_s(samples)
+            self._delay.update()
+        margin_s = self._next_margin_s(late_s, missing_s, duration_s)
+        self._dropped = self._buffer.dropped_samples
+        target_s = self._delay.target_s
+        self._buffer.ceiling = self._samples(target_s + self.policy.headroom_s + duration_s)
+        self._buffer.landing = max(1, self._samples(target_s + duration_s))
+        excess_s = margin_s - target_s
+        adjusted = self._tempo.adjust(samples, excess_s)
+        self._margin_s = margin_s + (adjusted.size - samples.size) / self._rate_in
+        self._resampler.steer(self._drift.step(excess_s, duration_s))
+        self._play(adjusted, quiet)
+        return self._ahead_s(adjusted)
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
         """Fill `out` [n] with what is due, as `PlayoutBuffer.pull`."""
@@ -201,83 +161,43 @@ class AdaptivePlayout:
         self._buffer.push(self._resampler.flush())
         self._buffer.finish()
 
+    def _next_margin_s(self, late_s: float, missing_s: float, duration_s: float) -> float:
+        """How late a packet may come behind this one; where playing begins or a pause was too short, that much is padded."""
+        buffer, target_s = self._buffer, self._delay.target_s
+        stops = buffer.underruns + buffer.pauses
+        stopped, self._stops = stops != self._stops, stops
+        if self._margin_s is None or stopped:
+            # Playing begins, or begins again, as much later as the target asks for: a late packet has waited for some of that already.
+            wait_s = max(0.0, target_s - late_s)
+            if self._margin_s is None:
+                # The resampler holds a little back, once.
+                wait_s += self._resampler.withheld_s
+            self._pad(wait_s)
+            buffer.target = max(1, self._samples(wait_s))
+            self._drift.restart()
+            return max(target_s, late_s)
+        margin_s = self._margin_s - (buffer.dropped_samples - self._dropped) / self._rate_out
+        now_s = buffer.buffered / self._rate_out + late_s
+        if missing_s > duration_s / 2:
+            # Packets that were left out before this one take their time all the same, as far as it is needed.
+            wait_s = max(0.0, min(missing_s, target_s - now_s)) if self._pause.quiet else 0.0
+            self._pad(wait_s)
+            return now_s + wait_s
+        # Blocks of the device and of the network make each look at the margin uneven; clocks move it slowly.
+        return margin_s + (now_s - margin_s) * min(1.0, duration_s / 0.5)
+
     def _play(self, samples: Samples, quiet: bool) -> None:
-        """Hand samples at `rate_in` over, with what is to be played where nothing comes behind them."""
-        out = self._comfort.fade_into(self._resampler.feed(samples))
-        if quiet:
-            # The resampler had held back the last of what went before.
-            self._comfort.learn(out if self._quiet else out[self._samples(self._resampler.withheld_s) :])
-            self._noise_known += out.size
-            if not self._quiet or self._noise_known >= self._samples(_COMFORT_EVERY_S) or self._noise_used:
-                self._make_noise()
-        self._quiet = quiet
-        self._buffer.push(out, self._noise if quiet else None)
+        """Hand samples at `rate_in` over, with what is played where nothing comes behind them."""
+        withheld = self._samples(self._resampler.withheld_s)
+        self._buffer.push(*self._pause.follow(self._resampler.feed(samples), quiet=quiet, withheld=withheld))
 
-    def _make_noise(self) -> None:
-        self._noise, self._noise_known, self._noise_used = self._comfort.make(self._samples(_COMFORT_S)), 0, False
-        end = self._samples(_COMFORT_FADE_S)
-        self._noise[-end:] *= ramp(end)[::-1]
-
-    def _pad(self, samples: int) -> None:
-        """Hand over what is heard until there is enough to go on with: comfort noise in a pause, otherwise nothing."""
-        self._noise_used = True
-        if self._quiet:
-            self._padded += samples
-            self._buffer.push(self._comfort.go_on(samples), self._noise)
-        else:
-            self._buffer.push(np.zeros(samples, np.float32))
+    def _pad(self, seconds: float) -> None:
+        self._buffer.push(*self._pause.pad(self._samples(seconds)))
 
     def _ahead_s(self, pushed: Samples) -> float:
-        """What is to be pulled before the newest samples `pushed`; where nobody pulls, the buffer may have dropped some of those."""
+        """What is pulled before the newest samples `pushed`; where nobody pulls, the buffer may have dropped some of those."""
         ahead_s: float = self._buffer.buffered / self._rate_out + self._resampler.withheld_s - pushed.size / self._rate_in
         return max(0.0, ahead_s)
 
     def _samples(self, seconds: float) -> int:
         return round(seconds * self._rate_out)
-
-    def _adjust(self, samples: Samples, excess_s: float) -> Samples:
-        """Shorten or lengthen a packet as far as is needed and may be; what one packet does not use the next ones may, up to 15 ms."""
-        policy = self.policy
-        loudness = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-        self._loudness += (loudness - self._loudness) * (0.5 if loudness > self._loudness else 0.02)
-        quiet = loudness < 1e-3 or loudness < 0.1 * self._loudness
-        self._allowance = min(self._allowance + policy.fastest * samples.size, max(0.015 * self._rate_in, policy.fastest * samples.size))
-        needed = abs(excess_s)
-        if needed < (policy.tolerance_s / 2 if quiet else policy.tolerance_s):
-            return samples
-        # In a quiet passage half of it may go: there is nothing in it that could be cut.
-        most = min(round(needed * self._rate_in), samples.size // 2 if quiet else int(self._allowance))
-        # The further off, the less alike the two ends of a cut need to be.
-        likeness = 0.0 if quiet else 0.7 if needed < 0.1 else 0.3
-        before, samples = samples.size, (shorten if excess_s > 0 else lengthen)(samples, most, self._rate_in, likeness=likeness)
-        change = samples.size - before
-        if not quiet:
-            self._allowance -= abs(change)
-        self._shortened -= min(0, change)
-        self._lengthened += max(0, change)
-        self._margin_s = (self._margin_s or 0.0) + change / self._rate_in
-        return samples
-
-
-class _Steering:
-    """Holds the margin at its target against clocks that drift: a slow PI controller of the resampling ratio."""
-
-    _PULL = 0.05  # per second: 10 ms off are made up for at 0.05%, in some 20 s
-
-    def __init__(self, most: float) -> None:
-        self.value = 0.0
-        self._most = most
-        self._drift = 0.0
-
-    def forget(self) -> None:
-        """The margin was set anew; the clocks drift as before."""
-        self.value = self._drift
-
-    def step(self, excess_s: float, seconds: float) -> float:
-        """The share by which to play faster during the next `seconds`."""
-        wanted = self._PULL * excess_s + self._drift
-        if abs(wanted) < self._most:
-            self._drift += self._PULL**2 / 4 * excess_s * seconds
-            self._drift = max(-self._most, min(self._most, self._drift))
-        self.value = max(-self._most, min(self._most, wanted))
-        return self.value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamcodec.audio.dsp.fades import fade_in
 from streamcodec.errors import AudioError, InputError
 from streamcodec.types import Samples
 
@@ -31,7 +32,7 @@ class PlayoutBuffer:
         self.landing = target
         # At least as much again above the ceiling: a callback trims what is over, and a stalled device calls none for a while.
         self._ring = np.zeros(max(2 * ceiling, capacity or 0), np.float32)
-        self._up: Samples = ((np.arange(fade) + 1) / (fade + 1)).astype(np.float32)
+        self._up = fade_in(fade)
         self._down: Samples = self._up[::-1].copy()
         self._old = np.empty(fade, np.float32)
         self._new = np.empty(fade, np.float32)

@@ -15,7 +15,7 @@ from streamcodec.audio.dsp.resample import check_block_to_resample, check_rate
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
-__all__ = ["DriftResampler"]
+__all__ = ["DriftController", "DriftResampler"]
 
 _HALF = 48  # taps on either side, at the lower of the rates
 _PHASES = 256
@@ -23,6 +23,7 @@ _CUTOFF = 0.945  # of the lower rate's band
 _BETA = 8.0
 _MAX_STEERING = 0.002
 _RAMP_S = 0.02
+_ROUNDING = 1e-9  # samples: far above what sums of positions lose in float64, far below what is heard
 
 
 class DriftResampler:
@@ -70,13 +71,14 @@ class DriftResampler:
 
     def _advance(self, samples: Samples) -> Samples:
         kept = np.concatenate([self._kept, samples])
-        positions = self._positions(len(kept) - self._half)
+        positions = self._positions(len(kept) - self._half - _ROUNDING)
         first = int(self._next) - (self._half - 1)
         self._kept, self._next = kept[first:], self._next - first
         if not len(positions):
             return np.empty(0, np.float32)
-        whole = positions.astype(np.int64)
-        phase = (positions - whole) * _PHASES
+        # A position that is a whole sample but for rounding counts as one, or blocks would decide which of two phases it has.
+        whole = (positions + _ROUNDING).astype(np.int64)
+        phase = np.maximum(positions - whole, 0.0) * _PHASES
         row = phase.astype(np.int64)
         between = (phase - row).astype(np.float32)[:, None]
         taps = self._table[row] * (1 - between) + self._table[row + 1] * between
@@ -84,7 +86,7 @@ class DriftResampler:
         out: Samples = np.einsum("nk,nk->n", windows, taps, dtype=np.float32)
         return out
 
-    def _positions(self, end: int) -> npt.NDArray[np.float64]:
+    def _positions(self, end: float) -> npt.NDArray[np.float64]:
         """Where in the input the next samples of the output lie, all that are before `end`; the rate gets where it is to go by a ramp."""
         most = max(0, int((end - self._next) / (self._nominal * (1 - _MAX_STEERING))) + 2)
         change = self._wanted - self._step
@@ -108,3 +110,30 @@ def _taps(band: float) -> npt.NDArray[np.float32]:
     taps = cutoff * np.sinc(cutoff * at) * window
     # The same level at every phase.
     return np.asarray(taps / taps.sum(axis=1, keepdims=True), np.float32)
+
+
+class DriftController:
+    """Holds the margin at its target against clocks that drift: a slow PI controller of the resampling ratio.
+
+    `steering` is the share by which to play faster now, at most `max_steering`.
+    """
+
+    _PULL = 0.05  # per second: 10 ms off are made up for at 0.05%, in some 20 s
+
+    def __init__(self, max_steering: float) -> None:
+        self.steering = 0.0
+        self._max = max_steering
+        self._drift = 0.0
+
+    def restart(self) -> None:
+        """Begin with a new margin; the clocks drift as before."""
+        self.steering = self._drift
+
+    def step(self, excess_s: float, seconds: float) -> float:
+        """The share by which to play faster during the next `seconds`."""
+        wanted = self._PULL * excess_s + self._drift
+        if abs(wanted) < self._max:
+            self._drift += self._PULL**2 / 4 * excess_s * seconds
+            self._drift = max(-self._max, min(self._max, self._drift))
+        self.steering = max(-self._max, min(self._max, wanted))
+        return self.steering

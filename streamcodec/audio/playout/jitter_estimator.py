@@ -12,7 +12,7 @@ __all__ = ["JitterEstimator"]
 
 
 class JitterEstimator:
-    """JitterEstimator of packets over the last `window_s` seconds, in seconds.
+    """How late packets come, in seconds, by those of the last `window_s` seconds.
 
     `add` takes when a packet came and when its sound was captured, on any two clocks: their offset and a slow drift fall out, since only
     differences to the quickest packet of the window count.
