@@ -3,6 +3,7 @@
 from streamcodec.bitstream.packing import pack_codes, payload_frames, payload_size, truncate_payload, unpack_codes
 from streamcodec.protocol.clock import ClockEstimate, now_us, unwrap_timestamp
 from streamcodec.protocol.dtx import QUIET_EVERY_S, SILENCE, DtxFilter, PauseMemory, is_quiet
+from streamcodec.protocol.gaps import append_gap
 from streamcodec.protocol.messages import (
     MAX_MESSAGE_BYTES,
     PACKET_OVERHEAD,
@@ -67,6 +68,7 @@ __all__ = [
     "StreamStart",
     "Waiting",
     "Welcome",
+    "append_gap",
     "is_quiet",
     "now_us",
     "pack_codes",

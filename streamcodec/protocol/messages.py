@@ -305,10 +305,14 @@ class Gap(Control):
         """The first number behind the gap."""
         return self.first_seq + self.count
 
-    def joined(self, later: Gap, reason: str | None = None) -> Gap:
-        """This gap and `later`, which follows on it, as one: what is missing in one place is named once.
+    def since(self, seq: int) -> Gap:
+        """The part of this gap from number `seq` on, which is one of its own."""
+        return Gap(first_seq=seq, count=self.next_seq - seq, reason=self.reason)
 
-        Without a `reason` it has the later one's, or its own where the later one is silence: what was lost is no silence.
+    def joined(self, later: Gap, reason: str | None = None) -> Gap:
+        """This gap and `later`, which follows directly on it, as one.
+
+        Without a `reason` it has that of the later one, or its own where the later one is silence: what was lost is not silence.
         """
         if reason is None:
             reason = self.reason if later.reason == SILENCE else later.reason

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import http
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import websockets
-from prometheus_client.core import Metric
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
 
 import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import StreamCodecError, WireCode
-from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo, now_us
+from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.auth import Tokens
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.calibration import cores, measure
-from streamcodec.server.capacity.load_model import Work
+from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.connection import Connection
+from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
-from streamcodec.server.metrics import Metrics, counter_family, gauge_family
+from streamcodec.server.metrics import Metrics
 from streamcodec.server.registry import Registry
 
 __all__ = ["DEFAULT_PORT", "Server"]
@@ -39,7 +36,7 @@ HANDSHAKE_S = 10.0
 """WebSocket's opening and closing handshakes may take so long."""
 PING_EVERY_S = 10.0
 """How often a client is asked for a sign of life, and how long it may take to give one."""
-_USUAL_FRAMES = (1, 2, 3, DEFAULT_PACKET_FRAMES)
+_WARM_UP_FRAMES = (1, 2, 3, DEFAULT_PACKET_FRAMES)
 
 log = logging.getLogger("streamcodec.server")
 
@@ -97,7 +94,7 @@ class Server:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(warm_up, self.codec.engine, _USUAL_FRAMES)
+        await asyncio.to_thread(warm_up, self.codec.engine, _WARM_UP_FRAMES)
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
         costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
         admission = Admission(
@@ -109,8 +106,8 @@ class Server:
             max_batch=self._max_batch,
         )
         self.registry = Registry(self._worker, self.limits, self.metrics, admission)
-        self.metrics.collect_from(self._figures)
-        self._told_room = admission.room()
+        self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
+        http = HttpEndpoints(self.metrics, self.registry, self._capacity)
         try:
             self._socket = await serve(
                 self._handle,
@@ -119,14 +116,14 @@ class Server:
                 subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
                 compression=None,
                 max_size=READ_BYTES,
-                # A few packets: what waits in buffers is latency that no queue of ours sees.
+                # A few packets: what waits in these buffers is latency that no queue of ours sees.
                 max_queue=8,
                 write_limit=4096,
                 open_timeout=HANDSHAKE_S,
                 ping_interval=PING_EVERY_S,
                 ping_timeout=PING_EVERY_S,
                 close_timeout=HANDSHAKE_S,
-                process_request=self._http,
+                process_request=http.respond,
                 server_header=f"streamcodec/{streamcodec.__version__}",
             )
         except OSError as exc:
@@ -134,7 +131,7 @@ class Server:
             raise StreamCodecError(
                 f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}. Another port: --port N, or 0 for any free one"
             ) from exc
-        # Behind all that may fail or be cancelled, as the program's end would wait for it.
+        # After all that may fail or be cancelled, as the program would wait for it when it ends.
         if self.limits.capacity is not None:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
@@ -145,7 +142,7 @@ class Server:
         await self.stop()
 
     async def stop(self) -> None:
-        """Stop gracefully: take nothing new, bring out what was accepted, tell everybody, close."""
+        """Stop in order: take nothing new, send what was accepted, tell every client, close."""
         if self._stopping:
             return
         self._stopping = True
@@ -160,7 +157,7 @@ class Server:
         if closing := [asyncio.create_task(c.close(WireCode.SERVER_CLOSING, "the server is closing")) for c in self._connections]:
             done, late = await asyncio.wait(closing, timeout=self.limits.drain_s)
             if late:
-                # Peers that read nothing cannot be told.
+                # A peer that reads nothing cannot be told.
                 for connection in self._connections:
                     connection.abort()
                 done, _ = await asyncio.wait(closing)
@@ -170,7 +167,7 @@ class Server:
         try:
             await asyncio.wait_for(self._socket.wait_closed(), self.limits.drain_s)
         except TimeoutError:
-            log.warning("a client that has not even said what it wants kept its connection open")
+            log.warning("a client that has sent no hello kept its connection open")
         await asyncio.to_thread(self._worker.stop)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -185,7 +182,7 @@ class Server:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return
         self._connections.add(connection)
-        self._correct()  # streams that say nothing bring no results behind which to do it, and whoever comes now may ask for room
+        self._correct_capacity()  # where nobody speaks no results come, after which it is done, and this client may need room
         try:
             await connection.serve()
         finally:
@@ -198,74 +195,12 @@ class Server:
                     sink(result)
                 except Exception:
                     log.exception("a stream could not take its result")
-            self._correct()
+            self._correct_capacity()
 
         try:
             self._loop.call_soon_threadsafe(make)
         except RuntimeError:
             log.debug("the loop closed before the worker's last results")
 
-    def _correct(self) -> None:
-        now, admission = now_us() / 1e6, self.registry.admission
-        if not admission.correction_due(now):
-            return
-        admission.worked(now, self.registry.demand, self._work())
-        room = admission.room()
-        if room and self._told_room and not 2 / 3 < room / self._told_room < 3 / 2:
-            self._told_room = room
-            log.info("room for about %d live publishers of PCM now", room)
-
-    def _work(self) -> Work:
-        """All that was done so far; on the loop's thread, whose time is counted."""
-        stats, metrics = self._worker.stats, self.metrics
-        return Work(
-            steps=stats.steps,
-            rows=stats.rows,
-            busy_s=stats.busy_s,
-            cpu_s=time.process_time(),
-            beside_s=time.thread_time() + stats.scheduling_s,
-            messages=metrics.packets_received + metrics.packets_sent,
-        )
-
-    def _http(self, ws: ServerConnection, request: Request) -> Response | None:
-        path = request.path.partition("?")[0]
-        if path == "/healthz":
-            return ws.respond(http.HTTPStatus.OK, "ok\n")
-        if path == "/metrics":
-            return self._metrics(ws, request)
-        if "Upgrade" not in request.headers:
-            return ws.respond(http.HTTPStatus.UPGRADE_REQUIRED, f"A WebSocket server for the subprotocol {SUBPROTOCOL}: see PROTOCOL.md.\n")
-        return None
-
-    def _metrics(self, ws: ServerConnection, request: Request) -> Response:
-        text, media_type = self.metrics.render(", ".join(request.headers.get_all("Accept")))
-        response = ws.respond(http.HTTPStatus.OK, text)
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = media_type
-        return response
-
-    def _figures(self) -> Iterator[Metric]:
-        """What is not counted but looked at when somebody reads `/metrics`."""
-        work, registry, now_s = self._work(), self.registry, now_us() / 1e6
-        admission = registry.admission
-        shares = admission.shares(registry.demand)
-        yield gauge_family(
-            "capacity_publishers", "Live publishers of PCM that there is room for in all; 0: not known.", admission.room() or 0
-        )
-        load = {"engine": shares.engine, "processors": shares.processors, "interpreter": shares.interpreter}
-        yield gauge_family("predicted_load_ratio", "What the streams are expected to take of the machine; 1 is all.", load, "of")
-        quantiles = (0.5, 0.95, 0.99)
-        waits = dict(zip(map(str, quantiles), admission.waits(now_s, *quantiles), strict=True))
-        yield gauge_family("live_wait_seconds", "What live packets of the last two seconds waited for the model.", waits, "quantile")
-        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.num_waiting)
-        yield gauge_family("publishers", "Streams there are.", len(registry.streams))
-        yield gauge_family("listeners", "Listeners there are.", registry.num_listeners)
-        lag_s = max((one.lag_s(now_s) for group in registry.listeners.values() for one in group), default=0.0)
-        yield gauge_family("listener_lag_seconds_max", "How far the listener that is most behind is behind.", lag_s)
-        yield counter_family("engine_steps", "Steps that the engine ran.", work.steps)
-        yield counter_family("engine_rows", "Packets that were encoded or decoded in these steps.", work.rows)
-        yield counter_family("engine_busy_seconds", "Time inside the engine's steps.", work.busy_s)
-        yield counter_family("process_cpu_seconds", "Processor time of the whole process.", work.cpu_s)
-        yield counter_family(
-            "beside_engine_cpu_seconds", "Processor time of the loop, and of the model's threads between steps.", work.beside_s
-        )
+    def _correct_capacity(self) -> None:
+        self._capacity.correct(self.registry.demand)

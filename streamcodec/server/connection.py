@@ -34,7 +34,7 @@ from streamcodec.protocol import (
     now_us,
 )
 from streamcodec.server.auth import Tokens
-from streamcodec.server.fanout.subscriber import Subscriber
+from streamcodec.server.fanout.subscriber import Subscriber, SubscriberOptions
 from streamcodec.server.handshake import check_hello, welcome_to
 from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
@@ -139,7 +139,7 @@ class Connection:
         # Whatever comes before there is an answer is out of turn. What comes later is read by whoever reads then.
         self._reading = asyncio.create_task(self._ws.recv())
         await asyncio.sleep(0)  # so that it finds what has come with the hello
-        await self._registry.turn(hello, self._gone)
+        await self._registry.wait_for_room(hello, self._gone)
         if self._reading.done():
             self._session.feed(self._reading.result())
             await self._close(self._session.close_code or CloseCode.NORMAL_CLOSURE)
@@ -173,8 +173,8 @@ class Connection:
             self._session.accept(welcome_to(hello, stream, self._model, self._registry.limits, self._banner))
             if hello.resume is None:
                 self._registry.metrics.publishers_accepted += 1
-                stream.announce()
-                what = f"{hello.format}, {stream.bandwidth:g} kbps, {stream.packet_frames} frames a packet"
+                self._registry.announce(stream)
+                what = f"{hello.format}, {stream.info.bandwidth:g} kbps, {stream.info.packet_frames} frames a packet"
                 log.info("%s publishes %s: %s", self._peer, hello.stream, what)
             else:
                 self._registry.metrics.publishers_resumed += 1
@@ -185,18 +185,18 @@ class Connection:
             lost = _broke(exc)
             raise
         finally:
-            stream.detach(self, lost=lost)
+            stream.detach(self, resume_s=self._registry.limits.resume_s if lost else 0.0)
 
     async def _read_publisher(self, hello: PublishHello, stream: Stream) -> None:
-        told = stream.dropped
+        told = stream.totals.dropped
         late_until = 0 if hello.resume is None else hello.resume.next_seq
         async for message in self._messages():
             if isinstance(message, Packet):
                 stream.feed(message)
                 if hello.pace == "fast":
-                    await self._unless_failed(stream.room())
+                    await self._unless_failed(stream.back_pressure.room())
                 elif message.seq < late_until:
-                    await self._unless_failed(stream.caught_up())
+                    await self._unless_failed(stream.back_pressure.caught_up())
             elif isinstance(message, Gap):
                 stream.publisher_gap(message)
             elif isinstance(message, End):
@@ -204,10 +204,11 @@ class Connection:
                 if not await self._read_until(stream.ended):
                     return
                 self._tell_dropped(stream, told)
-                self._session.send(Ended(received=stream.received, emitted=stream.emitted, dropped=stream.dropped))
+                totals = stream.totals
+                self._session.send(Ended(received=totals.received, emitted=totals.emitted, dropped=totals.dropped))
                 await self._close(1000)
                 return
-            if stream.dropped > told:
+            if stream.totals.dropped > told:
                 told = self._tell_dropped(stream, told)
                 await self._flush()
 
@@ -231,11 +232,11 @@ class Connection:
 
     def _tell_dropped(self, stream: Stream, told: int) -> int:
         """Tell the publisher which of its packets were dropped since it was last told: the newest ones that it sent."""
-        if stream.dropped > told:
-            count = stream.dropped - told
+        if stream.totals.dropped > told:
+            count = stream.totals.dropped - told
             reason = "closing" if stream.ending else "overload"
             self._session.send(Gap(first_seq=self._session.next_seq - count, count=count, reason=reason))
-        return stream.dropped
+        return stream.totals.dropped
 
     def _stream_failed(self, exc: Exception) -> None:
         if not self._failure.done():
@@ -249,15 +250,8 @@ class Connection:
         n_q = None if hello.bandwidth is None else config.n_q_for(hello.bandwidth)
         history_s = registry.limits.history_s if hello.history_ms is None else min(hello.history_ms / 1000, registry.limits.history_s)
         min_n_q = None if hello.min_bandwidth is None else config.n_q_for(hello.min_bandwidth)
-        listener = Subscriber(
-            hello.stream,
-            hello.format,
-            max_n_q=n_q,
-            min_n_q=min_n_q,
-            history_s=history_s,
-            limits=registry.limits,
-            observer=registry.metrics,
-        )
+        options = SubscriberOptions(hello.stream, hello.format, n_q, min_n_q, history_s)
+        listener = Subscriber(options, registry.limits, observer=registry.metrics)
         listener.failed = self._stream_failed
         self._session.accept(welcome_to(hello, stream, self._model, self._registry.limits, self._banner))
         registry.metrics.listeners_accepted += 1

@@ -1,4 +1,4 @@
-"""All streams and all who listen, by name, and who is let in among them."""
+"""All streams and all listeners, by name, and which newcomers are admitted among them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from streamcodec.server.stream import Stream
 
 __all__ = ["Registry"]
 
-_LOOK_S = 0.1  # so long may pass until somebody who waits notices that it need not any more
-_COME_AGAIN_MS = 1000
+_RECHECK_S = 0.1  # a newcomer that waits notices after so long at the latest that it need not wait any longer
+_MIN_RETRY_AFTER_MS = 1000
 
 
 class Registry:
-    """All streams and all who listen, by name."""
+    """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted."""
 
     def __init__(self, worker: Worker, limits: Limits, metrics: Metrics, admission: Admission) -> None:
         self.worker = worker
@@ -34,10 +34,10 @@ class Registry:
         self.streams: dict[str, Stream] = {}
         self.listeners: dict[str, set[Subscriber]] = {}
         self.closing = False
-        self.num_waiting = 0  # for their turn to come in
+        self.num_waiting = 0
         self._past: dict[str, FanOut] = {}
-        self._complete: dict[str, Stream] = {}  # those that ended in order, by their publishers' secrets
-        self._turns = asyncio.Lock()
+        self._complete: dict[str, Stream] = {}  # those that their publishers have ended, by the publishers' secrets
+        self._admission_queue = asyncio.Lock()
 
     @property
     def num_listeners(self) -> int:
@@ -46,13 +46,13 @@ class Registry:
 
     @property
     def demand(self) -> Demand:
-        """What all streams ask of the engine: a fast one counts as a live one does, as its rows share the steps."""
+        """What all streams ask of the engine. A fast stream counts as a live one, as its rows share the steps."""
         return Counter(need for stream in self.streams.values() for need in stream.needs)
 
-    async def turn(self, hello: PublishHello | ListenHello, gone: Callable[[], bool]) -> None:
-        """Wait where `hello` would be refused now and may be met in a moment: in the order of arrival, `join_wait_s` at most.
+    async def wait_for_room(self, hello: PublishHello | ListenHello, gone: Callable[[], bool]) -> None:
+        """Wait where `hello` would be refused now and may be admitted in a moment: in the order of arrival, for `join_wait_s` at most.
 
-        `gone` says that nobody waits for the answer any more. What the answer is, `publish` or `expect` says right behind this.
+        `gone` says whether the client is gone. Call `publish` or `expect` directly after this: they admit or refuse.
         """
         if not self._wanted(hello):
             return
@@ -60,13 +60,13 @@ class Registry:
         give_up = loop.time() + self.limits.join_wait_s
         self.num_waiting += 1
         try:
-            async with self._turns:  # it wakes who wait in the order in which they came
+            async with self._admission_queue:  # a lock wakes those that wait in the order in which they came
                 while not self.closing and not gone():
                     left_s = give_up - loop.time()
                     refusal = self.admission.refusal(now_us() / 1e6, self.demand, self._wanted(hello))
                     if refusal is None or refusal.again_s is None or left_s <= 0:
                         return
-                    await asyncio.sleep(min(refusal.again_s, _LOOK_S, left_s))
+                    await asyncio.sleep(min(refusal.again_s, _RECHECK_S, left_s))
         finally:
             self.num_waiting -= 1
 
@@ -84,14 +84,14 @@ class Registry:
         if len(self.streams) >= self.limits.max_publishers:
             raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_publishers} publishers")
         self._admit(hello)
-        stream = Stream(self, hello)
+        stream = Stream(hello, self.worker, self.limits, self.metrics, self)
         self.streams[hello.stream] = stream
         return stream
 
     def _resumed(self, hello: PublishHello, asked: Resume) -> Stream:
         stream = self.streams.get(hello.stream)
-        if stream is None or not stream.is_session(asked.session):
-            # Its publisher may have missed nothing but the answer to its end, and the name may have another one by now.
+        if stream is None or not stream.may_resume(asked.session):
+            # The publisher may have missed only the answer to its end, and another stream may have the name by now.
             stream = self._complete.get(asked.session)
         if stream is None or stream.hello.stream != hello.stream:
             raise RemoteProtocolError(
@@ -104,8 +104,13 @@ class Registry:
                 raise RemoteProtocolError(WireCode.BAD_REQUEST, f"hello: {name} is {getattr(hello, name)!r}, it was {getattr(was, name)!r}")
         return stream
 
+    def announce(self, stream: Stream) -> None:
+        """Begin `stream` for all listeners that wait under its name."""
+        for listener in self.listeners.get(stream.info.name, set()):
+            stream.fan_out.join(listener, "published")
+
     def expect(self, hello: ListenHello) -> Stream | None:
-        """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room to."""
+        """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room."""
         if self.num_listeners >= self.limits.max_listeners:
             raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_listeners} listeners")
         self._admit(hello)
@@ -116,7 +121,7 @@ class Registry:
         stream, wanted = self.streams.get(hello.stream), Demand()
         if isinstance(hello, ListenHello):
             if stream is not None and hello.format != "codes" and not stream.decoding:
-                wanted["decode", stream.packet_frames] += 1
+                wanted["decode", stream.info.packet_frames] += 1
         elif stream is None and hello.resume is None:
             if hello.format != "codes":
                 wanted["encode", hello.packet_frames] += 1
@@ -129,17 +134,18 @@ class Registry:
         refusal = self.admission.refusal(now, self.demand, wanted)
         if refusal is not None:
             self.metrics.refused_for_capacity += 1
-            retry_after_ms = None if refusal.again_s is None else max(_COME_AGAIN_MS, round(1000 * refusal.again_s))
+            retry_after_ms = None if refusal.again_s is None else max(_MIN_RETRY_AFTER_MS, round(1000 * refusal.again_s))
             raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms)
         self.admission.joined(now, wanted, hello.stream)
 
     def subscribe(self, listener: Subscriber, resume: Resume | None = None) -> bool:
         """Let `listener` have what is published under its name from now on, and a history where there is one.
 
-        Where it resumes what it missed comes first; returns whether it did, without a break.
+        A listener that resumes gets what it missed first; returns whether it got all of it, without a break.
         """
-        self.listeners.setdefault(listener.name, set()).add(listener)
-        stream = self.streams.get(listener.name)
+        name = listener.options.stream
+        self.listeners.setdefault(name, set()).add(listener)
+        stream = self.streams.get(name)
         resumed = False
         if resume is not None:
             if stream is not None and stream.fan_out.resume(listener, resume):
@@ -147,26 +153,40 @@ class Registry:
             past = self._past.get(resume.session)
             resumed = past is not None and past.resume(listener, resume)
         if stream is None or stream.ending:
-            listener.put(Waiting(stream=listener.name))
+            listener.put(Waiting(stream=name))
         else:
             stream.fan_out.join(listener)
         return resumed
 
-    def remember(self, stream: Stream) -> None:
-        """Keep what an ended stream's listeners and its publisher may have missed, for as long as they may resume."""
-        if self.limits.resume_s:
-            loop, fan_out = asyncio.get_running_loop(), stream.fan_out
-            self._past[fan_out.session] = fan_out
-            loop.call_later(self.limits.resume_s, self._past.pop, fan_out.session, None)
-            if stream.complete:
-                self._complete[stream.secret] = stream
-                loop.call_later(self.limits.resume_s, self._complete.pop, stream.secret, None)
-
     def unsubscribe(self, listener: Subscriber, *, lost: bool = False) -> None:
-        """Forget `listener`; one whose connection was `lost` may come again."""
-        group = self.listeners.get(listener.name, set())
+        """Forget `listener`; one whose connection was `lost` may resume."""
+        name = listener.options.stream
+        group = self.listeners.get(name, set())
         group.discard(listener)
         if not group:
-            self.listeners.pop(listener.name, None)
-        if listener.name in self.streams:
-            self.streams[listener.name].fan_out.left(listener, lost=lost)
+            self.listeners.pop(name, None)
+        if name in self.streams:
+            self.streams[name].fan_out.leave(listener, lost=lost)
+
+    # From the streams ----------------------------------------------------------------------------------------------------------------
+
+    def packet_waited(self, now_s: float, wait_s: float) -> None:
+        self.admission.waited(now_s, wait_s)
+
+    def decoder_closed(self, stream: Stream) -> None:
+        self.admission.left(stream.info.name, "decode")
+
+    def stream_gone(self, stream: Stream) -> None:
+        """Forget `stream`. What its listeners and its publisher may have missed is kept as long as they may resume."""
+        if self.streams.get(stream.info.name) is not stream:
+            return
+        del self.streams[stream.info.name]
+        self.admission.left(stream.info.name)
+        if not self.limits.resume_s:
+            return
+        loop, fan_out = asyncio.get_running_loop(), stream.fan_out
+        self._past[fan_out.session] = fan_out
+        loop.call_later(self.limits.resume_s, self._past.pop, fan_out.session, None)
+        if stream.complete:
+            self._complete[stream.lease.secret] = stream
+            loop.call_later(self.limits.resume_s, self._complete.pop, stream.lease.secret, None)

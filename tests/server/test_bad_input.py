@@ -444,7 +444,7 @@ def test_what_a_publisher_that_vanishes_had_sent_comes_out_and_its_name_is_free_
                 await client.receive()
                 for i, at in enumerate(range(0, x.size, 2_400)):
                     await client.send(packet(i, n_q=0, payload=x[at : at + 2_400].tobytes()))
-                await until(lambda: server.registry.streams["a"].received == 5)
+                await until(lambda: server.registry.streams["a"].totals.received == 5)
                 client.ws.transport.abort()
                 for heard in (as_codes, as_pcm):
                     await heard.to_end()

@@ -104,7 +104,7 @@ def test_a_lag_that_falls_below_the_bound_once_counts_anew():
 
 def test_patience_judges_nothing_until_the_listener_has_caught_up():
     subject = pacer()
-    subject.be_patient(10.0)
+    subject.expect_burst(10.0)
     assert all(subject.look(i / 10, 9.0, waited_s=9.0) == subject.look(i / 10, 9.0, waited_s=9.0) for i in range(99))
     assert subject.n_q == 16
     assert subject.look(9.9, 0.2).n_q == 16
@@ -113,7 +113,7 @@ def test_patience_judges_nothing_until_the_listener_has_caught_up():
 
 def test_patience_has_an_end():
     subject = pacer()
-    subject.be_patient(10.0)
+    subject.expect_burst(10.0)
     assert subject.look(10.1, 9.0).n_q == 8
 
 

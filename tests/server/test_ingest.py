@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from streamcodec.errors import AudioError, InputError
 from streamcodec.protocol import Packet, pack_codes
-from streamcodec.server.ingest.source import CodesSource, PcmSource
+from streamcodec.server.ingest.pcm import PcmSource
+from streamcodec.server.ingest.relay import CodesSource
 
 RATE = 24_000
 MODULUS = 1 << 32
@@ -24,6 +25,7 @@ class Sink:
         self.events = []
         self.times = []
         self.n_q = []
+        self.num_dropped = 0
 
     def emit(self, payload, n_q, frames, timestamp, times):
         self.events.append(("packet", frames, timestamp))
@@ -36,6 +38,10 @@ class Sink:
     def gap(self, missing, reason):
         if missing:
             self.events.append(("gap", missing, reason))
+
+    def dropped(self, count, wait_s):
+        assert wait_s > 0
+        self.num_dropped += count
 
     def finished(self):
         self.events.append(("finished",))
@@ -50,7 +56,6 @@ class Rig:
     def __init__(self, *, rate=RATE, channels=1, format="pcm_s16le", wait_s=1.0, packet_frames=6, silence_db=None):
         self.now = 0
         self.sink, self.worker = Sink(), FakeWorker()
-        self.dropped = 0
         self.bytes_per_s = rate * channels * (2 if format == "pcm_s16le" else 4)
         self.seq = 0
         self.source = PcmSource(
@@ -63,13 +68,13 @@ class Rig:
             packet_frames=packet_frames,
             start="exact",
             wait_s=wait_s,
-            dropped=self._count,
             silence_db=silence_db,
         )
         (self.stream,) = self.worker.opened
 
-    def _count(self, count):
-        self.dropped += count
+    @property
+    def dropped(self):
+        return self.sink.num_dropped
 
     def feed(self, ms, timestamp, epoch=0):
         """Feed a message that comes as soon as its last sample is there."""
@@ -346,7 +351,7 @@ def test_what_is_noted_of_messages_does_not_grow_with_the_stream(wait_s):
         rig.feed(80, i * 80_000)
         rig.give()
     assert rig.dropped == 0
-    assert len(rig.source._arrivals) + len(rig.source._runs) + len(rig.source._runs[0]._anchors) <= 4
+    assert len(rig.source._waits._arrivals) + len(rig.source._timeline._runs) + len(rig.source._timeline._runs[0]._anchors) <= 4
 
 
 @given(st.lists(st.integers(-3, 5), max_size=80), st.sampled_from([20, 80, 200]))
@@ -359,17 +364,17 @@ def test_every_message_is_encoded_or_counted_and_numbers_go_on_with_time(actions
         for _ in range(action):
             rig.feed(ms, sent * ms * 1000)
             sent += 1
-            if rig.source._runs[-1].begins_s != begun[-1]:
-                begun.append(rig.source._runs[-1].begins_s)
+            if rig.source._timeline._runs[-1].begins_s != begun[-1]:
+                begun.append(rig.source._timeline._runs[-1].begins_s)
         if action < 0 and rig.source.backlog_s > 0.08 * -action:
-            run = rig.source._runs[0]
+            run = rig.source._timeline._runs[0]
             left = run.fed_s - run.out_s
             rig.give(min(-action, int(left / 0.08 + 1e-9)))
-            if len(rig.source._runs) > 1 and run.fed_s - run.out_s < 0.08 - 1e-9:
+            if len(rig.source._timeline._runs) > 1 and run.fed_s - run.out_s < 0.08 - 1e-9:
                 rig.give(0, ended=True)
         assert rig.source.waited_s(rig.now) <= 0.4 + (max(action, 0) * ms + 80) / 1000 + 1e-9 or rig.dropped
     assert rig.stream.verbs.count("feed") + rig.dropped == sent
-    assert rig.source._runs[-1].ends_s + rig.source._dropping_s == pytest.approx(sent * ms / 1000)
+    assert rig.source._timeline._runs[-1].ends_s + rig.source._dropping_s == pytest.approx(sent * ms / 1000)
     numbered, begins = 0, iter(begun[1:])
     for event in rig.sink.events:
         numbered += 1 if event[0] == "packet" else event[1]

@@ -176,7 +176,7 @@ def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
                 await asyncio.sleep(0.2)
             finally:
                 engine.open()
-            await until(lambda: server.registry.streams["file"].emitted == 30)
+            await until(lambda: server.registry.streams["file"].totals.emitted == 30)
             async with publish(server.url, "next"):
                 pass
 

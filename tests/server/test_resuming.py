@@ -285,7 +285,7 @@ def test_what_the_server_no_longer_has_is_a_gap_and_the_listener_joins_anew():
             publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0))
             x = voice(1, 40 * 0.08)
             await feed(publisher, x, 0, 40)
-            await until(lambda: server.registry.streams["a"].next_seq == 40)
+            await until(lambda: server.registry.streams["a"].numbering.next_seq == 40)
             heard = Heard(listen(server.url, "a", model=codec.fingerprint))
             await stack.enter_async_context(heard.listener)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
@@ -332,7 +332,7 @@ def test_a_new_epoch_that_began_meanwhile_is_joined_behind_a_gap():
             await heard.to(lambda h: len(h.of(Packet)) >= 10)
             cut(heard.listener)
             await client.send([1, 1, 800_000, 0, voice(2, 0.8).tobytes()])
-            await until(lambda: server.registry.streams["a"].next_seq == 20)
+            await until(lambda: server.registry.streams["a"].numbering.next_seq == 20)
             await heard.to(lambda h: len(h.of(StreamStart)) == 2)
             again = heard.of(StreamStart)[1]
             assert (again.epoch, again.start, again.first_seq, again.live_seq) == (1, "primed", 10, 20)
@@ -451,7 +451,7 @@ def test_a_publisher_that_comes_again_before_its_old_connection_is_missed_takes_
             assert (welcome["next_seq"], welcome["resume_ms"]) == (0, 30_000)
             for seq in range(3):
                 await old.send([seq, 0, 0, 0, bytes(4 * PACKET)])
-            await until(lambda: server.registry.streams["a"].expected_seq == 3)
+            await until(lambda: server.registry.streams["a"].lease.next_seq == 3)
             resume = {"session": welcome["session"], "epoch": 0, "next_seq": 5}
             await new.send(pcm_hello("a", resume=resume))
             assert (await new.receive())["next_seq"] == 3
@@ -495,7 +495,7 @@ def test_nobody_else_can_resume_a_stream():
             told = (await listener.receive())["session"]
             assert told != secret
             first.ws.transport.abort()
-            await until(lambda: server.registry.streams["a"]._patience)
+            await until(lambda: server.registry.streams["a"].lease.waiting)
             for name, session in (("a", told), ("a", "guess"), ("b", secret)):
                 async with raw(server.url) as thief:
                     await thief.send(pcm_hello(name, resume={"session": session, "epoch": 0, "next_seq": 0}))
@@ -640,7 +640,7 @@ def test_a_stream_whose_publisher_vanished_is_unknown_once_it_drains():
             engine.encoding.clear()
             await first.send(packet(0, n_q=0))
             stream = server.registry.streams["a"]
-            await until(lambda: stream.received)
+            await until(lambda: stream.totals.received)
             first.ws.transport.abort()
             await until(lambda: stream.ending)
             async with raw(server.url) as again:
@@ -672,7 +672,7 @@ def test_a_publisher_whose_library_got_no_answer_to_its_pings_has_not_said_goodb
             if not kept:
                 await until(lambda: not server.registry.streams)
                 return
-            await until(lambda: server.registry.streams["a"]._patience)
+            await until(lambda: server.registry.streams["a"].lease.waiting)
             async with raw(server.url) as again:
                 await again.send(pcm_hello("a", resume={"session": welcome["session"], "epoch": 0, "next_seq": 0}))
                 assert (await again.receive())["session"] == welcome["session"]
@@ -719,7 +719,7 @@ def test_a_stream_without_its_publisher_ends_with_the_server():
             await client.send(publish_hello("a"))
             await client.receive()
             client.ws.transport.abort()
-            await until(lambda: server.registry.streams["a"]._patience)
+            await until(lambda: server.registry.streams["a"].lease.waiting)
             await server.stop()
 
     run(main())

@@ -168,7 +168,7 @@ async def halves(server, codec, join, start=None, seconds=1.6, bandwidth=6.0):
         always = await listening(stack, server.url, "late", codec)
         publisher = await stack.enter_async_context(publish(server.url, "late", pace="fast", start=start, bandwidth=bandwidth))
         await publisher.send(x[:half])
-        await until(lambda: server.registry.streams["late"].next_seq >= half // PACKET - 1)
+        await until(lambda: server.registry.streams["late"].numbering.next_seq >= half // PACKET - 1)
         joined = await join(stack)
         await publisher.send(x[half:])
         await publisher.end()
@@ -243,7 +243,7 @@ def test_a_history_comes_whole_whatever_the_packets_length(frames, pace):
             at = range(0, codes.shape[1], frames)
             for i in at[:-2]:
                 publisher.offer(codes[:, i : i + frames])
-            await until(lambda: "a" in server.registry.streams and server.registry.streams["a"].next_seq == len(at) - 2)
+            await until(lambda: "a" in server.registry.streams and server.registry.streams["a"].numbering.next_seq == len(at) - 2)
             late = await listening(stack, server.url, "a", codec)
             await late.to(lambda h: h.of(StreamStart))
             for i in at[-2:]:
@@ -364,16 +364,16 @@ def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everyb
             stream = server.registry.streams["a"]
             for i in range(13):
                 publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
-            await until(lambda: stream.received == 13)
-            assert stream.dropped == 0
+            await until(lambda: stream.totals.received == 13)
+            assert stream.totals.dropped == 0
             await asyncio.sleep(0.35)
             for i in range(13, 30):
                 publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
-            await until(lambda: stream.received == 30)
-            assert stream.dropped == 17
+            await until(lambda: stream.totals.received == 30)
+            assert stream.totals.dropped == 17
             await until(lambda: publisher.server_dropped == 17)
             engine.open()
-            await until(lambda: stream.emitted == 13)
+            await until(lambda: stream.totals.emitted == 13)
             for i in range(30, 40):
                 publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
             ended = await publisher.end()
@@ -437,7 +437,7 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
             publishing = asyncio.create_task(publish_all(server.url, "a", codes, block=6, **options))
             await until(engine.held.is_set)
             await asyncio.sleep(0.5)
-            assert server.registry.streams["a"].fan_out.decoder.backlog_s < 0.7
+            assert server.registry.streams["a"].fan_out.pcm.decoder.backlog_s < 0.7
             reading = asyncio.create_task(heard.to_end())
             engine.open()
             await publishing
@@ -473,7 +473,7 @@ def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_i
             options = {"format": "codes", "model": offline.fingerprint} if coded else {"bandwidth": 6.0}
             publishing = asyncio.create_task(publish_all(server.url, "a", sound, block=6 if coded else 1920, **options))
             while not publishing.done():
-                decoder = server.registry.streams["a"].fan_out.decoder if "a" in server.registry.streams else None
+                decoder = server.registry.streams["a"].fan_out.pcm.decoder if "a" in server.registry.streams else None
                 max_s = max(max_s, decoder.backlog_s if decoder is not None else 0.0)
                 await asyncio.sleep(0.002)
             await publishing
@@ -506,12 +506,12 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
             for at in range(0, 300, 6):
                 await publisher.send(codes[:, at : at + 6])
                 if at == 12 * 6:
-                    await until(lambda: stream.received == 13)
+                    await until(lambda: stream.totals.received == 13)
                     await asyncio.sleep(0.35)
                 if at == 39 * 6:
-                    await until(lambda: stream.received == 40)
+                    await until(lambda: stream.totals.received == 40)
                     engine.open()
-                    await until(lambda: stream.fan_out.decoder.backlog_s == 0)
+                    await until(lambda: stream.fan_out.pcm.decoder.backlog_s == 0)
             await publisher.end()
             await reading
             await as_pcm.to_end()
@@ -571,12 +571,12 @@ def test_a_server_that_stops_brings_out_what_it_accepted_and_tells_everybody():
             engine.encoding.clear()
             x = voice(6, 10 * 0.08)
             publisher.offer(x)
-            await until(lambda: server.registry.streams["a"].received == 8)
+            await until(lambda: server.registry.streams["a"].totals.received == 8)
             stopping = asyncio.create_task(server.stop())
             await until(lambda: server.registry.streams["a"].ending)
             # What comes now was not accepted; its publisher is told at the end, and nothing breaks.
             publisher.offer(x)
-            await until(lambda: server.registry.streams["a"].received > 8)
+            await until(lambda: server.registry.streams["a"].totals.received > 8)
             with pytest.raises(Exception, match="connect"):
                 await publish_all(server.url, "b", x)
             engine.open()
@@ -650,7 +650,7 @@ def test_a_burst_of_epochs_starts_the_same_way_for_listeners_of_pcm_and_of_codes
             for epoch in range(4):
                 for seq in (2 * epoch, 2 * epoch + 1):
                     await client.send(packet(seq, epoch=epoch))
-            await until(lambda: server.registry.streams["bad"].next_seq == 8)
+            await until(lambda: server.registry.streams["bad"].numbering.next_seq == 8)
             late = await listening(stack, server.url, "bad", format="pcm_s16le")
             await until(lambda: server.registry.num_listeners == 3)
             engine.open()

@@ -78,13 +78,13 @@ def test_what_is_under_way_to_a_listener_that_reports_is_bounded_although_its_so
             got = [await slow.receive() for _ in range(3)]
             await slow.send(report(1))
             [listener] = server.registry.listeners["a"]
-            await until(lambda: listener.report is not None)
+            await until(lambda: listener.in_flight.report is not None)
             sending = asyncio.create_task(speak_all(publisher, codes))
             await until(lambda: listener.lagging)
             seqs, longest_s = [got[-1][0]], 0.0
             while not listener.empty or not sending.done():
-                under_way = sum(item.duration_s for item in listener._sent)
-                longest_s = max(longest_s, *listener._window._trips)
+                under_way = listener.in_flight.seconds
+                longest_s = max(longest_s, *listener.in_flight._window._trips)
                 assert under_way <= 0.5 + longest_s + 0.08 + 1e-6
                 message = await slow.receive()
                 if isinstance(message, list):
@@ -121,7 +121,7 @@ def test_a_listener_that_falls_behind_gets_fewer_codebooks_of_the_same_packets_a
             await speak(publisher, codes, 0, 5)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
             at = 5
-            [listener] = [one for one in server.registry.listeners["a"] if one.min_n_q is not None]
+            [listener] = [one for one in server.registry.listeners["a"] if one.options.min_n_q is not None]
             while listener.n_q == 32:
                 # It reads nothing meanwhile, and so reports nothing.
                 assert at < 110, "its bandwidth never falls"
@@ -221,9 +221,9 @@ def test_the_client_reports_what_it_received_and_what_it_plays():
                 await publisher.send(codes[:, 6 * at : 6 * at + 6])
                 await heard.to(lambda h: len(h.of(Packet)) == at + 1)  # noqa: B023
                 heard.listener.playing(at, margin_ms=-5, late_ms=7)
-            await until(lambda: listener.report is not None and listener.report.received >= 38)
-            assert (listener.report.margin_ms, listener.report.late_ms) == (-5, 7)
-            assert listener.report.played >= 36
+            await until(lambda: listener.in_flight.report is not None and listener.in_flight.report.received >= 38)
+            assert (listener.in_flight.report.margin_ms, listener.in_flight.report.late_ms) == (-5, 7)
+            assert listener.in_flight.report.played >= 36
             await publisher.end()
             await heard.to(lambda h: h.of(StreamEnd))
             assert offline_audio(codec, codes, 24.0, "primed").size == 40 * 1920

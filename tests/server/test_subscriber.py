@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import SILENCE, Gap, Packet, Report, StreamEnd, StreamStart, Waiting
-from streamcodec.server.fanout.subscriber import _MAX_MESSAGES, Subscriber
+from streamcodec.server.fanout.queue import MAX_MESSAGES
+from streamcodec.server.fanout.subscriber import Subscriber, SubscriberOptions
 from streamcodec.server.limits import Limits
 
 PACKET_S = 0.08
@@ -24,9 +25,9 @@ class Clock:
         return self.now
 
 
-def make(limit_s=0.8, clock=None, observer=None, **changes):
+def make(limit_s=0.8, clock=None, observer=None, min_n_q=None, **changes):
     limits = Limits(**{"listener_queue_s": limit_s, "resume_s": 0.0, "listener_max_lag_s": 1e9, **changes})
-    return Subscriber("alice", "codes", limits=limits, clock=clock or Clock(), observer=observer)
+    return Subscriber(SubscriberOptions("alice", "codes", min_n_q=min_n_q), limits, clock=clock or Clock(), observer=observer)
 
 
 def packet(seq, epoch=0):
@@ -71,9 +72,9 @@ def test_what_is_put_comes_in_order():
     messages = [Waiting(stream="alice"), start(0), packet(0), packet(1), StreamEnd(next_seq=2)]
     for message in messages:
         listener.put(message, PACKET_S if isinstance(message, Packet) else 0.0)
-    assert listener.queued_s == pytest.approx(0.16)
+    assert listener.queue.queued_s == pytest.approx(0.16)
     assert drain(listener) == messages
-    assert listener.dropped == 0
+    assert listener.queue.dropped == 0
 
 
 def test_an_empty_queue_holds_no_seconds_however_many_were_added():
@@ -81,7 +82,7 @@ def test_an_empty_queue_holds_no_seconds_however_many_were_added():
     for seq in range(9):
         listener.put(packet(seq), PACKET_S)
     drain(listener)
-    assert listener.queued_s == 0.0
+    assert listener.queue.queued_s == 0.0
     assert listener.empty
 
 
@@ -91,7 +92,7 @@ def test_beyond_the_bound_the_oldest_packets_become_one_gap_and_half_the_bound_s
         listener.put(packet(seq), PACKET_S)
     got = drain(listener)
     assert got == [Gap(first_seq=0, count=6, reason="slow_listener"), *(packet(seq) for seq in range(6, 11))]
-    assert listener.dropped == 6
+    assert listener.queue.dropped == 6
 
 
 def test_what_a_listener_does_not_get_is_told_as_it_happens():
@@ -123,10 +124,10 @@ def test_what_is_past_comes_on_top_of_the_bound_until_it_is_gone():
     for seq in range(19):
         listener.put(packet(seq), PACKET_S, past=seq < 10)
     assert len(drain(listener)) == 19
-    assert listener.dropped == 0
+    assert listener.queue.dropped == 0
     for seq in range(19, 30):
         listener.put(packet(seq), PACKET_S)
-    assert listener.dropped == 6
+    assert listener.queue.dropped == 6
 
 
 def test_dropping_again_extends_the_gap_that_is_still_waiting():
@@ -137,7 +138,7 @@ def test_dropping_again_extends_the_gap_that_is_still_waiting():
     assert isinstance(got[0], Gap)
     assert sum(isinstance(message, Gap) for message in got) == 1
     assert check_books(got) == 100
-    assert listener.dropped == got[0].count
+    assert listener.queue.dropped == got[0].count
 
 
 def test_control_messages_are_never_dropped_and_keep_their_place():
@@ -179,14 +180,14 @@ def test_the_books_balance_and_the_bound_holds_whatever_happens(actions, limit_s
                 listener.put(start(seq, epoch % 256))
             elif not listener.empty:
                 got.append(await listener.get())
-            assert listener.queued_s <= limit_s + 1e-9
+            assert listener.queue.queued_s <= limit_s + 1e-9
         listener.put(StreamEnd(next_seq=seq))
         while not listener.empty:
             got.append(await listener.get())
         assert check_books(got) == seq
         assert sum(isinstance(m, StreamStart) for m in got) == epoch + 1
-        assert sum(isinstance(m, Packet) for m in got) + listener.dropped + listener.thinned == put
-        assert listener.queued_s == 0.0
+        assert sum(isinstance(m, Packet) for m in got) + listener.queue.dropped + listener.queue.thinned == put
+        assert listener.queue.queued_s == 0.0
 
     asyncio.run(main())
 
@@ -199,7 +200,7 @@ def test_of_a_pause_few_packets_are_put_and_what_is_left_out_is_named_right_befo
     assert [m.seq if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got] == [
         *(0, 1, 2, 3, (4, 9, SILENCE), 13, (14, 8, SILENCE), 22, 23, 24)
     ]
-    assert (listener.dropped, listener.thinned) == (0, 17)
+    assert (listener.queue.dropped, listener.queue.thinned) == (0, 17)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +227,7 @@ def test_what_a_publisher_has_left_out_itself_is_passed_on_as_it_is():
     assert [m.seq if isinstance(m, Packet) else (m.first_seq, m.count, m.reason) for m in got] == [
         *(0, (1, 9, SILENCE), 10, (11, 9, SILENCE), 20, (21, 9, SILENCE), 30)
     ]
-    assert listener.thinned == 0
+    assert listener.queue.thinned == 0
 
 
 def test_both_ends_may_leave_out_of_one_pause():
@@ -245,8 +246,8 @@ def test_what_is_dropped_in_a_pause_does_not_make_a_loss_of_the_rest_of_it():
     got = drain(listener)
     check_books(got)
     lost = sum(m.count for m in got if isinstance(m, Gap) and m.reason == "slow_listener")
-    assert lost == listener.dropped == 14 - sum(isinstance(m, Packet) for m in got)
-    assert sum(m.count for m in got if isinstance(m, Gap) and m.reason == SILENCE) == listener.thinned == 27
+    assert lost == listener.queue.dropped == 14 - sum(isinstance(m, Packet) for m in got)
+    assert sum(m.count for m in got if isinstance(m, Gap) and m.reason == SILENCE) == listener.queue.thinned == 27
 
 
 def test_the_next_stream_begins_with_a_packet_that_is_sent():
@@ -262,7 +263,7 @@ def test_the_next_stream_begins_with_a_packet_that_is_sent():
 def test_a_waiting_reader_gets_what_comes_and_the_publisher_hears_of_progress():
     async def main():
         listener, progress = make(), []
-        listener.progressed = lambda: progress.append(listener.queued_s)
+        listener.progressed = lambda: progress.append(listener.queue.queued_s)
         reader = asyncio.create_task(listener.get())
         await asyncio.sleep(0)
         assert not reader.done()
@@ -275,10 +276,10 @@ def test_a_waiting_reader_gets_what_comes_and_the_publisher_hears_of_progress():
 
 def test_a_listener_that_not_even_gaps_can_mend_is_told_so():
     listener = make()
-    for seq in range(0, 4 * _MAX_MESSAGES, 2):
+    for seq in range(0, 4 * MAX_MESSAGES, 2):
         listener.put(start(seq))
         listener.put(Gap(first_seq=seq, count=2, reason="publisher"))
-    assert len(listener._queue) == _MAX_MESSAGES + 1
+    assert len(listener.queue) == MAX_MESSAGES + 1
     with pytest.raises(RemoteProtocolError) as caught:
         drain(listener)
     assert caught.value.code is WireCode.SLOW_LISTENER
@@ -308,8 +309,7 @@ class Live:
 
     def __init__(self, min_n_q=None, **limits):
         self.clock = Clock()
-        self.listener = make(2.0, self.clock, **{"listener_max_lag_s": 2.0, "resume_s": 10.0, **limits})
-        self.listener.min_n_q = min_n_q
+        self.listener = make(2.0, self.clock, min_n_q=min_n_q, **{"listener_max_lag_s": 2.0, "resume_s": 10.0, **limits})
         self.listener.join([2, 4, 8], live=True)
         self.failures = []
         self.listener.failed = self.failures.append
@@ -324,7 +324,7 @@ class Live:
         """Send all that may be sent."""
 
         async def main():
-            while self.listener._may_send and not self.failures:
+            while self.listener.may_send and not self.failures:
                 self.got.append(await self.listener.get())
 
         asyncio.run(main())
@@ -360,11 +360,11 @@ def test_the_lag_is_what_was_emitted_and_not_reported_however_much_of_it_the_soc
 def test_no_more_is_under_way_than_the_window_and_a_round_trip_and_the_rest_waits():
     live = Live(listener_window_s=0.5)
     live.run(2.4)
-    assert live.listener.round_trip_s == 0.0
+    assert live.listener.in_flight.round_trip_s == 0.0
     sent = len(live.got)
     live.run(4.0, report=False)
     assert sum(isinstance(message, Packet) for message in live.got[sent:]) * PACKET_S == pytest.approx(0.56)
-    assert live.listener.queued_s <= 2.0 + PACKET_S
+    assert live.listener.queue.queued_s <= 2.0 + PACKET_S
     live.report()
     live.take()
     live.report()
@@ -384,7 +384,7 @@ def test_a_listener_that_reports_no_more_loses_what_is_stale_and_then_its_connec
     live = Live()
     live.run(2.4)
     live.run(3.0, report=False)
-    assert live.listener.dropped > 0
+    assert live.listener.queue.dropped > 0
     assert live.failures == []
     live.run(15.0, report=False)
     (failure,) = live.failures
@@ -402,7 +402,7 @@ def test_a_listener_that_catches_up_in_time_keeps_its_connection():
             live.report()
             live.take()
     assert live.failures == []
-    assert live.listener.dropped > 0
+    assert live.listener.queue.dropped > 0
     check_books(live.got)
 
 
@@ -425,7 +425,7 @@ def test_a_burst_makes_no_lag_and_loses_nothing():
         live.clock.now += 0.01
         live.take()
         live.report()
-    assert live.listener.dropped == 0
+    assert live.listener.queue.dropped == 0
     assert live.listener.n_q == 8
 
 
@@ -443,7 +443,7 @@ def test_a_pause_is_no_lag_and_what_is_said_behind_it_goes_out_at_once():
             live.report()
         assert live.lag_s <= 0.6
     assert live.listener.n_q == 8
-    assert live.listener.dropped == 0
+    assert live.listener.queue.dropped == 0
     assert 45 <= len(live.got) - sent <= 51, "a gap and a packet every 0.8 s"
     live.clock.now += PACKET_S
     live.packet()
@@ -455,7 +455,7 @@ def test_a_pause_is_no_lag_and_what_is_said_behind_it_goes_out_at_once():
 def test_a_burst_that_was_held_up_elsewhere_may_take_long():
     live = Live(min_n_q=2)
     live.run(2.4)
-    live.listener.be_patient()
+    live.listener.expect_burst()
     for _ in range(100):
         live.packet()
     for _ in range(30):
@@ -463,7 +463,7 @@ def test_a_burst_that_was_held_up_elsewhere_may_take_long():
         live.packet()
         live.take()
         live.report()
-    assert live.listener.dropped == 0
+    assert live.listener.queue.dropped == 0
     assert live.listener.n_q == 8
 
 
@@ -522,11 +522,11 @@ class Link(Live):
                 self.free_at = max(self.free_at, self.clock.now) + (PACKET_S / self.rate if isinstance(message, Packet) else 0.0)
                 self.on_the_way.append((self.free_at + self.delay_s / 2, message, None))
             self.sent = len(self.got)
-            self.longest_s = max(self.longest_s, self.listener._under_way_s)
+            self.longest_s = max(self.longest_s, self.listener.in_flight.seconds)
 
     def arrive(self, message):
         self.unreported_s += PACKET_S if isinstance(message, Packet) else 0.0
-        if self.unreported_s >= 0.24 - 1e-6 or self.listener.report is None:
+        if self.unreported_s >= 0.24 - 1e-6 or self.listener.in_flight.report is None:
             self.unreported_s = 0.0
             following = message.next_seq if isinstance(message, Gap) else message.seq + 1
             self.on_the_way.append((self.clock.now + self.delay_s / 2, message, Report(received=following)))
@@ -536,15 +536,15 @@ class Link(Live):
 def test_a_link_whose_delay_changes_for_good_is_not_held_up_for_good(before_s, after_s):
     live = Link(before_s)
     live.run(20.0)
-    assert live.listener.dropped == 0
+    assert live.listener.queue.dropped == 0
     live.delay_s = after_s
     live.run(30.0)
-    assert live.listener.round_trip_s == pytest.approx(after_s, abs=0.05)
-    dropped = live.listener.dropped
+    assert live.listener.in_flight.round_trip_s == pytest.approx(after_s, abs=0.05)
+    dropped = live.listener.queue.dropped
     for _ in range(60):
         live.run(1.0)
         assert live.listener.empty
-    assert live.listener.dropped == dropped
+    assert live.listener.queue.dropped == dropped
     check_books(live.got)
 
 
@@ -557,5 +557,5 @@ def test_a_link_that_is_too_thin_is_not_taken_for_a_longer_one(rate, delay_s):
     live.run(200.0)
     assert live.failures == []
     assert live.longest_s <= 0.5 + delay_s + 0.24 / rate + 0.24 + 2 * PACKET_S
-    assert live.listener.dropped * PACKET_S == pytest.approx(200.0 * (1 - rate), abs=20.0)
+    assert live.listener.queue.dropped * PACKET_S == pytest.approx(200.0 * (1 - rate), abs=20.0)
     check_books(live.got)

@@ -1,4 +1,4 @@
-"""Which packets of a stream hold nothing to hear: arithmetic on samples, which knows neither a codec nor a clock."""
+"""Which packets of a stream hold nothing to hear, and what is left of their codes: arithmetic, which knows no clock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from numbers import Real
 import numpy as np
 import numpy.typing as npt
 
+from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
-from streamcodec.types import Samples
+from streamcodec.types import Codes, Samples
 
-__all__ = ["SILENCE_DB", "SilenceDetector"]
+__all__ = ["SILENCE_DB", "QuietPackets", "SilenceDetector"]
 
 SILENCE_DB = -50.0
 """What is quieter counts as silence, in dBFS, where nobody says otherwise: below speech, above the noise of a quiet room."""
@@ -73,3 +74,30 @@ class SilenceDetector:
         quiet = not loud.any() and self._since_loud >= self._hangover
         self._since_loud = packet.size - ends[loud][-1] if loud.any() else self._since_loud + packet.size
         return bool(quiet)
+
+
+class QuietPackets:
+    """Gives the quiet packets of a stream the fewest codebooks that `config` allows; with `threshold_db` None no packet is quiet.
+
+    A packet has `packet_frames` frames, the last one of a run may have fewer. Raises `InputError` for numbers that make no sense.
+    """
+
+    def __init__(self, config: CodecConfig, packet_frames: int, threshold_db: float | None) -> None:
+        self._min_n_q = config.min_n_q
+        self._detector: SilenceDetector | None = None
+        if threshold_db is not None:
+            self._detector = SilenceDetector(packet_frames * config.hop_length, threshold_db, rate=config.sampling_rate)
+
+    def reset(self) -> None:
+        """Begin a new run: forget all that was fed and not asked about."""
+        if self._detector is not None:
+            self._detector.reset()
+
+    def feed(self, samples: Samples) -> None:
+        """Take a block [T] of any length of what is encoded; the caller may use its memory again."""
+        if self._detector is not None:
+            self._detector.feed(samples)
+
+    def cut(self, codes: Codes) -> Codes:
+        """The codes [n_q, F] of the next packet, or their first codebooks where it is quiet; its samples were fed before."""
+        return codes[: self._min_n_q] if self._detector is not None and self._detector.next_is_quiet() else codes

@@ -1,4 +1,4 @@
-"""A stream decoded once for all who listen to PCM, its control messages kept in their place among the packets."""
+"""A stream decoded once for all that listen to PCM; its control messages keep their place among the packets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamcodec.config import Start
-from streamcodec.protocol import Gap, Message, Packet, StreamStart, unpack_codes
+from streamcodec.protocol import Gap, Message, Packet, StreamStart, append_gap, unpack_codes
 from streamcodec.scheduler.worker import Result, Worker
 from streamcodec.server.ingest.source import MAX_BACKLOG_S
 from streamcodec.types import Codes, Samples
@@ -19,7 +19,7 @@ __all__ = ["DecodedPacket", "SharedDecoder"]
 
 @dataclass(frozen=True)
 class DecodedPacket:
-    """A packet's numbers with its samples [T] instead of its codes; `due` is when the step that completed it was, as in `Result`."""
+    """A packet's numbers with its samples [T] instead of its codes; `due` is that of the step that completed it, as in `Result`."""
 
     seq: int
     epoch: int
@@ -31,10 +31,10 @@ class DecodedPacket:
 class SharedDecoder:
     """Decodes a stream's packets of at most `n_q` codebooks in order; what comes out, packets and messages, goes to `sink`.
 
-    Where a packet has waited `wait_s` for the machine, what comes is left out until those that wait have done so for less than half of it,
-    and a gap takes the place of each. So it is where more than `MAX_BACKLOG_S` waits; neither where `wait_s` is None, as the publisher
-    waits then. And so it is with all that follows once the decoder broke, which `failed` is told. The decoder's state goes on over a gap,
-    as that of a client's does: only a `start` begins it afresh.
+    Where a packet has waited for the machine for `wait_s`, the packets that come are left out until those that wait have waited for less
+    than half of it; a gap takes the place of each. The same happens where more than `MAX_BACKLOG_S` waits. Neither happens where `wait_s`
+    is None, as the publisher waits then. All that follows is left out once the decoder broke, which `failed` is told. Over a gap the
+    decoder's state goes on, as that of a client's decoder does: only a `start` begins it afresh.
     """
 
     def __init__(
@@ -56,9 +56,7 @@ class SharedDecoder:
         self.first_seq = first_seq  # of the epoch that comes out
         self.next_seq = next_seq
         self.epoch = epoch
-        self._hop = config.hop_length
-        self._rate = config.sampling_rate
-        self._bits = config.bits_per_code
+        self._config = config
         self._wait_s = wait_s
         self._dropped = dropped
         self._dropping = False
@@ -74,10 +72,10 @@ class SharedDecoder:
     @property
     def backlog_s(self) -> float:
         """Seconds of audio that were fed and have not come out."""
-        return self._backlog / self._rate
+        return self._backlog / self._config.sampling_rate
 
     def waited_s(self, now: int) -> float:
-        """How long the oldest packet that will be heard has waited, at `now` (us)."""
+        """How long the oldest packet that is to be heard has waited, at `now` (us)."""
         fed = next((item[2] for item in self._waiting if isinstance(item, tuple) and item[0].seq >= self.next_seq), now)
         return (now - fed) / 1e6
 
@@ -90,37 +88,37 @@ class SharedDecoder:
             self._dropped(1)
             self.pass_on(Gap(first_seq=packet.seq, count=1, reason="internal" if self._broken else "overload"))
             return
-        self._waiting.append((packet, frames * self._hop, now))
-        self._backlog += frames * self._hop if packet.seq >= self.next_seq else 0
+        size = frames * self._config.hop_length
+        self._waiting.append((packet, size, now))
+        self._backlog += size if packet.seq >= self.next_seq else 0
         self._decoder.feed(packet)
 
     def pass_on(self, message: Message) -> None:
         """Hand `message` to the sink behind all that was fed before it."""
         if isinstance(message, StreamStart):
             self._decoder.restart()
-        last = self._waiting[-1] if self._waiting else None
-        if isinstance(message, Gap) and isinstance(last, Gap):
-            self._waiting.pop()
-            message = last.joined(message)
-        self._waiting.append(message)
-        self._settle()
+        if isinstance(message, Gap):
+            append_gap(self._waiting, message)
+        else:
+            self._waiting.append(message)
+        self._deliver()
 
     def end(self, message: Message) -> None:
         """Bring out all that was fed, then hand over `message`."""
         self._waiting.append(message)
         self._decoder.end()
-        self._settle()
+        self._deliver()
 
     def close(self) -> None:
-        """Forget all that is under way; the sink hears of nothing any more."""
-        # A step that has begun gives its result all the same, perhaps when another decoder has taken this one's place.
+        """Forget all that is on its way; the sink gets nothing any longer."""
+        # A step that has begun still gives its result, perhaps when another decoder has taken the place of this one.
         self._sink = lambda item: None  # noqa: ARG005
         self._failed = lambda exc: None  # noqa: ARG005
         self._waiting.clear()
         self._decoder.close()
 
     def _prepare(self, packet: Packet) -> Codes:
-        return unpack_codes(packet.payload, packet.n_q, self._bits)
+        return unpack_codes(packet.payload, packet.n_q, self._config.bits_per_code)
 
     def _on_result(self, result: Result) -> None:
         if result.error is not None:
@@ -129,14 +127,14 @@ class SharedDecoder:
             for index, item in enumerate(self._waiting):
                 if isinstance(item, tuple):
                     self._waiting[index] = Gap(first_seq=item[0].seq, count=1, reason="internal")
-            self._settle()
+            self._deliver()
             self._failed(result.error)
             return
         self._due = result.due
         self._samples += [samples for samples in result.outputs if samples.size]
-        self._settle()
+        self._deliver()
 
-    def _settle(self) -> None:
+    def _deliver(self) -> None:
         while self._waiting:
             head = self._waiting[0]
             if isinstance(head, tuple):
@@ -154,7 +152,7 @@ class SharedDecoder:
                     self.first_seq = self.next_seq = head.live_seq
                     self.epoch = head.epoch
                 elif isinstance(head, Gap):
-                    if head.first_seq < self.next_seq:  # of packets that were only to warm the decoder
+                    if head.first_seq < self.next_seq:  # in the history that only warms the decoder
                         self._waiting.popleft()
                         continue
                     self.next_seq = head.next_seq

@@ -1,302 +1,209 @@
-"""All who listen to one stream, and what each of them gets of it: history, lower bandwidths, PCM that is decoded once for all.
+"""One stream to all of its subscribers: as codes, or as PCM that is decoded once for all.
 
-An fan_out outlives its stream by the time in which a listener that lost its connection may still fetch what it missed.
+A fan-out outlives its stream, as long as a listener whose connection was lost may fetch what it missed.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from streamcodec.audio import PcmFormat, float_to_pcm
-from streamcodec.protocol import (
-    Format,
-    Gap,
-    Message,
-    Packet,
-    Resume,
-    StreamEnd,
-    StreamStart,
-    is_quiet,
-    now_us,
-    truncate_payload,
-)
-from streamcodec.server.fanout.decode import DecodedPacket, SharedDecoder
-from streamcodec.server.fanout.replay import ReplayBuffer
+from streamcodec.protocol import Format, Gap, Packet, Resume, StreamEnd, StreamStart, now_us
+from streamcodec.scheduler.worker import Worker
+from streamcodec.server.fanout.codes import CodesBranch
+from streamcodec.server.fanout.decode import SharedDecoder
+from streamcodec.server.fanout.events import StreamEvents
+from streamcodec.server.fanout.pcm import PcmBranch
 from streamcodec.server.fanout.subscriber import Subscriber
+from streamcodec.server.info import Numbering, StreamInfo
+from streamcodec.server.limits import Limits
 
-if TYPE_CHECKING:
-    from streamcodec.server.stream import Stream
+__all__ = ["FanOut", "JoinReason", "StreamEvents"]
 
-__all__ = ["Event", "FanOut"]
-
-Event = Literal["published", "joined"]
+JoinReason = Literal["published", "joined"]
 
 
 class FanOut:
-    """The listeners of `stream`; `session` is what they know it by."""
+    """The subscribers of one stream, which know it by `session`."""
 
-    def __init__(self, stream: Stream) -> None:
-        registry, self._config = stream.registry, stream.registry.worker.engine.config
+    def __init__(self, info: StreamInfo, numbering: Numbering, events: StreamEvents, worker: Worker, limits: Limits) -> None:
+        config = worker.engine.config
         self.session = secrets.token_hex(8)
-        self.members: set[Subscriber] = set()
-        self.decoder: SharedDecoder | None = None
-        self._stream = stream
-        self._limits = registry.limits
-        keep_s = max(registry.limits.history_s, registry.limits.resume_s)
-        self._history: ReplayBuffer[Packet] = ReplayBuffer(keep_s, self._config.frame_rate)
-        self._decoded: ReplayBuffer[DecodedPacket] = ReplayBuffer(registry.limits.resume_s, self._config.frame_rate)
-        self._first_seq = 0
+        self.codes = CodesBranch(info, config, max(limits.history_s, limits.resume_s))
+        self.pcm = PcmBranch(config, limits.resume_s, events)
+        self._info = info
+        self._numbering = numbering
+        self._events = events
+        self._worker = worker
+        self._limits = limits
+        self._first_seq = 0  # of the current epoch
         self._end: StreamEnd | None = None
-        self._gone: Callable[[], None] = lambda: None
-        self._closing: asyncio.TimerHandle | None = None
-        self._kept_until = -math.inf  # on the loop's clock: a listener of PCM that was lost may come for the decoder
+
+    @property
+    def subscribers(self) -> list[Subscriber]:
+        """All of them, whatever their format is."""
+        return [*self.codes.subscribers, *self.pcm.subscribers]
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that wait to be decoded."""
+        return 0.0 if self.pcm.decoder is None else self.pcm.decoder.backlog_s
 
     # From the stream -----------------------------------------------------------------------------------------------------------------
 
     def packet(self, packet: Packet, frames: int) -> None:
         """A packet of codes for everybody: cut for some, decoded for others."""
-        self._history.add(packet, frames)
-        duration_s = frames / self._config.frame_rate
-        # A shorter one is the last of its epoch: how long that is shall not get lost.
-        quiet = is_quiet(packet.n_q, self._stream.n_q, self._config.bits_per_code) and frames == self._stream.packet_frames
-        cut: dict[int, Packet] = {packet.n_q: packet}
-        for listener in self.members:
-            if listener.format == "codes":
-                listener.put(self._cut(packet, listener.n_q, cut), duration_s, quiet=quiet)
-        if self.decoder is not None:
-            self.decoder.feed(packet, frames, now_us())
+        self.codes.packet(packet, frames)
+        self.pcm.packet(packet, frames)
 
     def gap(self, gap: Gap) -> None:
         """Packets of the stream will never come."""
-        self._history.gap(gap)
-        self._to_codes(gap)
-        self._behind_decoder(gap)
+        self.codes.gap(gap)
+        self.pcm.pass_on(gap)
 
     def epoch(self, reason: str) -> None:
         """The stream's encoder has started afresh."""
-        stream = self._stream
-        self._first_seq = stream.next_seq
-        self._history.clear()
-        for listener in self.members:
-            if listener.format == "codes":
-                listener.put(self._start(listener, stream.next_seq, stream.next_seq, stream.epoch, reason))
-        if self.decoder is not None:
-            # PCM listeners differ in format only, which each gets filled in when it is its turn.
-            self.decoder.pass_on(self._start(None, stream.next_seq, stream.next_seq, stream.epoch, reason))
+        at = self._first_seq = self._numbering.next_seq
+        self.codes.history.clear()
+        for subscriber in self.codes.subscribers:
+            subscriber.put(self._start(subscriber, at, at, self._numbering.epoch, reason))
+        if self.pcm.decoder is not None:
+            self.pcm.pass_on(self._start(None, at, at, self._numbering.epoch, reason))
 
-    def end(self, message: StreamEnd, gone: Callable[[], None]) -> None:
-        """The stream is over; calls `gone` when everybody has all of it."""
-        self._end, self._gone = message, gone
-        self._to_codes(message)
-        if self.decoder is not None:
-            self.decoder.end(message)
-        else:
-            self._behind_decoder(message)
-            gone()
+    def end(self, message: StreamEnd, finished: Callable[[], None]) -> None:
+        """The stream is over; calls `finished` when all of it was put."""
+        self._end = message
+        self.codes.put(message)
+        self.pcm.end(message, finished)
 
-    def be_patient(self) -> None:
-        """A burst is coming that was held up on its way here."""
-        for listener in self.members:
-            listener.be_patient()
-
-    # Coming and going ----------------------------------------------------------------------------------------------------------------
-
-    def join(self, listener: Subscriber, reason: Event = "joined") -> None:
-        """Begin the stream for a listener, with as much history as it wants and there is."""
-        self._add(listener)
-        stream = self._stream
-        if listener.format == "codes":
-            history = self._history.recent(listener.history_s)
-            first = _first(history, stream.next_seq)
-            listener.put(self._start(listener, first, stream.next_seq, stream.epoch, reason))
-            self._put_past(listener, history)
-            return
-        if self.decoder is None:
-            self.decoder = self._open_decoder()
-        at = self.decoder.next_seq
-        listener.put(self._start(listener, at, at, self.decoder.epoch, reason, begins=self.decoder.first_seq))
-
-    def resume(self, listener: Subscriber, asked: Resume) -> bool:
-        """Go on for a listener behind what it has received, without a break; False where that cannot be done, and then nothing is."""
-        stream, coded = self._stream, listener.format == "codes"
-        missed: list[tuple[Packet | Gap, int]] | list[tuple[DecodedPacket | Gap, int]] | None
-        if coded:
-            epoch, missed = stream.epoch, self._history.since(asked.next_seq, stream.next_seq)
-        elif self.decoder is not None:
-            epoch, missed = self.decoder.epoch, self._decoded.since(asked.next_seq, self.decoder.next_seq)
-        else:
-            return False
-        if missed is None or (asked.session, asked.epoch) != (self.session, epoch):
-            return False
-        self._add(listener)
-        listener.be_patient()
-        start = self._start(listener, asked.next_seq, asked.next_seq, epoch, "resumed")
-        listener.put(replace(start, start="continued"))
-        self._put_past(listener, missed)
-        if self._end is not None and (coded or self.decoder is None or self.decoder.next_seq == self._end.next_seq):
-            listener.put(self._end)
-            self.members.discard(listener)
-        return True
-
-    def _put_past(self, listener: Subscriber, past: Sequence[tuple[Packet | DecodedPacket | Gap, int]]) -> None:
-        for entry, frames in past:
-            if isinstance(entry, DecodedPacket):
-                listener.put(_as_pcm(entry, listener.format), frames / self._config.frame_rate, past=True)
-            elif isinstance(entry, Packet):
-                listener.put(self._cut(entry, listener.n_q), frames / self._config.frame_rate, past=True)
-            else:
-                listener.put(entry)
-
-    def left(self, listener: Subscriber, *, lost: bool = False) -> None:
-        """A listener is gone; with the last one of PCM the decoder goes too, not before any whose connection was `lost` may resume."""
-        self.members.discard(listener)
-        if listener.format == "codes" or self.decoder is None or self._end is not None:
-            return
-        loop = asyncio.get_running_loop()
-        if lost:
-            self._kept_until = loop.time() + self._limits.resume_s
-        if any(m.format != "codes" for m in self.members):
-            return
-        if self._kept_until > loop.time():
-            self._closing = loop.call_at(self._kept_until, self._close_unheard)
-        else:
-            self._close_unheard()
-
-    def _close_unheard(self) -> None:
-        if self.decoder is not None and self._end is None and not any(m.format != "codes" for m in self.members):
-            self.decoder.close()
-            self.decoder = None
-            self._stream.registry.admission.left(self._stream.hello.stream, "decode")
-            self._decoded.clear()
+    def expect_burst(self) -> None:
+        """What comes next was held up on its way here."""
+        for subscriber in self.subscribers:
+            subscriber.expect_burst()
 
     def close(self) -> None:
         """Everybody has all of the stream."""
-        self.members.clear()
-        if self._closing is not None:
-            self._closing.cancel()
+        self.codes.subscribers.clear()
+        self.pcm.close()
 
-    def _add(self, listener: Subscriber) -> None:
-        listener.progressed = self._stream.progressed
-        listener.join(self._ladder(listener), live=self._stream.hello.pace == "live")
-        self.members.add(listener)
-        if self._closing is not None and listener.format != "codes":
-            self._closing.cancel()
+    # Coming and going ----------------------------------------------------------------------------------------------------------------
 
-    # Decoding ------------------------------------------------------------------------------------------------------------------------
+    def join(self, subscriber: Subscriber, reason: JoinReason = "joined") -> None:
+        """Begin the stream for a subscriber, with as much history as it wants and there is."""
+        self._add(subscriber)
+        if subscriber.format == "codes":
+            history, next_seq = self.codes.history.recent(subscriber.options.history_s), self._numbering.next_seq
+            subscriber.put(self._start(subscriber, _first(history, next_seq), next_seq, self._numbering.epoch, reason))
+            self.codes.replay(subscriber, history)
+            return
+        if self.pcm.decoder is None:
+            self.pcm.decoder = self._open_decoder()
+        at = self.pcm.decoder.next_seq
+        subscriber.put(self._start(subscriber, at, at, self.pcm.decoder.epoch, reason, begins=self.pcm.decoder.first_seq))
+
+    def resume(self, subscriber: Subscriber, asked: Resume) -> bool:
+        """Go on for a subscriber after what it has received, without a break. Returns False, and does nothing, where that is impossible."""
+        if asked.session != self.session:
+            return False
+        return self._resume_codes(subscriber, asked) if subscriber.format == "codes" else self._resume_pcm(subscriber, asked)
+
+    def leave(self, subscriber: Subscriber, *, lost: bool = False) -> None:
+        """A subscriber is gone; one whose connection was `lost` may resume."""
+        if subscriber.format == "codes":
+            self.codes.subscribers.discard(subscriber)
+        else:
+            self.pcm.remove(subscriber, lost=lost)
+
+    def _resume_codes(self, subscriber: Subscriber, asked: Resume) -> bool:
+        missed = self.codes.history.since(asked.next_seq, self._numbering.next_seq)
+        if missed is None or asked.epoch != self._numbering.epoch:
+            return False
+        self._continue(subscriber, asked)
+        self.codes.replay(subscriber, missed)
+        if self._end is not None:
+            subscriber.put(self._end)
+            self.codes.subscribers.discard(subscriber)
+        return True
+
+    def _resume_pcm(self, subscriber: Subscriber, asked: Resume) -> bool:
+        decoder = self.pcm.decoder
+        missed = None if decoder is None else self.pcm.history.since(asked.next_seq, decoder.next_seq)
+        if decoder is None or missed is None or asked.epoch != decoder.epoch:
+            return False
+        self._continue(subscriber, asked)
+        self.pcm.replay(subscriber, missed)
+        if self._end is not None and decoder.next_seq == self._end.next_seq:
+            subscriber.put(self._end)
+            self.pcm.subscribers.discard(subscriber)
+        return True
+
+    def _continue(self, subscriber: Subscriber, asked: Resume) -> None:
+        self._add(subscriber)
+        subscriber.expect_burst()
+        start = self._start(subscriber, asked.next_seq, asked.next_seq, asked.epoch, "resumed")
+        subscriber.put(replace(start, start="continued"))
+
+    def _add(self, subscriber: Subscriber) -> None:
+        subscriber.progressed = self._events.progressed
+        subscriber.join(self._ladder(subscriber), live=self._info.live)
+        if subscriber.format == "codes":
+            self.codes.subscribers.add(subscriber)
+        else:
+            self.pcm.add(subscriber)
+
+    def _ladder(self, subscriber: Subscriber) -> list[int]:
+        return self.codes.ladder(subscriber.options.max_n_q) if subscriber.format == "codes" else [0]
 
     def _open_decoder(self) -> SharedDecoder:
-        stream = self._stream
-        history = self._history.recent(self._limits.history_s)
-        first = _first(history, stream.next_seq)
+        info, numbering = self._info, self._numbering
+        history = self.codes.history.recent(self._limits.history_s)
         decoder = SharedDecoder(
-            stream.registry.worker,
-            n_q=stream.n_q,
-            start=stream.start if first == self._first_seq else "primed",
-            restart=stream.start,
+            self._worker,
+            n_q=info.n_q,
+            start=info.start if _first(history, numbering.next_seq) == self._first_seq else "primed",
+            restart=info.start,
             first_seq=self._first_seq,
-            next_seq=stream.next_seq,
-            epoch=stream.epoch,
-            wait_s=self._limits.decode_wait_s if stream.hello.pace == "live" else None,
-            dropped=stream.count_undecoded,
-            sink=self._on_decoded,
-            failed=stream.broke,
+            next_seq=numbering.next_seq,
+            epoch=numbering.epoch,
+            wait_s=self._limits.decode_wait_s if info.live else None,
+            dropped=self._events.undecoded,
+            sink=self.pcm.deliver,
+            failed=self._events.broke,
         )
-        for entry, frames in history:
+        for entry in history:
             if isinstance(entry, Packet):
-                decoder.feed(entry, frames, now_us())
+                decoder.feed(entry, self.codes.frames(entry), now_us())
         return decoder
 
-    def _on_decoded(self, item: DecodedPacket | Message) -> None:
-        self._stream.progressed()
-        pcm = [listener for listener in self.members if listener.format != "codes"]
-        if isinstance(item, DecodedPacket):
-            now = now_us()
-            self._stream.waited(now, now / 1e6 - item.due)
-            self._decoded.add(item, item.samples.size // self._config.hop_length)
-            packets: dict[Format, Packet] = {}
-            for listener in pcm:
-                if listener.format not in packets:
-                    packets[listener.format] = _as_pcm(item, listener.format)
-                listener.put(packets[listener.format], item.samples.size / self._config.sampling_rate)
-            return
-        if isinstance(item, StreamStart):
-            self._decoded.clear()
-        elif isinstance(item, Gap):
-            self._decoded.gap(item)
-        for listener in pcm:
-            if isinstance(item, StreamStart):
-                # As it was made: the stream may have begun other epochs meanwhile.
-                listener.put(replace(item, format=listener.format))
-            else:
-                listener.put(item)
-        if isinstance(item, StreamEnd):
-            self._gone()
-
-    # Messages ------------------------------------------------------------------------------------------------------------------------
-
-    def _to_codes(self, message: Message) -> None:
-        for listener in self.members:
-            if listener.format == "codes":
-                listener.put(message)
-
-    def _behind_decoder(self, message: Message) -> None:
-        if self.decoder is not None:
-            self.decoder.pass_on(message)
-            return
-        for listener in self.members:
-            if listener.format != "codes":
-                listener.put(message)
-
     def _start(
-        self, listener: Subscriber | None, first: int, live: int, epoch: int, reason: str, *, begins: int | None = None
+        self, subscriber: Subscriber | None, first: int, live: int, epoch: int, reason: str, *, begins: int | None = None
     ) -> StreamStart:
-        """A start at number `first` of an epoch that `begins` at another, the newest one's first number by default."""
-        stream = self._stream
+        """A start at number `first` of an epoch that `begins` at another one: None for the newest epoch.
+
+        Without a `subscriber` it is for all of PCM, which differ in their format only.
+        """
         begins = self._first_seq if begins is None else begins
-        n_q = stream.n_q if listener is None or listener.format != "codes" else self._ladder(listener)[-1]
+        format: Format = "pcm_f32le" if subscriber is None else subscriber.format
+        n_q = self._info.n_q if subscriber is None or format != "codes" else self._ladder(subscriber)[-1]
+        config = self._worker.engine.config
         return StreamStart(
             epoch=epoch,
             n_q=n_q,
-            bandwidth=self._config.bandwidth_of(n_q),
-            packet_frames=stream.packet_frames,
-            start=stream.start if first == begins else "resumed",
+            bandwidth=config.bandwidth_of(n_q),
+            packet_frames=self._info.packet_frames,
+            start=self._info.start if first == begins else "resumed",
             first_seq=first,
             live_seq=live,
-            format="codes" if listener is None else listener.format,
-            sample_rate=self._config.sampling_rate,
+            format=format,
+            sample_rate=config.sampling_rate,
             session=self.session,
             reason=reason,
         )
 
-    def _ladder(self, listener: Subscriber) -> list[int]:
-        """The numbers of codebooks that a listener may get of this stream, fewest first."""
-        if listener.format != "codes":
-            return [0]
-        most = self._stream.n_q if listener.max_n_q is None else min(self._stream.n_q, listener.max_n_q)
-        # Codebooks go in pairs: a packet is cut between them.
-        rungs = {self._config.bandwidth_to_n_q(bandwidth) for bandwidth in self._config.target_bandwidths}
-        return [*sorted(rung for rung in rungs if rung < most and rung % 2 == 0), most]
 
-    def _cut(self, packet: Packet, n_q: int, known: dict[int, Packet] | None = None) -> Packet:
-        n_q = min(n_q, packet.n_q)
-        known = {packet.n_q: packet} if known is None else known
-        if n_q not in known:
-            payload = truncate_payload(packet.payload, packet.n_q, n_q, self._config.bits_per_code)
-            known[n_q] = Packet(packet.seq, packet.epoch, packet.timestamp, n_q, payload)
-        return known[n_q]
-
-
-def _first(history: Sequence[tuple[Packet | Gap, int]], next_seq: int) -> int:
+def _first(history: Sequence[Packet | Gap], next_seq: int) -> int:
     """The number with which a history begins."""
-    first = history[0][0] if history else None
+    first = history[0] if history else None
     return first.seq if isinstance(first, Packet) else next_seq
-
-
-def _as_pcm(item: DecodedPacket, format: Format) -> Packet:
-    kind: PcmFormat = "pcm_s16le" if format == "pcm_s16le" else "pcm_f32le"
-    return Packet(item.seq, item.epoch, item.timestamp, 0, float_to_pcm(item.samples, kind))

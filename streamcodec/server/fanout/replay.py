@@ -1,11 +1,12 @@
-"""The newest packets of a stream: what warms a late listener's decoder, and what a listener missed that lost its connection."""
+"""The newest packets of a stream: what warms a late listener's decoder, and what a listener missed while its connection was lost."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from streamcodec.protocol import SILENCE, Gap
+from streamcodec.protocol import SILENCE, Gap, append_gap
 
 __all__ = ["Numbered", "ReplayBuffer"]
 
@@ -21,64 +22,61 @@ P = TypeVar("P", bound=Numbered)
 
 
 class ReplayBuffer(Generic[P]):
-    """One epoch's packets with their frames, and the gaps between them: what is younger than `keep_s`, at most."""
+    """One epoch's packets and the gaps between them: what is younger than `keep_s`, at most. `frames_of` gives a packet's frames."""
 
-    def __init__(self, keep_s: float, frame_rate: float) -> None:
-        self._limit = keep_s * frame_rate
+    def __init__(self, keep_s: float, frame_rate: float, frames_of: Callable[[P], int]) -> None:
+        self._max_frames = keep_s * frame_rate
         self._frame_rate = frame_rate
-        self._entries: deque[tuple[P | Gap, int]] = deque()
+        self._frames_of = frames_of
+        self._entries: deque[P | Gap] = deque()
         self._frames = 0
 
-    def add(self, packet: P, frames: int) -> None:
+    def add(self, packet: P) -> None:
         """Remember the next packet; what is older than the bound goes."""
-        self._entries.append((packet, frames))
-        self._frames += frames
-        while self._entries and self._frames - self._entries[0][1] >= self._limit:
-            self._frames -= self._entries.popleft()[1]
+        self._entries.append(packet)
+        self._frames += self._frames_of(packet)
+        while self._entries and self._frames - self._size(self._entries[0]) >= self._max_frames:
+            self._frames -= self._size(self._entries.popleft())
 
     def gap(self, gap: Gap) -> None:
-        """Remember that packets are missing here."""
-        if not self._entries:
-            return
-        last = self._entries[-1][0]
-        if isinstance(last, Gap):
-            # Gaps weigh no frames: between two packets there is one, however many a publisher sends.
-            self._entries.pop()
-            gap = last.joined(gap)
-        self._entries.append((gap, 0))
+        """Remember that packets are missing here. Gaps have no frames, so that merging them bounds their number."""
+        if self._entries:
+            append_gap(self._entries, gap)
 
     def clear(self) -> None:
         """Forget all: a new epoch begins."""
         self._entries.clear()
         self._frames = 0
 
-    def recent(self, seconds: float) -> list[tuple[P | Gap, int]]:
+    def recent(self, seconds: float) -> list[P | Gap]:
         """The newest packets that make up `seconds`, as far as nothing was lost in between, with the gaps of silence; oldest first.
 
-        The first is a packet.
+        The first one is a packet.
         """
         wanted, frames = seconds * self._frame_rate, 0
-        taken: list[tuple[P | Gap, int]] = []
-        for entry, size in reversed(self._entries):
+        taken: list[P | Gap] = []
+        for entry in reversed(self._entries):
             if frames >= wanted or (isinstance(entry, Gap) and entry.reason != SILENCE):
                 break
-            frames += size
-            taken.append((entry, size))
-        while taken and isinstance(taken[-1][0], Gap):
+            frames += self._size(entry)
+            taken.append(entry)
+        while taken and isinstance(taken[-1], Gap):
             taken.pop()
         return taken[::-1]
 
-    def since(self, seq: int, next_seq: int) -> list[tuple[P | Gap, int]] | None:
-        """All from number `seq` on, where `next_seq` is the one to come; None where that is not known any more, or not yet."""
+    def since(self, seq: int, next_seq: int) -> list[P | Gap] | None:
+        """All from number `seq` on, where `next_seq` is the next packet's; None where it is not known any longer, or not yet."""
         if seq == next_seq:
             return []
-        if not self._entries or not _first(self._entries[0][0]) <= seq < next_seq:
+        if not self._entries or not _first(self._entries[0]) <= seq < next_seq:
             return None
-        found = [(entry, size) for entry, size in self._entries if _next(entry) > seq]
-        head = found[0][0]
-        if isinstance(head, Gap) and head.first_seq < seq:
-            found[0] = (Gap(first_seq=seq, count=head.next_seq - seq, reason=head.reason), 0)
+        found = [entry for entry in self._entries if _next(entry) > seq]
+        if isinstance(found[0], Gap) and found[0].first_seq < seq:
+            found[0] = found[0].since(seq)
         return found
+
+    def _size(self, entry: P | Gap) -> int:
+        return 0 if isinstance(entry, Gap) else self._frames_of(entry)
 
 
 def _first(entry: Numbered | Gap) -> int:

@@ -1,0 +1,69 @@
+"""The subscribers of codes: each gets a stream's packets with the codebooks that it may have."""
+
+from __future__ import annotations
+
+from streamcodec.config import CodecConfig
+from streamcodec.protocol import Gap, Message, Packet, is_quiet, payload_frames, truncate_payload
+from streamcodec.server.fanout.replay import ReplayBuffer
+from streamcodec.server.fanout.subscriber import Subscriber
+from streamcodec.server.info import StreamInfo
+
+__all__ = ["CodesBranch"]
+
+
+class CodesBranch:
+    """Passes on codes, and remembers the packets of the last `keep_s`."""
+
+    def __init__(self, info: StreamInfo, config: CodecConfig, keep_s: float) -> None:
+        self.subscribers: set[Subscriber] = set()
+        self.history: ReplayBuffer[Packet] = ReplayBuffer(keep_s, config.frame_rate, self.frames)
+        self._info = info
+        self._config = config
+
+    def frames(self, packet: Packet) -> int:
+        """The number of frames in a packet."""
+        return payload_frames(packet.payload, packet.n_q, self._config.bits_per_code)
+
+    def ladder(self, max_n_q: int | None) -> list[int]:
+        """The numbers of codebooks that a subscriber may get of this stream, lowest first; it wants `max_n_q` or fewer, None: all."""
+        highest = self._info.n_q if max_n_q is None else min(self._info.n_q, max_n_q)
+        # Codebooks go in pairs: a packet can be cut between them only.
+        steps = {self._config.bandwidth_to_n_q(bandwidth) for bandwidth in self._config.target_bandwidths}
+        return [*sorted(n_q for n_q in steps if n_q < highest and n_q % 2 == 0), highest]
+
+    def packet(self, packet: Packet, frames: int) -> None:
+        """The stream's next packet."""
+        self.history.add(packet)
+        duration_s = frames / self._config.frame_rate
+        # A shorter packet is the last one of its epoch: its length must not get lost.
+        quiet = is_quiet(packet.n_q, self._info.n_q, self._config.bits_per_code) and frames == self._info.packet_frames
+        cut = {packet.n_q: packet}
+        for subscriber in self.subscribers:
+            subscriber.put(self._cut(packet, subscriber.n_q, cut), duration_s, quiet=quiet)
+
+    def gap(self, gap: Gap) -> None:
+        """Packets of the stream will never come."""
+        self.history.gap(gap)
+        self.put(gap)
+
+    def put(self, message: Message) -> None:
+        """The same message for every subscriber."""
+        for subscriber in self.subscribers:
+            subscriber.put(message)
+
+    def replay(self, subscriber: Subscriber, entries: list[Packet | Gap]) -> None:
+        """Give a subscriber what was sent before it came."""
+        for entry in entries:
+            if isinstance(entry, Packet):
+                packet = self._cut(entry, subscriber.n_q, {entry.n_q: entry})
+                subscriber.put(packet, self.frames(entry) / self._config.frame_rate, past=True)
+            else:
+                subscriber.put(entry)
+
+    def _cut(self, packet: Packet, n_q: int, known: dict[int, Packet]) -> Packet:
+        """The first `n_q` codebooks of a packet; `known` are those of its cuts that were made before."""
+        n_q = min(n_q, packet.n_q)
+        if n_q not in known:
+            payload = truncate_payload(packet.payload, packet.n_q, n_q, self._config.bits_per_code)
+            known[n_q] = Packet(packet.seq, packet.epoch, packet.timestamp, n_q, payload)
+        return known[n_q]

@@ -1,0 +1,74 @@
+"""What the server's port answers to plain HTTP: `/healthz`, `/metrics`, and a hint for those that ask for anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+from prometheus_client.core import Metric
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
+
+from streamcodec.protocol import SUBPROTOCOL, now_us
+from streamcodec.server.capacity.monitor import CapacityMonitor
+from streamcodec.server.metrics import Metrics, counter_family, gauge_family
+from streamcodec.server.registry import Registry
+
+__all__ = ["HttpEndpoints"]
+
+
+class HttpEndpoints:
+    """Answers requests before they become WebSockets; what is not counted is read when somebody asks for `/metrics`."""
+
+    def __init__(self, metrics: Metrics, registry: Registry, capacity: CapacityMonitor) -> None:
+        self._metrics = metrics
+        self._registry = registry
+        self._capacity = capacity
+        metrics.collect_from(self._gauges)
+        metrics.collect_from(self._work)
+
+    def respond(self, ws: ServerConnection, request: Request) -> Response | None:
+        """The answer to `request`; None where it is a WebSocket's handshake."""
+        path = request.path.partition("?")[0]
+        if path == "/healthz":
+            return ws.respond(HTTPStatus.OK, "ok\n")
+        if path == "/metrics":
+            return self._respond_metrics(ws, request)
+        if "Upgrade" not in request.headers:
+            return ws.respond(HTTPStatus.UPGRADE_REQUIRED, f"A WebSocket server for the subprotocol {SUBPROTOCOL}: see PROTOCOL.md.\n")
+        return None
+
+    def _respond_metrics(self, ws: ServerConnection, request: Request) -> Response:
+        text, media_type = self._metrics.render(", ".join(request.headers.get_all("Accept")))
+        response = ws.respond(HTTPStatus.OK, text)
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = media_type
+        return response
+
+    def _gauges(self) -> Iterator[Metric]:
+        registry, now_s = self._registry, now_us() / 1e6
+        admission = registry.admission
+        shares = admission.shares(registry.demand)
+        yield gauge_family(
+            "capacity_publishers", "Live publishers of PCM that there is room for in all; 0: not known.", admission.room() or 0
+        )
+        load = {"engine": shares.engine, "processors": shares.processors, "interpreter": shares.interpreter}
+        yield gauge_family("predicted_load_ratio", "What the streams are expected to take of the machine; 1 is all.", load, "of")
+        quantiles = (0.5, 0.95, 0.99)
+        waits = dict(zip(map(str, quantiles), admission.waits(now_s, *quantiles), strict=True))
+        yield gauge_family("live_wait_seconds", "What live packets of the last two seconds waited for the model.", waits, "quantile")
+        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.num_waiting)
+        yield gauge_family("publishers", "Streams there are.", len(registry.streams))
+        yield gauge_family("listeners", "Listeners there are.", registry.num_listeners)
+        lag_s = max((one.lag_s(now_s) for group in registry.listeners.values() for one in group), default=0.0)
+        yield gauge_family("listener_lag_seconds_max", "How far the listener that is most behind is behind.", lag_s)
+
+    def _work(self) -> Iterator[Metric]:
+        work = self._capacity.work()
+        yield counter_family("engine_steps", "Steps that the engine ran.", work.steps)
+        yield counter_family("engine_rows", "Packets that were encoded or decoded in these steps.", work.rows)
+        yield counter_family("engine_busy_seconds", "Time inside the engine's steps.", work.busy_s)
+        yield counter_family("process_cpu_seconds", "Processor time of the whole process.", work.cpu_s)
+        yield counter_family(
+            "beside_engine_cpu_seconds", "Processor time of the loop, and of the model's threads between steps.", work.beside_s
+        )

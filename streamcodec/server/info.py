@@ -1,0 +1,70 @@
+"""What a stream is, and the number of its next packet: shared by the stream, which gives the numbers, and its fan-out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamcodec.config import Start
+from streamcodec.engine.base import Engine
+from streamcodec.protocol import Format, Gap, PublishHello
+from streamcodec.protocol.messages import MAX_EPOCH, MAX_SEQ
+
+__all__ = ["Numbering", "StreamInfo"]
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What does not change while a stream lives.
+
+    `format` is the publisher's. `n_q` is the largest number of codebooks that a packet has (a quiet packet has fewer) and `bandwidth`
+    (kbps) belongs to it. `live` says that the publisher sends in real time.
+    """
+
+    name: str
+    format: Format
+    n_q: int
+    bandwidth: float
+    packet_frames: int
+    start: Start
+    live: bool
+
+    @classmethod
+    def of(cls, hello: PublishHello, engine: Engine) -> StreamInfo:
+        """The stream that `hello` asks for. Raises `InputError` for a bandwidth that the model does not have."""
+        n_q = engine.config.n_q_for(hello.bandwidth)
+        return cls(
+            name=hello.stream,
+            format=hello.format,
+            n_q=n_q,
+            bandwidth=engine.config.bandwidth_of(n_q),
+            packet_frames=hello.packet_frames,
+            start=hello.start or engine.default_live_start,
+            live=hello.pace == "live",
+        )
+
+
+class Numbering:
+    """The sequence number and the epoch of a stream's next packet."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.next_seq = 0
+
+    def take(self) -> int:
+        """The number of the packet that comes now."""
+        seq = self.next_seq
+        self.next_seq += 1
+        return seq
+
+    def skip(self, count: int, reason: str) -> Gap | None:
+        """Leave out `count` numbers, or as many as there are left; returns the gap, None for an empty one."""
+        count = min(count, MAX_SEQ + 1 - self.next_seq)
+        if count < 1:
+            return None
+        gap = Gap(first_seq=self.next_seq, count=count, reason=reason)
+        self.next_seq = gap.next_seq
+        return gap
+
+    def begin_epoch(self) -> None:
+        """The next packet comes from an encoder that has started afresh."""
+        self.epoch = (self.epoch + 1) % (MAX_EPOCH + 1)

@@ -1,0 +1,36 @@
+"""Codes that the publisher encoded itself: they pass as they are."""
+
+from __future__ import annotations
+
+from streamcodec.config import CodecConfig
+from streamcodec.protocol import Packet, payload_frames
+from streamcodec.server.ingest.source import SourceSink
+
+__all__ = ["CodesSource"]
+
+
+class CodesSource:
+    """Relays codes. The session has checked their size, and each value of a code's bits names an entry of the codebook."""
+
+    backlog_s = 0.0
+
+    def __init__(self, sink: SourceSink, config: CodecConfig) -> None:
+        self._sink = sink
+        self._bits = config.bits_per_code
+        self._epoch = 0
+
+    def feed(self, packet: Packet, now: int) -> None:
+        if packet.epoch != self._epoch:
+            self._epoch = packet.epoch
+            self._sink.discontinuity(0, "publisher")
+        frames = payload_frames(packet.payload, packet.n_q, self._bits)
+        self._sink.emit(packet.payload, packet.n_q, frames, packet.timestamp, (now, now, now))
+
+    def gap(self, count: int, reason: str) -> None:
+        self._sink.gap(count, reason or "publisher")
+
+    def end(self) -> None:
+        self._sink.finished()
+
+    def close(self) -> None:
+        pass

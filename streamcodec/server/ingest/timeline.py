@@ -1,0 +1,127 @@
+"""A publisher's time: how much audio went in and came out, when each moment of it was captured, and how many packets are missing.
+
+Arithmetic on the loop's side. Positions are seconds of the publisher's time, which begins with its first sample.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from streamcodec.protocol.clock import TIMESTAMP_MODULUS
+
+__all__ = ["Run", "Timeline", "WaitMeter"]
+
+
+class Run:
+    """One unbroken piece of a publisher's audio, which one state of the encoder encodes."""
+
+    def __init__(self, begins_s: float = 0.0, reason: str = "") -> None:
+        self.begins_s = begins_s
+        self.reason = reason
+        self.fed_s = 0.0
+        self.out_s = 0.0
+        self._anchors: deque[tuple[float, int]] = deque()
+
+    @property
+    def ends_s(self) -> float:
+        """Where it ends in the publisher's time."""
+        return self.begins_s + self.fed_s
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that went in and have not come out."""
+        return self.fed_s - self.out_s
+
+    @property
+    def next_timestamp(self) -> int | None:
+        """The timestamp that the next message has if nothing was lost; None before the first message."""
+        if not self._anchors:
+            return None
+        position_s, timestamp = self._anchors[-1]
+        return timestamp + round((self.fed_s - position_s) * 1e6)
+
+    def add(self, duration_s: float, timestamp: int) -> None:
+        """A message of `duration_s` came in whose first sample has `timestamp`."""
+        self._anchors.append((self.fed_s, timestamp))
+        self.fed_s += duration_s
+
+    def take(self, duration_s: float) -> int:
+        """A packet of `duration_s` comes out: the timestamp of its first sample."""
+        while len(self._anchors) > 1 and self._anchors[1][0] <= self.out_s + 1e-9:
+            self._anchors.popleft()
+        position_s, timestamp = self._anchors[0]
+        at = timestamp + round((self.out_s - position_s) * 1e6)
+        self.out_s += duration_s
+        return at % TIMESTAMP_MODULUS
+
+
+class Timeline:
+    """The runs of one publisher: the first one is being encoded, the last one is being fed. `packet_s` is a packet's length."""
+
+    def __init__(self, packet_s: float) -> None:
+        self._packet_s = packet_s
+        self._runs = deque([Run()])
+        self._numbered = 0
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of audio that went in and have not come out."""
+        return sum(run.backlog_s for run in self._runs)
+
+    @property
+    def next_timestamp(self) -> int | None:
+        """The timestamp that the next message has if nothing was lost; None before the first message of a run."""
+        return self._runs[-1].next_timestamp
+
+    def add(self, duration_s: float, timestamp: int) -> None:
+        """A message of `duration_s` came in whose first sample has `timestamp`."""
+        self._runs[-1].add(duration_s, timestamp)
+
+    def begin_run(self, missing_s: float, reason: str) -> None:
+        """What comes in from now on belongs to a new run, `missing_s` after the last one."""
+        self._runs.append(Run(self._runs[-1].ends_s + missing_s, reason))
+
+    def take(self, duration_s: float) -> int:
+        """The next packet comes out, `duration_s` long: the timestamp of its first sample."""
+        self._numbered += 1
+        return self._runs[0].take(duration_s)
+
+    def end_run(self) -> tuple[Run, Run | None]:
+        """All of the first run has come out: that run, and the one that follows on it, if there is one."""
+        over = self._runs.popleft()
+        return over, self._runs[0] if self._runs else None
+
+    def missing_before(self, position_s: float) -> int:
+        """How many packets up to `position_s` have no number; they count as numbered from now on.
+
+        The last packet of a run may be shorter than the others and counts as one.
+        """
+        missing = max(0, round(position_s / self._packet_s) - self._numbered)
+        self._numbered += missing
+        return missing
+
+
+class WaitMeter:
+    """Tells how long the oldest packet has waited to come out; `packet_s` is a packet's length."""
+
+    def __init__(self, packet_s: float) -> None:
+        self._packet_s = packet_s
+        self._fed_s = self._done_s = 0.0
+        self._arrivals: deque[tuple[float, int]] = deque()  # how much had been fed by when
+
+    def feed(self, duration_s: float, now: int) -> None:
+        """A message of `duration_s` came in at `now` (us)."""
+        self._fed_s += duration_s
+        self._arrivals.append((self._fed_s, now))
+
+    def done(self, duration_s: float) -> None:
+        """So much has come out or never will."""
+        self._done_s += duration_s
+
+    def waited_s(self, now: int) -> float:
+        """How long the oldest packet that is whole and has not come out has waited, at `now` (us)."""
+        # A packet waits from the arrival of the message that made it whole.
+        whole_s = self._done_s + self._packet_s - 1e-6
+        while self._arrivals and self._arrivals[0][0] < whole_s:
+            self._arrivals.popleft()
+        return (now - self._arrivals[0][1]) / 1e6 if self._arrivals else 0.0

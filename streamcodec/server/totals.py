@@ -1,0 +1,70 @@
+"""What is counted of one stream: for its publisher, for the server's metrics, and for admission, which asks how long packets wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamcodec.protocol import Packet, now_us, unwrap_timestamp
+from streamcodec.server.info import StreamInfo
+from streamcodec.server.metrics import Metrics, PacketTrace
+
+__all__ = ["StreamTotals", "Waited"]
+
+Waited = Callable[[float, float], None]
+"""Takes a time (s) and how long a packet that came out then had waited (s)."""
+
+
+class StreamTotals:
+    """Counts the packets of one stream, and its part of `metrics`."""
+
+    def __init__(self, info: StreamInfo, metrics: Metrics, waited: Waited) -> None:
+        self.received = 0
+        self.emitted = 0
+        self.dropped = 0
+        self._info = info
+        self._metrics = metrics
+        self._waited = waited
+        self._last_received = 0
+
+    def receive(self) -> None:
+        """A packet came from the publisher."""
+        self.received += 1
+        self._metrics.packets_received += 1
+
+    def refuse(self) -> None:
+        """A packet came when the stream was ending."""
+        self.dropped += 1
+        self._metrics.packets_dropped_closing += 1
+
+    def drop(self, count: int, wait_s: float) -> None:
+        """So many packets were dropped as the encoder is `wait_s` or more behind."""
+        self.dropped += count
+        self._metrics.packets_dropped_overload += count
+        self.wait(now_us(), wait_s)
+
+    def drop_undecoded(self, count: int) -> None:
+        """So many packets were not decoded as the decoder is behind."""
+        self._metrics.packets_dropped_decoder += count
+
+    def emit(self, packet: Packet, duration_s: float, times: tuple[int, int, int]) -> None:
+        """A packet went out; `times` are when it was complete, and when its encoding began and was done (us)."""
+        self.emitted += 1
+        self._metrics.packets_emitted += 1
+        self._metrics.packets_quiet += packet.n_q < self._info.n_q
+        received, started, done = times
+        now = now_us()
+        if self._info.format != "codes" and received != self._last_received:
+            # Of several packets in one message the second waits for the first, however fast the machine is.
+            self._last_received = received
+            self.wait(now, (now - received) / 1e6)
+        captured = unwrap_timestamp(packet.timestamp, now) + round(duration_s * 1e6)
+        self._metrics.trace(PacketTrace(self._info.name, packet.seq, captured, received, started, done, now))
+
+    def begin_epoch(self) -> None:
+        """The encoder started afresh."""
+        self._metrics.epochs += 1
+
+    def wait(self, now: int, wait_s: float) -> None:
+        """A packet that came out at `now` (us) waited for the machine. Those of a fast publisher queue up, so they say nothing."""
+        if self._info.live:
+            self._waited(now / 1e6, wait_s)
