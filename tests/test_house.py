@@ -233,6 +233,38 @@ def files_imported(found: Import) -> list[Path]:
     return [file for file in candidates if file.is_file()][:1]
 
 
+def test_files_do_not_form_circles() -> None:
+    """Imports for type checkers count: two files that can only be understood together are one. What a call imports does not."""
+    files = {module_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+    edges = {name: {module for module in eager_modules(file) if module in files and module != name} for name, file in files.items()}
+    assert edges["streamcodec.server.app"] >= {"streamcodec.server.registry", "streamcodec.server.connection"}
+    left = dict(edges)
+    while ready := {name for name, others in left.items() if not others & left.keys()}:
+        left = {name: others for name, others in left.items() if name not in ready}
+    assert not left, f"circles among or behind these: {', '.join(sorted(left))}"
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def eager_modules(file: Path) -> Iterator[str]:
+    """What a file imports when it is imported, or would for a type checker."""
+
+    def visit(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = absolute(file, child)
+                # A name may be a module of its own.
+                yield from (base, *(f"{base}.{alias.name}" for alias in child.names))
+            elif not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                yield from visit(child)
+
+    return visit(ast.parse(file.read_text(encoding="utf-8")))
+
+
 @every_module
 def test_no_module_grows_past_its_measure(file: Path) -> None:
     lines = len(file.read_text(encoding="utf-8").splitlines())

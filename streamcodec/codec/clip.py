@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.audio.dsp.resample import check_rate, resample
-from streamcodec.audio.dsp.vad import SilenceDetector
+from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip
 from streamcodec.codec.arrays import as_numpy, check_codes, owned
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
@@ -163,9 +163,8 @@ class Codec:
             packet_frames=check_packet_frames(packet_frames),
             start=self._check_start(start),
         )
-        size = packet_frames * self.hop_length
-        silence = None if silence_db is None else SilenceDetector(size, silence_db, rate=self.sample_rate)
-        return StreamEncoder(self.engine, row, self.sample_rate if sample_rate is None else sample_rate, channels, silence)
+        quiet = QuietPackets(self.config, packet_frames, silence_db)
+        return StreamEncoder(self.engine, row, self.sample_rate if sample_rate is None else sample_rate, channels, quiet)
 
     def stream_decoder(self, bandwidth: float | None = None, *, start: Start | None = None) -> StreamDecoder:
         """Open a decoder: packets of codes in, samples out, as soon as they can be.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.audio.dsp.resample import StreamResampler
-from streamcodec.audio.dsp.vad import SilenceDetector
+from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import check_block
 from streamcodec.codec.arrays import as_numpy, check_codes
 from streamcodec.engine.base import Engine
@@ -22,11 +22,11 @@ __all__ = ["StreamDecoder", "StreamEncoder"]
 class StreamEncoder:
     """One stream being encoded; made by `Codec.stream_encoder`."""
 
-    def __init__(self, engine: Engine, row: EncoderRow, sample_rate: float, channels: int, silence: SilenceDetector | None) -> None:
+    def __init__(self, engine: Engine, row: EncoderRow, sample_rate: float, channels: int, quiet: QuietPackets) -> None:
         self._engine = engine
         self._row = row
         self._channels = channels
-        self._silence = silence
+        self._quiet = quiet
         self._resampler = StreamResampler(sample_rate, engine.config.sampling_rate)
         self._flushed = False
 
@@ -49,10 +49,8 @@ class StreamEncoder:
             self._row.finish()
         packets = run_due(self._engine, self._row)
         packets += self._row.remainder() if last else []
-        if self._silence is None:
-            return packets
-        self._silence.feed(samples)
-        return [codes[: self._engine.config.min_n_q] if self._silence.next_is_quiet() else codes for codes in packets]
+        self._quiet.feed(samples)
+        return [self._quiet.cut(codes) for codes in packets]
 
     def _check_open(self) -> None:
         if self._flushed:
