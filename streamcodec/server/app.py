@@ -171,7 +171,7 @@ class Server:
         await asyncio.to_thread(self._worker.stop)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for `condition`, at most `drain_s`."""
+        """Wait for `condition`, for `drain_s` at most."""
         give_up = self._loop.time() + self.limits.drain_s
         while not condition() and self._loop.time() < give_up:  # noqa: ASYNC110 - a few rounds, once in a server's life
             await asyncio.sleep(0.01)

@@ -57,11 +57,11 @@ class Connection:
         self._banner = banner
         self._session = ServerSession()
         self._sending = asyncio.Lock()
-        self._reading: asyncio.Task[bytes | str] | None = None  # begun before there was an answer to the hello
+        self._reading: asyncio.Task[bytes | str] | None = None  # started before the hello is answered
         self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
-        """Run the connection to its end; errors end here, told to the peer and counted."""
+        """Run the connection to its end. Errors end here: the peer gets them and they are counted."""
         try:
             await self._serve()
         except ConnectionClosed:
@@ -71,7 +71,7 @@ class Connection:
             await self._give_up(exc)
         except Exception as exc:
             if self._session.close_code is not None:
-                # `close` came between: what did not fit any more into a session that is over is no news.
+                # The session was closed meanwhile: messages that it could not take after that are no error.
                 await self._close(self._session.close_code)
                 return
             log.exception("%s: internal error", self._peer)
@@ -82,11 +82,11 @@ class Connection:
                 self._reading.add_done_callback(_retrieved)
 
     async def close(self, code: WireCode, reason: str) -> None:
-        """End the connection for a reason of the server's own."""
+        """End the connection for the server's own reason."""
         await self._close(self._session.fail(RemoteProtocolError(code, reason)), reason)
 
     def abort(self) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without a close frame."""
         self._ws.transport.abort()
 
     @property
@@ -105,7 +105,7 @@ class Connection:
             async with asyncio.timeout(self._registry.limits.drain_s):
                 await self._close(code, str(exc) if isinstance(exc, RemoteProtocolError) else "internal error")
         except TimeoutError:
-            # A peer that reads nothing cannot be told.
+            # A peer that reads nothing gets no close frame.
             self.abort()
 
     async def _close(self, code: int, reason: str = "") -> None:
@@ -120,8 +120,8 @@ class Connection:
             discarding.cancel()
 
     async def _discard(self) -> None:
-        """Read what still comes: a peer's close frame is behind all that it sent before."""
-        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # whoever reads already does as well
+        """Read what still comes: a peer's close frame comes after all that it sent before."""
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # another task may be reading already
             if self._reading is not None:
                 await self._reading
             while True:
@@ -136,7 +136,7 @@ class Connection:
         [hello] = self._session.feed(data)
         assert isinstance(hello, (PublishHello, ListenHello))
         check_hello(hello, self._model, self._tokens, self._registry.worker.engine.config)
-        # Whatever comes before there is an answer is out of turn. What comes later is read by whoever reads then.
+        # A message before the answer is out of turn. One after it is taken by the first that reads then.
         self._reading = asyncio.create_task(self._ws.recv())
         await asyncio.sleep(0)  # so that it finds what has come with the hello
         await self._registry.wait_for_room(hello, self._gone)
@@ -154,7 +154,7 @@ class Connection:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
 
     def _gone(self) -> bool:
-        """Whether nobody waits for an answer any more."""
+        """Whether the client does not wait for an answer any longer."""
         assert self._reading is not None
         return self._ws.state is not State.OPEN or self._reading.done()
 
@@ -188,7 +188,7 @@ class Connection:
             stream.detach(self, resume_s=self._registry.limits.resume_s if lost else 0.0)
 
     async def _read_publisher(self, hello: PublishHello, stream: Stream) -> None:
-        told = stream.totals.dropped
+        reported = stream.totals.dropped
         late_until = 0 if hello.resume is None else hello.resume.next_seq
         async for message in self._messages():
             if isinstance(message, Packet):
@@ -203,17 +203,17 @@ class Connection:
                 stream.publisher_end()
                 if not await self._read_until(stream.ended):
                     return
-                self._tell_dropped(stream, told)
+                self._send_dropped(stream, reported)
                 totals = stream.totals
                 self._session.send(Ended(received=totals.received, emitted=totals.emitted, dropped=totals.dropped))
                 await self._close(1000)
                 return
-            if stream.totals.dropped > told:
-                told = self._tell_dropped(stream, told)
+            if stream.totals.dropped > reported:
+                reported = self._send_dropped(stream, reported)
                 await self._flush()
 
     async def _read_until(self, event: asyncio.Event) -> bool:
-        """Wait for `event`, reading meanwhile: pings are answered, and whatever else comes is out of turn. False: the peer gave up."""
+        """Wait for `event` and read meanwhile: pings are answered, all else is out of turn. Returns False where the peer gave up."""
         reading = asyncio.create_task(self._read_on())
         try:
             await self._unless_failed(event.wait(), reading)
@@ -230,10 +230,10 @@ class Connection:
     def _taken_over(self) -> None:
         self._stream_failed(RemoteProtocolError(WireCode.TAKEN_OVER, "another connection has resumed this session: do not resume it here"))
 
-    def _tell_dropped(self, stream: Stream, told: int) -> int:
-        """Tell the publisher which of its packets were dropped since it was last told: the newest ones that it sent."""
-        if stream.totals.dropped > told:
-            count = stream.totals.dropped - told
+    def _send_dropped(self, stream: Stream, reported: int) -> int:
+        """Send the publisher a gap for the packets that were dropped since the last one: the newest ones that it sent."""
+        if stream.totals.dropped > reported:
+            count = stream.totals.dropped - reported
             reason = "closing" if stream.ending else "overload"
             self._session.send(Gap(first_seq=self._session.next_seq - count, count=count, reason=reason))
         return stream.totals.dropped
@@ -256,7 +256,7 @@ class Connection:
         self._session.accept(welcome_to(hello, stream, self._model, self._registry.limits, self._banner))
         registry.metrics.listeners_accepted += 1
         log.info("%s listens to %s: %s", self._peer, hello.stream, hello.format)
-        # Before the welcome goes out: what the listener was let in for is there from now on.
+        # Before the welcome is sent: from then on the listener has what it was admitted for.
         if registry.subscribe(listener, hello.resume):
             registry.metrics.listeners_resumed += 1
         writer = asyncio.create_task(self._write_listener(listener))
@@ -297,7 +297,7 @@ class Connection:
     # Both ----------------------------------------------------------------------------------------------------------------------------
 
     async def _messages(self, writer: asyncio.Task[None] | None = None) -> AsyncIterator[Message]:
-        """What the peer sends, pings answered, until it closes; raises what broke the stream or the writer meanwhile."""
+        """What the peer sends until it closes, except pings, which are answered. Raises what broke the stream or the writer."""
         while self._session.close_code is None:
             reading, self._reading = self._reading, None
             data = await self._unless_failed(reading or self._ws.recv(), writer)
@@ -312,13 +312,13 @@ class Connection:
         await self._close(self._session.close_code)
 
     async def _unless_failed(self, work: Coroutine[Any, Any, T] | asyncio.Future[T], writer: asyncio.Task[None] | None = None) -> T:
-        """Await `work`, unless the stream or the writer breaks first: then raise why."""
+        """Await `work`; raise the reason where the stream or the writer breaks first."""
         task = asyncio.ensure_future(work)
         others: set[asyncio.Future[Any]] = {self._failure} if writer is None else {self._failure, writer}
         try:
             await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Where both broke at once the other's reason is raised: asyncio would complain of one that nobody asked for.
+            # Where both broke, only the other's reason is raised: asyncio complains about an exception that nobody retrieves.
             task.add_done_callback(_retrieved)
             if not task.done():
                 task.cancel()
@@ -331,11 +331,11 @@ class Connection:
 
 
 def _retrieved(done: asyncio.Future[Any]) -> None:
-    """Ask for what a task has raised: asyncio would complain where nobody does."""
+    """Retrieve what a task has raised: asyncio complains about an exception that nobody retrieves."""
     if not done.cancelled():
         done.exception()
 
 
 def _broke(exc: ConnectionClosed) -> bool:
-    """Whether a connection broke without a goodbye or for want of answers to pings (1011); not where what came over it was at fault."""
+    """Whether a connection broke without a close frame or as pings were not answered (1011), not because of what was sent over it."""
     return all(close is None or close.code == CloseCode.INTERNAL_ERROR for close in (exc.rcvd, exc.sent))

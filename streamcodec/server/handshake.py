@@ -1,4 +1,4 @@
-"""The answer to a hello, as far as it hangs on nobody else: what is refused whoever is there, and what a welcome says."""
+"""The answer to a hello, as far as it does not depend on other clients: what is refused always, and what a welcome says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_hello", "welcome_to"]
 
 
 def check_hello(hello: PublishHello | ListenHello, model: ModelInfo, tokens: Tokens, config: CodecConfig) -> None:
-    """Refuse what no waiting would mend, before anybody waits.
+    """Refuse what will not be accepted later either, before anybody waits.
 
     Raises `RemoteProtocolError`: in this order UNAUTHORIZED, MODEL_MISMATCH, and BAD_REQUEST for a bandwidth that the model lacks.
     """
@@ -33,7 +33,7 @@ def check_hello(hello: PublishHello | ListenHello, model: ModelInfo, tokens: Tok
 
 
 def welcome_to(hello: PublishHello | ListenHello, stream: Stream | None, model: ModelInfo, limits: Limits, banner: str) -> Welcome:
-    """The yes to `hello`; without a stream, what only a publisher decides stays open."""
+    """The answer that accepts `hello`; without a stream, what only a publisher decides is None."""
     publishing = isinstance(hello, PublishHello)
     return Welcome(
         role=hello.role,

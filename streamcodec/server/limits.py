@@ -1,4 +1,4 @@
-"""Every bound of the server in one place, each in seconds, in connections or as a share."""
+"""All bounds of the server in one place, each in seconds, in connections or as a share."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ __all__ = ["Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server allows before it refuses, waits or drops; the comments say which."""
+    """What the server allows before it refuses, waits or drops; the comment on each bound says which."""
 
     max_publishers: int = 256  # refuse: server_full
     max_listeners: int = 1024  # refuse: server_full
     # Refuse publishers of PCM, and listeners of PCM whose stream has no decoder yet: server_full. "auto": when this machine is full by its
     # own measure; a number: when it has so many streams to encode or decode; None: never.
     capacity: Literal["auto"] | int | None = "auto"
-    max_load: float = 0.75  # "auto": full is where so much of the engine's time is spoken for
-    # "auto": full is also where so much of the processors' time is, or of one processor's for all but the model: who is woken must run soon
+    max_load: float = 0.75  # "auto": full is where so much of the engine's time is taken
+    # "auto": full is also where so much of the processors' time is taken, or of one processor's for all but the model: it must react soon
     max_cpu: float = 0.6
     max_wait_s: float = 0.03  # "auto" or a number: full is also where 5% of the live packets wait longer to be encoded or decoded
-    join_wait_s: float = 3.0  # who may come in a moment later waits so long for it, behind those who came before; then refuse: server_full
+    join_wait_s: float = 3.0  # a newcomer that may be admitted in a moment waits so long, in order of arrival; then refuse: server_full
     handshake_s: float = 5.0  # refuse: timeout
     encode_wait_s: float = 0.5  # live: packets that wait so long for the encoder make it drop messages until half is left, then a new epoch
     decode_wait_s: float = 0.5  # live: the same for the decoder, with a gap to listeners of PCM
     fast_backlog_s: float = 0.5  # fast: the publisher waits where so much audio waits for encoder or decoder
     listener_queue_s: float = 2.0  # fast: the publisher waits where half of it waits for one listener; live: may be `resume_s` more
-    listener_window_s: float = 0.5  # write nothing to a listener that has so much, and a round trip more, to report yet
+    listener_window_s: float = 0.5  # send no packet to a listener that has more than this and a round trip in flight
     listener_max_lag_s: float = 2.0  # live: drop packets that wait so long for one listener until the oldest waits half of it, with a gap
     listener_give_up_s: float = 10.0  # live: disconnect a listener whose lag is twice `listener_max_lag_s` for so long: slow_listener
     resume_s: float = 10.0  # how long a lost connection's stream, its numbers and its packets are kept; 0: not at all
     history_s: float = 2.0  # how much of a stream a late listener may get to warm its decoder: 30 dB in the worst case, see late_join
-    # How long a fast publisher waits for one listener, which may lose packets from then on; for the machine it waits for ever.
+    # How long a fast publisher waits for one listener, which may lose packets from then on; it waits for the machine without a bound.
     stall_s: float = 10.0
-    drain_s: float = 5.0  # how long a stop waits for what was accepted to go out
+    drain_s: float = 5.0  # how long a stop waits until what was accepted has gone out

@@ -1,6 +1,6 @@
 """What the server counts and times, and how Prometheus reads it; nothing here decides anything.
 
-Each server has a registry of its own. What happens is counted in plain attributes, as the loop does so for every packet; they become
+Each server has its own Prometheus registry. Events are counted in plain attributes, as the loop counts for every packet; they become
 Prometheus' counters when somebody reads `/metrics`.
 """
 
@@ -37,9 +37,9 @@ class PacketTrace:
     emitted: int
 
 
-def _counter(told: str, name: str | None = None, **labels: str) -> int:
+def _counter(help: str, name: str | None = None, **labels: str) -> int:
     """A count from 0: its help text, its family's name where that is not the attribute's, and its labels there."""
-    count: int = field(default=0, metadata={"help": told, "name": name, "labels": labels})
+    count: int = field(default=0, metadata={"help": help, "name": name, "labels": labels})
     return count
 
 
@@ -120,16 +120,16 @@ class Metrics:
         return families.values()
 
 
-def counter_family(name: str, told: str, value: float) -> Metric:
+def counter_family(name: str, help: str, value: float) -> Metric:
     """One of this package's counters, for `Metrics.collect_from`; "_total" is added to its name."""
-    return CounterMetricFamily(_PREFIX + name, told, value=value)
+    return CounterMetricFamily(_PREFIX + name, help, value=value)
 
 
-def gauge_family(name: str, told: str, value: float | dict[str, float], label: str = "") -> Metric:
-    """One of this package's gauges, for `Metrics.collect_from`; several values are told apart by `label`."""
+def gauge_family(name: str, help: str, value: float | dict[str, float], label: str = "") -> Metric:
+    """One of this package's gauges, for `Metrics.collect_from`; the label `label` names each of several values."""
     if not isinstance(value, dict):
-        return GaugeMetricFamily(_PREFIX + name, told, value=value)
-    family = GaugeMetricFamily(_PREFIX + name, told, labels=[label])
+        return GaugeMetricFamily(_PREFIX + name, help, value=value)
+    family = GaugeMetricFamily(_PREFIX + name, help, labels=[label])
     for which, one in value.items():
         family.add_metric([which], one)
     return family

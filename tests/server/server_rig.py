@@ -24,6 +24,7 @@ import streamcodec
 from streamcodec.audio import float_to_pcm, pcm_to_float
 from streamcodec.client import Player, listen, publish
 from streamcodec.codec import Codec
+from streamcodec.engine.warming import warm_up
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, Gap, Packet, StreamEnd, StreamStart, pack_codes, unpack_codes
 from streamcodec.server import Limits, Server
 
@@ -48,6 +49,12 @@ def tiny_codec(use: str = "server") -> Codec:  # noqa: ARG001
     return streamcodec.load(_tiny_folder().name)
 
 
+@functools.lru_cache(maxsize=1)
+def _warmed() -> None:
+    """Compile what the server's model runs for the first time: on a slow machine that takes longer than any test may."""
+    warm_up(tiny_codec().engine, (1, 2, 3, 6))
+
+
 def offline_codec() -> Codec:
     return tiny_codec("test")
 
@@ -69,6 +76,7 @@ def run(main: Coroutine[Any, Any, None], *, errors_expected: bool = False) -> No
         gc.collect()
         await until(lambda: asyncio.all_tasks() <= before, "tasks are left over")
 
+    _warmed()
     logging.getLogger().addHandler(handler)
     try:
         asyncio.run(guarded())

@@ -66,7 +66,7 @@ class Machine:
 
 @dataclass
 class Crowd:
-    """What became of those who came; `most` were there at a time, `waited_s` is how long the most patient one stood at the door."""
+    """What became of the newcomers; `most` were admitted at a time, `waited_s` is the longest that one of them waited."""
 
     most: int = 0
     refused: list[str] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""Who may still come in: what the streams ask of the machine, what it can do, and how late its packets are.
+"""Which newcomers are admitted: what the streams need of the machine, what it can do, and how late its packets are.
 
-Arithmetic alone: times are given, nothing here reads a clock, runs a model or knows a socket. All times are seconds on one clock.
+This is arithmetic: times are given, nothing here reads a clock, runs a model or knows a socket. All times are seconds on one clock.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ NEWEST_S, WINDOW_S = 1.0, 2.0
 _MIN_WAITS = 20
 _CORRECT_EVERY_S = 1.0
 _MAX_ROOM = 10_000
-# Newcomers may take half of what was free before they came, and these few whatever they take: the next correction sees how much it was.
-# So half of an idle machine is taken at once, and the nearer it is to full, the better is it known.
+# Newcomers may take half of what was free before they came, and a few are admitted in any case; the next correction sees what they take.
+# So half of an idle machine may be taken at once, and the fuller the machine is, the better its load is known.
 _AT_ONCE, _FEW = 0.5, 4
-# A newcomer's first packets are whole after 80 ms: a correction knows who came so long before. Where none is made, time alone must do.
+# A newcomer's first packets are whole after 80 ms: a correction knows those that came so long before it. Without one, time has to do.
 _SHOWN_S, _KNOWN_S = 0.5, 2.0
 _LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why someone may not come in now. It may be otherwise after `again_s` without anybody leaving; None: it is as it is."""
+    """Why a newcomer is refused now. After `again_s` it may be admitted although nobody has left; None: it will not be."""
 
     reason: str
     again_s: float | None = None
 
 
 class Admission:
-    """Says no before the machine is full, and not yet where it cannot see how full it is.
+    """Refuses newcomers before the machine is full, and for a moment where it does not know yet how full the machine is.
 
-    `costs` are measured ones: without them, and with `limits.capacity` no number, everybody may come in. With a number N there, the machine
-    is full with N streams to encode or decode, whatever it can do. `cores` are the processors that the process may use.
+    `costs` are measured: without them everybody is admitted, unless `limits.capacity` is a number. With a number N the machine is full with
+    N streams to encode or decode, whatever it can do. `cores` are the processors that the process may use.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Admission:
         self._joined: deque[tuple[float, str, Demand]] = deque()
 
     def shares(self, demand: Demand) -> Shares:
-        """What `demand` is foretold to take of the machine."""
+        """What `demand` is expected to take of the machine."""
         return self._load_model.shares(demand)
 
     def room(self, kind: Kind = "encode", frames: int = DEFAULT_PACKET_FRAMES) -> int | None:
@@ -73,7 +73,7 @@ class Admission:
         return max(1, bisect_right(range(1, _MAX_ROOM), 1 + 1e-9, key=lambda n: self._fullness(Counter({(kind, frames): n}))))
 
     def refusal(self, now: float, demand: Demand, wanted: Demand) -> Refusal | None:
-        """Why `wanted` may not join `demand`, or None: it may. An idle machine takes anyone."""
+        """Why `wanted` is refused beside `demand`; None: it is admitted. An idle machine admits everybody."""
         if not self._known or not wanted or not demand:
             return None
         fullness = self._fullness(demand + wanted)
@@ -99,49 +99,49 @@ class Admission:
         return None
 
     def joined(self, now: float, wanted: Demand, stream: str) -> None:
-        """`wanted` has come in for `stream`: until a correction that has seen what it takes, it counts as new."""
-        self._newcomers(now)  # forgets who is none any more
+        """`wanted` was admitted for `stream`: it counts as new until a correction has seen what it takes."""
+        self._newcomers(now)  # forgets those that are not new any longer
         if self._measured and wanted:
             self._joined.append((now, stream, wanted))
 
     def left(self, stream: str, kind: Kind | None = None) -> None:
-        """`stream` is gone, or its steps of one `kind` are: whoever came and went takes nothing that is still to be seen."""
+        """`stream` is gone, or its steps of one `kind` are: what came and went does not count as new."""
         kept = ((at, name, _without(wanted, kind) if name == stream else wanted) for at, name, wanted in self._joined)
         self._joined = deque(entry for entry in kept if entry[2])
 
     def waited(self, now: float, wait_s: float) -> None:
-        """A live packet has come out, so long after all of it was there."""
+        """A live packet has come out, `wait_s` after it was complete."""
         self._waits.append((now, wait_s))
 
     def waits(self, now: float, *quantiles: float, window_s: float = WINDOW_S) -> list[float]:
-        """Quantiles of what live packets of the last seconds waited; 0 where there are too few of them to say."""
+        """Quantiles of what live packets of the last seconds waited; 0 where there were too few of them."""
         recent = sorted(wait_s for at, wait_s in self._waits if at > now - window_s)
         if len(recent) < _MIN_WAITS:
             return [0.0] * len(quantiles)
         return [recent[min(len(recent) - 1, int(q * len(recent)))] for q in quantiles]
 
     def correction_due(self, now: float) -> bool:
-        """Whether `worked` should be told again."""
+        """Whether `worked` is to be called again."""
         return self._measured and now - self._corrected_at >= _CORRECT_EVERY_S
 
     def worked(self, now: float, demand: Demand, work: Work) -> None:
-        """Correct what is foretold by what was really done; `demand` says what for."""
+        """Correct the prediction by what was really done for `demand`."""
         self._corrected_at = now
         self._load_model.learn(now, demand, work)
 
     def _late_s(self, now: float) -> float:
-        """What the latest 5% of live packets wait, in the newest second or in the whole window: late at once, and not in time by a lull."""
+        """What the latest 5% of live packets wait, in the newest second or in the whole window: a lull does not end it."""
         return max(self.waits(now, 0.95, window_s=window_s)[0] for window_s in (NEWEST_S, WINDOW_S))
 
     def _newcomers(self, now: float) -> Demand:
-        """Those who came too late for the last correction to have seen what they take."""
+        """Those that came too late for the last correction to have seen what they take."""
         known_until = max(self._corrected_at - _SHOWN_S, now - _KNOWN_S)
         while self._joined and self._joined[0][0] <= known_until:
             self._joined.popleft()
         return sum((wanted for _, _, wanted in self._joined), Demand())
 
     def _fullness(self, demand: Demand) -> float:
-        """What `demand` takes of what is allowed, where that is most."""
+        """What share of what is allowed `demand` takes; of the three resources the fullest one counts."""
         return max(share / allowed for share, allowed in zip(self.shares(demand), self._allowed, strict=True))
 
     def _full(self, demand: Demand, wanted: Demand) -> str:

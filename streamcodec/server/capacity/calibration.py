@@ -21,7 +21,7 @@ _BUDGET_S = 0.3
 
 
 def measure(engine: Engine) -> Costs:
-    """Run steps of one row and of many, long and short, on all of the engine's workers at once; nobody else may use it meanwhile.
+    """Run steps of one row and of many, long and short, on all of the engine's workers at once; nothing else may use it meanwhile.
 
     Each kind of step runs once, and again while there is time: the quickest counts.
     """
@@ -29,9 +29,9 @@ def measure(engine: Engine) -> Costs:
     give_up = time.perf_counter() + _BUDGET_S
     kinds: tuple[Kind, ...] = ("encode", "decode")
     with ThreadPoolExecutor(engine.workers) as workers:
-        for turn in range(4):
+        for round in range(4):
             for key in [(kind, rows, frames) for kind in kinds for rows, frames in _SHAPES]:
-                if turn and time.perf_counter() > give_up:
+                if round and time.perf_counter() > give_up:
                     break
                 begun = time.perf_counter()
                 for done in [workers.submit(_step, engine, *key) for _ in range(engine.workers)]:

@@ -1,6 +1,6 @@
-"""What streams take of the machine: reckoned from measured costs, corrected by what the server's work has really taken.
+"""What streams take of the machine: computed from measured costs, corrected by what the server's work has really taken.
 
-Arithmetic alone: times are given, nothing here reads a clock, runs a model or knows a socket. All times are seconds on one clock.
+This is arithmetic: times are given, nothing here reads a clock, runs a model or knows a socket. All times are seconds on one clock.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Demand = Counter[tuple[Kind, int]]
 _MIN_ROWS = 20
 _MAX_INTERVAL_S = 5.0
 _SMOOTHING = 0.5
-# What waits for a step waits for the one under way and then for its own: at 20 ms each it is 40 ms late.
+# A packet waits for the step that is running and then for its own: at 20 ms each it is 40 ms late.
 _ROUND_S = 0.02
-# A packet's way beside its step, until it is known: the loop takes some 0.1 ms for each of its two messages (see benchmarks.load), and
-# the model's threads the rest.
+# What a packet takes beside its step, until it is known: the loop takes some 0.1 ms for each of its two messages (see benchmarks.load),
+# and the model's threads take the rest.
 _PACKET_S = 0.0003
-# So many packets outweigh what was expected: with a few of them a server's idle rounds would be counted as theirs.
+# So many packets outweigh what was expected: with a few of them the work of an idle server would be counted as theirs.
 _TELLING_PACKETS = 200
 
 
@@ -46,7 +46,7 @@ Costs = Mapping[Kind, Cost]
 
 @dataclass(frozen=True)
 class Work:
-    """What the server has done since some time past.
+    """What the server has done since some time in the past.
 
     The engine ran `steps` of `rows` packets in all, for `busy_s`. The process took `cpu_s` of its processors, and of that `beside_s` on its
     loop's thread and on the model's threads between steps. `messages` are the packets that came and those that were sent.
@@ -61,7 +61,7 @@ class Work:
 
 
 class Shares(NamedTuple):
-    """What is spoken for: of the engine's time, of all processors' time, and of the time in which one interpreter runs one thread."""
+    """What is taken: of the engine's time, of all processors' time, and of the time in which one interpreter runs one thread."""
 
     engine: float
     processors: float
@@ -82,7 +82,7 @@ class LoadModel:
         self._max_batch = max_batch
         self._known: tuple[float, Work] | None = None
         self._scale = 1.0  # how much longer steps take than they were measured
-        self._width = 1.0  # processors that a step keeps from others; never less, as one that waits for its turn shows who else has it
+        self._width = 1.0  # processors that a step keeps from others; at least 1, though it uses less while it waits for one
         self._packet_s = _PACKET_S  # beside steps, of a packet that comes in one message and goes out in one
         self._others = 0.0  # processors, beside steps, for all that no packet's share explains: relayed codes, a crowd of listeners
 
@@ -100,9 +100,9 @@ class LoadModel:
         return Shares(engine / self._workers, (engine * self._width + beside) / self._cores, beside)
 
     def learn(self, now: float, demand: Demand, work: Work) -> None:
-        """Correct the forecast by what was really done, all told; `demand` says what the steps were, the rest counts from the start.
+        """Correct the prediction by all that was done from the start on; `demand` says what the steps since the last call were for.
 
-        So a machine that something else slows down has room for fewer, and one whose engine was replaced by a faster one for more.
+        So a machine that something else slows down has room for fewer streams, and one with a faster engine than before has room for more.
         """
         if self._known is None:
             self._known = (now, work)

@@ -1,4 +1,4 @@
-"""What the server's work really took of the machine, and telling admission about it."""
+"""What the server's work really took of the machine, reported to admission."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CapacityMonitor:
         self._logged_room = admission.room()
 
     def correct(self, demand: Demand) -> None:
-        """Where it is due, tell admission what was done for `demand`; a room that differs much from the last one is logged."""
+        """Report what was done for `demand` to admission, where it is due; log the room that there is when it has changed much."""
         now = now_us() / 1e6
         if not self._admission.correction_due(now):
             return

@@ -1,4 +1,4 @@
-"""Who may come in a moment later waits for it, in order; when the moment is, a test says in the place of the machine."""
+"""A newcomer that may be admitted in a moment waits in order of arrival; the test stands in for the machine and says when."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_who_needs_no_room_does_not_stand_behind_those_who_do():
     run(main())
 
 
-def test_a_listener_that_needs_a_decoder_waits_for_its_turn_too():
+def test_a_listener_that_needs_a_decoder_waits_in_order_too():
     async def main():
         async with serving(limits=small_limits(join_wait_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
             door = Doorkeeper(server)
@@ -134,8 +134,8 @@ def test_who_goes_while_it_waits_publishes_nothing_and_holds_nobody_up():
     async def main():
         async with serving(limits=small_limits(join_wait_s=30.0, resume_s=10.0)) as server:
             door, answered = Doorkeeper(server), []
-            async with raw(server.url) as impatient:
-                await impatient.send(pcm_hello("a"))
+            async with raw(server.url) as leaving:
+                await leaving.send(pcm_hello("a"))
                 await until(lambda: server.registry.num_waiting == 1)
                 task = asyncio.create_task(ask(server, "b", answered))
                 await until(lambda: server.registry.num_waiting == 2)
