@@ -1,13 +1,16 @@
-"""What the README shows runs as it stands there."""
+"""What the README and the pages of the documentation show runs as it stands there, and what they name exists."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from live_rig import run, tapped, tiny_codec, until, voice
 
 import streamcodec
@@ -16,8 +19,11 @@ from streamcodec.cli import main
 from streamcodec.client import publish
 from streamcodec.server import Server
 
-README = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
-CLIENT, LIBRARY = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "streamcodec" / "docs").glob("*.md"))]
+PROGRAM = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
+CLIENT, LIBRARY = PROGRAM.findall(PAGES[0].read_text(encoding="utf-8"))
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def test_the_client_records_what_is_published(tmp_path, monkeypatch):
@@ -43,26 +49,45 @@ def test_the_client_records_what_is_published(tmp_path, monkeypatch):
     run(everything())
 
 
-def test_the_library_is_used_as_shown(monkeypatch):
+@pytest.mark.parametrize("page", [PAGES[0], ROOT / "streamcodec" / "docs" / "library.md"], ids=lambda page: page.name)
+def test_the_library_is_used_as_shown(page, monkeypatch):
     codec = tiny_codec("readme")
     monkeypatch.setattr(streamcodec, "load", lambda _: codec, raising=False)
     names: dict[str, Any] = {"audio": voice(1.0, 44_100, channels=2), "microphone": [voice(0.3)] * 4}
-    exec(LIBRARY, names)
+    programs = [LIBRARY] if page.name == "README.md" else PROGRAM.findall(page.read_text(encoding="utf-8"))
+    for program in programs:
+        exec(program, names)
     assert names["codes"].shape == (8, 75)
     assert names["again"].shape == names["worse"].shape == (24_000,)
     assert names["packet"].shape == (8, 6)
     assert names["samples"].shape == (1920,)
 
 
-def test_every_command_and_option_that_is_named_exists(capsys):
-    told = {}
-    for command in ("serve", "mic", "play", "demo", "encode", "decode", "convert", "models", "devices", "doctor"):
-        assert main([command, "--help"]) == 0
-        told[command] = capsys.readouterr().out
-    every = "\n".join(told.values())
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help"}:
+@pytest.fixture(scope="module")
+def help_texts() -> dict[str, str]:
+    commands = ("serve", "mic", "play", "demo", "encode", "decode", "convert", "models", "devices", "doctor")
+    texts = {}
+    for command in commands:
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            assert main([command, "--help"]) == 0
+        texts[command] = told.getvalue()
+    return texts
+
+
+@every_page
+def test_every_command_option_and_page_that_is_named_exists(page, help_texts):
+    text = page.read_text(encoding="utf-8")
+    every = "\n".join(help_texts.values())
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help"}:
         assert option in every, option
-    for line in re.findall(r"^\.venv/bin/streamcodec (.*)$", README, re.M):
-        assert line.split()[0] in told
-    for path in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert Path(__file__).parents[2].joinpath(path).is_file(), path
+    for line in re.findall(r"^\.venv/bin/streamcodec (.*)$", text, re.M):
+        command, _, rest = line.partition("#")[0].partition(" ")
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", rest):
+            assert option in help_texts[command], line
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert page.parent.joinpath(path).is_file(), path
+
+
+def test_the_readme_is_short_after_its_first_screen():
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert len(text.partition("## In three terminals")[2].splitlines()) <= 120
