@@ -27,7 +27,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/report.py --run
+	$(BIN)/python -m benchmarks.report --run
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

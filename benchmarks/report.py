@@ -1,76 +1,132 @@
-"""Join the sections that the benchmarks wrote into RESULTS.md.
+"""Write RESULTS.md, and the section of each benchmark, from the JSON that the benchmarks stored in `results/`.
 
-To reproduce the figures, from the repository's root and with the `dev` extra installed (`pip install -e '.[dev]'`):
+    python -m benchmarks.report          # RESULTS.md and results/*.md, from what is stored: seconds
+    python -m benchmarks.report --run    # measures seams, step and load before: some ten minutes, on an idle machine
 
-    python -m benchmarks.seams    # what the naive way costs in sound, ours beside it: half a minute
-    python -m benchmarks.step     # one step's time beside the peers' and the machine's own peak: five minutes, on an idle machine
-    python -m benchmarks.load     # 20 publishers and 60 listeners for a minute, everything checked: five minutes
-    python -m benchmarks.heldout corpus    # the speech that the next three are measured on: Debian packages, some 230 MB
-    python -m benchmarks.precision         # what bf16 costs in sound: ten minutes with `numba` installed, more without
-    python -m benchmarks.quality           # how the model sounds, beside Opus: fifteen minutes, likewise
-    python -m benchmarks.long_streams --clips 24    # the same voices later in a stream: two minutes, likewise
-    python -m benchmarks.capacity # how many live publishers the machine holds: seven minutes a case, which stand at its top
-    python -m benchmarks.churn    # streams that come and go, everything checked and memory watched: eleven minutes for each --engine
-    python -m benchmarks.latency --all     # every packet's way, on good and bad networks, cases one by one: forty-five minutes; --help
-    python -m benchmarks.late_join         # what a listener who joins late hears: a minute
-    python -m benchmarks.dtx --corpus corpus    # what thinning silence saves and does to the sound: three minutes
-    python -m benchmarks.mouth_to_ear      # through virtual sound cards, with each stage's share: a minute and a half
-    python -m benchmarks.report   # benchmarks/RESULTS.md from the sections that are there; --run measures seams, step and load first
+A benchmark is repeated by the command that stands beside its figures, from the repository's root and with the `dev` extra installed
+(`pip install -e '.[dev]'`); each takes `--help`. Those on held-out speech take a corpus: `python -m benchmarks.heldout corpus`.
 
-`step` times Mimi too where its package is: `pip install --no-deps moshi==0.2.13 sentencepiece`, as its pins and ours do not go together.
-Each takes `--help`. A benchmark writes `results/NAME.json` (all figures, the machine, the versions, the command), `results/NAME.md` (the
-section, made from the JSON alone) and `results/NAME.png`. Times of two machines, or of two runs, do not compare; the ratios inside one
-run do, since its candidates take turns.
+Times of two machines, or of two runs, do not compare; the ratios inside one run do, since its candidates take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["join"]
+from benchmarks.harness.provenance import Repository, outdated, repository
+from benchmarks.harness.run import RESULTS, Benchmark, Headline
+from benchmarks.harness.sections import figures_of, render_section, runs_of
+from benchmarks.harness.tables import table
+
+__all__ = ["BENCHMARKS", "HEADLINES", "benchmark", "render_report", "write"]
 
 _ROOT = Path(__file__).parents[1]
 _RUN = ("seams", "step", "load")
-_ORDER = (*_RUN, "capacity", "churn", "quality", "long_streams", "precision", "latency", "late_join", "dtx", "mouth_to_ear")
+BENCHMARKS = (*_RUN, "capacity", "churn", "quality", "long_streams", "precision", "latency", "late_join", "dtx", "mouth_to_ear")
+
+# Which headlines of each benchmark the first table shows, by the words that they contain: twelve rows.
+HEADLINES: tuple[tuple[str, str], ...] = (
+    ("seams", " 6 kbps"),
+    ("step", "encode 80 ms, full-size model, one stream"),
+    ("step", "encode 80 ms, full-size model, 16 streams"),
+    ("step", "decode 80 ms, full-size model, one stream"),
+    ("step", "decode 80 ms, full-size model, 16 streams"),
+    ("capacity", "full size"),
+    ("capacity", "speech-24k"),
+    ("load", "publishers"),
+    ("latency", "packets of 80 ms"),
+    ("mouth_to_ear", "mouth to ear"),
+    ("quality", "at 6 kbps"),
+    ("churn", "openvino"),
+)
+_PICTURE = ("step", "step.png", "Encode and decode of one packet, in times real time")
 
 _HEAD = """# Results
 
-Written by `python -m benchmarks.report` from the files in `results/`, which the benchmarks wrote: no figure here was typed. How to repeat
-them stands at the top of [report.py](report.py).
-
-Where the small print under a section names no fingerprint of `speech-24k`, it was measured on earlier weights of it, whose encoder followed
-one path through the codebooks instead of four and so took less time.
-"""
+Written by `python -m benchmarks.report` from the files in [results](results), which the benchmarks stored: no figure here was typed.
+A figure belongs to its processor, its weights and its code: each section names them, and says at its top where the repository has moved on
+since. Best other: the best of what else took part in the same run."""
+_OUTDATED = "†"
 
 
-def join(results: Path) -> str:
-    """RESULTS.md from the sections in `results`: those with a known place first, then the others by name."""
-    names = [path.stem for path in sorted(results.glob("*.md"))]
-    names.sort(key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
-    sections = [(results / f"{name}.md").read_text(encoding="utf-8") for name in names]
-    # A section's pictures lie beside it, one folder below the report.
-    return "\n".join([_HEAD, *(re.sub(r"(!\[[^\]]*\]\()", rf"\1{results.name}/", section) for section in sections)])
+def benchmark(name: str) -> Benchmark:
+    """The declaration of a benchmark."""
+    found: Benchmark = importlib.import_module(f"benchmarks.{name}.benchmark").BENCHMARK
+    return found
+
+
+def stored(results: Path) -> dict[str, dict[str, Any]]:
+    """The stored section of each benchmark that was run."""
+    files = {name: results / f"{name}.json" for name in BENCHMARKS}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+
+
+def write(results: Path, now: Repository) -> Path:
+    """Write every section, and RESULTS.md beside the folder; return the latter's path."""
+    sections = stored(results)
+    for name, section in sections.items():
+        (results / f"{name}.md").write_text(render_section(section, benchmark(name).render, now), encoding="utf-8")
+    path = results.with_name("RESULTS.md")
+    path.write_text(render_report(sections, now), encoding="utf-8")
+    return path
+
+
+def render_report(sections: Mapping[str, Mapping[str, Any]], now: Repository) -> str:
+    """The first page: the table of headlines, one picture, and a link to each section."""
+    rows = list(_rows(sections, now))
+    parts = [_HEAD, table(["what", "ours", "best other", "command"], rows)]
+    if any(_OUTDATED in str(row[1]) for row in rows):
+        parts.append(f"{_OUTDATED} Measured with other weights or other engine code than the repository holds now.")
+    name, picture, title = _PICTURE
+    if name in sections:
+        parts.append(f"[![{title}](results/{picture})](results/{name}.md)")
+    parts += ["## Sections", "\n".join(_links(sections, now)), f"<!-- compared with {now} -->"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rows(sections: Mapping[str, Mapping[str, Any]], now: Repository) -> Iterator[list[str | None]]:
+    for name, words in HEADLINES:
+        if name not in sections:
+            continue
+        section = sections[name]
+        for headline in benchmark(name).headlines(figures_of(section)):
+            if words in headline.what:
+                yield _row(name, headline, runs_of(section)[headline.case], now)
+
+
+def _row(name: str, headline: Headline, ran: Mapping[str, Any], now: Repository) -> list[str | None]:
+    mark = f" {_OUTDATED}" if outdated(ran, now) else ""
+    return [f"[{headline.what}](results/{name}.md)", headline.ours + mark, headline.other, f"`{ran['command']}`"]
+
+
+def _links(sections: Mapping[str, Mapping[str, Any]], now: Repository) -> Iterator[str]:
+    for name, section in sections.items():
+        runs = runs_of(section).values()
+        processors = " and ".join(dict.fromkeys(re.sub(r"\(R\)| Processor", "", ran["machine"]["cpu"]) for ran in runs))
+        when = max(ran["run"]["when"] for ran in runs)[:10]
+        mark = f" {_OUTDATED}" if any(outdated(ran, now) for ran in runs) else ""
+        yield f"- [{section['title']}](results/{name}.md): {benchmark(name).question} ({processors}, {when}{mark})"
 
 
 def main() -> int:
     """Write RESULTS.md; 1 if a benchmark that was asked for failed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--run", action="store_true", help=f"run {', '.join(_RUN)} first")
     args = parser.parse_args()
     failed = 0
     for name in _RUN if args.run else ():
         print(f"running {name}", file=sys.stderr)
-        failed += (
-            subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=_ROOT, stdout=subprocess.DEVNULL, check=False).returncode != 0
-        )
-    path = _ROOT / "benchmarks" / "RESULTS.md"
-    path.write_text(join(path.with_name("results")), encoding="utf-8")
-    print(path.relative_to(_ROOT))
-    return int(failed > 0)
+        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=_ROOT, stdout=subprocess.DEVNULL, check=False).returncode
+    print(write(RESULTS, repository()).relative_to(_ROOT))
+    return int(failed != 0)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 from benchmarks import churn, common
 from benchmarks.churn_check import Job, RunOf, Tally, check
 from benchmarks.churn_streams import PACKET_FRAMES, draw_spec
-from benchmarks.parity import rule_of
+from benchmarks.harness.parity import rule_of
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec, load
 from streamcodec.scheduler.rows import EncoderRow

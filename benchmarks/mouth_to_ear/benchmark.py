@@ -1,0 +1,263 @@
+"""A clip's way through virtual sound devices and the three programs, and its figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import streamcodec
+from benchmarks.harness.machine import Observed
+from benchmarks.harness.run import Benchmark, Headline
+from benchmarks.harness.sections import Figures
+from benchmarks.harness.tables import table
+from benchmarks.mouth_to_ear.virtual_sound import RATE, VirtualSound, missing_programs
+from streamcodec.audio import bundled_clip, read_audio, resample, write_audio
+
+__all__ = ["BENCHMARK", "MouthToEar", "measure"]
+
+Audio = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class MouthToEar:
+    """One run: delay in ms, STOI of what was heard against the offline codec, underruns and lost packets at the player.
+
+    `stages_ms` are the delay's parts, of which the last is what no program accounts for.
+    """
+
+    packet_frames: int
+    delay_ms: float
+    stoi: float
+    correlation: float
+    underruns: int
+    lost: int
+    stages_ms: dict[str, float]
+
+
+class _Program:
+    """One of the command line's programs, its messages collected as they come."""
+
+    def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
+        command = [sys.executable, "-m", "streamcodec.cli", *arguments]
+        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._lines: Queue[str] = Queue()
+        self.said: list[str] = []
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for text in self._process.stdout:
+            self._lines.put(text.rstrip())
+
+    def wait_for(self, words: str, seconds: float = 30.0, among: str = "") -> str:
+        """The first line with both `words` and `among` in it."""
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            try:
+                self.said.append(self._lines.get(timeout=0.2))
+            except Empty:
+                if self._process.poll() is not None:
+                    break
+                continue
+            if words in self.said[-1] and among in self.said[-1]:
+                return self.said[-1]
+        raise RuntimeError(f"{self._process.args!r} never said {words!r}, but: {self.said}")
+
+    def stop(self) -> None:
+        """Interrupt it and wait."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack_ms: float = 40.0) -> MouthToEar:
+    """Send `clip` [T] (24 kHz) through virtual devices and the three programs. Raises `RuntimeError` where one of them does not come up."""
+    with tempfile.TemporaryDirectory() as folder, VirtualSound() as sound:
+        spoken = np.concatenate([np.zeros(12_000, np.float32), clip, np.zeros(24_000, np.float32)])
+        path = Path(folder) / "spoken.wav"
+        write_audio(path, resample(spoken, 24_000, RATE), RATE)
+        programs: list[_Program] = []
+
+        def start(*arguments: str) -> _Program:
+            programs.append(_Program(arguments, sound.environment))
+            return programs[-1]
+
+        try:
+            url = start("serve", "--port", "0").wait_for("ws://").split(" at ")[1].split(": model")[0]
+            kept, ledger = Path(folder) / "kept.wav", Path(folder) / "ledger.jsonl"
+            player = start("play", "--server", url, "--bandwidth", "6", "--slack-ms", f"{slack_ms:g}", "--ledger", str(ledger))
+            player.wait_for("waiting")
+            start("mic", "--server", url, "--keep", str(kept), "--packet-frames", str(packet_frames)).wait_for("publishing")
+            player.wait_for("begins")
+            time.sleep(1.0)
+            room, ear = sound.record("room"), sound.record("speaker")
+            sound.play_into_room(path)
+            time.sleep(1.0)
+            told, heard = room.stop(), ear.stop()
+            offset_s = ear.begun - room.begun
+            programs[2].stop()
+            summary = player.wait_for(" underruns", among="packets, ")
+            captured, captured_rate = read_audio(kept)
+        finally:
+            for program in reversed(programs):
+                program.stop()
+        lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    lag, correlation = _lag(told, heard)
+    delay_s = lag / RATE + offset_s
+    offline = _offline(captured[0], captured_rate, codec)
+    stoi = _stoi(offline, resample(heard, RATE, 24_000))
+    packet_s = packet_frames / codec.frame_rate
+    now_s = np.array([line["captured_us"] for line in lines]) / 1e6
+    # When the first sample of all was captured, as the microphone's program has it.
+    first_s = float(np.median(now_s - packet_s * (np.array([line["seq"] for line in lines]) + 1)))
+    kept_lag, _ = _lag(told, resample(captured[0], captured_rate, RATE))
+    playing = [line for line, at in zip(lines, now_s, strict=True) if room.begun <= at <= room.begun + len(told) / RATE]
+    stages = _stages(playing, first_s + kept_lag / RATE - room.begun, packet_s, delay_s)
+    numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
+    return MouthToEar(packet_frames, 1000 * delay_s, stoi, correlation, numbers[2], numbers[1], stages)
+
+
+def _stages(lines: list[dict[str, Any]], microphone_s: float, packet_s: float, delay_s: float) -> dict[str, float]:
+    """The delay's parts in ms: medians of the ledger's `lines`, what the room knew before the microphone's program, and what is left."""
+
+    def median(value: Callable[[dict[str, Any]], float]) -> float:
+        return float(np.median([value(line) for line in lines]))
+
+    known = {
+        "sound server, microphone": 1000 * microphone_s,
+        "packet": 1000 * packet_s,
+        "queue, encode, network": median(lambda line: line["arrival_ms"]),
+        "decode": median(lambda line: line["decode_ms"]),
+        "playout": median(lambda line: line["buffered_ms"] - line["device_ms"]),
+        "speaker, as it says": median(lambda line: line["device_ms"]),
+    }
+    return {**known, "sound server, speaker": 1000 * delay_s - sum(known.values())}
+
+
+def _lag(told: Audio, heard: Audio) -> tuple[int, float]:
+    """How many samples `heard` lies behind `told`, and the normalised correlation there."""
+    size = 1 << (len(told) + len(heard)).bit_length()
+    spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(told, size))
+    correlation = np.fft.irfft(spectrum, size)
+    lags = np.concatenate([np.arange(size // 2), np.arange(-size // 2, 0)])
+    best = int(np.argmax(correlation))
+    return int(lags[best]), float(correlation[best] / (np.linalg.norm(told) * np.linalg.norm(heard) + 1e-12))
+
+
+def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
+    """What the codec makes of what the microphone program captured, without any network, clock or device behind it."""
+    encoder, decoder = codec.stream_encoder(6, sample_rate=rate), codec.stream_decoder(6)
+    return np.concatenate([decoder.feed(encoder.feed(captured)), decoder.feed(encoder.flush()), decoder.flush()])
+
+
+def _stoi(reference: Audio, heard: Audio) -> float:
+    """STOI of the stretch of `reference` that `heard` is most like.
+
+    Each half second is aligned for itself, within 150 ms: a playout that gives delay back plays a little faster, and that is no loss of
+    intelligibility.
+    """
+    from pystoi import stoi
+
+    lag, _ = _lag(reference, heard)
+    reference, heard = (reference, heard[lag:]) if lag >= 0 else (reference[-lag:], heard)
+    size, part, reach = min(len(reference), len(heard)), 12_000, 3_600
+    padded = np.pad(heard[:size], reach)
+    aligned = []
+    for at in range(0, size, part):
+        wanted = reference[at : min(at + part, size)]
+        around = padded[at : at + len(wanted) + 2 * reach]
+        shift = int(np.correlate(around, wanted, "valid").argmax()) if wanted.any() else reach
+        aligned.append(around[shift : shift + len(wanted)])
+    return float(stoi(reference[:size], np.concatenate(aligned), 24_000))
+
+
+def render(figures: Figures) -> str:
+    """The section's text, from its figures alone."""
+    rows = [
+        [
+            f"{run['packet_frames']} ({run['packet_frames'] * figures['frame_ms']:.1f} ms)",
+            run["delay_ms"],
+            round(run["stoi"], 3),
+            run["underruns"],
+            run["lost"],
+        ]
+        for run in figures["runs"]
+    ]
+    told = table(["packet, frames", "mouth to ear, ms", "STOI against the offline codec", "underruns", "packets lost"], rows)
+    shares = table(
+        ["ms, of the delay", *(str(row[0]) for row in rows)],
+        [
+            [stage, *(f"{run['stages_ms'][stage]:.1f} ({run['stages_ms'][stage] / run['delay_ms']:.0%})" for run in figures["runs"])]
+            for stage in figures["runs"][0]["stages_ms"]
+        ],
+    )
+    return (
+        "The bundled clip played in front of a virtual microphone (PulseAudio null sinks, ALSA's pulse plugin, PortAudio), through "
+        "`streamcodec mic`, `serve` and `play`, recorded at a virtual ear. "
+        f"The player holds back {figures['slack_ms']:g} ms against late packets. The delay is the peak of the cross-correlation and "
+        f"includes the packet itself and both devices' buffers.\n\n{told}\n\n"
+        "Where it comes from: medians of the player's ledger over the packets of that while; in front of them what the room heard before "
+        "the microphone's program says that it did, and behind them what is left of the measured whole, beyond the speaker's own word.\n\n"
+        f"{shares}\n"
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("--packet-frames", type=int, nargs="+", default=[6, 2, 1], help="packet sizes, frames")
+    parser.add_argument("--slack-ms", type=float, default=40.0, help="what the player holds back against late packets")
+
+
+def refuse(_: argparse.Namespace) -> str | None:
+    """Virtual sound cards take PulseAudio."""
+    missing = missing_programs()
+    return f"missing: {', '.join(missing)} (Debian: pulseaudio pulseaudio-utils libasound2-plugins)" if missing else None
+
+
+def measure_all(args: argparse.Namespace, observed: Observed) -> Figures:
+    """One run for each packet size."""
+    codec, (clip, _) = streamcodec.load(), bundled_clip()
+    with observed:
+        runs = [measure(clip, codec, frames, args.slack_ms) for frames in args.packet_frames]
+    return {"slack_ms": args.slack_ms, "frame_ms": 1000 / codec.frame_rate, "runs": [asdict(run) for run in runs]}
+
+
+def headlines(figures: Figures) -> list[Headline]:
+    """The delay at each packet size."""
+    runs = figures["runs"]
+    packets = " / ".join(f"{run['packet_frames'] * figures['frame_ms']:.0f}" for run in runs)
+    delays = " / ".join(f"{run['delay_ms']:.0f}" for run in runs)
+    return [Headline(f"mouth to ear through virtual sound cards, packets of {packets} ms", f"{delays} ms")]
+
+
+BENCHMARK = Benchmark(
+    name="mouth_to_ear",
+    title="Mouth to ear through sound devices",
+    question="How long does sound take through sound devices and the real programs, and which stage takes what?",
+    options=add_options,
+    refuse=refuse,
+    measure=measure_all,
+    render=render,
+    headlines=headlines,
+)
