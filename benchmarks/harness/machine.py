@@ -7,6 +7,7 @@ import platform
 import resource
 import time
 from datetime import UTC, datetime
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,9 +21,7 @@ _WIDE_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16
 
 def describe_machine(threads: int) -> dict[str, Any]:
     """The processor, memory, system and packages' versions; `threads` is what the benchmark gave to each model."""
-    import cpuinfo
-
-    processor = cpuinfo.get_cpu_info()
+    processor = _processor()
     flags = processor.get("flags", [])
     return {
         "cpu": processor.get("brand_raw") or platform.machine(),
@@ -34,6 +33,15 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "packages": {name: found for name in _PACKAGES if (found := version(name))},
         "threads": threads,
     }
+
+
+@cache
+def _processor() -> dict[str, Any]:
+    """What py-cpuinfo finds out, which takes it two seconds."""
+    import cpuinfo
+
+    found: dict[str, Any] = cpuinfo.get_cpu_info()
+    return found
 
 
 def _system() -> str:

@@ -46,6 +46,7 @@ class Process:
         self.pipe, there = spawn.Pipe()
         self._process = spawn.Process(target=target, args=(there, *arguments))
         self._process.start()
+        there.close()  # the process has the only one, so its end is the pipe's
 
     def send(self, message: object) -> None:
         """Send something that needs no answer."""
@@ -53,15 +54,21 @@ class Process:
 
     def receive(self) -> Any:
         """The next thing that it sends; raises `RuntimeError` if it died instead."""
-        while not self.pipe.poll(0.2):
-            if not self._process.is_alive() and not self.pipe.poll():
-                raise RuntimeError(f"a process of the benchmark ended with exit code {self._process.exitcode}")
-        return self.pipe.recv()
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            self._process.join(_END_S)
+            raise RuntimeError(f"a process of the benchmark ended with exit code {self._process.exitcode}") from None
 
     def ask(self, question: object) -> Any:
         """Send `question` and wait for the answer."""
         self.send(question)
         return self.receive()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.is_alive()
 
     def end(self, patience_s: float = _END_S) -> None:
         """Tell it to stop, wait for its end, and enforce it."""

@@ -60,9 +60,7 @@ def headlines(figures: Figures) -> list[Headline]:
             rows = [row for row in main_steps(figures, batch) if row["operation"] == operation]
             ours = min((row for row in rows if row["ours"] and row["who"] == FULL_SIZE), key=_median_ms)
             other = min((row for row in rows if not row["ours"]), key=_median_ms, default=None)
-            what = (
-                f"{operation} {_ms(figures, figures['frames'])}, full-size model, {streams(batch)}, {figures['threads']} thread(s), median"
-            )
+            what = f"{operation} {_ms(figures, figures['frames'])}, full-size model, {streams(batch)}, {figures['threads']} thread(s)"
             told = f"{_median_ms(ours):.1f} ms ({_ENGINES[ours['engine']]} {ours['precision']})"
             best = None if other is None else f"{_median_ms(other):.1f} ms ({candidate_name(other)})"
             found.append(Headline(what, told, best))

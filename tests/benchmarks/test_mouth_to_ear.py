@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pytest
 
 import streamcodec
-from benchmarks.mouth_to_ear import measure
-from benchmarks.virtual_sound import missing_programs
+from benchmarks.mouth_to_ear.benchmark import measure
+from benchmarks.mouth_to_ear.virtual_sound import missing_programs
 
 
 @pytest.mark.skipif(

@@ -9,8 +9,7 @@ import numpy as np
 from server_rig import run, serving, small_limits
 
 import streamcodec.client.connection as connection_module
-from benchmarks.link import Link
-from benchmarks.link_conditions import Conditions, Direction
+from benchmarks.link import Conditions, Direction, Link
 from streamcodec.client import publish
 from streamcodec.protocol import now_us
 from streamcodec.server.stream import Stream

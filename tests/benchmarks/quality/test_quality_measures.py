@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks import measures
-from benchmarks.measures import MEASURES, RATE, Scores, align, differences, mean, measure, missing
+from benchmarks.quality import measures
+from benchmarks.quality.measures import MEASURES, RATE, Scores, align, differences, mean, measure, missing
 from streamcodec.audio import bundled_clip
 from streamcodec.errors import InputError
 from streamcodec.types import Samples

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tiny_benchmark import files_of, run_tiny
 
-from benchmarks import common, late_join
-from benchmarks.late_join import join_errors
+from benchmarks.late_join import benchmark as late_join
+from benchmarks.late_join.benchmark import join_errors
 from streamcodec.codec import Codec
 
-ROOT = Path(__file__).parents[2]
 TINY = ["--joins", "2", "--history-ms", "0", "160"]
 
 
@@ -43,12 +39,6 @@ def test_a_sound_that_is_too_short_is_refused(speech_codec: Codec) -> None:
 
 
 def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.late_join", *TINY, "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"late_join.json", "late_join.md", "late_join.png"}
-    section = json.loads((tmp_path / "late_join.json").read_text(encoding="utf-8"))
-    text = (tmp_path / "late_join.md").read_text(encoding="utf-8")
-    assert common.fragment(section, importlib.import_module("benchmarks.late_join").render) == text
-    assert " ".join(TINY) in text
+    section = run_tiny("late_join", TINY, tmp_path)
+    assert files_of(tmp_path) == {"late_join.json", "late_join.md", "late_join.png"}
     assert [row["history_ms"] for row in section["figures"]["rows"]] == [0, 160]

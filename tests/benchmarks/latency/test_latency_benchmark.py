@@ -2,60 +2,45 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import math
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny_benchmark import files_of, run_tiny
 
-from benchmarks import common, link_netns
-from benchmarks.latency_cases import CASES, Lengths, make_case
-from benchmarks.latency_device import BLOCK_S, DEVICE_RATE, Playing, hour_of_drift
-from benchmarks.latency_figures import STAGES, back_after, ear_figures, quality_by_second, thinned
-from benchmarks.latency_run import Ear, Heard, HeardPacket, Ran, Setup
-from benchmarks.link_conditions import Direction
+from benchmarks.latency.cases import CASES, Lengths, make_case
+from benchmarks.latency.device import BLOCK_S, DEVICE_RATE, Playing, hour_of_drift
+from benchmarks.latency.figures import STAGES, back_after, ear_figures, quality_by_second, thinned
+from benchmarks.latency.run import Ear, Heard, HeardPacket, Ran, Setup
+from benchmarks.link import Direction, netns
 from streamcodec.audio.playout.adaptive import AdaptivePlayout
 
-ROOT = Path(__file__).parents[2]
 TINY = ["--minutes", "0.02", "--before-seconds", "0.8", "--during-seconds", "0.8", "--after-seconds", "1.2"]
 RATE = 24_000
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a section with three cases, of which two came from one command."""
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The section's cases: three, of which two came from one command."""
     out = tmp_path_factory.mktemp("results")
-    for cases in (["loopback", "shrink"], ["stall-0.5"]):
-        command = [sys.executable, "-m", "benchmarks.latency", "--case", *cases, *TINY, "--out", str(out)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-    return out
+    for names in (["loopback", "shrink"], ["stall-0.5"]):
+        section = run_tiny("latency", ["--case", *names, *TINY], out, stands=f"--case {names[-1]} {' '.join(TINY)}")
+    assert files_of(out) == {"latency.json", "latency.md", "latency.png", "latency_shrink.png"}
+    assert "nan" not in (out / "latency.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = section["cases"]
+    return found
 
 
-def section(out: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((out / "latency.json").read_text(encoding="utf-8"))
-    return loaded
-
-
-def test_cases_merge_into_one_section_with_a_command_for_each(ran: Path) -> None:
-    assert {path.name for path in ran.iterdir()} == {"latency.json", "latency.md", "latency.png", "latency_shrink.png"}
-    assert set(section(ran)["cases"]) == {"loopback", "shrink", "stall-0.5"}
-    text = (ran / "latency.md").read_text(encoding="utf-8")
-    for name in section(ran)["cases"]:
-        assert f"python -m benchmarks.latency --case {name} {' '.join(TINY)}`" in text
-    assert str(ran) not in text + json.dumps(section(ran)), "where somebody's files lie is nobody's business"
-    assert common.fragment(section(ran), importlib.import_module("benchmarks.latency").render) == text
-    assert "nan" not in text
+def test_cases_merge_into_one_section_with_a_command_for_each(cases: dict[str, Any]) -> None:
+    commands = {name: f"python -m benchmarks.latency --case {name} {' '.join(TINY)}" for name in ("loopback", "shrink", "stall-0.5")}
+    assert {name: ran["command"] for name, ran in cases.items()} == commands
 
 
 @pytest.mark.parametrize("name", ["loopback", "shrink", "stall-0.5"])
-def test_every_packet_of_a_tiny_run_is_accounted_for(ran: Path, name: str) -> None:
-    figures = section(ran)["cases"][name]["figures"]
+def test_every_packet_of_a_tiny_run_is_accounted_for(cases: dict[str, Any], name: str) -> None:
+    figures = cases[name]["figures"]
     assert set(figures["runs"]) == ({"calm", name} if name == "stall-0.5" else {name})
     for run in figures["runs"].values():
         for ear in run["ears"]:
@@ -69,8 +54,8 @@ def test_every_packet_of_a_tiny_run_is_accounted_for(ran: Path, name: str) -> No
     assert [set(goal) for goal in figures["goals"]] == [{"goal", "found", "unit", "most", "met"}] * len(figures["goals"])
 
 
-def test_a_link_that_shrinks_is_told_with_its_quality(ran: Path) -> None:
-    run = section(ran)["cases"]["shrink"]["figures"]["runs"]["shrink"]
+def test_a_link_that_shrinks_is_told_with_its_quality(cases: dict[str, Any]) -> None:
+    run = cases["shrink"]["figures"]["runs"]["shrink"]
     for name in ("adaptive", "fixed"):
         known = [db for db in run["quality_db"][name] if db is not None]
         assert len(known) >= 1
@@ -208,7 +193,7 @@ def test_every_case_says_what_it_is_about_and_ends_after_its_disturbance(name: s
 
 def test_the_kernel_is_told_what_a_direction_does() -> None:
     direction = Direction(0.01, jitters=((5.0, 0.02),), rates=((1.0, 1000.0), (2.0, None)), stalls=((3.0, 4.0),))
-    words = {t: " ".join(link_netns.netem(direction, t)) for t in (0.0, 1.5, 2.5, 3.5, 6.0)}
+    words = {t: " ".join(netns.netem(direction, t)) for t in (0.0, 1.5, 2.5, 3.5, 6.0)}
     assert words[0.0].endswith("delay 10000us")
     assert words[1.5].endswith("delay 10000us rate 8000bit")
     assert words[2.5] == words[0.0]
@@ -217,7 +202,7 @@ def test_the_kernel_is_told_what_a_direction_does() -> None:
 
 
 def test_a_machine_without_namespaces_says_why_in_a_line() -> None:
-    why = link_netns.missing()
+    why = netns.missing()
     assert why is None or (why and "\n" not in why)
 
 
@@ -237,11 +222,11 @@ def test_what_a_machine_lacks_for_namespaces_is_said_by_name(
     def refuse(*_: object) -> None:
         raise subprocess.CalledProcessError(2, words, stderr="no.\n")
 
-    monkeypatch.setattr(link_netns, "_do", refuse)
-    monkeypatch.setattr(link_netns.shutil, "which", lambda tool: tool)
-    monkeypatch.setattr(link_netns.os, "geteuid", lambda: 0)
-    assert link_netns.missing() == expected
-    monkeypatch.setattr(link_netns.shutil, "which", lambda _: None)
-    assert link_netns.missing() == "no ip and no tc (Debian: iproute2)"
-    monkeypatch.setattr(link_netns.os, "geteuid", lambda: 1000)
-    assert link_netns.missing() == "it takes root, to make network namespaces"
+    monkeypatch.setattr(netns, "_do", refuse)
+    monkeypatch.setattr(netns.shutil, "which", lambda tool: tool)
+    monkeypatch.setattr(netns.os, "geteuid", lambda: 0)
+    assert netns.missing() == expected
+    monkeypatch.setattr(netns.shutil, "which", lambda _: None)
+    assert netns.missing() == "no ip and no tc (Debian: iproute2)"
+    monkeypatch.setattr(netns.os, "geteuid", lambda: 1000)
+    assert netns.missing() == "it takes root, to make network namespaces"

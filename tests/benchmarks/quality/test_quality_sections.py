@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import precision, quality, quality_opus
 from benchmarks.heldout import Clip
-from benchmarks.quality_page import write_page
+from benchmarks.precision import benchmark as precision
+from benchmarks.quality import benchmark as quality
+from benchmarks.quality import opus
+from benchmarks.quality.page import write_page
 from streamcodec.audio import bundled_clip, read_audio
 from streamcodec.codec import load
 
-NO_OPUS = quality_opus.why_not()
+NO_OPUS = opus.why_not()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def test_precision_tells_what_it_measured(clips: list[Clip], monkeypatch: pytest
     text = precision.render(figures)
     assert "| 6 |" in text
     assert f"{100 * ways['bf16']['codes_differ']:.1f}%" in text
-    precision.draw(figures, tmp_path / "precision.png")
+    precision.draw(figures, tmp_path)
     assert (tmp_path / "precision.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -113,7 +115,7 @@ def test_quality_tells_what_it_measured(clips: list[Clip], monkeypatch: pytest.M
     text = quality.render(figures)
     assert f"{high['bands'][0]['snr_db']:.1f}, {high['bands'][0]['level_db']:+.1f} |" in text
     assert ("Opus was not measured" in text) == (NO_OPUS is not None or "not asked for" in text)
-    quality.draw(figures, tmp_path / "quality.png")
+    quality.draw(figures, tmp_path)
     assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
     page = quality.listen(tmp_path / "page", figures, [*clips, music], renditions)
     assert page.read_text(encoding="utf-8").count("<audio") == 3 * len(renditions) == len(list(page.parent.glob("*.wav")))
@@ -130,7 +132,7 @@ def test_a_band_that_is_not_coded_shows_in_its_snr_and_level_alone() -> None:
 @pytest.mark.skipif(NO_OPUS is not None, reason=str(NO_OPUS))
 def test_opus_comes_back_in_step_and_its_packets_take_about_what_was_asked_for() -> None:
     speech, rate = bundled_clip()
-    through = quality_opus.through_opus(speech, rate, 24.0)
+    through = opus.through_opus(speech, rate, 24.0)
     assert len(through.audio) == len(speech)
     assert abs(through.lag) < 0.002 * rate
     assert 12 < through.packets * 8 / 1000 / (len(speech) / rate) < 30
@@ -143,9 +145,9 @@ def test_an_ogg_file_is_counted_without_its_pages_and_headers() -> None:
         lacing = bytes(size for packet in packets for size in [255] * (packet // 255) + [packet % 255])
         return b"OggS" + struct.pack("<BBqIII", 0, 0, 0, 1, 0, 0) + bytes([len(lacing)]) + lacing + bytes(sum(packets))
 
-    assert quality_opus.payload_bytes(page(19) + page(300) + page(40, 260) + page(7)) == 307
+    assert opus.payload_bytes(page(19) + page(300) + page(40, 260) + page(7)) == 307
     with pytest.raises(ValueError, match="no Ogg page at byte"):
-        quality_opus.payload_bytes(page(19) + b"noise" * 10)
+        opus.payload_bytes(page(19) + b"noise" * 10)
 
 
 def test_the_page_names_each_clip_and_plays_each_rendition(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import common, gemm, peers, step_candidates, step_profile, step_report, step_targets
+from benchmarks import peers
+from benchmarks.harness.timing import Candidate
+from benchmarks.step import candidates, gemm, profile, render, targets
 from streamcodec.codec import load
 from streamcodec.config import CodecConfig
 from streamcodec.model.seanet import build_decoder, build_encoder
@@ -28,7 +30,7 @@ def figures() -> dict[str, Any]:
     rows += [row(who, o, b, 5.0) for who in ("encodec", "transformers") for o in operations for b in (1, 16)]
     rows += [row(who, o, 1, 10.0, kind="clip", frames=750) for who in ("full size", "transformers") for o in operations]
     counted = gemm.macs(CodecConfig(), 8)
-    ms = {**dict.fromkeys(step_profile.PARTS, 0.25), "convolutions": 2.0, "lstm": 0.5, "step": 4.0}
+    ms = {**dict.fromkeys(profile.PARTS, 0.25), "convolutions": 2.0, "lstm": 0.5, "step": 4.0}
     return {
         "bandwidth": 6.0,
         "rounds": 1,
@@ -45,7 +47,7 @@ def figures() -> dict[str, Any]:
         "rows": rows,
         "profile": [{**row("full size", o, 1, 20.0), "ms": ms} for o in operations],
         "agreement": {"precision": "fp32", "codes_equal": 1.0, "max_error": 1e-7},
-        "targets": step_targets.check(rows),
+        "targets": targets.check(rows),
     }
 
 
@@ -93,7 +95,7 @@ def test_every_product_of_the_peak_runs_and_says_what_it_multiplies() -> None:
 
 def test_a_target_is_held_to_the_quickest_of_the_references() -> None:
     rows = [row("full size", "encode", 1, 14.0), row("encodec", "encode", 1, 4.0), row("transformers", "encode", 1, 5.0)]
-    found = {(t["operation"], t["batch"], t["precision"], t["measure"]): t for t in step_targets.check(rows)}
+    found = {(t["operation"], t["batch"], t["precision"], t["measure"]): t for t in targets.check(rows)}
     assert found["encode", 1, "fp32", "realtime"]["met"] is True
     assert found["encode", 1, "fp32", "packages_80_ms"]["reached"] == pytest.approx(2.8)
     assert found["encode", 1, "fp32", "packages_80_ms"]["met"] is False
@@ -105,7 +107,7 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
         row("speech-24k", "encode", 1, 99.0),
         row("full size", "encode", 1, 99.0, frames=1),
     ]
-    assert all(target["reached"] is None and target["met"] is None for target in step_targets.check(rows))
+    assert all(target["reached"] is None and target["met"] is None for target in targets.check(rows))
 
 
 # The profile -----------------------------------------------------------------------------------------------------------------------
@@ -113,32 +115,32 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
 
 def test_the_operations_of_a_network_belong_to_the_parts_they_work_for() -> None:
     lstm = ("lstm", ".layers.13/", ".layers.13.")
-    assert step_profile.part_of("Convolution", "net.layers.0.conv/Convolution", lstm) == "convolutions"
-    assert step_profile.part_of("LSTMSequence", "anything", lstm) == "lstm"
-    assert step_profile.part_of("MatMul", "net.layers.13/MatMul", lstm) == "lstm"
-    assert step_profile.part_of("Reorder", "net.layers.13/Transpose_abc_acb", lstm) == "moving"
-    assert step_profile.part_of("Elu", "net.layers.1/Elu", lstm) == "elementwise"
-    assert step_profile.part_of("NobodyKnows", "net", lstm) == "other"
+    assert profile.part_of("Convolution", "net.layers.0.conv/Convolution", lstm) == "convolutions"
+    assert profile.part_of("LSTMSequence", "anything", lstm) == "lstm"
+    assert profile.part_of("MatMul", "net.layers.13/MatMul", lstm) == "lstm"
+    assert profile.part_of("Reorder", "net.layers.13/Transpose_abc_acb", lstm) == "moving"
+    assert profile.part_of("Elu", "net.layers.1/Elu", lstm) == "elementwise"
+    assert profile.part_of("NobodyKnows", "net", lstm) == "other"
 
 
 def test_a_profile_accounts_for_the_whole_step() -> None:
-    watch = step_profile.Watch()
+    watch = profile.Watch()
     speech = np.zeros(24_000, np.float32)
-    way, shape = step_candidates.Way("openvino", "fp32", 1), step_candidates.Shape(2, 6)
+    way, shape = candidates.Way("openvino", "fp32", 1), candidates.Shape(2, 6)
     with watch.making():
         codec = load("speech-24k", engine="openvino", threads=1)
-        steps = step_candidates.our_steps("speech-24k", codec, way, speech, shape)
+        steps = candidates.our_steps("speech-24k", codec, way, speech, shape)
     for step in steps:
-        ms = step_profile.profile(watch, codec, step.labels["operation"], step.call, runs=5)
+        ms = profile.profile(watch, codec, step.labels["operation"], step.call, runs=5)
         assert min(ms[part] for part in ("convolutions", "lstm", "elementwise", "moving", "outside")) > 0
         assert ms["other"] < 0.2 * ms["step"], "an operation that no part knows"
         assert (ms["search"] > 0) == (step.labels["operation"] == "encode")
-        assert sum(ms[part] for part in step_profile.PARTS) >= 0.99 * ms["step"]
+        assert sum(ms[part] for part in profile.PARTS) >= 0.99 * ms["step"]
 
 
 def test_a_step_is_split_into_the_peaks_pace_and_what_each_part_takes_beyond_it() -> None:
     made = figures()
-    shares = step_report.excess(made, made["profile"][0])
+    shares = render.excess(made, made["profile"][0])
     min_ms = (1175.1936 + 314.5728) * 0.08 / 100
     assert shares["peak"] * 4 == pytest.approx(min_ms + 0.0629, abs=1e-3)
     assert shares["elementwise"] == pytest.approx(0.25 / 4)
@@ -150,24 +152,24 @@ def test_a_step_is_split_into_the_peaks_pace_and_what_each_part_takes_beyond_it(
 
 def test_the_section_says_what_is_missing_and_how_to_have_it() -> None:
     made = figures()
-    assert "Mimi was not measured here" in step_report.render(made)
+    assert "Mimi was not measured here" in render.render(made)
     made["mimi"] = "9.9.9"
-    assert "`moshi` 9.9.9" in step_report.render(made)
-    assert "Where the time goes" not in step_report.render({**made, "profile": []})
+    assert "`moshi` 9.9.9" in render.render(made)
+    assert "Where the time goes" not in render.render({**made, "profile": []})
 
 
 def test_the_words_name_the_largest_parts_in_their_order() -> None:
     made = figures()
     made["profile"][0]["ms"]["between"] = 1.9
-    line = next(line for line in step_report.render(made).splitlines() if line.startswith("- encode"))
+    line = next(line for line in render.render(made).splitlines() if line.startswith("- encode"))
     assert line.index("the network between its operations") < line.index("convolutions below")
 
 
 def test_mimi_streams_where_its_package_is_here() -> None:
     if not peers.has_mimi():
         pytest.skip("moshi is not installed")
-    encode, decode = step_candidates.peer_calls(peers.mimi_peer(2), 1, np.zeros(24_000, np.float32), step_candidates.Shape(2, 6))
-    assert isinstance(encode, common.Candidate)
+    encode, decode = candidates.peer_calls(peers.mimi_peer(2), 1, np.zeros(24_000, np.float32), candidates.Shape(2, 6))
+    assert isinstance(encode, Candidate)
     assert [encode.labels["who"], encode.audio_s] == ["Mimi", pytest.approx(0.16)]
     codes, audio = encode.call(), decode.call()
     assert isinstance(codes, torch.Tensor) and isinstance(audio, torch.Tensor)

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.link import Link
-from benchmarks.link_conditions import Conditions, Course, Direction
+from benchmarks.link import Conditions, Course, Direction, Link
 
 TIMEOUT_S = 60.0
 ALWAYS_200 = ((-math.inf, 0.2),)

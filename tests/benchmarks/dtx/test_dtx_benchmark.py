@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tiny_benchmark import files_of, run_tiny
 
-from benchmarks import common, dtx
-from benchmarks.dtx_figures import figures_of, spectral_distance
-from benchmarks.dtx_talks import Sent, noise, send, talk, utterances, wire_bytes
+from benchmarks.dtx import render as dtx
+from benchmarks.dtx.figures import figures_of, spectral_distance
+from benchmarks.dtx.talks import Sent, noise, send, talk, utterances, wire_bytes
 from streamcodec.codec import Codec
 
-ROOT = Path(__file__).parents[2]
 TINY = ["--noise-db", "-55", "--bandwidth", "3", "--seconds", "5"]
 RATE = 24_000
 PACKET = 1_920
@@ -172,14 +168,8 @@ def test_a_talk_without_pauses_has_nothing_to_tell_and_says_so() -> None:
 
 
 def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.dtx", *TINY, "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"dtx.json", "dtx.md", "dtx.png"}
-    section = json.loads((tmp_path / "dtx.json").read_text(encoding="utf-8"))
-    text = (tmp_path / "dtx.md").read_text(encoding="utf-8")
-    assert common.fragment(section, importlib.import_module("benchmarks.dtx").render) == text
-    assert " ".join(TINY) in text
+    section = run_tiny("dtx", TINY, tmp_path)
+    assert files_of(tmp_path) == {"dtx.json", "dtx.md", "dtx.png"}
     rows = section["figures"]["rows"]
     assert [row["noise_db"] for row in rows] == [None, -55]
     for row in rows:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import json
-import subprocess
-import sys
-from pathlib import Path
+import shlex
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny_benchmark import files_of, run_tiny
 
-from benchmarks import capacity_phases, common
-from benchmarks.capacity_ledger import CODES, PCM, Ledger, Sample, Schedule, back_after
-from benchmarks.capacity_phases import Course, Run, run_phases
+from benchmarks.capacity import phases
+from benchmarks.capacity.ledger import CODES, PCM, Ledger, Sample, Schedule, back_after
+from benchmarks.capacity.phases import Course, Run, run_phases
 
-ROOT = Path(__file__).parents[2]
 TINY = ["--from", "2", "--step", "2", "--most", "4", "--grow-seconds", "0.6", "--minutes", "0.02", "--overload-seconds", "1"]
 WAYS = {
     "in process": ["--way", "inprocess", "--threads", "1"],
@@ -25,49 +21,24 @@ WAYS = {
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a section with a case of each way."""
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The section's cases: one of each way."""
     out = tmp_path_factory.mktemp("results")
     for name, way in WAYS.items():
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.capacity",
-            *way,
-            *TINY,
-            "--recovery-seconds",
-            "1",
-            "--patience-seconds",
-            "2",
-            "--case",
-            name,
-            "--out",
-            str(out),
-        ]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-    return out
+        words = [*way, *TINY, "--recovery-seconds", "1", "--patience-seconds", "2", "--case", name]
+        section = run_tiny("capacity", words, out, stands=shlex.join(words))
+    assert files_of(out) == {"capacity.json", "capacity.md", "capacity.png"}
+    found: dict[str, Any] = section["cases"]
+    return found
 
 
-def section(out: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((out / "capacity.json").read_text(encoding="utf-8"))
-    return loaded
-
-
-def test_cases_of_several_runs_share_one_section(ran: Path) -> None:
-    assert {path.name for path in ran.iterdir()} == {"capacity.json", "capacity.md", "capacity.png"}
-    assert set(section(ran)["cases"]) == set(WAYS)
-    text = (ran / "capacity.md").read_text(encoding="utf-8")
-    for way in WAYS.values():
-        assert f"benchmarks.capacity {' '.join(way)}" in text, "each case's command stands beside its figures"
-    assert str(ran) not in text + json.dumps(section(ran)), "where somebody's files lie is nobody's business"
-    render = importlib.import_module("benchmarks.capacity").render
-    assert common.fragment(section(ran), render) == text
+def test_cases_of_several_runs_share_one_section(cases: dict[str, Any]) -> None:
+    assert set(cases) == set(WAYS)
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_every_packet_of_a_tiny_run_comes_out(ran: Path, name: str) -> None:
-    figures = section(ran)["cases"][name]["figures"]
+def test_every_packet_of_a_tiny_run_comes_out(cases: dict[str, Any], name: str) -> None:
+    figures = cases[name]["figures"]
     assert figures["failures"] == []
     assert figures["never_came"] == 0
     assert len(figures["growth"]) >= 1
@@ -145,7 +116,7 @@ class Machine:
         self.asked.append(streams)
 
     def collect(self) -> Sample:
-        now = capacity_phases.time.perf_counter()
+        now = phases.time.perf_counter()
         due = np.linspace(now if self.at is None else self.at, now, 50 * bool(self.streams), endpoint=False)
         self.at = now
         took = 0.01 if self.streams <= self.room else 0.1
@@ -153,15 +124,15 @@ class Machine:
         return Sample(packets=rows, live=self.streams)
 
     def usage(self) -> dict[str, dict[str, float]]:
-        now = capacity_phases.time.perf_counter()
+        now = phases.time.perf_counter()
         return {"model": {"cpu_s": 0.0, "at": now, "rss_mib": 1.0}, "load": {"cpu_s": 0.0, "at": now}}
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capacity_phases, "_SETTLE_S", 0.1)
-    monkeypatch.setattr(capacity_phases, "_LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(capacity_phases, "_DRAIN_S", 0.5)
+    monkeypatch.setattr(phases, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(phases, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(phases, "_DRAIN_S", 0.5)
 
 
 def course(begin: int = 10, hold: int | None = None) -> Course:
@@ -191,21 +162,3 @@ def test_a_count_that_is_not_held_is_told_so() -> None:
     figures = run_phases(Run(Machine(room=5)), course(hold=12))
     assert (figures["grown_to"], figures["hold"]["streams"], figures["held"]) == (0, 12, False)
     assert figures["recovery"]["back_after_s"] is None
-
-
-def test_a_case_replaces_the_one_of_its_name_and_leaves_the_others(tmp_path: Path) -> None:
-    def told(figures: common.Figures) -> str:
-        return ", ".join(f"{name} {value['x']}" for name, value in figures.items())
-
-    def write(case: str, x: int) -> str:
-        with common.Observed() as observed:
-            pass
-        path = common.write_section(tmp_path, "some", "Title", {"x": x}, observed, told, threads=1, argv=["--x", str(x)], case=case)
-        return path.read_text(encoding="utf-8")
-
-    write("b", 1)
-    write("a", 2)
-    text = write("b", 3)
-    assert "a 2, b 3" in text
-    assert "benchmarks.some --x 2`" in text and "benchmarks.some --x 3`" in text and "--x 1`" not in text
-    assert text.count("GiB") == 1, "one machine is described once"
