@@ -1,6 +1,6 @@
-"""What a codec is, as numbers: the fields of EnCodec's configuration that decide its shape, and the arithmetic on them.
+"""The configuration of a codec: the fields of EnCodec's configuration that decide its architecture, and the arithmetic on them.
 
-This file imports only the errors; it knows neither tensors nor files.
+This file imports only the errors. It handles neither tensors nor files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ Start = Literal["exact", "primed"]
 
 
 def fewest_codebooks(bits: int) -> int:
-    """The fewest codebooks that a packet of codes of `bits` each is sent with: 1, or 2 below 8 bits, as those are only packed in pairs."""
+    """The fewest codebooks that a packet may have, for codes of `bits` bits: 1, or 2 below 8 bits.
+
+    Codes of fewer than 8 bits are only packed in pairs of codebooks.
+    """
     return 1 if bits >= 8 else 2
 
 
@@ -31,8 +34,9 @@ class CodecConfig:
     """The architecture of a causal EnCodec model; names and defaults are those of `transformers.EncodecConfig`.
 
     The defaults are the published 24 kHz model (Défossez et al., "High Fidelity Neural Audio Compression", 2022).
-    `upsampling_ratios` are in the decoder's order; the encoder runs them backwards. One field is not EnCodec's: `search_beam`, how many
-    paths through the codebooks the encoder follows; 1 gives the reference's codes, more give better ones, and any decoder takes either.
+    `upsampling_ratios` are in the decoder's order; the encoder applies them in reverse. One field is not EnCodec's: `search_beam` is the
+    width of the encoder's beam search through the codebooks. Width 1 gives the reference's codes. Wider beams give better codes. Every
+    decoder can decode both.
     """
 
     sampling_rate: int = 24_000
@@ -92,14 +96,14 @@ class CodecConfig:
             raise UnsupportedModelError(f"target_bandwidths is {self.target_bandwidths!r}, expected kbps above 0")
         if min(self.bandwidth_to_n_q(b) for b in self.target_bandwidths) < 1:
             raise UnsupportedModelError(
-                f"target_bandwidths {self.target_bandwidths!r}: the least is below one codebook ({self.kbps_per_codebook} kbps)"
+                f"target_bandwidths {self.target_bandwidths!r}: the lowest is below one codebook ({self.kbps_per_codebook} kbps)"
             )
         if self.num_quantizers > _MAX_QUANTIZERS:
             raise UnsupportedModelError(
-                f"target_bandwidths {self.target_bandwidths!r}: the highest takes {self.num_quantizers} codebooks, "
+                f"target_bandwidths {self.target_bandwidths!r}: the highest needs {self.num_quantizers} codebooks, "
                 f"expected at most {_MAX_QUANTIZERS}"
             )
-        # 24 and 24.0 are one model: they must be one text in a fingerprint.
+        # The fingerprint hashes the config as text, so 24 and 24.0 must give the same text.
         object.__setattr__(self, "trim_right_ratio", float(self.trim_right_ratio))
         object.__setattr__(self, "target_bandwidths", tuple(float(b) for b in self.target_bandwidths))
 
@@ -107,8 +111,8 @@ class CodecConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> CodecConfig:
         """Read a configuration as `transformers` writes it to `config.json`.
 
-        Fields that only matter to other programs are ignored; fields that would make the model something else than a causal,
-        unnormalised codec raise `UnsupportedModelError`.
+        Fields that only other programs use are ignored. Raises `UnsupportedModelError` for a model that is not causal or that normalises
+        its input.
         """
         if values.get("use_causal_conv", True) is not True:
             raise UnsupportedModelError("use_causal_conv is false: only causal models stream (facebook/encodec_24khz is one)")
@@ -120,18 +124,18 @@ class CodecConfig:
             raise UnsupportedModelError(
                 f"chunk_length_s is {values['chunk_length_s']}: expected none (the model would cut clips into overlapping chunks)"
             )
-        known = {f.name for f in fields(cls)}
-        picked = {k: v for k, v in values.items() if k in known and v is not None}
-        picked.setdefault("codebook_dim", picked.get("hidden_size", cls.hidden_size))
+        names = {f.name for f in fields(cls)}
+        kwargs = {k: v for k, v in values.items() if k in names and v is not None}
+        kwargs.setdefault("codebook_dim", kwargs.get("hidden_size", cls.hidden_size))
         for field in ("upsampling_ratios", "target_bandwidths"):
-            if field in picked:
-                if not isinstance(picked[field], (list, tuple)):
-                    raise UnsupportedModelError(f"{field} is {picked[field]!r}, expected a list")
-                picked[field] = tuple(picked[field])
+            if field in kwargs:
+                if not isinstance(kwargs[field], (list, tuple)):
+                    raise UnsupportedModelError(f"{field} is {kwargs[field]!r}, expected a list")
+                kwargs[field] = tuple(kwargs[field])
         for field in ("pad_mode", "norm_type"):
-            if field in picked and not isinstance(picked[field], str):
-                raise UnsupportedModelError(f"{field} is {picked[field]!r}, expected a word")
-        return cls(**picked)
+            if field in kwargs and not isinstance(kwargs[field], str):
+                raise UnsupportedModelError(f"{field} is {kwargs[field]!r}, expected a word")
+        return cls(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, in the reference's names."""
@@ -149,22 +153,22 @@ class CodecConfig:
 
     @property
     def bits_per_code(self) -> int:
-        """Bits that one code takes: 10 for 1,024 entries."""
+        """Bits per code: 10 for 1,024 entries."""
         return self.codebook_size.bit_length() - 1
 
     @property
     def kbps_per_codebook(self) -> float:
-        """What one codebook costs, in kbps: 0.75 for the published model."""
+        """The bit rate of one codebook, in kbps: 0.75 for the published model."""
         return self.frame_rate * self.bits_per_code / 1000
 
     @property
     def num_quantizers(self) -> int:
-        """Codebooks that the model has: as many as its highest bandwidth needs."""
+        """The number of codebooks in the model: as many as its highest bandwidth needs."""
         return self.bandwidth_to_n_q(max(self.target_bandwidths))
 
     @property
     def min_n_q(self) -> int:
-        """The fewest codebooks that a packet is sent with, see `fewest_codebooks`."""
+        """The fewest codebooks that a packet may have; see `fewest_codebooks`."""
         return fewest_codebooks(self.bits_per_code)
 
     @property
@@ -173,40 +177,41 @@ class CodecConfig:
         return self.num_filters * int(2 ** len(self.upsampling_ratios))
 
     def bandwidth_to_n_q(self, bandwidth: float) -> int:
-        """How many codebooks fit into `bandwidth` kbps: 6 kbps is 8."""
+        """The number of codebooks that fit into `bandwidth` kbps: 8 for 6 kbps."""
         return math.floor(bandwidth / self.kbps_per_codebook + 1e-9)
 
     def n_q_for(self, bandwidth: float | None = None) -> int:
-        """The codebooks of one of the model's target bandwidths; None is the middle one the paper uses, 6 kbps, or the highest below it.
+        """The number of codebooks for `bandwidth` kbps, which must be one of the model's target bandwidths.
 
-        Raises `CodesError` for a bandwidth the model was not made for.
+        None stands for 6 kbps, the middle bandwidth of the paper, or the highest target bandwidth below it. Raises `CodesError` for a
+        bandwidth that the model does not have.
         """
         if bandwidth is None:
             bandwidth = max((b for b in self.target_bandwidths if b <= 6.0), default=min(self.target_bandwidths))
         if not isinstance(bandwidth, Real) or not any(abs(bandwidth - b) < 1e-6 for b in self.target_bandwidths):
-            has = ", ".join(f"{b:g}" for b in self.target_bandwidths)
-            raise CodesError(f"bandwidth is {bandwidth!r}, this model has {has} kbps")
+            choices = ", ".join(f"{b:g}" for b in self.target_bandwidths)
+            raise CodesError(f"bandwidth is {bandwidth!r}, this model has {choices} kbps")
         return self.bandwidth_to_n_q(bandwidth)
 
     @property
     def n_q_choices(self) -> list[int]:
-        """The codebooks of each target bandwidth, ascending: 2, 4, 8, 16 and 32."""
+        """The number of codebooks of each target bandwidth, ascending: 2, 4, 8, 16 and 32."""
         return sorted({self.bandwidth_to_n_q(b) for b in self.target_bandwidths})
 
     @property
     def search_stops(self) -> list[int]:
-        """Where runs of codebooks that are searched in one go end: at each target bandwidth from the default one up, so 8, 16 and 32.
+        """The ends of the runs of codebooks that one call searches: the default bandwidth's and each higher one's, so 8, 16 and 32.
 
-        Below it a call of its own would cost more than the levels that it saves.
+        Runs that end at lower bandwidths would cost more for the extra call than they save by searching fewer codebooks.
         """
         return [n_q for n_q in self.n_q_choices if n_q >= self.n_q_for(None)]
 
     def bandwidth_of(self, n_q: int) -> float:
-        """The kbps that `n_q` codebooks take: 8 is 6.0."""
+        """The bit rate of `n_q` codebooks, in kbps: 6.0 for 8."""
         return n_q * self.kbps_per_codebook
 
     def frames_for(self, samples: int) -> int:
-        """Frames that `samples` samples become: the last one may be partly filled."""
+        """The number of frames for `samples` samples; the last frame may be partly filled."""
         return -(-samples // self.hop_length)
 
 
@@ -235,7 +240,7 @@ _RANGES = (
 
 
 def check_packet_frames(packet_frames: int) -> int:
-    """Return `packet_frames` if a packet can hold that many, else raise `InputError`."""
+    """Return `packet_frames` if it is a valid packet length in frames, else raise `InputError`."""
     if isinstance(packet_frames, bool) or not isinstance(packet_frames, int) or not 1 <= packet_frames <= MAX_PACKET_FRAMES:
         raise InputError(f"packet_frames is {packet_frames!r}, expected an integer from 1 to {MAX_PACKET_FRAMES}")
     return packet_frames

@@ -1,23 +1,23 @@
-"""Every error this package raises on purpose, in one tree; each names what was wrong, what was expected, and who is at fault.
+"""All errors that this package raises on purpose, in one tree. Each message says what was wrong and what was expected.
 
     StreamCodecError
-    +-- InputError (ValueError)             the caller passed something unusable
+    +-- InputError (ValueError)             the caller passed an invalid value
     |   +-- AudioError                      samples: shape, rate, dtype, NaN, an unreadable file
     |   +-- CodesError                      codes: shape, range, number of codebooks
     |   +-- PayloadError                    packed bytes that are not a whole packet
-    +-- ModelError                          a model cannot be had
+    +-- ModelError                          a model cannot be loaded
     |   +-- ModelNotFoundError              no such name, file, folder or hub repository
     |   +-- CheckpointError                 the file is damaged or its tensors do not fit
-    |   +-- UnsupportedModelError           a sound model of a kind that cannot stream here
+    |   +-- UnsupportedModelError           a valid model of a kind that cannot stream here
     +-- MissingDependencyError (ImportError)  an optional package or system library is absent
     +-- DeviceError                         a sound device is missing, busy or refuses the format
-    +-- ProtocolError                       the wire's rules were broken
-    |   +-- LocalProtocolError              by us: the caller used a session out of turn
-    |   +-- RemoteProtocolError             by the peer: carries the wire code to answer with
-    +-- ConnectionFailed                    no connection, or it was lost
-        +-- Refused                         the server said no, with a code and whether to retry
+    +-- ProtocolError                       one side broke the rules of the protocol
+    |   +-- LocalProtocolError              our side: the caller used a session out of turn
+    |   +-- RemoteProtocolError             the peer: carries the wire code to answer with
+    +-- ConnectionFailed                    no connection could be made, or it was lost
+        +-- Refused                         the server refused, with a code and whether to retry
 
-This file imports nothing of the package.
+This file imports nothing from the package.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 
 class WireCode(StrEnum):
-    """What a refusal or an error message on the wire says; PROTOCOL.md lists the same words."""
+    """The code in a refusal or error message on the wire. PROTOCOL.md lists the same codes."""
 
     BAD_MESSAGE = "bad_message"
     BAD_VERSION = "bad_version"
@@ -67,12 +67,12 @@ class WireCode(StrEnum):
 
     @property
     def close_code(self) -> int:
-        """The WebSocket close code that goes with this word (4000-4999: the application's range)."""
+        """The WebSocket close code for this error, in the range for applications (4000-4999)."""
         return _CLOSE_CODES[self]
 
     @property
     def retry(self) -> bool:
-        """Whether the same request may succeed later without being changed."""
+        """Whether the same request may succeed later, unchanged."""
         return self in _RETRY
 
 
@@ -105,39 +105,39 @@ _RETRY = {
 
 
 class StreamCodecError(Exception):
-    """Root of the tree: `except StreamCodecError` catches all that this package raises on purpose."""
+    """Root of the tree: `except StreamCodecError` catches every error that this package raises on purpose."""
 
 
 class InputError(StreamCodecError, ValueError):
-    """The caller passed something unusable."""
+    """The caller passed an invalid value."""
 
 
 class AudioError(InputError):
-    """Samples of a wrong shape, rate or type, not finite, or a file that holds no readable audio."""
+    """The samples have a wrong shape, rate or type, or are not finite; or a file holds no readable audio."""
 
 
 class CodesError(InputError):
-    """Codes of a wrong shape, out of range, or of more codebooks than the model has."""
+    """The codes have a wrong shape, are out of range, or use more codebooks than the model has."""
 
 
 class PayloadError(InputError):
-    """Packed bytes that are not a whole packet."""
+    """The packed bytes are not a whole packet."""
 
 
 class ModelError(StreamCodecError):
-    """A model cannot be had."""
+    """A model cannot be loaded."""
 
 
 class ModelNotFoundError(ModelError):
-    """Neither an embedded name, nor a file, nor a folder, nor a reachable hub repository."""
+    """The name is not an embedded model, a file, a folder or a reachable hub repository."""
 
 
 class CheckpointError(ModelError):
-    """A checkpoint that is damaged, or whose tensors are not those its config asks for."""
+    """The checkpoint is damaged, or its tensors do not match its config."""
 
 
 class UnsupportedModelError(ModelError):
-    """A sound model that cannot stream here: not causal, not mono, normalised per clip."""
+    """The model is valid but cannot stream here: it is not causal, not mono, or normalised per clip."""
 
 
 class MissingDependencyError(StreamCodecError, ImportError):
@@ -149,18 +149,18 @@ class DeviceError(StreamCodecError):
 
 
 class ProtocolError(StreamCodecError):
-    """The wire's rules were broken."""
+    """One side broke the rules of the protocol."""
 
 
 class LocalProtocolError(ProtocolError):
-    """Our side asked a session for something that its state does not allow."""
+    """Our side called a session in a way that its state does not allow."""
 
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent something that the protocol does not allow.
 
-    `code` is the word that answers it on the wire, and `code.close_code` closes the connection. A refusal may also say, in
-    `retry_after_ms`, when it is of use to come again.
+    `code` is the wire code to answer with, and `code.close_code` closes the connection. A refusal may carry `retry_after_ms`: how long
+    the client should wait before it tries again.
     """
 
     def __init__(self, code: WireCode, reason: str, retry_after_ms: int | None = None) -> None:
@@ -178,10 +178,10 @@ class ConnectionFailed(StreamCodecError):
 
 
 class Refused(ConnectionFailed):
-    """The server answered, and the answer was no.
+    """The server refused the request.
 
-    `code` is the server's word (a `WireCode` where this version knows it), `retry` whether it may say yes later, `retry_after_s` how much
-    later at the earliest, where it said so.
+    `code` is the server's code: a value of `WireCode`, or a code that this version does not know. `retry` says whether the same request
+    may succeed later. `retry_after_s` is the shortest time to wait in seconds, or None if the server did not say.
     """
 
     def __init__(self, code: str, reason: str, retry: bool, retry_after_s: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Python's garbage collector and real time: how a program avoids its long pauses."""
+"""Keeps the long pauses of Python's garbage collector out of real-time programs."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["freeze_gc"]
 
 
 def freeze_gc() -> None:
-    """Exclude everything that is in memory now from later garbage collections: call it once, when a program has loaded what it needs.
+    """Exclude every object that exists now from later garbage collections. Call it once, after the program has loaded its libraries.
 
-    torch, OpenVINO and similar libraries leave 200,000 objects behind. A full collection visits all of them and stops every thread of the
-    program for 0.13 s: longer than any buffer here lasts. Objects that are made later are collected as usual.
+    torch, OpenVINO and similar libraries create 200,000 long-lived objects. A full collection visits all of them and stops every thread
+    for 0.13 s, which is longer than any buffer here. Objects that are created later are collected as usual.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The arrays that every room passes on, named once."""
+"""Type aliases for the arrays that the packages exchange."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ Codes = npt.NDArray[np.int32]
 """Codebook entries: [n_q, frames], or a batch [B, n_q, frames]."""
 
 States = npt.NDArray[np.float32]
-"""A codec's state as one row of floats [S] per stream, or a batch [B, S]."""
+"""The state of a codec: one row of floats [S] per stream, or a batch [B, S]."""

@@ -1,1 +1,1 @@
-"""Codes as bytes: packed payloads and files. It knows no model and no socket."""
+"""Codes as bytes: packed payloads and codes files. This package uses neither models nor sockets."""

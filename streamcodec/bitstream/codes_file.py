@@ -1,4 +1,4 @@
-"""Codes on disk: one msgpack map that says what they are, then the packed codes; 0.75 kB per second at 6 kbps."""
+"""Codes files: one msgpack map as the header, then the packed codes; 0.75 kB per second at 6 kbps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AUDIO_SUFFIXES = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".
 
 @dataclass(frozen=True)
 class CodesFile:
-    """A clip as codes [n_q, frames], the fingerprint and name of the model that made them, and the samples that they stand for."""
+    """A clip as codes [n_q, frames], with the name and fingerprint of the model that made them and the clip's length in samples."""
 
     codes: Codes
     model: str
@@ -30,7 +30,10 @@ class CodesFile:
 
 
 def check_target(path: Path) -> Path:
-    """Return `path` if codes can be put there: said before the work is done. Raises `CodesError` for what they would overwrite or miss."""
+    """Return `path` if a codes file can be written there. Call it before the encoding, which may take long.
+
+    Raises `CodesError` for a folder, for the suffix of an audio file, and for a path in a folder that does not exist.
+    """
     if path.is_dir():
         raise CodesError(f"{path} is a folder, expected a file")
     if path.suffix.lower() in _AUDIO_SUFFIXES:
@@ -41,7 +44,7 @@ def check_target(path: Path) -> Path:
 
 
 def write_codes(path: Path, clip: CodesFile, bits: int) -> None:
-    """Write a clip, each of its codes in `bits` bits. Raises `CodesError` where the file cannot be written."""
+    """Write a clip with `bits` bits per code. Raises `CodesError` if the file cannot be written."""
     header = {
         "format": _MAGIC,
         "model": clip.model,
@@ -58,7 +61,7 @@ def write_codes(path: Path, clip: CodesFile, bits: int) -> None:
 
 
 def read_codes(path: Path) -> CodesFile:
-    """Read what `write_codes` wrote. Raises `CodesError` for anything else and for a file that was cut off."""
+    """Read a file that `write_codes` wrote. Raises `CodesError` for any other file and for a truncated one."""
     try:
         data = path.read_bytes()
     except OSError as exc:
@@ -76,7 +79,7 @@ def read_codes(path: Path) -> CodesFile:
         codes = unpack_codes(data[unpacker.tell() :], n_q, bits)
         made_by = str(header["model"]), str(header["fingerprint"])
     except (KeyError, TypeError, OverflowError) as exc:
-        raise CodesError(f"{path}: its header lacks or garbles {exc}") from exc
+        raise CodesError(f"{path}: a field of its header is missing or invalid: {exc}") from exc
     except ValueError as exc:
         raise CodesError(f"{path}: damaged: {exc}") from exc
     if codes.shape[1] != frames:

@@ -1,17 +1,18 @@
-"""Codes to payload bytes and back: arithmetic on bits, which knows neither models nor messages.
+"""Codes to payload bytes and back. This file only does arithmetic on bits; it uses neither models nor messages.
 
-Codebooks go in pairs (2i, 2i+1). The bits of one pair, each code `bits` bits, most significant first:
+Codebooks are packed in pairs (2i, 2i+1). Each code has `bits` bits, most significant first. One pair is laid out like this:
 
       codebook 2i                    codebook 2i+1
     +-----------+-----+-----------+-----------+-----+-----------+-------------+
     |  frame 0  | ... | frame F-1 |  frame 0  | ... | frame F-1 | zeros (0-7) |
     +-----------+-----+-----------+-----------+-----+-----------+-------------+
 
-The zeros fill the last byte, so every pair is whole bytes and the first pairs are the packet at a lower bandwidth. An odd last
-codebook is a group of its own and is padded likewise.
+The zeros fill the last byte, so every pair takes whole bytes. The first pairs alone are therefore the same packet at a lower bandwidth.
+If the number of codebooks is odd, the last one forms a group of its own, padded in the same way.
 
-The number of frames is not sent: it is floor(8 * bytes / (n_q * bits)). A group has at most 7 bits of padding and at least 8 bits
-per frame (two codes of 4 bits, or one code of 8), so the padding never amounts to a frame, and one byte count means one F.
+The payload does not contain the number of frames F: it is floor(8 * bytes / (n_q * bits)). A group has at most 7 bits of padding and at
+least 8 bits per frame (two codes of 4 bits, or one code of 8). So the padding is always shorter than a frame, and the number of bytes
+determines F.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ def pack_codes(codes: NDArray[np.integer], bits: int = 10) -> bytes:
     """Pack one packet's codes.
 
     Shape: codes is [n_q, frames], any integer type, values 0 to 2**bits - 1.
-    Raises `CodesError` for another shape or type, and for the first value that is out of range.
+    Raises `CodesError` for another shape or type, and for a value out of range; the message names the first such value.
     """
     if codes.ndim != 2 or codes.dtype.kind not in "iu" or not codes.size:
-        raise CodesError(f"codes are {codes.dtype} of shape {list(codes.shape)}, expected integers of shape [n_q, frames], neither 0")
+        raise CodesError(f"codes are {codes.dtype} of shape {list(codes.shape)}, expected integers of shape [n_q, frames], both above 0")
     n_q, frames = codes.shape
     _check_layout(n_q, bits)
     if (codes >> bits).any():
@@ -50,7 +51,7 @@ def pack_codes(codes: NDArray[np.integer], bits: int = 10) -> bytes:
 
 
 def unpack_codes(payload: bytes, n_q: int, bits: int = 10) -> NDArray[np.int32]:
-    """Unpack one packet's codes; the number of frames follows from the byte count.
+    """Unpack one packet's codes; the number of bytes determines the number of frames.
 
     Shape: returns [n_q, frames], int32, values 0 to 2**bits - 1.
     Raises `PayloadError` for bytes that are not a whole packet of `n_q` codebooks, `CodesError` for an impossible `n_q` or `bits`.
@@ -68,15 +69,15 @@ def unpack_codes(payload: bytes, n_q: int, bits: int = 10) -> NDArray[np.int32]:
 
 
 def payload_size(n_q: int, frames: int, bits: int = 10) -> int:
-    """Bytes that `frames` frames of `n_q` codebooks take: 60 for 8 codebooks of 10 bits and 6 frames."""
+    """The size in bytes of `frames` frames of `n_q` codebooks: 60 for 8 codebooks of 10 bits and 6 frames."""
     return n_q // 2 * _whole_bytes(2 * frames * bits) + n_q % 2 * _whole_bytes(frames * bits)
 
 
 def payload_frames(payload: bytes, n_q: int, bits: int = 10) -> int:
-    """The frames in a payload of `n_q` codebooks.
+    """The number of frames in a payload of `n_q` codebooks.
 
-    Raises `PayloadError` where the byte count is no whole packet or where padding bits are set, `CodesError` for an impossible
-    `n_q` or `bits`.
+    Raises `PayloadError` if the bytes are not a whole packet or if padding bits are set, and `CodesError` for an impossible `n_q` or
+    `bits`.
     """
     _check_layout(n_q, bits)
     frames = 8 * len(payload) // (n_q * bits)
@@ -98,7 +99,7 @@ def payload_frames(payload: bytes, n_q: int, bits: int = 10) -> int:
 
 
 def truncate_payload(payload: bytes, from_n_q: int, to_n_q: int, bits: int = 10) -> bytes:
-    """The same packet with its first `to_n_q` codebooks only: a prefix of the bytes.
+    """Cut a packet to its first `to_n_q` codebooks, which are a prefix of its bytes.
 
     Raises `CodesError` unless `to_n_q` is even or equal to `from_n_q`, and `PayloadError` for bytes that are not a whole packet.
     """
@@ -115,9 +116,9 @@ def _whole_bytes(bits: int) -> int:
 def _check_layout(n_q: int, bits: int) -> None:
     if n_q < 1:
         raise CodesError(f"n_q is {n_q}, expected 1 or more")
-    least = 8 if n_q % 2 else 4
-    if not least <= bits <= MAX_BITS:
-        raise CodesError(f"a code has {bits} bits, expected {least} to {MAX_BITS} with n_q {n_q}")
+    min_bits = 8 if n_q % 2 else 4
+    if not min_bits <= bits <= MAX_BITS:
+        raise CodesError(f"a code has {bits} bits, expected {min_bits} to {MAX_BITS} with n_q {n_q}")
 
 
 @functools.cache

@@ -1,1 +1,1 @@
-"""The model: layers whose state is a value, SEANet, residual VQ, and checkpoints in every known layout."""
+"""The model: streaming layers, SEANet, residual VQ, and checkpoints in every supported layout. A state is a value."""

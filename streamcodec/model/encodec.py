@@ -1,6 +1,6 @@
-"""The whole codec: encoder, residual VQ and decoder, with the two ways to open a stream.
+"""The whole codec: encoder, residual VQ and decoder, with the two ways to start a stream (exact and primed).
 
-Nothing here remembers a stream: states go in and come out (see `layers`).
+The model stores nothing about a stream: each call takes a state and returns the new one (see `layers`).
 """
 
 from __future__ import annotations
@@ -31,34 +31,34 @@ class EncodecModel(nn.Module):
         self.quantizer = ResidualVQ(*sizes, config.search_beam, config.search_stops)
 
     def encode(self, samples: Tensor, state: State | None, n_q: int, final: bool = False) -> tuple[Tensor, State]:
-        """Samples [B, 1, T] -> codes [B, n_q, ceil(T / hop)] and the state after them; T is whole hops unless final."""
+        """Samples [B, 1, T] -> codes [B, n_q, ceil(T / hop)] and the new state; T is a multiple of the hop unless `final`."""
         latents, state = self.encoder(samples, state, final)
         return self.quantizer.encode(latents, n_q), state
 
     def decode(self, codes: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
-        """Codes [B, n_q, F] -> samples [B, 1, F * hop] and the state after them."""
+        """Codes [B, n_q, F] -> samples [B, 1, F * hop] and the new state."""
         samples, state = self.decoder(self.quantizer.decode(codes), state, final)
         return samples, state
 
     def with_search_beam(self, beam: int) -> EncodecModel:
-        """The same model, sharing its tensors, whose encoder follows `beam` paths; raises `UnsupportedModelError` for an absurd number."""
+        """A model with the same tensors (shared) and search beam `beam`; raises `UnsupportedModelError` if that is not 1 to 64."""
         model = EncodecModel(replace(self.config, search_beam=beam))
         model.load_state_dict(self.state_dict(), assign=True)
         return model.train(self.training)
 
     @property
     def default_live_start(self) -> Start:
-        """How a live stream opens unless told otherwise: at once. Zero-padded models are exact at no cost; reflecting ones are primed."""
+        """The default start of a live stream: "exact" for zero-padded models, "primed" for reflect-padded ones. Neither adds a delay."""
         return "primed" if self.config.pad_mode == "reflect" else "exact"
 
     @cached_property
     def encoder_start_frames(self) -> int:
-        """Frames of samples that must exist before an exact stream can open: 7 for the published model, 1 where padding is zeros."""
+        """Frames of samples that an exact encoder needs before its first step: 7 for the published model, 1 for zero-padded models."""
         return _start_frames(self.encoder, self.config.hop_length)
 
     @cached_property
     def decoder_start_frames(self) -> int:
-        """Frames of codes that must exist before an exact decoder can open: 7 for the published model, 1 where padding is zeros."""
+        """Frames of codes that an exact decoder needs before its first step: 7 for the published model, 1 for zero-padded models."""
         return _start_frames(self.decoder, 1)
 
     def primed_encoder_state(self) -> State:
@@ -83,16 +83,19 @@ def _start_frames(layers: Sequence1d, steps_per_frame: int) -> int:
 
 
 def macs_per_second(config: CodecConfig, n_q: int | None = None) -> dict[str, float]:
-    """Multiply-accumulates per second of audio: `encoder`, `decoder` and `search` (the RVQ at `n_q`, all codebooks by default)."""
+    """Multiply-accumulate operations per second of audio for the `encoder`, the `decoder` and the `search`.
+
+    The search is that of the residual VQ with `n_q` codebooks; by default with all.
+    """
     with torch.device("meta"):
         model = EncodecModel(config)
     rate = float(config.sampling_rate)
-    wanted = n_q or config.num_quantizers
+    levels = n_q or config.num_quantizers
     if config.search_beam > 1:
-        # The first level of a run has one path to go on from.
-        paths = sum(1 + (stop - first - 1) * config.search_beam for first, stop in model.quantizer.runs if first < wanted)
+        # The first level of a run extends a single path; each further level extends `search_beam` paths.
+        paths = sum(1 + (stop - first - 1) * config.search_beam for first, stop in model.quantizer.runs if first < levels)
     else:
-        paths = wanted
+        paths = levels
     return {
         "encoder": _macs(model.encoder, rate),
         "decoder": _macs(model.decoder, config.frame_rate),

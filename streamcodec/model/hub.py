@@ -1,4 +1,4 @@
-"""Where models come from: an embedded name, a file, a folder, or a repository of the Hugging Face hub."""
+"""Finds models: by embedded name, as a file or folder, or in a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ _HUB_FILES = ("config.json", "model.safetensors")
 
 
 def embedded_models() -> dict[str, Path]:
-    """The models inside this package, by name."""
+    """The models that this package contains: their checkpoint files by name."""
     root = Path(str(resources.files("streamcodec.model") / "weights"))
     return {path.parent.name: path for path in sorted(root.glob("*/model.safetensors"))}
 
 
 def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> EncodecModel:
-    """Load a model by embedded name, path or hub id; see `locate` for the order and the errors."""
+    """Load a model by embedded name, path or hub id; see `locate` for the order of the search and the errors."""
     return load_file(locate(name_or_path))
 
 
 def locate(name_or_path: str | Path) -> Path:
-    """Find the file or folder that a model's name stands for.
+    """Find the checkpoint file or folder of a model.
 
-    An embedded name, given as text, wins; then a path that exists; then a hub id such as `facebook/encodec_24khz`. That is downloaded once
-    (with a progress bar) and read from the hub's cache from then on, without the network. Raises `ModelNotFoundError`.
+    The search tries an embedded name first (only for text), then an existing path, then a hub id such as `facebook/encodec_24khz`. A hub
+    model is downloaded once, with a progress bar. Later calls read it from the hub's cache without the network. Raises
+    `ModelNotFoundError`.
     """
     embedded = embedded_models()
     if isinstance(name_or_path, str) and name_or_path in embedded:
         return embedded[name_or_path]
     path = Path(name_or_path)
-    with contextlib.suppress(RuntimeError, OSError):  # no such user, or no name that a file could have
+    with contextlib.suppress(RuntimeError, OSError):  # an unknown user after "~", or a name that no file can have
         path = path.expanduser()
         if str(name_or_path) and path.exists():
             return path
@@ -72,7 +73,7 @@ def _from_hub(repo_id: str) -> Path:
     except HFValidationError as exc:
         raise ModelNotFoundError(f"{repo_id}: not a hub id: {exc}") from exc
     try:
-        # One question, asked once: a download asks six times in 23 seconds before it believes that there is no network.
+        # One request tells whether the hub can be reached. A download would retry six times, for 23 seconds, without a network.
         huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repo_id, _HUB_FILES[0]))
         fetched = [huggingface_hub.hf_hub_download(repo_id, name) for name in _HUB_FILES]
         return Path(fetched[0]).parent
@@ -82,7 +83,7 @@ def _from_hub(repo_id: str) -> Path:
         raise CheckpointError(f"{repo_id}: the repository has no {' and '.join(_HUB_FILES)}: {_first_line(exc)}") from exc
     except (HfHubHTTPError, PermissionError) as exc:
         raise ModelNotFoundError(f"{repo_id}: the hub refused or its cache cannot be written ({_first_line(exc)})") from exc
-    except Exception as exc:  # the HTTP library's own errors: which library it is differs between versions of the hub's client
+    except Exception as exc:  # errors of the HTTP library, which differs between versions of the hub's client
         raise ModelNotFoundError(f"{repo_id}: not in the hub's cache, and the hub cannot be reached ({_first_line(exc)})") from exc
 
 

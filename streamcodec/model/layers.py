@@ -1,9 +1,11 @@
-"""Streaming layers: every one is a pure function `forward(x, state, final) -> (y, new_state)`.
+"""Streaming layers. Each layer is a pure function `forward(x, state, final) -> (y, new_state)`.
 
-A state is a flat tuple of tensors whose first axis is the batch; no module remembers anything between calls. `state=None` says that `x`
-opens the stream, so the layer pads on the left as the reference does; `final=True` says that `x` closes it, so the layer fills its last
-frame on the right as the reference does. A whole clip is both at once. `x` is [B, C, T], with T a whole number of the layer's strides
-unless it is final.
+A state is a flat tuple of tensors whose first axis is the batch. Modules store nothing between calls. `x` is [B, C, T]; T is a multiple
+of the layer's stride unless `final` is set.
+
+- `state=None` means that `x` is the start of the stream: the layer pads on the left as the reference does.
+- `final=True` means that `x` is the end of the stream: the layer pads its last frame on the right as the reference does.
+- A whole clip is both the start and the end.
 
 Follows the layers of facebookresearch/encodec (`encodec/modules/conv.py`, `lstm.py`, `seanet.py`).
 """
@@ -23,16 +25,16 @@ State = tuple[Tensor, ...]
 
 
 class StreamingLayer(nn.Module):
-    """The contract of every layer here; `num_states` is how many tensors its state has."""
+    """The interface of all layers here; `num_states` is the number of tensors in the layer's state."""
 
     num_states: int = 0
 
     def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
-        """Map `x` [B, C, T] to [B, C', T'], given the state that the samples before it left, and return the state after it."""
+        """Map `x` [B, C, T] to [B, C', T'], given the state after the previous call; return the output and the new state."""
         raise NotImplementedError
 
     def out_length(self, length: int) -> int:
-        """Steps that a stream's first `length` steps become, or 0 when they are too few to open the stream exactly."""
+        """The output length for the first `length` input steps of a stream, or 0 if they are too few for an exact start."""
         return length
 
 
@@ -46,9 +48,9 @@ class Elu(StreamingLayer):
 class CausalConv1d(StreamingLayer):
     """A convolution whose padding is all on the left; its state is the last `k_eff - stride` inputs.
 
-        x of the packets before | x
-              [ history ]       [ . . . . ]          output n reads k_eff inputs from n * stride on;
-        the first packet has no history: reflect or zeros stand in for it
+        x of earlier packets | x
+              [ history ]    [ . . . . ]          output n reads k_eff inputs, starting at n * stride;
+        the first packet has no history: reflection or zeros replace it
 
     Shape: [B, in_channels, T] -> [B, out_channels, ceil(T / stride)].
     """
@@ -75,19 +77,19 @@ class CausalConv1d(StreamingLayer):
             if extra:
                 x = F.pad(x, (0, extra), mode=self.pad_mode)
         y = self.conv(x)
-        # x[..., -0:] would be everything, so the start is counted from the left.
+        # x[..., -0:] would be the whole of x, so the index counts from the left.
         return y, (x[..., x.shape[-1] - self.history :],) if self.history else ()
 
     def _pad_start(self, x: Tensor, extra: int, final: bool) -> Tensor:
         if self.pad_mode != "reflect":
             return F.pad(x, (self.history, extra))
-        length, widest = x.shape[-1], max(self.history, extra)
-        if length > widest:
-            return F.pad(x, (self.history, extra), mode="reflect") if widest else x
+        length, max_pad = x.shape[-1], max(self.history, extra)
+        if length > max_pad:
+            return F.pad(x, (self.history, extra), mode="reflect") if max_pad else x
         if not final:
             raise ValueError(f"{length} steps cannot open a stream exactly: reflection over {self.history} needs {self.history + 1}")
-        # A clip no longer than its padding: the reference extends it by zeros, reflects that, and cuts as many off again.
-        zeros = widest - length + 1
+        # The clip is not longer than its padding. The reference appends zeros, reflects the result and removes the zeros again.
+        zeros = max_pad - length + 1
         padded = F.pad(F.pad(x, (0, zeros)), (self.history, extra), mode="reflect")
         return padded[..., : padded.shape[-1] - zeros]
 
@@ -98,15 +100,15 @@ class CausalConv1d(StreamingLayer):
 
 
 class CausalConvTranspose1d(StreamingLayer):
-    """A transposed convolution with kernel 2 * stride as a plain convolution of two taps; its state is the last input.
+    """A transposed convolution with kernel 2 * stride, computed as a plain convolution with two taps; its state is the last input.
 
-    Two inputs reach each output, so with t the input step and p = 0 .. stride-1 the phase inside it,
+    Each output depends on two inputs. With t the input step and p = 0 .. stride-1 the phase within it,
 
         y[t * stride + p] = W[:, :, p] x[t] + W[:, :, p + stride] x[t - 1] + b
 
-    which is a kernel-2 convolution with stride * out_channels outputs whose phases are then interleaved. The output that the textbook form
-    cuts on the right never exists here and the bias is added once by construction. `trim_right_ratio` below 1 cuts the rest of `stride`
-    samples on the left instead: the stream then lags by as much, and its end brings them.
+    This is a kernel-2 convolution with stride * out_channels output channels, whose phases are then interleaved. It never computes the
+    output that the textbook form trims on the right, and it adds the bias exactly once. With `trim_right_ratio` below 1, a part of the
+    `stride` samples is trimmed on the left instead: the stream then lags by that many samples, and its final step returns them.
 
     Shape: [B, in_channels, T] -> [B, out_channels, T * stride].
     """
@@ -168,13 +170,13 @@ class LSTM(StreamingLayer):
         self.lstm = nn.LSTM(channels, channels, num_layers, batch_first=True)
 
     def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:  # noqa: ARG002
-        carried = None if state is None else (state[0].transpose(0, 1).contiguous(), state[1].transpose(0, 1).contiguous())
-        y, (h, c) = self.lstm(x.transpose(1, 2), carried)
+        h_c = None if state is None else (state[0].transpose(0, 1).contiguous(), state[1].transpose(0, 1).contiguous())
+        y, (h, c) = self.lstm(x.transpose(1, 2), h_c)
         return x + y.transpose(1, 2), (h.transpose(0, 1), c.transpose(0, 1))
 
 
 class Sequence1d(StreamingLayer):
-    """Layers one after the other; its state is theirs, concatenated. They keep the indices that checkpoints name."""
+    """Layers in sequence; the state is the concatenation of the layers' states. Checkpoints name the layers by their index."""
 
     def __init__(self, layers: Iterable[StreamingLayer]) -> None:
         super().__init__()
@@ -188,9 +190,9 @@ class Sequence1d(StreamingLayer):
         new_state: list[Tensor] = []
         at = 0
         for layer in self._each():
-            x, after = layer(x, None if state is None else state[at : at + layer.num_states], final)
+            x, layer_state = layer(x, None if state is None else state[at : at + layer.num_states], final)
             at += layer.num_states
-            new_state.extend(after)
+            new_state.extend(layer_state)
         return x, tuple(new_state)
 
     def out_length(self, length: int) -> int:
@@ -202,7 +204,7 @@ class Sequence1d(StreamingLayer):
 
 
 class ResidualBlock(StreamingLayer):
-    """SEANet's residual unit: ELU, dilated k3 to C / compress, ELU, k1 back to C, beside an identity or k1 shortcut.
+    """SEANet's residual unit: ELU, dilated k3 conv to C / compress, ELU, k1 conv back to C, plus an identity or k1 shortcut.
 
     Shape: [B, channels, T] -> [B, channels, T].
     """

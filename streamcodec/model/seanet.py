@@ -1,6 +1,6 @@
 """SEANet, the encoder and decoder of EnCodec, as sequences of streaming layers.
 
-Layer indices are the reference's, so a checkpoint's names say where a tensor belongs.
+The layers have the same indices as in the reference, so the tensor names in a checkpoint identify the layers.
 """
 
 from __future__ import annotations

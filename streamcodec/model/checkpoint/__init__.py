@@ -1,4 +1,4 @@
-"""Checkpoints of every known layout: read, written and fingerprinted."""
+"""Reads, writes and fingerprints checkpoints of every supported layout."""
 
 from streamcodec.model.checkpoint.io import LAYOUTS, Layout, load_file, save
 from streamcodec.model.checkpoint.layouts import fingerprint

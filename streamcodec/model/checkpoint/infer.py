@@ -1,4 +1,4 @@
-"""The config of a state dict that comes without one."""
+"""Infers the config of a state dict that has none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ __all__ = ["infer_config"]
 
 
 def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
-    """The config of a state dict that comes without one, from its shapes; what shapes cannot tell is as in the published 24 kHz model."""
+    """Infer the config of a state dict from the shapes of its tensors.
+
+    Fields that the shapes do not determine have the values of the published 24 kHz model. `path` is only used in error messages. Raises
+    `CheckpointError` for tensors that are not an EnCodec model, `UnsupportedModelError` for a model that cannot stream.
+    """
     if any(".norm." in name for name in tensors):
         raise UnsupportedModelError(f"{path}: has group-norm layers, as the 48 kHz model does: it needs whole clips and cannot stream")
 
@@ -54,5 +58,5 @@ def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
     except KeyError as exc:
         raise CheckpointError(f"{path}: not an EnCodec state dict: {exc} is missing among {len(tensors)} tensors") from exc
     highest = draft.bandwidth_of(len(codebooks))
-    kept = tuple(b for b in bandwidths if b <= highest + 1e-6)
-    return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": kept or (highest,)})
+    possible = tuple(b for b in bandwidths if b <= highest + 1e-6)
+    return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": possible or (highest,)})

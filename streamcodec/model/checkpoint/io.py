@@ -1,12 +1,12 @@
-"""Checkpoints in and out: tensors are checked against their config before a model exists.
+"""Reads and writes checkpoints. The tensors are checked against the config before a model is built.
 
-Three layouts are read and written:
+There are three layouts:
 
-- `streamcodec`: one safetensors file of canonical tensors, its config and fingerprint in the header;
-- `hf`: a folder of `config.json` and `model.safetensors`, weight-normed, which `transformers` loads;
-- `meta`: a `.th` state dict with the names of the package `encodec`.
+- `streamcodec`: one safetensors file of canonical tensors, with the config and the fingerprint in its header;
+- `hf`: a folder with `config.json` and weight-normed `model.safetensors`, as `transformers` loads it;
+- `meta`: a `.th` state dict with the tensor names of the package `encodec`.
 
-What a file is shows in its first bytes. Its name is asked only where they say nothing.
+The first bytes of a file decide how it is read. Its suffix decides only if they do not.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ _HF_CONSTANTS = {
 
 
 def load_file(path: Path) -> EncodecModel:
-    """Load a checkpoint of any layout: a safetensors file, a folder with `config.json`, or a PyTorch state dict, whatever its name.
+    """Load a checkpoint of any layout: a safetensors file, a folder with `config.json`, or a PyTorch state dict with any name.
 
-    Raises `ModelNotFoundError` where there is none, `CheckpointError` where it is damaged or its tensors do not fit its config, and
-    `UnsupportedModelError` for a model that cannot stream.
+    Raises `ModelNotFoundError` if nothing exists at `path`, `CheckpointError` if the checkpoint is damaged or its tensors do not match its
+    config, and `UnsupportedModelError` for a model that cannot stream.
     """
     if path.is_dir():
         config = _read_config(path / "config.json")
@@ -94,8 +94,8 @@ def load_file(path: Path) -> EncodecModel:
 def save(model: EncodecModel, path: Path, *, layout: Layout = "streamcodec", dtype: torch.dtype = torch.float32) -> None:
     """Write `model` to `path`: a file for the layouts `streamcodec` and `meta`, a folder for `hf`.
 
-    Raises `CheckpointError` for a path that cannot be written or would be refused when it is read, and `UnsupportedModelError` for a model
-    that the layout cannot hold.
+    Raises `CheckpointError` for a path that cannot be written or that `load_file` would refuse, and `UnsupportedModelError` for a model
+    that the layout cannot represent.
     """
     _check_target(path, layout)
     try:
@@ -111,7 +111,7 @@ def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype) 
         load_canonical(stored, {name: tensor.float() for name, tensor in tensors.items()})
         path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": fingerprint(stored)}
-        # Not save_file: it leaves a file that nobody else may read.
+        # safetensors' save_file would create a file that only its owner can read.
         path.write_bytes(safetensors.torch.save(tensors, metadata))
     elif layout == "hf":
         path.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def _check_target(path: Path, layout: str) -> None:
         right = ".safetensors" if layout == "streamcodec" else ".th"
         raise CheckpointError(f"{path} has the suffix of another layout, expected {right} for the layout {layout}")
     if layout == "meta" and _NAMED_HASH.search(path.name):
-        raise CheckpointError(f"{path} names the start of a sha256, which no new file has: leave out the digits")
+        raise CheckpointError(f"{path} names the start of a sha256, which a new file cannot match: leave out the digits")
 
 
 def _parse_config(text: str, path: Path) -> Mapping[str, Any]:
@@ -165,7 +165,7 @@ def _read_config(path: Path) -> CodecConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as exc:
-        raise ModelNotFoundError(f"{path.parent}: has no config.json, so it is no model folder") from exc
+        raise ModelNotFoundError(f"{path.parent}: has no config.json, so it is not a model folder") from exc
     except (OSError, UnicodeDecodeError) as exc:
         raise CheckpointError(f"{path}: cannot be read: {exc}") from exc
     return CodecConfig.from_dict(_parse_config(text, path))
@@ -182,15 +182,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file is to be read as safetensors; False: as a state dict. Raises `CheckpointError` for what looks like neither."""
+    """Whether to read a file as safetensors (True) or as a PyTorch state dict (False); raises `CheckpointError` if it is neither."""
     try:
         with path.open("rb") as file:
             head = file.read(9)
     except OSError as exc:
         raise CheckpointError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    if head[8:] == b"{":  # behind the length of a header of JSON
+    if head[8:] == b"{":  # 8 bytes with the header's length, then the header as JSON
         return True
-    if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip, as torch writes it, or a bare pickle
+    if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip file, as torch writes it, or a bare pickle
         return False
     if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
         raise CheckpointError(f"{path}: not a readable checkpoint, expected a safetensors file or a PyTorch state dict")
@@ -207,7 +207,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings(action="ignore"):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as exc:  # torch's restricted unpickler lets through whatever a damaged pickle makes it stumble over
+    except Exception as exc:  # a damaged pickle can make torch's restricted unpickler raise any type of error
         raise CheckpointError(f"{path}: not a readable PyTorch state dict: it is damaged, or holds more than tensors") from exc
     if isinstance(loaded, dict) and isinstance(loaded.get("best_state"), dict):
         loaded = loaded["best_state"]
@@ -217,14 +217,14 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _build(config: CodecConfig, tensors: dict[str, Tensor], path: Path) -> EncodecModel:
-    # Without storage until the tensors are known to fit: a config may ask for any size.
+    # The meta device allocates no memory. The config may ask for any size, so the shapes are checked before anything is allocated.
     with torch.device("meta"):
         model = EncodecModel(config)
     expected = {name: tuple(tensor.shape) for name, tensor in to_canonical(model).items()}
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
-        told = [f"{label} {_few(names)}" for label, names in (("lacks", missing), ("has unexpected", extra)) if names]
-        raise CheckpointError(f"{path}: does not fit its config: it {' and '.join(told)}")
+        problems = [f"{label} {_few(names)}" for label, names in (("lacks", missing), ("has unexpected", extra)) if names]
+        raise CheckpointError(f"{path}: does not fit its config: it {' and '.join(problems)}")
     for name, shape in expected.items():
         if tuple(tensors[name].shape) != shape:
             raise CheckpointError(f"{path}: {name} has shape {list(tensors[name].shape)}, its config asks for {list(shape)}")

@@ -1,4 +1,4 @@
-"""The names and shapes of each layout's tensors, and the canonical ones between them and the model's own.
+"""Converts tensor names and shapes between the layouts, the canonical form and the model's own modules.
 
 The canonical names are those of `transformers`' EncodecModel with weight norm folded (`encoder.layers.0.conv.weight`). Transposed
 convolutions have PyTorch's own layout.
@@ -44,13 +44,14 @@ EMBED = re.compile(r"^quantizer\.layers\.(\d+)\.codebook\.embed$")
 
 
 def fingerprint(model: EncodecModel) -> str:
-    """32 hexadecimal digits that two ends compare: a hash of the folded weights, as float32, and of the config that shapes the sums.
+    """The model's identity, which client and server compare: 32 hexadecimal digits.
 
-    How weights were stored and how an encoder searches is its own affair: whoever decodes needs neither.
+    It is a hash of the folded weights as float32 and of the config, except the fields that do not affect decoding: how the weights are
+    stored (`norm_type`) and how wide the encoder's search is (`search_beam`).
     """
     config = model.config.to_dict()
-    for own in ("norm_type", "search_beam"):
-        del config[own]
+    for field in ("norm_type", "search_beam"):
+        del config[field]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for name, tensor in sorted(to_canonical(model).items()):
         digest.update(f"{name} {list(tensor.shape)}".encode())
@@ -75,7 +76,7 @@ def canonical(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _fold(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Replace each pair of weight norm, w = g v / |v|, by the weight it stands for."""
+    """Replace each pair (g, v) of weight norm by the weight w = g v / |v|."""
     for scale, direction in WEIGHT_NORM:
         for name in [n for n in tensors if n.endswith("." + scale)]:
             layer = name.removesuffix(scale)
@@ -123,7 +124,7 @@ def load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
 
 
 def unfold(tensors: Mapping[str, Tensor], spelling: tuple[str, str]) -> dict[str, Tensor]:
-    """Spell each conv weight as weight norm does, with v = w and g = |v|, so that folding gives w back bit for bit."""
+    """Write each conv weight w as a weight-norm pair v = w, g = |w|, so that folding gives back the same bits."""
     named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if name.endswith(".conv.weight"):
