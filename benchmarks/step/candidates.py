@@ -81,7 +81,7 @@ def our_steps(name: str, codec: Codec, way: Way, speech: Samples, shape: Shape, 
         for _ in range(OFTEN):
             encode()
             decode()
-        engine.settle()
+        engine.wait_until_compiled()
     return [
         Candidate(call, audio_s, _labels(name, way, operation, "step", shape, ours=True), pace.burst, pace.every)
         for operation, call in (("encode", encode), ("decode", decode))

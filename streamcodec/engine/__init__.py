@@ -1,1 +1,1 @@
-"""Running a model: engines, what one stream asks of them, who is due, and the thread that owns it all."""
+"""Engines: they run the steps of a model."""

@@ -1,6 +1,6 @@
-"""What an engine is: numpy in, numpy out, states in, states out; nothing of a stream stays inside.
+"""The interface of an engine: numpy arrays and states in, numpy arrays and new states out. An engine stores nothing about a stream.
 
-A state is one float32 row [S] per stream, so streams are batched by stacking rows and a state is copied, saved or moved as bytes.
+A state is one float32 row [S] per stream. So streams are batched by stacking rows, and a state can be copied, saved or moved as bytes.
 """
 
 from __future__ import annotations
@@ -18,39 +18,42 @@ PrecisionName = Literal["auto", "fp32", "bf16"]
 
 
 class Engine(Protocol):
-    """Runs a model's steps. Calls may come from any thread, as many at a time as there are `workers`."""
+    """Runs the steps of a model. Any thread may call it; at most `workers` calls may run at the same time."""
 
     config: CodecConfig
     workers: int
     encoder_state_size: int
     decoder_state_size: int
     encoder_start_frames: int
-    """Frames that must exist before an encoder without a start state can open."""
+    """Frames that an encoder without a start state needs before its first step."""
     decoder_start_frames: int
     decoder_hold_frames: int
-    """Frames that a decoder must keep back until the stream goes on or ends: 0 unless `trim_right_ratio` is below 1."""
+    """Frames that a decoder must hold back until the stream continues or ends: 0 unless `trim_right_ratio` is below 1."""
     default_live_start: Start
 
     @property
     def name(self) -> str:
-        """What runs the model, for people."""
+        """The engine's name and settings, as text for users."""
         ...
 
     @property
     def best_batches(self) -> tuple[int, ...]:
-        """The numbers of rows that it runs best, ascending from 1; none where all are alike."""
+        """The batch sizes that run most efficiently, ascending from 1; empty if all sizes are equally good."""
         ...
 
     def prepare(self, packet_frames: int) -> None:
-        """Many encoders of packets of `packet_frames` are to come: what that is quicker with may be made ready aside, beginning now."""
+        """Optimise for many encoders with packets of `packet_frames`, in the background. Returns at once."""
         ...
 
     def stop_preparing(self) -> None:
-        """Forget what is to be made ready aside and has not begun: a program that ends would wait for it. It may be asked for again."""
+        """Cancel the preparations that have not begun, so that a program can end without waiting for them.
+
+        `prepare` may be called again afterwards.
+        """
         ...
 
     def encoder_start(self, start: Start) -> States | None:
-        """The state [S] that a stream starts from, or None where its first step opens it (reflection needs to see the first frames)."""
+        """The state [S] that a stream starts from, or None if the first step creates it (reflection needs the first frames)."""
         ...
 
     def decoder_start(self, start: Start, n_q: int) -> States | None:
@@ -58,7 +61,7 @@ class Engine(Protocol):
         ...
 
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
-        """Samples [B, T] and states [B, S] -> codes [B, max(n_q), ceil(T / hop)] and new states [B, S]; T is whole hops unless `final`.
+        """Samples [B, T], states [B, S] -> codes [B, max(n_q), ceil(T / hop)], new states [B, S]; T is whole hops unless `final`.
 
         Row b uses its first `n_q[b]` codebooks; the codes of the others are `codebook_size`.
         """
@@ -67,7 +70,7 @@ class Engine(Protocol):
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         """Codes [B, n_q, F] and states [B, S] -> samples [B, F * hop] and new states [B, S].
 
-        A code equal to `codebook_size` says that the row does not use that codebook.
+        A code equal to `codebook_size` means that the row does not use that codebook.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Which engine runs a model: chosen from what was asked for, what is installed and what the processor can do."""
+"""Chooses the engine that runs a model, from the caller's options, the installed packages and the processor's abilities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from typing import Literal, cast, get_args
 
 from streamcodec.engine.base import Engine, EngineName, PrecisionName
-from streamcodec.engine.stand_in import StandIn
+from streamcodec.engine.switching import SwitchingEngine
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
@@ -33,11 +33,13 @@ def make_engine(
 ) -> Engine:
     """Make the engine that runs `model`.
 
-    "auto" is what $STREAMCODEC_ENGINE says, else OpenVINO on CPUs where it is installed, else torch; the precision "auto" is bf16 where
-    OpenVINO runs and the processor multiplies it natively, else fp32. Without `wait_for_compile`, torch runs an engine's steps until the
-    engine is compiled. `workers` calls may come at a time; they share the `threads`.
+    The engine "auto" is the value of $STREAMCODEC_ENGINE if that is set, else OpenVINO if it is installed and `device` is "cpu", else
+    torch. The precision "auto" is bf16 if OpenVINO runs the model and the processor multiplies bf16 natively, else fp32. Without
+    `wait_for_compile`, torch runs the steps until the OpenVINO engine is compiled. Up to `workers` calls may run at the same time; they
+    share the `threads`.
 
-    Raises `InputError` for what does not go together, `MissingDependencyError` where OpenVINO was asked for and is not there.
+    Raises `InputError` for options that do not fit together, and `MissingDependencyError` if `engine` is "openvino" and OpenVINO is not
+    installed.
     """
     if engine == "auto":
         engine = cast(EngineName, os.environ.get("STREAMCODEC_ENGINE", "auto"))
@@ -52,10 +54,10 @@ def make_engine(
     from streamcodec.engine.openvino.cache import is_converted
     from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf16
 
-    chosen: Literal["fp32", "bf16"] = precision if precision != "auto" else ("bf16" if has_bf16() else "fp32")
-    prepared = is_converted(fingerprint, NETWORKS[chosen])
-    if not prepared:
-        log.info("converting the model for this processor, once: it is kept for the next start")
-    if wait_for_compile or prepared:
-        return OpenVinoEngine(model, fingerprint, chosen, threads, workers)
-    return StandIn(TorchEngine(model, workers=workers), lambda: OpenVinoEngine(model, fingerprint, chosen, threads, workers))
+    resolved: Literal["fp32", "bf16"] = precision if precision != "auto" else ("bf16" if has_bf16() else "fp32")
+    converted = is_converted(fingerprint, NETWORKS[resolved])
+    if not converted:
+        log.info("converting the model for this processor, once: the result is cached for the next start")
+    if wait_for_compile or converted:
+        return OpenVinoEngine(model, fingerprint, resolved, threads, workers)
+    return SwitchingEngine(TorchEngine(model, workers=workers), lambda: OpenVinoEngine(model, fingerprint, resolved, threads, workers))

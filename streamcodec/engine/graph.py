@@ -1,4 +1,4 @@
-"""A step of the model as a module with flat arrays in and out: what engines convert, and how a state lies in one row of floats."""
+"""A step of the model as a module with flat arrays as inputs and outputs, which engines convert; and the layout of a state in one row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FlatLayers", "StateLayout", "cut_before_latents", "cut_where_upsampl
 
 
 class StateLayout:
-    """How a tuple of tensors [B, ...] lies in one row [B, S]."""
+    """The layout of a tuple of tensors [B, ...] in one array of rows [B, S]."""
 
     def __init__(self, shapes: Sequence[Sequence[int]]) -> None:
         self._shapes = [tuple(shape) for shape in shapes]
@@ -27,7 +27,7 @@ class StateLayout:
         return cls([t.shape[1:] for t in example])
 
     def cut(self, at: int) -> tuple[StateLayout, StateLayout]:
-        """The layouts of the tensors before `at` and of those from there on: their rows lie side by side in this one's."""
+        """The layouts of the tensors before index `at` and of the others; this layout's row is the concatenation of their rows."""
         return StateLayout(self._shapes[:at]), StateLayout(self._shapes[at:])
 
     def pack(self, state: State) -> Tensor:
@@ -39,7 +39,7 @@ class StateLayout:
 
 
 class FlatLayers(nn.Module):
-    """A step of some layers between flat arrays: x and states [B, S] in, y and new states out; of audio, x or y is [B, T]."""
+    """A step of some layers on flat arrays: x and states [B, S] in, y and new states out; x or y is [B, T] if it is audio."""
 
     def __init__(self, layers: Sequence1d, layout: StateLayout, audio_in: bool = False, audio_out: bool = False) -> None:
         super().__init__()
@@ -54,13 +54,13 @@ class FlatLayers(nn.Module):
 
 
 def cut_before_latents(encoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
-    """The encoder's layers up to the last activation, and from there on."""
+    """Split the encoder before its last activation: all layers before it, and the activation with the last conv."""
     layers = cast(Sequence[StreamingLayer], encoder.layers)
     return Sequence1d(layers[:-2]), Sequence1d(layers[-2:])
 
 
 def cut_where_upsampled(decoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
-    """The decoder's layers up to the last transposed conv, and those after it, which run at the sample rate."""
+    """Split the decoder after its last transposed conv; the layers of the second part run at the sampling rate."""
     layers = cast(Sequence[StreamingLayer], decoder.layers)
     at = 1 + max(i for i, layer in enumerate(layers) if isinstance(layer, CausalConvTranspose1d))
     return Sequence1d(layers[:at]), Sequence1d(layers[at:])

@@ -1,4 +1,4 @@
-"""The reference engine: the torch module itself, on CPU or CUDA (CUDA is untested)."""
+"""The reference engine: it runs the torch module itself, on CPU or CUDA (CUDA is untested)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["TorchEngine"]
 
 
 class TorchEngine:
-    """Runs `model` in eager torch on `device`; the same module that defines it."""
+    """Runs the torch module `model` in eager mode on `device`."""
 
     def __init__(self, model: EncodecModel, device: str = "cpu", workers: int = 1) -> None:
         self.config = model.config
@@ -52,7 +52,7 @@ class TorchEngine:
     def encoder_start(self, start: Start) -> States | None:
         if start == "primed":
             return self._primed_encoder.copy()
-        # Where padding is zeros, a stream that never was and one that just opened have the same past.
+        # With zero padding, the start of a stream equals a state of zeros.
         return np.zeros(self.encoder_state_size, np.float32) if self.config.pad_mode == "constant" else None
 
     def decoder_start(self, start: Start, n_q: int) -> States | None:
@@ -87,7 +87,7 @@ class TorchEngine:
             return self._to_numpy(self._model.decoder(self._to_torch(latents), None, True)[0][:, 0])
 
     def _to_torch(self, array: npt.NDArray[Any]) -> Tensor:
-        # A caller may hold an array that must not be written to; torch would warn that it could be.
+        # torch warns about a read-only array, since writing to the tensor would write to it; so a read-only array is copied.
         return torch.from_numpy(array if array.flags.writeable else array.copy()).to(self.device)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The first run of a shape is slow, on each worker: what streams will ask for runs once before there are any."""
+"""Warm-up: the first run of each shape is slow on each worker, so an engine runs the shapes of later streams once in advance."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _PACKETS = 3
 
 
 def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
-    """Run a few packets of silence of each of these `lengths` (frames) there and back, on all of the engine's workers at a time.
+    """Encode and decode a few packets of silence of each of these `lengths` (frames), on all of the engine's workers at the same time.
 
-    One of the workers is the calling thread: torch keeps some of its kernels by thread. Nobody else may use the engine meanwhile.
+    One of the workers is the calling thread, because torch caches some kernels per thread. Nothing else may use the engine during the
+    call.
     """
     with ThreadPoolExecutor(engine.workers, "streamcodec-warm-up") as pool:
 
-        def together(jobs: list[Callable[[], None]]) -> None:
+        def run_in_parallel(jobs: list[Callable[[], None]]) -> None:
             others = [pool.submit(job) for job in jobs[1:]]
             jobs[0]()
             for other in others:
@@ -31,13 +32,13 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
         for frames in lengths:
             streams = [_Stream(engine, frames) for _ in range(engine.workers)]
             for _ in range(_PACKETS):
-                # In step with each other: a worker that is free again would be taken a second time instead of one that has never run.
-                together([stream.encode for stream in streams])
-                together([stream.decode for stream in streams])
+                # All jobs of a round run at the same time. Otherwise the engine would use one free worker again and leave another cold.
+                run_in_parallel([stream.encode for stream in streams])
+                run_in_parallel([stream.decode for stream in streams])
 
 
 class _Stream:
-    """One stream of silence in packets of `frames`."""
+    """One stream of silence in packets of `frames` frames."""
 
     def __init__(self, engine: Engine, frames: int) -> None:
         start = engine.default_live_start

@@ -1,4 +1,4 @@
-"""The OpenVINO engine keeps the contract: the reference's codes, torch's states, and networks that are converted once."""
+"""The OpenVINO engine gives the reference's codes, torch's states, and networks that are converted once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.factory import make_engine
 from streamcodec.engine.openvino import cache
 from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf16
-from streamcodec.engine.stand_in import StandIn
+from streamcodec.engine.switching import SwitchingEngine
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
 from streamcodec.model.checkpoint import fingerprint, load_file
@@ -45,7 +45,7 @@ def embedded() -> tuple[EncodecModel, str]:
 
 @pytest.fixture(scope="module")
 def small() -> tuple[EncodecModel, str]:
-    """For what is about the cache: every conversion is done anew, so there are few layers."""
+    """A small model for the tests of the cache, which convert it again and again."""
     torch.manual_seed(0)
     shape = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64, "num_lstm_layers": 1}
     model = EncodecModel(CodecConfig(upsampling_ratios=(60,), target_bandwidths=(6.0, 24.0), **shape)).eval()  # type: ignore[arg-type]
@@ -148,7 +148,7 @@ def test_bf16_loses_next_to_nothing(embedded: tuple[EncodecModel, str], speech: 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_second_start_converts_nothing_and_a_damaged_cache_is_mended(
+def test_the_second_start_converts_nothing_and_a_damaged_cache_is_repaired(
     precision: Literal["fp32", "bf16"], small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
@@ -164,7 +164,7 @@ def test_the_second_start_converts_nothing_and_a_damaged_cache_is_mended(
     assert np.array_equal(streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0], expected)
 
 
-def test_torch_stands_in_until_the_engine_is_prepared(
+def test_torch_runs_the_model_until_the_faster_engine_is_prepared(
     small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
@@ -172,36 +172,36 @@ def test_torch_stands_in_until_the_engine_is_prepared(
     assert engine.name.startswith("torch")
     engine.prepare(6)
     codes = streamed(codec_of(small[0], engine), speech[:48_000], 24)[0]
-    assert isinstance(engine, StandIn)
+    assert isinstance(engine, SwitchingEngine)
     engine.preparing.join()
     assert engine.name.startswith("OpenVINO")
     offline = codec_of(small[0], TorchEngine(small[0])).encode(speech[:48_000], bandwidth=24)
     assert_same_codes(small[0], codes, offline, speech[:48_000])
     prepared = engine._engine
     assert isinstance(prepared, OpenVinoEngine)
-    prepared.settle()
-    shapes = prepared.own_shapes
+    prepared.wait_until_compiled()
+    shapes = prepared.specialized_shapes
     assert all((rows, 6 * small[0].config.hop_length) in {first for first, *_ in shapes} for rows in prepared.best_batches), (
-        "what the stand-in was asked for"
+        "what the switching engine was asked to prepare"
     )
-    assert all(((rows * 6, small[0].config.codebook_dim),) in shapes for rows in prepared.best_batches), "and the search with it"
+    assert all(((rows * 6, small[0].config.codebook_dim),) in shapes for rows in prepared.best_batches), "and the same for the search"
     assert make_engine(*small, wait_for_compile=False).name.startswith("OpenVINO")
 
 
-def test_an_engine_lets_go_of_all_that_it_has_not_begun_to_prepare(embedded: tuple[EncodecModel, str]) -> None:
+def test_an_engine_cancels_the_preparations_that_have_not_begun(embedded: tuple[EncodecModel, str]) -> None:
     engine, go_on = OpenVinoEngine(*embedded), threading.Event()
-    engine._aside.submit(go_on.wait, 60)
+    engine._background.submit(go_on.wait, 60)
     engine.prepare(6)
     engine.stop_preparing()
     go_on.set()
-    engine.settle()
-    assert engine.own_shapes == []
+    engine.wait_until_compiled()
+    assert engine.specialized_shapes == []
     engine.encode(np.zeros((1, 1920), np.float32), np.zeros((1, engine.encoder_state_size), np.float32), [8])
 
 
-def test_a_stand_in_hands_on_what_was_asked_for_unless_it_was_taken_back(embedded: tuple[EncodecModel, str]) -> None:
+def test_a_switching_engine_passes_on_what_it_was_asked_to_prepare_unless_that_was_cancelled(embedded: tuple[EncodecModel, str]) -> None:
     class Noted(TorchEngine):
-        """Its name tells what it was asked to prepare."""
+        """Appends each prepared packet length to its name."""
 
         def prepare(self, packet_frames: int) -> None:
             self.name += f", {packet_frames}"
@@ -214,7 +214,7 @@ def test_a_stand_in_hands_on_what_was_asked_for_unless_it_was_taken_back(embedde
         engine.name = "noted"
         return engine
 
-    engine = StandIn(TorchEngine(embedded[0]), make)
+    engine = SwitchingEngine(TorchEngine(embedded[0]), make)
     engine.prepare(6)
     engine.stop_preparing()
     engine.prepare(3)
@@ -223,7 +223,7 @@ def test_a_stand_in_hands_on_what_was_asked_for_unless_it_was_taken_back(embedde
     assert engine.name == "noted, 3"
 
 
-def test_what_does_not_go_together_is_refused(embedded: tuple[EncodecModel, str]) -> None:
+def test_options_that_do_not_fit_together_are_refused(embedded: tuple[EncodecModel, str]) -> None:
     for asked in (
         {"engine": "tensorrt"},
         {"precision": "int8"},
@@ -234,7 +234,7 @@ def test_what_does_not_go_together_is_refused(embedded: tuple[EncodecModel, str]
             make_engine(*embedded, **asked)  # type: ignore[arg-type]
 
 
-def test_auto_says_what_it_chose(embedded: tuple[EncodecModel, str]) -> None:
+def test_the_name_of_an_auto_engine_shows_what_was_chosen(embedded: tuple[EncodecModel, str]) -> None:
     name = make_engine(*embedded, precision="auto").name
     assert name.startswith("OpenVINO") and (("bf16" in name) == has_bf16())
     assert make_engine(*embedded, engine="torch").name == f"torch {streamcodec.engine.torch.torch.__version__} on cpu"

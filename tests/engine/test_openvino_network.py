@@ -1,4 +1,4 @@
-"""A shape that comes often gets a network of its own, aside; what comes out is the same, and there are never many."""
+"""A shape that is used often gets its own compiled network in the background. The results are the same, and the number is bounded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OFTEN = 50
 
 
 @pytest.fixture
-def aside() -> Iterator[ThreadPoolExecutor]:
+def background() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as pool:
         yield pool
 
@@ -32,8 +32,8 @@ def doubling() -> Any:
     return openvino.Model([ops.multiply(given, ops.constant(np.float32(2)))], [given])
 
 
-def make(aside: ThreadPoolExecutor, workers: int = 1) -> OpenVinoNetwork:
-    return OpenVinoNetwork(doubling(), {"INFERENCE_NUM_THREADS": 1}, workers, aside)
+def make(background: ThreadPoolExecutor, workers: int = 1) -> OpenVinoNetwork:
+    return OpenVinoNetwork(doubling(), {"INFERENCE_NUM_THREADS": 1}, workers, background)
 
 
 def doubling_beside_states(size: int, factor: float) -> Any:
@@ -49,88 +49,88 @@ def use(network: OpenVinoNetwork, shape: tuple[int, ...], times: int) -> None:
         np.testing.assert_array_equal(network(x)[0], 2 * x)
 
 
-def settle(aside: ThreadPoolExecutor) -> None:
-    aside.submit(lambda: None).result(60)
+def wait_for(background: ThreadPoolExecutor) -> None:
+    background.submit(lambda: None).result(60)
 
 
-def test_a_shape_gets_a_network_of_its_own_once_it_has_come_often(aside: ThreadPoolExecutor) -> None:
-    network = make(aside)
+def test_a_shape_gets_its_own_network_after_it_was_used_often(background: ThreadPoolExecutor) -> None:
+    network = make(background)
     use(network, (3, 4), OFTEN - 1)
     use(network, (5, 4), OFTEN - 1)
-    settle(aside)
-    assert network.own_shapes == []
+    wait_for(background)
+    assert network.specialized_shapes == []
     use(network, (3, 4), 1)
-    settle(aside)
-    assert network.own_shapes == [((3, 4),)]
+    wait_for(background)
+    assert network.specialized_shapes == [((3, 4),)]
     use(network, (3, 4), 3)
     use(network, (5, 4), 3)
 
 
-def test_no_more_shapes_than_the_batch_sizes_and_one_get_one(aside: ThreadPoolExecutor) -> None:
-    network = make(aside)
+def test_at_most_one_shape_more_than_the_batch_sizes_gets_its_own_network(background: ThreadPoolExecutor) -> None:
+    network = make(background)
     for rows in range(1, len(BATCHES) + 4):
         use(network, (rows, 2), OFTEN)
-    settle(aside)
-    assert len(network.own_shapes) == len(BATCHES) + 1
+    wait_for(background)
+    assert len(network.specialized_shapes) == len(BATCHES) + 1
 
 
-def test_a_shape_that_comes_much_more_often_takes_the_place_of_one_that_comes_no_more(aside: ThreadPoolExecutor) -> None:
-    network = make(aside)
+def test_a_shape_that_is_used_much_more_often_replaces_one_that_is_no_longer_used(background: ThreadPoolExecutor) -> None:
+    network = make(background)
     network.prepare([((rows, 2),) for rows in range(1, len(BATCHES) + 2)])
     for rows in range(2, len(BATCHES) + 2):
         use(network, (rows, 2), 10)
     use(network, (1, 9), 4 * OFTEN - 1)
-    settle(aside)
-    assert ((1, 9),) not in network.own_shapes
+    wait_for(background)
+    assert ((1, 9),) not in network.specialized_shapes
     use(network, (1, 9), 1)
-    settle(aside)
-    assert ((1, 9),) in network.own_shapes and ((1, 2),) not in network.own_shapes
-    assert len(network.own_shapes) == len(BATCHES) + 1
+    wait_for(background)
+    assert ((1, 9),) in network.specialized_shapes and ((1, 2),) not in network.specialized_shapes
+    assert len(network.specialized_shapes) == len(BATCHES) + 1
     use(network, (1, 9), 2)
     use(network, (1, 2), 2)
 
 
-def test_what_came_often_long_ago_makes_room_too(aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shape_that_was_used_often_long_ago_is_replaced_too(background: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_network, "_HALVED_AFTER", 100)
-    network = make(aside)
+    network = make(background)
     for rows in range(1, len(BATCHES) + 2):
         use(network, (rows, 2), 500)
     use(network, (1, 9), 400)
-    settle(aside)
-    assert ((1, 9),) in network.own_shapes
+    wait_for(background)
+    assert ((1, 9),) in network.specialized_shapes
 
 
-def test_shapes_that_are_to_come_often_are_prepared_before_they_come(aside: ThreadPoolExecutor) -> None:
-    network = make(aside)
+def test_shapes_can_be_prepared_before_their_first_use(background: ThreadPoolExecutor) -> None:
+    network = make(background)
     use(network, (4, 2), OFTEN)
     network.prepare([((rows, 2),) for rows in (1, 2, 4)])
-    settle(aside)
-    assert sorted(network.own_shapes) == [((1, 2),), ((2, 2),), ((4, 2),)]
+    wait_for(background)
+    assert sorted(network.specialized_shapes) == [((1, 2),), ((2, 2),), ((4, 2),)]
     for rows in (1, 2, 3, 4):
         use(network, (rows, 2), 2)
 
 
-def test_what_waits_to_be_compiled_can_be_forgotten_and_asked_for_again(aside: ThreadPoolExecutor) -> None:
-    network, go_on = make(aside), threading.Event()
-    aside.submit(go_on.wait, 60)
+def test_waiting_compilations_can_be_cancelled_and_requested_again(background: ThreadPoolExecutor) -> None:
+    network, go_on = make(background), threading.Event()
+    background.submit(go_on.wait, 60)
     use(network, (4, 2), OFTEN)
     network.prepare([((rows, 2),) for rows in range(1, len(BATCHES) + 2)])
     network.stop_preparing()
     go_on.set()
-    settle(aside)
-    assert network.own_shapes == []
+    wait_for(background)
+    assert network.specialized_shapes == []
     use(network, (4, 2), 3)
     network.prepare([((rows, 2),) for rows in range(1, len(BATCHES) + 2)])
-    settle(aside)
+    wait_for(background)
     network.stop_preparing()
-    assert len(network.own_shapes) == len(BATCHES) + 1
+    assert len(network.specialized_shapes) == len(BATCHES) + 1
     use(network, (4, 2), 3)
 
 
-def test_results_are_nobody_else_s_whatever_runs_meanwhile(aside: ThreadPoolExecutor) -> None:
-    network = make(aside, workers=2)
+def test_a_result_is_not_overwritten_by_later_or_parallel_calls(background: ThreadPoolExecutor) -> None:
+    network = make(background, workers=2)
     kept = [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10)]
-    settle(aside)
+    wait_for(background)
     kept += [network(np.full((2, 2), value, np.float32))[0] for value in range(OFTEN + 10, OFTEN + 20)]
     assert [int(value[0, 0]) for value in kept] == [2 * value for value in range(OFTEN + 20)]
     threads = [threading.Thread(target=use, args=(network, (2, 2), 200)) for _ in range(2)]
@@ -140,10 +140,10 @@ def test_results_are_nobody_else_s_whatever_runs_meanwhile(aside: ThreadPoolExec
         thread.join()
 
 
-def test_where_it_cannot_be_made_the_general_one_goes_on_and_it_is_told_once(
-    aside: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_if_the_compilation_fails_the_general_network_is_used_and_one_error_is_logged(
+    background: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    network = make(aside)
+    network = make(background)
 
     def fail(_: Any) -> Any:
         raise RuntimeError("no memory")
@@ -151,13 +151,13 @@ def test_where_it_cannot_be_made_the_general_one_goes_on_and_it_is_told_once(
     monkeypatch.setattr(network, "_compile", fail)
     with caplog.at_level(logging.ERROR):
         use(network, (2, 2), 3 * OFTEN)
-        settle(aside)
-    assert network.own_shapes == []
+        wait_for(background)
+    assert network.specialized_shapes == []
     assert len(caplog.records) == 1
-    assert "going on with the general one" in caplog.records[0].getMessage()
+    assert "the general network continues to run them" in caplog.records[0].getMessage()
 
 
-LOAD_AND_LET_GO = """
+LOAD_AND_RELEASE = """
 import gc, os, signal
 import streamcodec
 for _ in range(3):
@@ -169,12 +169,12 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
-def test_a_process_that_let_go_of_its_codecs_survives_a_signal() -> None:
-    done = subprocess.run([sys.executable, "-c", LOAD_AND_LET_GO], capture_output=True, text=True, timeout=120)
+def test_a_process_that_released_its_codecs_survives_a_signal() -> None:
+    done = subprocess.run([sys.executable, "-c", LOAD_AND_RELEASE], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
 
 
-def test_openvino_reports_to_nobody_and_others_may_still_do_so() -> None:
+def test_openvino_sends_no_telemetry_and_other_packages_still_can() -> None:
     told = """
 import sys
 from streamcodec.engine.openvino.network import openvino
@@ -187,13 +187,13 @@ print(package.__name__, telemetry_utils.tm.__name__, "openvino_telemetry" in sys
 
 
 @pytest.mark.parametrize("sizes", [(3,), (2, 1), (1, 3, 2)])
-def test_a_chain_hands_on_what_each_gives_and_keeps_their_states_apart(sizes: tuple[int, ...], aside: ThreadPoolExecutor) -> None:
-    parts = [OpenVinoNetwork(doubling_beside_states(n, i + 3.0), {"INFERENCE_NUM_THREADS": 1}, 1, aside) for i, n in enumerate(sizes)]
+def test_a_chain_connects_its_networks_and_keeps_their_states_separate(sizes: tuple[int, ...], background: ThreadPoolExecutor) -> None:
+    parts = [OpenVinoNetwork(doubling_beside_states(n, i + 3.0), {"INFERENCE_NUM_THREADS": 1}, 1, background) for i, n in enumerate(sizes)]
     chain = Chain(list(zip(parts, sizes, strict=True)))
     x, states = np.ones((4, 5), np.float32), np.arange(4.0 * sum(sizes), dtype=np.float32).reshape(4, -1)
     for _ in range(OFTEN):
         y, after = chain(x, states)
     np.testing.assert_array_equal(y, 2.0 ** len(sizes) * x)
     np.testing.assert_array_equal(after, states * np.repeat(3.0 + np.arange(len(sizes)), sizes))
-    settle(aside)
-    assert chain.own_shapes == [((4, 5), (4, n)) for n in sizes]
+    wait_for(background)
+    assert chain.specialized_shapes == [((4, 5), (4, n)) for n in sizes]

@@ -1,4 +1,4 @@
-"""The paths through the codebooks, whatever the rows want: held to the quantizer that defines them, and that to all paths there are."""
+"""The codebook searches give the codes of the quantizer, and its beam search is compared with a search of all paths."""
 
 from __future__ import annotations
 
@@ -52,21 +52,21 @@ def test_each_row_gets_the_quantizer_s_codes_for_as_many_levels_as_it_uses(name,
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
-def test_the_latents_are_left_as_they_were(name, searches):
+def test_a_search_does_not_change_its_latents(name, searches):
     latents = np.random.default_rng(1).standard_normal((1, 8, 1)).astype(np.float32)
     before = latents.copy()
     searches[name](latents, [10])
     np.testing.assert_array_equal(latents, before)
 
 
-def test_fewer_codebooks_are_the_first_ones_of_all(model):
+def test_the_codes_of_fewer_codebooks_are_the_first_codes_of_more(model):
     latents = torch.randn(2, 8, 20, generator=torch.Generator().manual_seed(2))
     all_of_them = model.quantizer.encode(latents, 10)
     for n_q in range(1, 10):
         assert torch.equal(model.quantizer.encode(latents, n_q), all_of_them[:, :n_q])
 
 
-def test_one_path_goes_by_the_nearest_entry_of_each_level():
+def test_a_beam_of_one_takes_the_nearest_entry_of_each_level():
     generator = torch.Generator().manual_seed(3)
     residual, embed = torch.randn(50, 4, generator=generator), torch.randn(3, 16, 4, generator=generator)
     expected = []
@@ -77,7 +77,7 @@ def test_one_path_goes_by_the_nearest_entry_of_each_level():
     assert torch.equal(search(residual, embed, 1)[0], torch.stack(expected, dim=1))
 
 
-def test_a_beam_as_wide_as_all_paths_finds_the_best_of_them():
+def test_a_beam_as_wide_as_the_number_of_paths_finds_the_best_one():
     generator = torch.Generator().manual_seed(4)
     residual, embed = torch.randn(50, 4, generator=generator), torch.randn(3, 8, 4, generator=generator)
     a, b, c = embed
@@ -88,7 +88,7 @@ def test_a_beam_as_wide_as_all_paths_finds_the_best_of_them():
     assert (left - (residual - sums[best])).abs().max() < 1e-5
 
 
-def test_wider_beams_come_nearer():
+def test_wider_beams_have_smaller_errors():
     generator = torch.Generator().manual_seed(5)
     residual, embed = torch.randn(400, 8, generator=generator), torch.randn(6, 64, 8, generator=generator)
     embed *= 0.7 ** torch.arange(6)[:, None, None]

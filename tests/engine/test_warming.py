@@ -1,4 +1,4 @@
-"""Before there are streams each of the engine's workers has run what they will ask for."""
+"""The warm-up runs each packet length on every worker of the engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamcodec.engine.warming import warm_up
 
 
 class InStep(FakeEngine):
-    """Lets a step go on when there is one on every worker; notes the frames of each, and on which threads."""
+    """Holds each step until every worker runs one, and counts the steps by kind, rows and frames."""
 
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
@@ -27,14 +27,14 @@ class InStep(FakeEngine):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_each_length_of_packet_is_run_there_and_back_on_all_workers_at_a_time(workers: int) -> None:
+def test_each_packet_length_is_encoded_and_decoded_on_all_workers_at_the_same_time(workers: int) -> None:
     engine = InStep(workers)
     warm_up(engine, (1, 6))
     assert engine.frames == {(kind, 1, frames): 3 * workers for kind in ("encode", "decode") for frames in (1, 6)}
     assert len(engine.threads) == workers
 
 
-def test_a_caller_with_one_worker_runs_it_all_itself() -> None:
+def test_with_one_worker_the_calling_thread_runs_everything() -> None:
     engine = FakeEngine()
     warm_up(engine, [2])
     assert engine.threads == {threading.current_thread().name}

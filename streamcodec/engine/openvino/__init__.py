@@ -1,1 +1,1 @@
-"""The fast engine on CPUs: the model's steps, converted in memory from the torch module and run by OpenVINO."""
+"""The fast engine for CPUs: OpenVINO runs the model's steps, which are converted in memory from the torch module."""

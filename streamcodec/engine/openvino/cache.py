@@ -1,4 +1,4 @@
-"""Converted networks on disk: only a model's first start on a machine converts it."""
+"""The cache of converted networks on disk: a model is converted only at its first start on a machine."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from streamcodec.engine import graph
 from streamcodec.engine.openvino.network import core, openvino
 from streamcodec.model import layers, seanet
 
-__all__ = ["is_converted", "kept"]
+__all__ = ["is_converted", "load_or_convert"]
 
 
 def is_converted(fingerprint: str, names: Iterable[str]) -> bool:
-    """Whether all networks of these names are in the cache for the model with this fingerprint."""
+    """Whether the cache holds all networks with these names for the model with this fingerprint."""
     folder = _cache_folder(fingerprint)
     return all((folder / f"{name}.xml").exists() for name in names)
 
 
-def kept(fingerprint: str, name: str, convert: Callable[[], Any]) -> Any:
-    """The converted network from the cache folder, else from `convert`, which is then kept for the next start."""
+def load_or_convert(fingerprint: str, name: str, convert: Callable[[], Any]) -> Any:
+    """Load a converted network from the cache; if it is not there, call `convert` and cache the result for the next start."""
     folder = _cache_folder(fingerprint)
     path = folder / f"{name}.xml"
     try:
         if path.exists():
             return core().read_model(path)
     except RuntimeError:
-        pass  # damaged: convert anew
+        pass  # a damaged file is converted again
     network = convert()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as draft:
-            openvino().save_model(network, Path(draft) / f"{name}.xml", compress_to_fp16=False)
-            # The weights first: whoever sees the .xml finds its .bin.
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            openvino().save_model(network, Path(temporary) / f"{name}.xml", compress_to_fp16=False)
+            # The weights (.bin) move first, so that another process that sees the .xml also finds its .bin.
             for suffix in (".bin", ".xml"):
-                (Path(draft) / f"{name}{suffix}").replace(folder / f"{name}{suffix}")
+                (Path(temporary) / f"{name}{suffix}").replace(folder / f"{name}{suffix}")
     except OSError:
-        pass  # a folder that cannot be written only costs the next start its time
+        pass  # if the folder cannot be written, the next start only has to convert again
     return network
 
 
 def _cache_folder(fingerprint: str) -> Path:
-    """Where one model's networks are kept, as these versions of everything convert them."""
+    """The cache folder of one model's networks; it depends on the versions of OpenVINO, torch and this code."""
     if override := os.environ.get("STREAMCODEC_CACHE"):
         root = Path(override)
     elif sys.platform == "win32":
@@ -60,7 +60,7 @@ def _cache_folder(fingerprint: str) -> Path:
 
 
 def _source_hash() -> str:
-    """The code that shapes the networks: another version of it must not meet a network converted by this one."""
+    """A hash of the source code that determines the networks, so that other versions of it do not load this version's networks."""
     sources = [Path(__file__).with_name("engine.py"), *(Path(str(module.__file__)) for module in (graph, layers, seanet))]
     digest = hashlib.sha256()
     for source in sources:

@@ -1,10 +1,16 @@
-"""The fast CPU engine: OpenVINO, converted in memory from the torch module that defines the model.
+"""The fast CPU engine: OpenVINO networks, converted in memory from the torch module that defines the model.
 
-Only the steps of a running stream are compiled, for all batch and packet sizes and for those that come often once more; the first step of
-a reflecting stream and the last step of any run in torch, on the same states. Whatever the precision of the rest, two things stay in
-float32: the search through the codebooks and their look-up, since what they decide is discrete, and each half's layers whose rounding
-nothing smooths any more: the encoder's last conv and the decoder's layers at the sample rate (5% and 4% of their products). What bf16
-costs an encoder in sound is mostly the rounding of its weights, always the same way; `streamcodec.training.rounding` spares a model that.
+OpenVINO runs only the steps in the middle of a stream. Torch runs the first step of a reflect-padded stream and the last step of every
+stream, on the same states. Each network is compiled once for all batch and packet sizes, and once more for each size that is used often.
+
+Two parts always run in float32, whatever the precision of the rest:
+
+- The codebook search and look-up, because their results are discrete.
+- The layers whose rounding errors no later layer smooths: the encoder's last conv and the decoder's layers at the sampling rate (5% and 4%
+  of the multiplications of encoder and decoder).
+
+The loss of quality of a bf16 encoder comes mostly from the rounding of its weights, which is the same error at every step;
+`streamcodec.training.rounding` trains a model to avoid that loss.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ from torch import Tensor, nn
 
 from streamcodec.config import Start
 from streamcodec.engine.graph import FlatLayers, StateLayout, cut_before_latents, cut_where_upsampled
-from streamcodec.engine.openvino.cache import kept
+from streamcodec.engine.openvino.cache import load_or_convert
 from streamcodec.engine.openvino.network import BATCHES, Chain, OpenVinoNetwork, Shapes, core, openvino
 from streamcodec.engine.openvino.search import OpenVinoSearch
 from streamcodec.engine.torch import TorchEngine
@@ -33,7 +39,7 @@ __all__ = ["NETWORKS", "OpenVinoEngine", "has_bf16"]
 
 Precision = Literal["fp32", "bf16"]
 
-# The networks that each half is run as.
+# The names of the networks that encoder and decoder are converted to.
 _ENCODER: dict[Precision, tuple[str, ...]] = {"fp32": ("encoder",), "bf16": ("encoder-body", "encoder-tail")}
 _DECODER: dict[Precision, tuple[str, ...]] = {"fp32": ("decoder",), "bf16": ("decoder-body", "decoder-tail")}
 
@@ -43,7 +49,7 @@ NETWORKS: dict[Precision, tuple[str, ...]] = {precision: (*_ENCODER[precision], 
 
 
 class _Part(NamedTuple):
-    """A network of an encoder or a decoder, the shape of one frame of its x, and the size of its states."""
+    """A network of the encoder or decoder, the shape of one frame of its input x, and the size of its state."""
 
     network: OpenVinoNetwork
     frame: Sequence[int]
@@ -51,10 +57,10 @@ class _Part(NamedTuple):
 
 
 class OpenVinoEngine:
-    """Runs `model` with OpenVINO on the CPU in fp32 or bf16, on `threads` threads that `workers` calls at a time share.
+    """Runs `model` with OpenVINO on the CPU, in fp32 or bf16, on `threads` threads that `workers` simultaneous calls share.
 
-    The converted networks are kept in the user's cache folder, so only a model's first start converts. Raises `MissingDependencyError`
-    where OpenVINO is not installed.
+    The converted networks are stored in the user's cache folder, so a model is converted only at its first start. Raises
+    `MissingDependencyError` if OpenVINO is not installed.
     """
 
     def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1, workers: int = 1) -> None:
@@ -75,11 +81,11 @@ class OpenVinoEngine:
         self.decoder_hold_frames = torch_engine.decoder_hold_frames
         self.default_live_start: Start = torch_engine.default_live_start
         embed = model.quantizer.embed.numpy()
-        # One more row of zeros in each codebook: what an unused code stands for.
+        # Each codebook gets one more row of zeros, for the "unused" code.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
-        self._rows_per_book = embed.shape[1] + 1
+        self._rows_per_codebook = embed.shape[1] + 1
         hop, dim = self.config.hop_length, self.config.codebook_dim
-        self._aside = ThreadPoolExecutor(1, "streamcodec-compile")
+        self._background = ThreadPoolExecutor(1, "streamcodec-compile")
         encoder: tuple[Sequence1d, ...] = (model.encoder,)
         decoder: tuple[Sequence1d, ...] = (model.decoder,)
         if precision == "bf16":
@@ -87,9 +93,9 @@ class OpenVinoEngine:
         wide, narrow = cast(CausalConv1d, model.encoder.layers[-1]).conv.in_channels, self.config.num_filters
         self._encoder_parts = self._half(_ENCODER[precision], encoder, torch_engine.encoder_layout, ([hop], [wide, 1]), audio_in=True)
         decoder_parts = self._half(_DECODER[precision], decoder, torch_engine.decoder_layout, ([dim, 1], [narrow, hop]), audio_out=True)
-        self._encoder, self._decoder = _one(self._encoder_parts), _one(decoder_parts)
+        self._encoder, self._decoder = _chained(self._encoder_parts), _chained(decoder_parts)
         self._search = OpenVinoSearch(
-            model.quantizer, lambda network, usual: self._compile(network, "fp32", self._aside if usual else None)
+            model.quantizer, lambda network, specialize: self._compile(network, "fp32", self._background if specialize else None)
         )
 
     def prepare(self, packet_frames: int) -> None:
@@ -103,13 +109,13 @@ class OpenVinoEngine:
             network.stop_preparing()
 
     @property
-    def own_shapes(self) -> list[Shapes]:
-        """The shapes of inputs for which encoder, search or decoder have a network of their own by now."""
-        return [*self._encoder.own_shapes, *self._search.own_shapes, *self._decoder.own_shapes]
+    def specialized_shapes(self) -> list[Shapes]:
+        """The input shapes for which the encoder, the search or the decoder has a specialized network now."""
+        return [*self._encoder.specialized_shapes, *self._search.specialized_shapes, *self._decoder.specialized_shapes]
 
-    def settle(self) -> None:
-        """Wait until all that is being compiled aside is there."""
-        self._aside.submit(lambda: None).result()
+    def wait_until_compiled(self) -> None:
+        """Wait until the compilations that were requested so far are done."""
+        self._background.submit(lambda: None).result()
 
     def encoder_start(self, start: Start) -> States | None:
         return self._torch.encoder_start(start)
@@ -120,30 +126,30 @@ class OpenVinoEngine:
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         if states is None or final:
             return self._torch.encode(samples, states, n_q, final)
-        latents, after = self._encoder(samples, states)
-        return self._search(latents, n_q), after
+        latents, new_states = self._encoder(samples, states)
+        return self._search(latents, n_q), new_states
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         if states is None or final:
             return self._torch.decode(codes, states, final)
-        samples, after = self._decoder(self.embed(codes), states)
-        return samples, after
+        samples, new_states = self._decoder(self.embed(codes), states)
+        return samples, new_states
 
     def embed(self, codes: Codes) -> Samples:
-        offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * self._rows_per_book
+        offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * self._rows_per_codebook
         return np.ascontiguousarray(self._table[codes + offsets].sum(axis=1).transpose(0, 2, 1))
 
     def decode_latents(self, latents: Samples) -> Samples:
         return self._torch.decode_latents(latents)
 
-    def _compile(self, network: Any, precision: Precision, aside: ThreadPoolExecutor | None) -> OpenVinoNetwork:
+    def _compile(self, network: Any, precision: Precision, background: ThreadPoolExecutor | None) -> OpenVinoNetwork:
         options = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": max(1, self._threads // self.workers),
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
         }
-        return OpenVinoNetwork(network, options, self.workers, aside)
+        return OpenVinoNetwork(network, options, self.workers, background)
 
     def _half(
         self,
@@ -155,23 +161,24 @@ class OpenVinoEngine:
         audio_in: bool = False,
         audio_out: bool = False,
     ) -> list[_Part]:
-        """Encoder or decoder, whose states have `layout`, as one network for each of its parts; all but the first are in float32."""
-        made = []
+        """Make a network for each part of the encoder or decoder, whose state has `layout`; all but the first run in float32."""
+        networks = []
         for i, (name, layers, frame) in enumerate(zip(names, parts, frames[: len(parts)], strict=True)):
-            own, layout = layout.cut(layers.num_states)
-            module = FlatLayers(layers, own, audio_in=audio_in and i == 0, audio_out=audio_out and i == len(parts) - 1)
-            made.append(_Part(self._network(name, module, frame, "fp32" if i else self.precision), frame, own.size))
-        return made
+            part_layout, layout = layout.cut(layers.num_states)
+            module = FlatLayers(layers, part_layout, audio_in=audio_in and i == 0, audio_out=audio_out and i == len(parts) - 1)
+            networks.append(_Part(self._network(name, module, frame, "fp32" if i else self.precision), frame, part_layout.size))
+        return networks
 
     def _network(self, name: str, module: FlatLayers, frame: Sequence[int], precision: Precision) -> OpenVinoNetwork:
-        """`module` for x [B, *frame], the last dimension any multiple of it, from the cache or converted."""
+        """Load or convert `module` for x [B, *frame], whose last dimension may be any multiple of the frame's."""
         *channels, length = frame
         example = (torch.zeros(2, *channels, 2 * length), torch.zeros(2, module.layout.size))
         shapes = ([-1, *channels, -1], [-1, module.layout.size])
-        return self._compile(kept(self._fingerprint, name, lambda: self._convert(module, example, shapes)), precision, self._aside)
+        network = load_or_convert(self._fingerprint, name, lambda: self._convert(module, example, shapes))
+        return self._compile(network, precision, self._background)
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
-        # Tracing warns of loops over fixed numbers of codebooks, and of its own age.
+        # Tracing warns about loops over a fixed number of codebooks, and that tracing is deprecated.
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = self._ov.convert_model(module.eval(), example_input=example)
@@ -179,13 +186,13 @@ class OpenVinoEngine:
         return network
 
 
-def _one(parts: Sequence[_Part]) -> OpenVinoNetwork | Chain:
-    """What runs all parts."""
+def _chained(parts: Sequence[_Part]) -> OpenVinoNetwork | Chain:
+    """All parts as one callable."""
     return parts[0].network if len(parts) == 1 else Chain([(part.network, part.states) for part in parts])
 
 
 def has_bf16() -> bool:
-    """Whether OpenVINO is here and this processor multiplies bf16 natively."""
+    """Whether OpenVINO is installed and this processor multiplies bf16 natively."""
     try:
         return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except MissingDependencyError:

@@ -1,4 +1,4 @@
-"""A network as OpenVINO runs it: compiled once for arrays of any shape, and once more for each shape that comes often."""
+"""A network that OpenVINO runs: compiled once for inputs of any shape, and once more for each shape that is used often."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ __all__ = ["BATCHES", "OFTEN", "Chain", "OpenVinoNetwork", "Shapes", "core", "op
 log = logging.getLogger(__name__)
 
 BATCHES: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16)
-"""The numbers of rows to run: few, so that each gets a network of its own."""
+"""The batch sizes to run: few, so that each can have a specialized network."""
 
 OFTEN = 50
-"""The uses of a shape after which it gets a network of its own."""
-_CLEARLY = 4  # times as often as one of the others: then a shape takes its place
-_HALVED_AFTER = 10_000  # calls, so that what was long ago counts less
+"""The number of uses after which a shape gets a specialized network."""
+_REPLACE_RATIO = 4  # a shape replaces another one when it is used this many times as often
+_HALVED_AFTER = 10_000  # calls after which the counts are halved, so that old uses count less
 _MAX_SHAPES = len(BATCHES) + 1
-# Compiled kernels that are kept for the general network: those of some 25 shapes. The default of 5,000 is hundreds of MiB.
-_KERNELS_KEPT = 1024
+# The number of compiled kernels that the general network caches: enough for about 25 shapes. The default of 5,000 takes hundreds of MiB.
+_KERNEL_CACHE_SIZE = 1024
 
 
 def openvino() -> Any:
-    """The package, imported so that it reports to nobody. Raises `MissingDependencyError` where it is not installed.
+    """Import the package without its telemetry. Raises `MissingDependencyError` if it is not installed.
 
-    OpenVINO tells its makers of every import and conversion, by a package of its own that it does without where that is absent.
+    OpenVINO reports every import and conversion to its vendor through the package `openvino_telemetry`. It works without that package.
     """
-    untold = not {"openvino", "openvino_telemetry"} & sys.modules.keys()
-    if untold:
+    hide_telemetry = not {"openvino", "openvino_telemetry"} & sys.modules.keys()
+    if hide_telemetry:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
         import openvino
     except ImportError as exc:
         raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
     finally:
-        if untold:
+        if hide_telemetry:
             sys.modules.pop("openvino_telemetry", None)
     return openvino
 
 
 @cache
 def core() -> Any:
-    """OpenVINO's core, one for the process and for good.
+    """OpenVINO's core: one for the whole life of the process.
 
-    Each core gives its thread another alternate signal stack, and puts back the one before when it goes. With a second core that may be
-    one that is gone, and then the next signal, Ctrl-C for one, crashes the process (seen with OpenVINO 2026.4).
+    Each core installs an alternate signal stack for its thread and restores the previous one when it is destroyed. With two cores, the
+    restored stack may already be freed. Then the next signal, such as Ctrl-C, crashes the process (seen with OpenVINO 2026.4).
     """
     return openvino().Core()
 
@@ -67,60 +67,62 @@ Shapes = tuple[tuple[int, ...], ...]
 
 
 class OpenVinoNetwork:
-    """Runs `network` on arrays of any shape that it takes, from as many threads at a time as there are `workers`.
+    """Runs `network` on inputs of any shape that it accepts; up to `workers` threads may call it at the same time.
 
-    Where all dimensions are known beforehand, a step is 7 to 35% quicker, the more the smaller it is. So shapes that came often are
-    compiled on `aside`, where that is given, while the general network goes on; each has its own copy of the weights, so there are few,
-    and one that comes much more often takes the place of one that hardly comes any more.
+    A step is 7 to 35% faster if all dimensions are known when the network is compiled; small steps gain most. So a network that is
+    specialized for a shape is compiled on `background`, if that is given, once the shape has been used often. The general network runs
+    the shape until then. Each specialized network has its own copy of the weights, so their number is bounded: a shape that is used much
+    more often replaces the shape that is used least.
 
-    Each worker has a copy too: the streams of one compiled model take turns on each other's processors, which cost a quarter of the speed.
+    Each worker has its own copy as well. The inference streams of one compiled model would compete for the same processors, which cost a
+    quarter of the speed.
     """
 
-    def __init__(self, network: Any, options: Mapping[str, Any], workers: int, aside: ThreadPoolExecutor | None = None) -> None:
+    def __init__(self, network: Any, options: Mapping[str, Any], workers: int, background: ThreadPoolExecutor | None = None) -> None:
         self._network = network
-        self._options = {**options, "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS_KEPT}
+        self._options = {**options, "CPU_RUNTIME_CACHE_CAPACITY": _KERNEL_CACHE_SIZE}
         self._workers = workers
-        self._aside = aside
+        self._background = background
         self._general = self._compile(network)
-        self._exact: dict[Shapes, LifoQueue[Any]] = {}
+        self._specialized: dict[Shapes, LifoQueue[Any]] = {}
         self._uses: Counter[Shapes] = Counter()
-        self._chosen: dict[Shapes, Future[None]] = {}  # those of `_exact` and those that are to be compiled, with that job
+        self._jobs: dict[Shapes, Future[None]] = {}  # the compile jobs, waiting, running or done, of the shapes chosen so far
         self._calls = 0
-        self._counting = threading.Lock()
+        self._lock = threading.Lock()
 
     @property
-    def own_shapes(self) -> list[Shapes]:
-        """The shapes of inputs that have a network of their own by now."""
-        return list(self._exact)
+    def specialized_shapes(self) -> list[Shapes]:
+        """The input shapes that have a specialized network now."""
+        return list(self._specialized)
 
     def prepare(self, shapes: Iterable[Shapes]) -> None:
-        """Compile for each of these shapes of inputs, aside, as if it had come often."""
-        with self._counting:
+        """Compile a network for each of these input shapes in the background, as if the shape had been used often."""
+        with self._lock:
             for each in shapes:
                 self._add(each, OFTEN)
 
     def stop_preparing(self) -> None:
-        """Forget the shapes that wait to be compiled, as if they had not come yet."""
-        with self._counting:
-            for shapes, job in list(self._chosen.items()):
+        """Cancel the compilations that have not begun and reset the counts of their shapes."""
+        with self._lock:
+            for shapes, job in list(self._jobs.items()):
                 if job.cancel():
-                    del self._chosen[shapes], self._uses[shapes]
+                    del self._jobs[shapes], self._uses[shapes]
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
         shapes = tuple(x.shape for x in inputs)
-        if self._aside is not None:
+        if self._background is not None:
             self._count(shapes)
-        requests = self._exact.get(shapes, self._general)
+        requests = self._specialized.get(shapes, self._general)
         request = requests.get()
         try:
             results = request.infer(inputs, share_inputs=True, share_outputs=True)
-            # What is shared is overwritten by the request's next step.
+            # The request's next step overwrites the shared outputs, so they are copied.
             return tuple(np.array(results[i]) for i in range(len(results)))
         finally:
             requests.put(request)
 
     def _count(self, shapes: Shapes) -> None:
-        with self._counting:
+        with self._lock:
             self._calls += 1
             if self._calls % _HALVED_AFTER == 0:
                 self._uses = Counter({shapes: uses // 2 for shapes, uses in self._uses.items() if uses > 1})
@@ -128,34 +130,34 @@ class OpenVinoNetwork:
 
     def _add(self, shapes: Shapes, uses: int) -> None:
         self._uses[shapes] += uses
-        if self._aside is None or shapes in self._chosen or self._uses[shapes] < OFTEN:
+        if self._background is None or shapes in self._jobs or self._uses[shapes] < OFTEN:
             return
-        if len(self._chosen) == _MAX_SHAPES:
-            least = min(self._chosen, key=lambda each: self._uses[each])
-            if self._uses[shapes] < _CLEARLY * self._uses[least]:
+        if len(self._jobs) == _MAX_SHAPES:
+            rarest = min(self._jobs, key=lambda each: self._uses[each])
+            if self._uses[shapes] < _REPLACE_RATIO * self._uses[rarest]:
                 return
-            self._chosen.pop(least).cancel()
-            self._exact.pop(least, None)
-        self._chosen[shapes] = self._aside.submit(self._specialize, shapes)
+            self._jobs.pop(rarest).cancel()
+            self._specialized.pop(rarest, None)
+        self._jobs[shapes] = self._background.submit(self._specialize, shapes)
 
     def _specialize(self, shapes: Shapes) -> None:
         try:
             network = self._network.clone()
             network.reshape(dict(enumerate(shapes)))
             requests = self._compile(network)
-            # A first run is slow: no stream shall wait for it.
-            ready = [requests.get() for _ in range(self._workers)]
-            for request in ready:
+            # The first run is slow, so it is done here and no stream waits for it.
+            unused = [requests.get() for _ in range(self._workers)]
+            for request in unused:
                 request.infer([np.zeros(shape, np.float32) for shape in shapes])
                 requests.put(request)
-            with self._counting:
-                if shapes in self._chosen:
-                    self._exact[shapes] = requests
+            with self._lock:
+                if shapes in self._jobs:
+                    self._specialized[shapes] = requests
         except Exception:
-            log.exception("no network of its own for %s: going on with the general one", shapes)
+            log.exception("no specialized network for inputs %s: the general network continues to run them", shapes)
 
     def _compile(self, network: Any) -> LifoQueue[Any]:
-        """One request for each worker; the last that was used comes first."""
+        """Compile `network` once per worker. The queue gives out the request that was used last first."""
         requests: LifoQueue[Any] = LifoQueue()
         for _ in range(self._workers):
             requests.put(core().compile_model(network, "CPU", self._options).create_infer_request())
@@ -163,28 +165,28 @@ class OpenVinoNetwork:
 
 
 class Chain:
-    """Networks one after the other, each with the size of its states: what one puts out the next takes in.
+    """Networks in sequence, each with the size of its state: the output of one is the input of the next.
 
-    Each takes x and states [B, size] and gives y and new states; side by side the states are one array.
+    Each network maps x and states [B, size] to y and new states. The chain's states are the concatenation of the networks' states.
     """
 
     def __init__(self, parts: Sequence[tuple[OpenVinoNetwork, int]]) -> None:
         self._networks = [network for network, _ in parts]
-        self._ends = list(accumulate(size for _, size in parts))[:-1]
+        self._boundaries = list(accumulate(size for _, size in parts))[:-1]
 
     @property
-    def own_shapes(self) -> list[Shapes]:
-        """The shapes of inputs for which one of the networks has a copy of its own by now."""
-        return [shapes for network in self._networks for shapes in network.own_shapes]
+    def specialized_shapes(self) -> list[Shapes]:
+        """The input shapes for which one of the networks has a specialized copy now."""
+        return [shapes for network in self._networks for shapes in network.specialized_shapes]
 
     def stop_preparing(self) -> None:
-        """As of `OpenVinoNetwork`."""
+        """Cancel the compilations that have not begun, as in `OpenVinoNetwork`."""
         for network in self._networks:
             network.stop_preparing()
 
     def __call__(self, x: npt.NDArray[Any], states: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        after = []
-        for network, own in zip(self._networks, np.split(states, self._ends, axis=1), strict=True):
-            x, new = network(x, np.ascontiguousarray(own))
-            after.append(new)
-        return x, np.concatenate(after, axis=1)
+        new_states = []
+        for network, part in zip(self._networks, np.split(states, self._boundaries, axis=1), strict=True):
+            x, new_part = network(x, np.ascontiguousarray(part))
+            new_states.append(new_part)
+        return x, np.concatenate(new_states, axis=1)

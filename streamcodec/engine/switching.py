@@ -1,4 +1,4 @@
-"""One engine now, another as soon as it is ready, so that a server need not wait for a conversion."""
+"""An engine that switches to a faster one when that is ready, so that a server does not have to wait for the conversion."""
 
 from __future__ import annotations
 
@@ -11,42 +11,45 @@ from streamcodec.engine.base import Engine
 from streamcodec.engine.warming import warm_up
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["StandIn"]
+__all__ = ["SwitchingEngine"]
 
 log = logging.getLogger("streamcodec.engine")
 
 
-class StandIn:
-    """One engine now, another as soon as it is ready: their states are laid out alike, so a stream changes over between two steps."""
+class SwitchingEngine:
+    """Runs on the engine `first` and switches to the engine from `make` as soon as that is ready.
 
-    def __init__(self, now: Engine, make: Callable[[], Engine]) -> None:
-        self._engine = now
-        self.config: CodecConfig = now.config
-        self.workers = now.workers
-        self.encoder_state_size = now.encoder_state_size
-        self.decoder_state_size = now.decoder_state_size
-        self.encoder_start_frames = now.encoder_start_frames
-        self.decoder_start_frames = now.decoder_start_frames
-        self.decoder_hold_frames = now.decoder_hold_frames
-        self.default_live_start: Start = now.default_live_start
-        self._asked: set[int] = set()
-        self._asking = threading.Lock()
-        # No daemon: a program that ends meanwhile waits for it, since what it runs cannot be cut off safely.
-        self.preparing = threading.Thread(target=self._change_over, args=(make,), name="streamcodec-prepare")
+    `make` runs on a thread of its own. Both engines have the same layout of states, so a stream can switch between two steps.
+    """
+
+    def __init__(self, first: Engine, make: Callable[[], Engine]) -> None:
+        self._engine = first
+        self.config: CodecConfig = first.config
+        self.workers = first.workers
+        self.encoder_state_size = first.encoder_state_size
+        self.decoder_state_size = first.decoder_state_size
+        self.encoder_start_frames = first.encoder_start_frames
+        self.decoder_start_frames = first.decoder_start_frames
+        self.decoder_hold_frames = first.decoder_hold_frames
+        self.default_live_start: Start = first.default_live_start
+        self._prepared_lengths: set[int] = set()
+        self._lock = threading.Lock()
+        # Not a daemon thread: a program that ends waits for it, because the conversion cannot be interrupted safely.
+        self.preparing = threading.Thread(target=self._switch, args=(make,), name="streamcodec-prepare")
         self.preparing.start()
 
-    def _change_over(self, make: Callable[[], Engine]) -> None:
+    def _switch(self, make: Callable[[], Engine]) -> None:
         try:
             engine = make()
             warm_up(engine, [DEFAULT_PACKET_FRAMES])
-            with self._asking:
+            with self._lock:
                 self._engine = engine
-                for packet_frames in self._asked:
+                for packet_frames in self._prepared_lengths:
                     engine.prepare(packet_frames)
         except Exception:
-            log.exception("the faster engine cannot be prepared: going on with %s", self.name)
+            log.exception("the faster engine could not be prepared; %s continues to run the model", self.name)
         else:
-            log.info("the engine is %s now", self.name)
+            log.info("switched to the engine %s", self.name)
 
     @property
     def name(self) -> str:
@@ -57,13 +60,13 @@ class StandIn:
         return self._engine.best_batches
 
     def prepare(self, packet_frames: int) -> None:
-        with self._asking:
-            self._asked.add(packet_frames)
+        with self._lock:
+            self._prepared_lengths.add(packet_frames)
             self._engine.prepare(packet_frames)
 
     def stop_preparing(self) -> None:
-        with self._asking:
-            self._asked.clear()
+        with self._lock:
+            self._prepared_lengths.clear()
             self._engine.stop_preparing()
 
     def encoder_start(self, start: Start) -> States | None:
