@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Sequence
 
 from streamcodec import freeze_gc, load
-from streamcodec.client import keep_trying, open_source, publish, publish_source
+from streamcodec.client import PublishOptions, keep_trying, open_source, publish, publish_source
 
 
 async def run(url: str, stream: str, what: str | None, encode: bool) -> None:
@@ -24,17 +24,13 @@ async def run(url: str, stream: str, what: str | None, encode: bool) -> None:
         freeze_gc()  # nor for Python's garbage collector
     source = open_source(what)
 
+    # The server encodes PCM. A client that encodes says with which model.
+    options = PublishOptions(sample_rate=source.sample_rate, bandwidth=6.0)
+    if codec is not None:
+        options = PublishOptions(format="codes", model=codec.fingerprint, bandwidth=6.0)
+
     async def attempt() -> None:
-        # The server encodes PCM. A client that encodes says with which model.
-        async with publish(
-            url,
-            stream,
-            format="pcm_s16le" if codec is None else "codes",
-            sample_rate=source.sample_rate,
-            model=None if codec is None else codec.fingerprint,
-            bandwidth=6.0,
-            note=print,
-        ) as publisher:
+        async with publish(url, stream, options, note=print) as publisher:
             print(f"publishing {source.label} as {stream!r} at {url}")
             ended = await publish_source(source, publisher, codec=codec)  # the model runs on a thread of its own
             print(f"published {ended.emitted} packets")

@@ -18,7 +18,7 @@ from benchmarks.latency.device import Device, Handed
 from benchmarks.link import Conditions, Link
 from benchmarks.link.netns import Namespace
 from streamcodec.audio import PlayoutPolicy, bundled_clip
-from streamcodec.client import Player, listen, now_us, publish
+from streamcodec.client import Player, PublishOptions, listen, now_us, publish
 from streamcodec.errors import ConnectionFailed, StreamCodecError
 from streamcodec.gc_freeze import freeze_gc
 from streamcodec.protocol import Gap, Packet, StreamEnd
@@ -203,7 +203,9 @@ class _Run:
         ran.offered = [0] * len(blocks)
         while at < len(blocks):
             try:
-                async with publish(self._url, STREAM, bandwidth=setup.bandwidth, packet_frames=setup.packet_frames) as publisher:
+                async with publish(
+                    self._url, STREAM, PublishOptions(bandwidth=setup.bandwidth, packet_frames=setup.packet_frames)
+                ) as publisher:
                     while at < len(blocks):
                         due = self.begun + (at + 1) * size / RATE
                         await asyncio.sleep(max(0.0, due - time.perf_counter()))

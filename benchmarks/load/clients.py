@@ -15,7 +15,7 @@ from benchmarks.harness.machine import usage
 from benchmarks.harness.processes import run_loop
 from benchmarks.load.plan import ListenerPlan, Plan, PublisherPlan, spoken
 from streamcodec.audio import pcm_to_float
-from streamcodec.client import Listener, Publisher, listen, publish
+from streamcodec.client import Listener, Publisher, PublishOptions, listen, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
 
 __all__ = ["Heard", "Published", "Report", "generate"]
@@ -138,13 +138,15 @@ async def _publish(
         async with publish(
             url,
             publisher.name,
-            format=publisher.format,
-            sample_rate=publisher.rate,
-            model=fingerprint if coded else None,
-            bandwidth=publisher.bandwidth,
-            packet_frames=round(plan.packet_s * 75),
-            start=publisher.start,
-            pace="fast" if plan.fast else "live",
+            PublishOptions(
+                format=publisher.format,
+                sample_rate=publisher.rate,
+                model=fingerprint if coded else None,
+                bandwidth=publisher.bandwidth,
+                packet_frames=round(plan.packet_s * 75),
+                start=publisher.start,
+                pace="fast" if plan.fast else "live",
+            ),
         ) as connection:
             inside.come()
             begun = await go + publisher.phase_s

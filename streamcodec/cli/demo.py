@@ -129,9 +129,10 @@ async def demo(
 
 
 async def _publish(url: str, source: Source, bandwidth: float | None, packet_frames: int) -> Ended:
-    from streamcodec.client import publish, publish_source
+    from streamcodec.client import PublishOptions, publish, publish_source
 
-    async with publish(url, "demo", sample_rate=source.sample_rate, bandwidth=bandwidth, packet_frames=packet_frames) as publisher:
+    options = PublishOptions(sample_rate=source.sample_rate, bandwidth=bandwidth, packet_frames=packet_frames)
+    async with publish(url, "demo", options) as publisher:
         return await publish_source(source, publisher)
 
 

@@ -112,7 +112,7 @@ async def mic(
     """
     from streamcodec.audio import AudioWriter, Level
     from streamcodec.cli.status import LiveLine
-    from streamcodec.client import Ledger, Tee, keep_trying, open_source, publish, publish_source
+    from streamcodec.client import Ledger, PublishOptions, Tee, keep_trying, open_source, publish, publish_source
     from streamcodec.gc_freeze import freeze_gc
 
     def opened() -> Source:
@@ -137,22 +137,20 @@ async def mic(
         if kept is not None:
             source = Tee(source, kept.write)
         report = _Report(stream, source, level, line, book)
+        options = PublishOptions(
+            format="codes" if codec is not None else "pcm_s16le",
+            sample_rate=source.sample_rate,
+            model=codec.fingerprint if codec is not None else None,
+            bandwidth=bandwidth,
+            packet_frames=packet_frames,
+            start=start,
+            pace="fast" if fast else "live",
+            silence_db=dtx if codec is None else None,
+            token=token,
+        )
 
         async def attempt() -> None:
-            async with publish(
-                server,
-                stream,
-                format="codes" if codec is not None else "pcm_s16le",
-                sample_rate=source.sample_rate,
-                model=codec.fingerprint if codec is not None else None,
-                bandwidth=bandwidth,
-                packet_frames=packet_frames,
-                start=start,
-                pace="fast" if fast else "live",
-                silence_db=dtx if codec is None else None,
-                token=token,
-                note=line.note,
-            ) as publisher:
+            async with publish(server, stream, options, note=line.note) as publisher:
                 report.begin(publisher, server)
                 ended = await publish_source(
                     source, publisher, codec=codec, silence_db=dtx, level=level, on_block=report.block, on_interrupt=report.end

@@ -4,7 +4,7 @@ from streamcodec.client.ledger import Ledger, PacketTimes
 from streamcodec.client.listener import Event, Listener, listen
 from streamcodec.client.pipeline import Decoded, decode, play, publish_source
 from streamcodec.client.player import Player
-from streamcodec.client.publisher import Publisher, publish
+from streamcodec.client.publisher import Publisher, PublishOptions, publish
 from streamcodec.client.reconnect import backoff, keep_trying
 from streamcodec.client.sinks import DeviceSink, FileSink, PipeSink, Sink, open_sink
 from streamcodec.client.sources import ClipSource, DeviceSource, FileSource, PipeSource, Source, Tee, open_source
@@ -24,6 +24,7 @@ __all__ = [
     "PipeSink",
     "PipeSource",
     "Player",
+    "PublishOptions",
     "Publisher",
     "Sink",
     "Source",

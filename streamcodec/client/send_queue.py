@@ -37,6 +37,7 @@ class SendQueue:
         self.sent_s = 0.0
         self._waiting: deque[Audio | Lost] = deque()
         self._sent: deque[tuple[int, Audio | Lost]] = deque()
+        self.closed = False
         self._silent = 0  # packets that were left out behind those that wait, and are named before what comes next
 
     def __bool__(self) -> bool:
@@ -54,21 +55,25 @@ class SendQueue:
 
     def add(self, audio: Audio) -> None:
         """Queue a packet."""
-        self.settle()
+        self._name_silence()
         self._waiting.append(audio)
         self.waiting_s += audio.duration_s
 
     def lose(self, count: int) -> None:
         """Say that so many packets, behind those that wait, will never come: they were lost before they came here."""
-        self.settle()
+        self._name_silence()
         self._waiting.append(Lost(count, "publisher"))
 
     def leave_out(self) -> None:
-        """Say that the next packet will never come because it is silence; nothing goes out for it before the next entry, or `settle`."""
+        """Say that the next packet will never come because it is silence; nothing goes out for it before the next entry, or `close`."""
         self._silent += 1
 
-    def settle(self) -> None:
-        """Queue what was left out: something that comes behind it needs its number."""
+    def close(self) -> None:
+        """Say that nothing is queued any more; what was left out is named, since the end needs its number."""
+        self._name_silence()
+        self.closed = True
+
+    def _name_silence(self) -> None:
         if self._silent:
             self._waiting.append(Lost(self._silent, SILENCE))
             self._silent = 0

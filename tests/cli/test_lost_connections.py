@@ -11,7 +11,7 @@ from live_rig import command, free_port, run, started, tapped, tiny_codec, tiny_
 
 import streamcodec.client.reconnect
 from streamcodec.audio import read_audio, write_audio
-from streamcodec.client import publish
+from streamcodec.client import PublishOptions, publish
 from streamcodec.errors import ConnectionFailed
 from streamcodec.protocol import Gap, Packet
 from streamcodec.server import Limits, Server
@@ -30,7 +30,7 @@ def test_a_player_whose_connection_breaks_records_all_of_it_and_says_so_in_a_lin
             started(command("play", "--server", server.url, "--output", heard, "--model", tiny_model(), "--quiet")) as play,
         ):
             await until(lambda: server.registry.num_listeners >= 2)
-            async with publish(server.url, "live", pace="fast") as publisher:
+            async with publish(server.url, "live", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(x[:19_200])
                 await until(lambda: len(tap.of(Packet)) >= 9)
                 # The tap's too: it is a listener like any other.
@@ -91,7 +91,7 @@ def test_behind_the_window_a_player_begins_anew(tmp_path, capsys):
                     await server.stop()
                 async with Server(tiny_codec(), port=port) as server:
                     await until(lambda: server.registry.num_listeners)
-                    async with publish(url, "live", pace="fast") as publisher:
+                    async with publish(url, "live", PublishOptions(pace="fast")) as publisher:
                         await publisher.send(voice(0.4))
                     assert await playing == 0
 

@@ -21,7 +21,7 @@ import streamcodec.client.reconnect
 from streamcodec.audio import float_to_pcm, pcm_to_float, read_audio, write_audio
 from streamcodec.cli import main
 from streamcodec.cli.status import LiveLine
-from streamcodec.client import publish, sources
+from streamcodec.client import PublishOptions, publish, sources
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused
 from streamcodec.protocol import Gap, Packet, StreamStart
 from streamcodec.server import Server, Tokens
@@ -293,7 +293,7 @@ def test_a_following_player_records_on_when_the_server_was_restarted(tmp_path, c
     async def one_life(parts: int) -> None:
         async with Server(tiny_codec(), port=port) as server:
             await until(lambda: server.registry.num_listeners)
-            async with publish(url, "live", pace="fast") as publisher:
+            async with publish(url, "live", PublishOptions(pace="fast")) as publisher:
                 for _ in range(parts):
                     await publisher.send(x)
             await until(lambda: not server.registry.streams)
@@ -432,7 +432,7 @@ def test_an_interrupted_player_leaves_a_whole_file(tmp_path, clip, capsys):
         async with Server(tiny_codec(), port=0) as server:
             playing = asyncio.ensure_future(play_to(heard, server.url))
             await until(lambda: server.registry.num_listeners)
-            async with publish(server.url, "live", pace="fast") as publisher:
+            async with publish(server.url, "live", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(x)
                 await until(lambda: heard.stat().st_size)
                 playing.cancel()
@@ -478,7 +478,7 @@ def test_a_name_that_is_taken_is_tried_again_until_it_is_free(clip, capsys):
 
     async def scene() -> None:
         async with Server(tiny_codec(), port=0) as server:
-            async with publish(server.url, "live", pace="fast") as first:
+            async with publish(server.url, "live", PublishOptions(pace="fast")) as first:
                 await first.send(x)
                 second = asyncio.ensure_future(publish_file(path, server.url, "--fast"))
                 await until(lambda: server.metrics.refused >= 2)
@@ -524,11 +524,13 @@ def test_a_recording_keeps_its_length_where_packets_were_lost(tmp_path, clip):
             codec = tiny_codec("test")
             encoder = codec.stream_encoder(start="primed")
             packets = encoder.feed(np.tile(x, 2))
-            async with publish(server.url, "live", format="codes", model=codec.fingerprint, pace="fast", start="primed") as publisher:
+            async with publish(
+                server.url, "live", PublishOptions(format="codes", model=codec.fingerprint, pace="fast", start="primed")
+            ) as publisher:
                 for packet in packets[:8]:
                     await publisher.send(packet)
                 await until(lambda: server.metrics.packets_emitted >= 8)
-                publisher._queue.lose(3)
+                publisher._uplink.queue.lose(3)
                 for packet in packets[11:]:
                     await publisher.send(packet)
             assert await play == 0

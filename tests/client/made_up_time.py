@@ -12,7 +12,8 @@ import pytest
 from client_rig import MODEL
 
 import streamcodec.client.connection as connection_module
-import streamcodec.client.publisher as publisher_module
+import streamcodec.client.packetizer as packetizer_module
+import streamcodec.client.uplink as uplink_module
 from streamcodec.client.connection import Connection
 from streamcodec.client.heartbeat import WatchedConnection
 from streamcodec.protocol import ClientSession, End, Ended, Gap, Packet, Ping, Pong, PublishHello, ServerSession, Welcome
@@ -41,9 +42,9 @@ class MadeUpLoop(asyncio.SelectorEventLoop):
 def run_in_made_up_time(monkeypatch: pytest.MonkeyPatch, main: Coroutine[Any, Any, None]) -> None:
     """Run `main` to its end; publishers and their connections read the made-up clock too."""
     loop = MadeUpLoop()
-    for module in (connection_module, publisher_module):
+    for module in (connection_module, packetizer_module, uplink_module):
         monkeypatch.setattr(module, "now_us", lambda: round(loop.time() * 1e6))
-    monkeypatch.setattr(publisher_module.time, "monotonic", loop.time)
+    monkeypatch.setattr(uplink_module.time, "monotonic", loop.time)
     try:
         loop.run_until_complete(main)
     finally:

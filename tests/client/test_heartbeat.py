@@ -14,9 +14,9 @@ from websockets.exceptions import ConnectionClosed
 
 import streamcodec.client.connection as connection
 import streamcodec.client.heartbeat as heartbeat
-import streamcodec.client.publisher as publisher_module
 import streamcodec.client.reconnect as reconnect
-from streamcodec.client import listen, publish
+import streamcodec.client.uplink as uplink_module
+from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import ConnectionFailed
 from streamcodec.protocol import End, Ended, Gap, Packet, Ping, Pong, StreamEnd, StreamStart, Waiting
 
@@ -153,8 +153,8 @@ def test_a_publisher_s_connection_is_broken_off_too_but_a_server_may_leave_a_fas
             await server.welcome(**FOREVER)
             await ending(server)
 
-        async with scripted(lives(first, second)) as url, released(over), publish(url, "alice", pace=pace) as publisher:
-            ws = publisher._connection._ws
+        async with scripted(lives(first, second)) as url, released(over), publish(url, "alice", PublishOptions(pace=pace)) as publisher:
+            ws = publisher._uplink.connection._ws
             publisher.offer(BLOCK)
             await until(lambda: not publisher.queued_s)
             await looks.begin(ws)
@@ -169,7 +169,7 @@ def test_a_publisher_s_connection_is_broken_off_too_but_a_server_may_leave_a_fas
 
 def test_what_a_silent_uplink_does_not_take_is_kept_until_it_is_known_whether_it_is_lost(looks, monkeypatch):
     servers = []
-    monkeypatch.setattr(publisher_module.Publisher, "_is_full", lambda self, _: not self.resumed)
+    monkeypatch.setattr(uplink_module.Uplink, "_is_full", lambda self, _: not self.resumed)
 
     async def main():
         over = asyncio.Event()
@@ -184,14 +184,14 @@ def test_what_a_silent_uplink_does_not_take_is_kept_until_it_is_known_whether_it
             await server.welcome(**FOREVER)
             await ending(server)
 
-        async with scripted(lives(first, second)) as url, released(over), publish(url, "alice", queue_s=0.5) as publisher:
+        async with scripted(lives(first, second)) as url, released(over), publish(url, "alice", PublishOptions(queue_s=0.5)) as publisher:
 
             def say(blocks):
                 for _ in range(blocks):
                     publisher.offer(BLOCK)
                 return pytest.approx(publisher.queued_s), pytest.approx(publisher.dropped_s)
 
-            ws = publisher._connection._ws
+            ws = publisher._uplink.connection._ws
             await until(lambda: servers)
             await looks.begin(ws)
             assert say(10) == (0.5, 0.5)
@@ -206,7 +206,7 @@ def test_what_a_silent_uplink_does_not_take_is_kept_until_it_is_known_whether_it
                 await looks.take()
             assert say(10) == (3.5, 2.6)
             await until(lambda: publisher.resumed)
-            publisher._changed.set()
+            publisher._uplink.changed.set()
         told = [message for message in servers[1].got if isinstance(message, (Packet, Gap))]
         assert [getattr(message, "seq", message) for message in told] == [Gap(first_seq=0, count=26, reason="uplink"), *range(26, 61)]
 
@@ -298,8 +298,8 @@ def test_a_server_that_takes_what_is_sent_is_alive_and_one_that_takes_nothing_is
             await ending(server)
 
         options = {"format": "pcm_f32le", "sample_rate": 192_000, "queue_s": 60.0}
-        async with scripted(lives(first, second)) as url, released(over), publish(url, "alice", **options) as publisher:
-            ws = publisher._connection._ws
+        async with scripted(lives(first, second)) as url, released(over), publish(url, "alice", PublishOptions(**options)) as publisher:
+            ws = publisher._uplink.connection._ws
             await until(lambda: silent)
             silent[0].transport.max_size = 16_384
             for _ in range(50):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from client_rig import MODEL, run, scripted, until
 
-from streamcodec.client import publish
+from streamcodec.client import PublishOptions, publish
 from streamcodec.errors import AudioError, CodesError, ConnectionFailed, InputError, Refused, StreamCodecError
 from streamcodec.protocol import End, Ended, Error, Gap, Packet, PublishHello, unpack_codes
 
 BLOCK = np.zeros(2400, np.float32)  # 100 ms
+CODES = PublishOptions(format="codes", model=MODEL.fingerprint, pace="fast")
 
 
 async def take_all(server):
@@ -34,7 +35,7 @@ def test_blocks_go_out_as_packets_of_pcm_with_the_time_of_their_first_sample():
             await take_all(server)
 
         async with scripted(script) as url:
-            async with publish(url, "alice", sample_rate=16_000, pace="fast", bandwidth=3.0, token="s3cret") as publisher:
+            async with publish(url, "alice", PublishOptions(sample_rate=16_000, pace="fast", bandwidth=3.0, token="s3cret")) as publisher:
                 x = np.linspace(-1, 1, 4_000).astype(np.float32)
                 await publisher.send(x, captured_us=1_000_000)
                 ended = await publisher.end()
@@ -65,7 +66,7 @@ def test_channels_are_mixed_down_before_they_are_sent():
             await server.welcome()
             await take_all(server)
 
-        async with scripted(script) as url, publish(url, "alice", format="pcm_f32le", channels=2) as publisher:
+        async with scripted(script) as url, publish(url, "alice", PublishOptions(format="pcm_f32le", channels=2)) as publisher:
             publisher.offer(np.stack([np.full(100, 0.5, np.float32), np.full(100, 0.25, np.float32)]))
             await publisher.end()
         hello, packet, _ = (m for m in servers[0].got if isinstance(m, (PublishHello, Packet, End)))
@@ -85,7 +86,7 @@ def test_codes_go_out_packed_as_they_are():
             await take_all(server)
 
         codes = np.arange(8 * 15).reshape(8, 15)
-        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint, pace="fast") as publisher:
+        async with scripted(script) as url, publish(url, "alice", CODES) as publisher:
             for at in (0, 6, 12):
                 await publisher.send(codes[:, at : at + 6])
         packets = [m for m in servers[0].got if isinstance(m, Packet)]
@@ -111,7 +112,7 @@ def test_each_packet_of_codes_says_how_many_codebooks_it_has_also_when_it_is_sen
 
         codes = np.arange(8 * 6).reshape(8, 6)
         sent = [codes, codes[:1], codes[:5], codes]
-        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint, pace="fast") as publisher:
+        async with scripted(script) as url, publish(url, "alice", CODES) as publisher:
             for packet in sent[:3]:
                 await publisher.send(packet)
             await until(lambda: publisher.resumed)
@@ -135,7 +136,7 @@ def test_of_a_pause_few_packets_of_codes_go_out_and_a_gap_names_the_others_as_so
             await take_all(server)
 
         codes = np.arange(8 * 6).reshape(8, 6)
-        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint, pace="fast") as publisher:
+        async with scripted(script) as url, publish(url, "alice", CODES) as publisher:
             for packet in [codes, *[codes[:1]] * 14, codes, *[codes[:1]] * 4]:
                 await publisher.send(packet)
             # A packet more quiet than the others, but with half of the codebooks, is no silence; a short one is the last.
@@ -164,7 +165,7 @@ def test_a_pause_that_is_the_end_is_told_before_it():
             await take_all(server)
 
         codes = np.arange(8 * 6).reshape(8, 6)
-        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint) as publisher:
+        async with scripted(script) as url, publish(url, "alice", PublishOptions(format="codes", model=MODEL.fingerprint)) as publisher:
             for packet in [codes, *[codes[:1]] * 5]:
                 publisher.offer(packet)
             await publisher.end()
@@ -192,7 +193,7 @@ def test_a_pause_goes_on_where_the_connection_broke_in_the_middle_of_it():
                 server.ws.transport.abort()
 
         codes = np.arange(8 * 6).reshape(8, 6)
-        async with scripted(script) as url, publish(url, "alice", format="codes", model=MODEL.fingerprint, pace="fast") as publisher:
+        async with scripted(script) as url, publish(url, "alice", CODES) as publisher:
             for packet in [codes, *[codes[:1]] * 15]:
                 await publisher.send(packet)
             await until(lambda: publisher.resumed)
@@ -216,7 +217,7 @@ def test_the_server_is_told_what_counts_as_silence(silence_db):
             await server.welcome()
             await take_all(server)
 
-        async with scripted(script) as url, publish(url, "alice", silence_db=silence_db):
+        async with scripted(script) as url, publish(url, "alice", PublishOptions(silence_db=silence_db)):
             pass
         assert servers[0].got[0].silence_db == silence_db
 
@@ -233,15 +234,15 @@ def test_an_uplink_that_stalls_costs_the_oldest_audio_and_the_server_is_told_whi
             await reading.wait()
             await take_all(server)
 
-        async with scripted(script) as url, publish(url, "alice", queue_s=0.5) as publisher:
+        async with scripted(script) as url, publish(url, "alice", PublishOptions(queue_s=0.5)) as publisher:
             # Held as a full socket would hold it.
-            await publisher._connection._sending.acquire()
+            await publisher._uplink.connection._sending.acquire()
             most = 0.0
             for i in range(20):
                 publisher.offer(np.full(2400, i / 100, np.float32))
                 await (asyncio.sleep(0) if i else until(lambda: not publisher.queued_s))
                 most = max(most, publisher.queued_s)
-            publisher._connection._sending.release()
+            publisher._uplink.connection._sending.release()
             assert most <= 0.5 + 1e-9
             assert publisher.dropped_s == pytest.approx(1.4)
             reading.set()
@@ -267,12 +268,12 @@ def test_what_is_dropped_last_is_told_before_the_end():
             await server.welcome()
             await take_all(server)
 
-        async with scripted(script) as url, publish(url, "alice", queue_s=0.1) as publisher:
-            await publisher._connection._sending.acquire()
+        async with scripted(script) as url, publish(url, "alice", PublishOptions(queue_s=0.1)) as publisher:
+            await publisher._uplink.connection._sending.acquire()
             publisher.offer(BLOCK)
             await until(lambda: not publisher.queued_s)
             publisher.offer(np.zeros(7200, np.float32))
-            publisher._connection._sending.release()
+            publisher._uplink.connection._sending.release()
             await publisher.end()
         got = [m for m in servers[0].got if isinstance(m, (Packet, Gap, End))]
         assert [getattr(m, "seq", m.type) for m in got] == [0, "gap", 3, "end"]
@@ -293,7 +294,7 @@ def test_what_was_lost_before_it_was_offered_is_a_gap_where_it_was_lost(form):
         coded = form == "codes"
         block = np.zeros((8, 6), np.int64) if coded else np.zeros(1920, np.float32)
         async with scripted(script) as url:
-            async with publish(url, "alice", format=form, model=MODEL.fingerprint if coded else None) as publisher:
+            async with publish(url, "alice", PublishOptions(format=form, model=MODEL.fingerprint if coded else None)) as publisher:
                 publisher.offer(block, 0)
                 publisher.lose(0.25)  # 3.1 packets of 80 ms
                 publisher.offer(block, 330_000)
@@ -322,8 +323,8 @@ def test_sending_waits_for_room_and_drops_nothing():
             await server.welcome()
             await take_all(server)
 
-        async with scripted(script) as url, publish(url, "alice", queue_s=0.3) as publisher:
-            await publisher._connection._sending.acquire()
+        async with scripted(script) as url, publish(url, "alice", PublishOptions(queue_s=0.3)) as publisher:
+            await publisher._uplink.connection._sending.acquire()
 
             async def feed():
                 for _ in range(20):
@@ -334,7 +335,7 @@ def test_sending_waits_for_room_and_drops_nothing():
                 await asyncio.sleep(0)
             held = not sending.done()
             waiting = publisher.queued_s
-            publisher._connection._sending.release()
+            publisher._uplink.connection._sending.release()
             await sending
             ended = await publisher.end()
             assert held
@@ -374,7 +375,7 @@ def test_a_refusal_in_the_middle_reaches_whoever_offers_sends_or_waits_for_the_e
         async with scripted(script) as url:
             for verb in ("offer", "send", "end"):
                 with pytest.raises(Refused, match="no audio") as caught:
-                    async with publish(url, "alice", queue_s=0.2) as publisher:
+                    async with publish(url, "alice", PublishOptions(queue_s=0.2)) as publisher:
                         publisher.offer(BLOCK)
                         if verb == "end":
                             await publisher.end()
@@ -401,7 +402,7 @@ def test_a_server_that_dies_in_the_middle_is_a_lost_connection_for_all_who_wait(
                 async with publish(url, "alice") as publisher:
                     await publisher.send(BLOCK)
             with pytest.raises(ConnectionFailed, match="was lost"):
-                async with publish(url, "alice", queue_s=0.01) as publisher:
+                async with publish(url, "alice", PublishOptions(queue_s=0.01)) as publisher:
                     while True:
                         await publisher.send(BLOCK)
 
@@ -447,7 +448,7 @@ def test_giving_up_on_the_end_leaves_it_to_be_asked_for_again():
 
 def test_what_cannot_be_published_is_refused_before_it_is_sent():
     with pytest.raises(InputError, match=r"model=codec\.fingerprint"):
-        publish("ws://127.0.0.1:1", "alice", format="codes")
+        publish("ws://127.0.0.1:1", "alice", PublishOptions(format="codes"))
 
     async def main():
         async def script(server):
@@ -460,7 +461,7 @@ def test_what_cannot_be_published_is_refused_before_it_is_sent():
                     with pytest.raises(AudioError):
                         publisher.offer(block)
                 publisher.offer(np.zeros(0, np.float32))
-            async with publish(url, "alice", format="codes", model=MODEL.fingerprint) as publisher:
+            async with publish(url, "alice", PublishOptions(format="codes", model=MODEL.fingerprint)) as publisher:
                 for shape in ((9, 6), (0, 6), (8, 7), (8, 0), (8,), (1, 8, 6)):
                     with pytest.raises(InputError, match=r"this stream's are \[1 to 8, 1 to 6\]"):
                         publisher.offer(np.zeros(shape, np.int64))
@@ -486,4 +487,4 @@ def test_what_cannot_be_published_is_refused_before_it_is_sent():
 )
 def test_a_hello_that_no_server_would_take_is_refused_at_once(changes):
     with pytest.raises(StreamCodecError):
-        publish("ws://127.0.0.1:1", **{"stream": "alice", **changes})
+        publish("ws://127.0.0.1:1", changes.get("stream", "alice"), PublishOptions(**{k: v for k, v in changes.items() if k != "stream"}))

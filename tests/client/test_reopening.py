@@ -11,9 +11,9 @@ import pytest
 from client_rig import run, scripted, start, until
 from websockets.exceptions import ConnectionClosed
 
-import streamcodec.client.publisher as publisher_module
 import streamcodec.client.reconnect as reconnect
-from streamcodec.client import listen, publish
+import streamcodec.client.uplink as uplink_module
+from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import End, Ended, Error, Gap, Packet, Ping, Pong, Refuse, Report, StreamEnd, StreamStart, Waiting
 
@@ -192,7 +192,7 @@ def test_a_publisher_sends_again_what_the_server_has_not_got_and_nothing_that_it
             await server.send(Ended(received=8, emitted=8, dropped=0))
             await server.ws.close()
 
-        async with scripted(lives(first, refusing, second)) as url, publish(url, "alice", queue_s=0.2) as publisher:
+        async with scripted(lives(first, refusing, second)) as url, publish(url, "alice", PublishOptions(queue_s=0.2)) as publisher:
             for i in range(8):
                 await publisher.send(np.full(2400, i / 100, np.float32))
             assert (await publisher.end()).received == 8
@@ -235,7 +235,7 @@ def test_leaving_while_the_connection_is_lost_does_not_wait_for_it():
         async with scripted(lives(first, *[other] * 1000)) as url:
             with pytest.raises(KeyError):
                 async with publish(url, "alice") as publisher:
-                    await until(lambda: publisher._patient_until == math.inf)
+                    await until(lambda: publisher._uplink._catch_up_until == math.inf)
                     raise KeyError("the caller's own")
 
     run(main())
@@ -243,9 +243,9 @@ def test_leaving_while_the_connection_is_lost_does_not_wait_for_it():
 
 def test_what_waited_for_a_lost_connection_has_the_window_to_go_out_and_then_the_oldest_is_dropped(monkeypatch):
     servers, now, slow = [], [100.0], [True]
-    monkeypatch.setattr(publisher_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(uplink_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     # An uplink that never catches up: as much is under way as may be.
-    monkeypatch.setattr(publisher_module.Publisher, "_is_full", lambda *_: slow[0])
+    monkeypatch.setattr(uplink_module.Uplink, "_is_full", lambda *_: slow[0])
 
     async def main():
         async def first(server):
@@ -260,7 +260,7 @@ def test_what_waited_for_a_lost_connection_has_the_window_to_go_out_and_then_the
             await server.send(Ended(received=5, emitted=5, dropped=0))
             await server.ws.close()
 
-        async with scripted(lives(first, second)) as url, publish(url, "alice", queue_s=0.5) as publisher:
+        async with scripted(lives(first, second)) as url, publish(url, "alice", PublishOptions(queue_s=0.5)) as publisher:
             publisher.offer(BLOCK)
             await until(lambda: publisher.resumed)
             now[0] += 9.9
@@ -296,13 +296,13 @@ def test_what_is_under_way_to_a_server_that_answers_is_bounded_and_the_oldest_of
                     await server.send(Pong(time=message.time, server_time=message.time))
 
         async with scripted(script) as url:
-            publisher = publish(url, "alice", queue_s=0.5)
+            publisher = publish(url, "alice", PublishOptions(queue_s=0.5))
             await publisher.__aenter__()
-            await until(lambda: publisher._connection.acknowledged is not None)
+            await until(lambda: publisher._uplink.connection.acknowledged is not None)
             for _ in range(60):
                 publisher.offer(BLOCK)
                 await asyncio.sleep(0.002)
-                assert publisher._queue.sent_s <= 1.0 + publisher._connection.window.round_trip_s + 0.1 + 1e-6
+                assert publisher._uplink.queue.sent_s <= 1.0 + publisher._uplink.connection.window.round_trip_s + 0.1 + 1e-6
                 assert publisher.queued_s <= 0.5 + 1e-6
             assert publisher.dropped_s > 2.0
             await publisher.__aexit__(KeyError, KeyError(), None)
@@ -332,15 +332,15 @@ def test_what_waited_for_a_lost_connection_is_not_all_under_way_before_the_first
             await server.ws.close()
 
         async with scripted(lives(first, second)) as url, publish(url, "alice") as publisher:
-            await until(lambda: publisher._patient_until == math.inf)
+            await until(lambda: publisher._uplink._catch_up_until == math.inf)
             for _ in range(40):
                 publisher.offer(BLOCK)
             let_in.set()
-            await until(lambda: publisher.resumed and publisher._queue.sent_s > 0.9)
+            await until(lambda: publisher.resumed and publisher._uplink.queue.sent_s > 0.9)
             for _ in range(200):
                 await asyncio.sleep(0)
-            max_s = 1.0 + publisher._connection.window.round_trip_s + 0.1
-            under_way_s = publisher._queue.sent_s
+            max_s = 1.0 + publisher._uplink.connection.window.round_trip_s + 0.1
+            under_way_s = publisher._uplink.queue.sent_s
             answer.set()
             assert under_way_s <= max_s + 1e-6
         assert [message.seq for message in servers[0].got if isinstance(message, Packet)] == list(range(40))

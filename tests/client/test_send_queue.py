@@ -84,8 +84,8 @@ def test_what_is_left_out_is_told_with_what_comes_behind_it_and_not_before():
     queue.add(audio(10))
     assert send_all(queue, 1) == [(1, -10), (11, 10)]
     queue.leave_out()
-    queue.settle()
-    queue.settle()
+    queue.close()
+    queue.close()
     assert send_all(queue, 12) == [(12, -1)]
 
 
@@ -157,12 +157,12 @@ def test_every_number_is_audio_or_lost_once_at_the_other_end(actions, data):
     def taken():
         return sum(-what if what < 0 else 1 for what in server)
 
-    for action in [*actions, "break", "settle", "send"]:
+    for action in [*actions, "break", "close", "send"]:
         if action == "add":
             queue.add(audio(added % 256))
             added += 1
-        elif action == "settle":
-            queue.settle()
+        elif action == "close":
+            queue.close()
         elif action == "lose":
             queue.lose(2)
             added += 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from made_up_time import Line, run_in_made_up_time
 
-import streamcodec.client.publisher as publisher_module
+import streamcodec.client.uplink as uplink_module
 from streamcodec.client import Publisher, publish
 
 BLOCK = np.zeros(2400, np.float32)  # 100 ms
@@ -34,13 +34,13 @@ def speaking(monkeypatch) -> Callable[..., Line]:
                 publisher.offer(BLOCK)
                 # What is let out now is under way.
                 await asyncio.sleep(0)
-                max_s, waited_s = max(max_s, publisher._queue.sent_s), max(waited_s, publisher.queued_s)
+                max_s, waited_s = max(max_s, publisher._uplink.queue.sent_s), max(waited_s, publisher.queued_s)
             return max_s, waited_s
 
         async def main() -> None:
             nonlocal line
             line = Line(STREAM * before[0], before[1])
-            monkeypatch.setattr(publisher_module, "open_connection", line.connect)
+            monkeypatch.setattr(uplink_module, "open_connection", line.connect)
             async with publish("made up", "alice") as publisher:
                 line.begun_at = asyncio.get_running_loop().time()
                 await talk(publisher, before_s)

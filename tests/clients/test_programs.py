@@ -12,7 +12,7 @@ from live_rig import run, started, tapped, tiny_codec, until, voice
 
 from clients import mic, playback
 from streamcodec.audio import read_audio, write_audio
-from streamcodec.client import publish, reconnect
+from streamcodec.client import PublishOptions, publish, reconnect
 from streamcodec.server import Server
 
 # One step of 16 bits, and what sums in another order may add.
@@ -68,7 +68,7 @@ def test_a_program_connects_again_when_the_server_comes_late(tmp_path, capsys, m
             monkeypatch.setattr(playback, "listen", listen)
             async with started(playback.run(server.url, "live", str(heard), False)) as playing:
                 await until(lambda: server.registry.num_listeners)
-                async with publish(server.url, "live", pace="fast") as publisher:
+                async with publish(server.url, "live", PublishOptions(pace="fast")) as publisher:
                     await publisher.send(voice(0.4))
                 await playing
 

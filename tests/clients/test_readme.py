@@ -16,7 +16,7 @@ from live_rig import run, tapped, tiny_codec, until, voice
 import streamcodec
 from streamcodec.audio import read_audio
 from streamcodec.cli import main
-from streamcodec.client import publish
+from streamcodec.client import PublishOptions, publish
 from streamcodec.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_the_client_records_what_is_published(tmp_path, monkeypatch):
                 exec(CLIENT.replace("ws://127.0.0.1:8765", server.url), {"__name__": "readme"})
             client = asyncio.ensure_future(programs.pop())
             await until(lambda: server.registry.num_listeners >= 2)
-            async with publish(server.url, "live", pace="fast") as publisher:
+            async with publish(server.url, "live", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(voice(0.5))
             await until(lambda: read_audio("heard.wav")[0].size >= 12_000 if Path("heard.wav").stat().st_size > 44 else False)
             client.cancel()

@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 import streamcodec
 from streamcodec.audio import float_to_pcm, pcm_to_float
-from streamcodec.client import Player, listen, publish
+from streamcodec.client import Player, PublishOptions, listen, publish
 from streamcodec.codec import Codec
 from streamcodec.engine.warming import warm_up
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, Gap, Packet, StreamEnd, StreamStart, pack_codes, unpack_codes
@@ -173,7 +173,7 @@ async def listening(stack: contextlib.AsyncExitStack, url: str, stream: str, cod
 
 async def publish_all(url: str, stream: str, audio: Any, block: int = 1000, **options: Any) -> Any:
     """Publish a clip as fast as it goes; returns the server's count."""
-    async with publish(url, stream, pace="fast", **options) as publisher:
+    async with publish(url, stream, PublishOptions(pace="fast", **options)) as publisher:
         for at in range(0, audio.shape[-1], block):
             await publisher.send(audio[..., at : at + block])
         return await publisher.end()
@@ -329,7 +329,7 @@ async def beside_a_stream(server: Server, incident: Callable[[], Awaitable[None]
     async with contextlib.AsyncExitStack() as stack:
         as_codes = await listening(stack, server.url, "steady", codec)
         as_pcm = await listening(stack, server.url, "steady", format="pcm_f32le")
-        publisher = await stack.enter_async_context(publish(server.url, "steady", pace="fast", bandwidth=6.0))
+        publisher = await stack.enter_async_context(publish(server.url, "steady", PublishOptions(pace="fast", bandwidth=6.0)))
         await publisher.send(x[:half])
         await as_codes.to(lambda heard: len(heard.of(Packet)) >= 2)
         await incident()

@@ -9,7 +9,7 @@ import itertools
 import pytest
 from server_rig import figures, listening, offline_codec, pcm_hello, raw, run, serving, small_limits, until
 
-from streamcodec.client import listen, publish
+from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import Refused
 from streamcodec.server.capacity.admission import Refusal
 
@@ -38,7 +38,7 @@ async def waiting(server):
 
 async def ask(server, name, answered, **options):
     try:
-        async with publish(server.url, name, **options):
+        async with publish(server.url, name, PublishOptions(**options)):
             answered.append(name)
     except Refused as exc:
         answered.append((name, exc))

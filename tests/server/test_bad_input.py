@@ -35,7 +35,7 @@ from server_rig import (
 )
 from websockets.exceptions import InvalidStatus
 
-from streamcodec.client import publish
+from streamcodec.client import PublishOptions, publish
 from streamcodec.errors import Refused, WireCode
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
 from streamcodec.server import Limits, Tokens
@@ -142,7 +142,7 @@ async def with_a_steady_stream(server):
     async with contextlib.AsyncExitStack() as stack:
         heard = await listening(stack, server.url, "steady", offline)
         x = voice(8, 0.8)
-        publisher = await stack.enter_async_context(publish(server.url, "steady", pace="fast", bandwidth=12.0))
+        publisher = await stack.enter_async_context(publish(server.url, "steady", PublishOptions(pace="fast", bandwidth=12.0)))
         await publisher.send(x[:9_000])
         yield
         await publisher.send(x[9_000:])
@@ -387,7 +387,7 @@ def test_what_no_waiting_would_mend_is_refused_before_what_waiting_may():
         async with contextlib.AsyncExitStack() as stack:
             limits, tokens = small_limits(max_publishers=1, max_listeners=0), Tokens(publish=["yes"])
             server = await stack.enter_async_context(serving(limits=limits, tokens=tokens))
-            await stack.enter_async_context(publish(server.url, "a", pace="fast", token="yes"))
+            await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", token="yes")))
             for change, code in steps:
                 asked.update(change)
                 check(*await refused(server, asked), code)
@@ -417,11 +417,11 @@ def test_a_client_of_another_protocol_is_turned_away(subprotocols):
 def test_a_full_server_says_so_and_has_room_again_later():
     async def main():
         async with serving(limits=small_limits(max_publishers=1, max_listeners=1)) as server, contextlib.AsyncExitStack() as stack:
-            async with publish(server.url, "a", pace="fast"):
+            async with publish(server.url, "a", PublishOptions(pace="fast")):
                 check(*await refused(server, pcm_hello("b")), "server_full")
                 await listening(stack, server.url, "a", format="pcm_s16le")
                 check(*await refused(server, LISTEN), "server_full")
-            async with publish(server.url, "b", pace="fast"):
+            async with publish(server.url, "b", PublishOptions(pace="fast")):
                 pass
 
     run(main())
@@ -584,7 +584,7 @@ def test_an_engine_that_breaks_ends_the_streams_of_that_step_and_the_next_ones_a
             as_codes = await listening(stack, server.url, "a", offline_codec())
             engine.break_decoding = True
             with pytest.raises(Refused) as caught:
-                async with publish(server.url, "a", pace="fast") as publisher:
+                async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
                     while True:
                         await publisher.send(voice(1, 0.16))
             assert (caught.value.code, caught.value.retry) == ("internal", True)

@@ -10,7 +10,7 @@ import pytest
 from server_rig import PACKET, Heard, listen_hello, listening, offline_codec, publish_all, raw, run, serving, small_limits, until, voice
 from server_rig import packet as codes_packet
 
-from streamcodec.client import listen, publish
+from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamStart, unpack_codes
 from streamcodec.server import Limits
 
@@ -55,7 +55,7 @@ def test_who_joins_in_a_pause_gets_its_history_across_what_was_left_out(middle):
     async def main():
         async with serving(limits=Limits(capacity=None, resume_s=10.0)) as server, contextlib.AsyncExitStack() as stack:
             every = await listening(stack, server.url, "a", codec)
-            publisher = await stack.enter_async_context(publish(server.url, "a", **as_codes(codec)))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**as_codes(codec))))
             for codes in packets[: middle + 1]:
                 await publisher.send(codes)
             last = max(seq for seq in SENT if seq <= middle)
@@ -97,14 +97,14 @@ def test_who_loses_its_connection_in_a_pause_hears_it_as_if_nothing_had_been():
             broken = Heard(await stack.enter_async_context(listen(server.url, "a", model=codec.fingerprint)))
             broken_pcm = Heard(await stack.enter_async_context(listen(server.url, "a", format="pcm_f32le")))
             every = await listening(stack, server.url, "a", codec)
-            publisher = await stack.enter_async_context(publish(server.url, "a", **as_codes(codec)))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**as_codes(codec))))
             for codes in packets[: middle + 1]:
                 await publisher.send(codes)
             for heard in (broken, broken_pcm, every):
                 await heard.to(lambda heard: LOUD + 10 in seqs(heard))
                 if heard is not every:
                     heard.listener._connection._ws.transport.abort()
-            publisher._connection._ws.transport.abort()
+            publisher._uplink.connection._ws.transport.abort()
             await until(lambda: publisher.resumed)
             for codes in packets[middle + 1 :]:
                 await publisher.send(codes)

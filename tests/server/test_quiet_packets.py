@@ -26,7 +26,7 @@ from server_rig import (
 )
 from server_rig import packet as codes_packet
 
-from streamcodec.client import listen, publish
+from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import InputError
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, payload_size, unpack_codes
 from streamcodec.server import Limits
@@ -178,10 +178,10 @@ def test_a_publisher_that_starts_afresh_is_heard_afresh():
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", silence_db=-50))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", silence_db=-50)))
             for part in (loud, silent, loud):
                 await publisher.send(part)
-                publisher._queue.lose(1)
+                publisher._uplink.queue.lose(1)
             await publisher.end()
             await heard.to_end()
         found = {start.epoch: [p.n_q for p in heard.of(Packet) if p.epoch == start.epoch] for start in heard.of(StreamStart)}
@@ -204,7 +204,9 @@ def test_who_joins_or_comes_back_in_the_silence_hears_what_everybody_hears(histo
             broken = Heard(await stack.enter_async_context(listen(server.url, "a", model=codec.fingerprint)))
             broken_pcm = Heard(await stack.enter_async_context(listen(server.url, "a", format="pcm_f32le")))
             unbroken_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0, silence_db=-50))
+            publisher = await stack.enter_async_context(
+                publish(server.url, "a", PublishOptions(pace="fast", bandwidth=6.0, silence_db=-50))
+            )
             middle = FIRST + 16
             await publisher.send(x[: (middle + 1) * PACKET])
             for heard in (every, broken):
@@ -213,7 +215,7 @@ def test_who_joins_or_comes_back_in_the_silence_hears_what_everybody_hears(histo
                 await heard.to(lambda heard: len(heard.of(Packet)) >= middle - 1)
             for heard in (broken, broken_pcm):
                 heard.listener._connection._ws.transport.abort()
-            publisher._connection._ws.transport.abort()
+            publisher._uplink.connection._ws.transport.abort()
             late = await listening(stack, server.url, "a", codec, history_ms=history_ms)
             late_few = await listening(stack, server.url, "a", codec, history_ms=history_ms, bandwidth=3.0)
             await late.to(lambda heard: heard.of(StreamStart))
@@ -262,7 +264,7 @@ def test_a_publisher_of_codes_leaves_codebooks_out_itself():
             fewer = await listening(stack, server.url, "a", codec, bandwidth=3.0)
             as_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
             options = {"format": "codes", "model": codec.fingerprint, "bandwidth": 6.0, "pace": "fast"}
-            async with publish(server.url, "a", **options) as publisher:
+            async with publish(server.url, "a", PublishOptions(**options)) as publisher:
                 for codes in packets:
                     await publisher.send(codes)
             for heard in (every, fewer, as_pcm):
@@ -311,6 +313,6 @@ def test_a_threshold_that_is_no_level_is_refused_by_name():
             assert (word["code"], code) == ("bad_request", 4422)
             assert "silence_db is -50, expected null with format 'codes'" in word["reason"]
             with pytest.raises(InputError, match=r"silence_db is 3, expected a number from -120 to 0 or null"):
-                publish(server.url, "a", silence_db=3)
+                publish(server.url, "a", PublishOptions(silence_db=3))
 
     run(main())

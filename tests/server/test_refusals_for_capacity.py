@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from server_rig import PACKET, figures, gated, listening, offline_codec, publish_all, run, serving, small_limits, tiny_codec, until, voice
 
-from streamcodec.client import listen, publish
+from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet
 from streamcodec.server import app
@@ -46,12 +46,12 @@ def test_publishers_come_in_up_to_the_measured_capacity_and_again_when_one_has_l
             assert server.room == 3
             for name in ("a", "b"):
                 await stack.enter_async_context(publish(server.url, name))
-            async with publish(server.url, "c", pace="fast"):
+            async with publish(server.url, "c", PublishOptions(pace="fast")):
                 reason = await refusal(publish(server.url, "d"))
                 assert (
                     "of streams like this (80 ms packets) the server can encode about 3, and it has 3 to encode and 0 to decode" in reason
                 )
-                assert "can encode about 3, " in await refusal(publish(server.url, "d", pace="fast"))
+                assert "can encode about 3, " in await refusal(publish(server.url, "d", PublishOptions(pace="fast")))
                 values = await figures(server)
                 assert values["capacity_publishers"] == 3
                 assert values["connections_refused_total"] == values["connections_refused_for_capacity_total"] == 2
@@ -93,7 +93,7 @@ def test_a_listener_that_needs_a_new_decoder_is_refused_and_one_that_shares_it_o
                 await refusal(publish(server.url, "c"))
             await until(lambda: not server.registry.streams["b"].decoding)
             leaving = await stack.enter_async_context(contextlib.AsyncExitStack())
-            await leaving.enter_async_context(publish(server.url, "codes", format="codes", model=codec.fingerprint))
+            await leaving.enter_async_context(publish(server.url, "codes", PublishOptions(format="codes", model=codec.fingerprint)))
             await listening(leaving, server.url, "codes", format="pcm_s16le")
             await until(lambda: server.registry.streams["codes"].decoding)
             reason = await refusal(listen(server.url, "b", format="pcm_f32le"))
@@ -142,7 +142,7 @@ def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(si
     async def main():
         async with serving(codec, limits=small_limits(**bounds)) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "late", format="pcm_s16le")
-            publisher = await stack.enter_async_context(publish(server.url, "late", queue_s=60.0))
+            publisher = await stack.enter_async_context(publish(server.url, "late", PublishOptions(queue_s=60.0)))
             getattr(engine, side).clear()
             try:
                 for _ in range(30):
@@ -167,7 +167,7 @@ def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
 
     async def main():
         async with serving(codec, limits=small_limits(capacity=100)) as server, contextlib.AsyncExitStack() as stack:
-            publisher = await stack.enter_async_context(publish(server.url, "file", pace="fast", packet_frames=1))
+            publisher = await stack.enter_async_context(publish(server.url, "file", PublishOptions(pace="fast", packet_frames=1)))
             engine.encoding.clear()
             try:
                 for _ in range(30):

@@ -33,7 +33,7 @@ from server_rig import (
 )
 
 import streamcodec.client.heartbeat as heartbeat
-from streamcodec.client import listen, publish
+from streamcodec.client import Publisher, PublishOptions, listen, publish
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
 from streamcodec.server import Limits
@@ -45,7 +45,8 @@ END = {"type": "end", "last_seq": None}
 
 def cut(client):
     """Break the connection of a publisher or listener as a network does."""
-    client._connection._ws.transport.abort()
+    connection = client._uplink.connection if isinstance(client, Publisher) else client._connection
+    connection._ws.transport.abort()
 
 
 async def feed(publisher, x, at, packets):
@@ -67,7 +68,7 @@ def test_a_listener_that_was_cut_off_hears_what_an_unbroken_one_hears(kind, star
             notes: list[str] = []
             unbroken = await listening(stack, server.url, "a", **options)
             broken = await listening(stack, server.url, "a", note=notes.append, **options)
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", start=start, bandwidth=6.0))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", start=start, bandwidth=6.0)))
             x = voice(1, 40 * 0.08)
             for part in range(4):
                 await feed(publisher, x, 10 * part, 10)
@@ -96,7 +97,7 @@ def test_who_listens_to_codes_leaves_alone_the_decoder_that_is_kept_for_a_lost_l
     async def main():
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", format="pcm_s16le")
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast")))
             x = voice(1, 20 * 0.08)
             async with listen(server.url, "a", model=codec.fingerprint) as other:
                 await feed(publisher, x, 0, 10)
@@ -121,7 +122,7 @@ def test_who_leaves_in_order_leaves_the_decoder_to_another_listener_of_pcm_that_
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             unbroken = Heard(listen(server.url, "a", format="pcm_f32le"))
             heard = await listening(stack, server.url, "a", format="pcm_f32le")
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast")))
             x = voice(1, 20 * 0.08)
             if came == "before":
                 await unbroken.listener.__aenter__()
@@ -147,7 +148,7 @@ def test_a_decoder_that_was_kept_for_a_lost_listener_goes_with_its_time_and_with
         async with serving(limits=small_limits(resume_s=0.5)) as server, contextlib.AsyncExitStack() as stack:
             other = await stack.enter_async_context(raw(server.url))
             await other.send(listen_hello("a"))
-            async with publish(server.url, "a", pace="fast") as publisher, raw(server.url) as gone:
+            async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher, raw(server.url) as gone:
                 await gone.send(listen_hello("a"))
                 await feed(publisher, voice(1, 0.8), 0, 10)
                 stream = server.registry.streams["a"]
@@ -180,7 +181,7 @@ def test_what_a_listener_missed_of_a_fast_stream_comes_whole_however_much_it_is(
             # The decoder stays for as long as there is one who hears it.
             other = await listening(stack, server.url, "a", format="pcm_s16le")
             reading = asyncio.create_task(other.to_end())
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast")))
             x = voice(1, 80 * 0.08)
             await feed(publisher, x, 0, 10)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
@@ -203,7 +204,7 @@ def test_a_player_that_is_told_that_the_stream_is_continued_keeps_its_decoder():
             unbroken = await listening(stack, server.url, "a", codec)
             first = await stack.enter_async_context(raw(server.url))
             await first.send(listen_hello("a", format="codes", model=OURS))
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
             x = voice(1, 1.6)
             await feed(publisher, x, 0, 10)
             start = None
@@ -237,7 +238,7 @@ def test_the_end_of_a_stream_is_heard_by_a_listener_that_was_away_when_it_came()
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
             x = voice(2, 1.6)
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
             await feed(publisher, x, 0, 10)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
             cut(heard.listener)
@@ -258,7 +259,7 @@ def test_a_listener_that_comes_back_to_another_stream_is_told_that_the_old_one_e
     async def main():
         async with serving(limits=BRIEFLY) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
-            first = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0))
+            first = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
             await feed(first, voice(1, 0.8), 0, 10)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
             # As a resumption that comes too late: nobody knows its session any more.
@@ -282,7 +283,7 @@ def test_what_the_server_no_longer_has_is_a_gap_and_the_listener_joins_anew():
         # It keeps 0.8 s: a listener that was away for two seconds of audio has missed too much.
         limits = small_limits(resume_s=0.8, history_s=0.4)
         async with serving(limits=limits) as server, contextlib.AsyncExitStack() as stack:
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast", bandwidth=6.0))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
             x = voice(1, 40 * 0.08)
             await feed(publisher, x, 0, 40)
             await until(lambda: server.registry.streams["a"].numbering.next_seq == 40)
@@ -361,7 +362,7 @@ def test_a_publisher_that_was_cut_off_loses_nothing(form, pace):
                 blocks = np.split(codec.encode(x, bandwidth=6.0), 40, axis=1)
             else:
                 blocks = np.split(x, 40)
-            publisher = await stack.enter_async_context(publish(server.url, "a", **options))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**options)))
             for i, block in enumerate(blocks):
                 await (publisher.send(block) if pace == "fast" else asyncio.sleep(0.005))
                 if pace == "live":
@@ -391,14 +392,14 @@ def test_a_live_publisher_that_was_away_for_seconds_sends_what_it_could_not_send
         async with serving(limits=small_limits(resume_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", offline)
             reading = asyncio.create_task(heard.to_end())
-            publisher = await stack.enter_async_context(publish(server.url, "a", bandwidth=6.0, queue_s=0.2))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(bandwidth=6.0, queue_s=0.2)))
             x = voice(1, 60 * 0.08)
             await publisher.send(x[: 10 * PACKET])
             await until(lambda: len(heard.of(Packet)) >= 9)
             # Nobody lets it in while far more is said than may wait otherwise.
             server.registry.closing = True
             cut(publisher)
-            await until(lambda: publisher._patient_until == math.inf)
+            await until(lambda: publisher._uplink._catch_up_until == math.inf)
             for at in range(10, 60, 2):
                 publisher.offer(x[at * PACKET : (at + 2) * PACKET])
             assert publisher.queued_s > 3.0
@@ -420,7 +421,7 @@ def test_connections_that_die_without_a_word_on_either_side_cost_nothing(monkeyp
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", offline)
             reading = asyncio.create_task(heard.to_end())
-            publisher = await stack.enter_async_context(publish(server.url, "a", bandwidth=6.0))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(bandwidth=6.0)))
             x = voice(1, 30 * 0.08)
             await publisher.send(x[: 10 * PACKET])
             await until(lambda: len(heard.of(Packet)) >= 9)
@@ -470,7 +471,7 @@ def test_a_publisher_that_comes_again_before_its_old_connection_is_missed_takes_
 def test_two_programs_that_live_do_not_take_a_session_from_each_other_for_ever():
     async def main():
         async with serving(limits=RESUMING) as server, raw(server.url) as thief:
-            async with publish(server.url, "a", pace="fast") as publisher:
+            async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(voice(1, 0.4))
                 resume = {"session": publisher.welcome.session, "epoch": 0, "next_seq": 9}
                 await thief.send({**pcm_hello("a", format="pcm_s16le", pace="fast", bandwidth=None), "resume": resume})
@@ -526,7 +527,7 @@ def test_behind_the_window_the_stream_has_ended_and_its_publisher_is_told_that_t
         async with serving(limits=BRIEFLY) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
             with pytest.raises(ConnectionFailed, match="was lost"):
-                async with publish(server.url, "a", pace="fast") as publisher:
+                async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
                     await publisher.send(voice(1, 0.8))
                     await heard.to(lambda h: len(h.of(Packet)) >= 9)
                     server.registry.closing = True
@@ -555,7 +556,7 @@ def test_a_publisher_that_was_cut_off_while_its_stream_drained_is_told_that_all_
             engine.encoding.clear()
             engine.decoding.clear()
             options = {"model": offline.fingerprint} if form == "codes" else {}
-            publisher = await stack.enter_async_context(publish(server.url, "a", format=form, queue_s=60.0, **options))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(format=form, queue_s=60.0, **options)))
             x = voice(1, 0.8)
             blocks = np.split(offline.encode(x, bandwidth=6.0), 10, axis=1) if form == "codes" else np.split(x, 10)
             for block in blocks:
@@ -578,10 +579,10 @@ def test_a_publisher_that_was_cut_off_while_its_stream_drained_is_told_that_all_
 def test_a_publisher_that_was_cut_off_behind_the_end_of_its_stream_is_told_how_it_ended():
     async def main():
         async with serving(limits=RESUMING) as server:
-            async with publish(server.url, "a", pace="fast") as publisher:
+            async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(voice(1, 0.8))
                 # The answer is on its way and never comes.
-                publisher._connection._ws.transport.pause_reading()
+                publisher._uplink.connection._ws.transport.pause_reading()
                 ending = asyncio.create_task(publisher.end())
                 await until(lambda: not server.registry.streams)
                 cut(publisher)

@@ -36,7 +36,7 @@ from server_rig import (
 )
 
 import streamcodec
-from streamcodec.client import Player, listen, publish
+from streamcodec.client import Player, PublishOptions, listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting, unwrap_timestamp
 from streamcodec.server import DEFAULT_PORT, Limits, Server
@@ -129,7 +129,7 @@ def test_packets_carry_the_time_at_which_they_were_captured():
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", offline_codec())
-            async with publish(server.url, "a", pace="fast") as publisher:
+            async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
                 at = 5_000_000_000
                 for i in range(10):
                     await publisher.send(voice(1, 0.08), captured_us=at + 80_000 * i)
@@ -166,7 +166,9 @@ async def halves(server, codec, join, start=None, seconds=1.6, bandwidth=6.0):
     half = len(x) // 2 // PACKET * PACKET
     async with contextlib.AsyncExitStack() as stack:
         always = await listening(stack, server.url, "late", codec)
-        publisher = await stack.enter_async_context(publish(server.url, "late", pace="fast", start=start, bandwidth=bandwidth))
+        publisher = await stack.enter_async_context(
+            publish(server.url, "late", PublishOptions(pace="fast", start=start, bandwidth=bandwidth))
+        )
         await publisher.send(x[:half])
         await until(lambda: server.registry.streams["late"].numbering.next_seq >= half // PACKET - 1)
         joined = await join(stack)
@@ -239,7 +241,7 @@ def test_a_history_comes_whole_whatever_the_packets_length(frames, pace):
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             options = {"model": codec.fingerprint, "packet_frames": frames, "pace": pace, "queue_s": 60.0}
-            publisher = await stack.enter_async_context(publish(server.url, "a", format="codes", **options))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(format="codes", **options)))
             at = range(0, codes.shape[1], frames)
             for i in at[:-2]:
                 publisher.offer(codes[:, i : i + frames])
@@ -327,7 +329,7 @@ def test_a_pcm_listener_that_joins_while_the_last_one_s_decoder_still_works_is_n
 
     async def main():
         async with serving(codec) as server, contextlib.AsyncExitStack() as stack:
-            publisher = await stack.enter_async_context(publish(server.url, "a", pace="fast"))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast")))
             async with listen(server.url, "a", format="pcm_f32le") as first:
                 assert isinstance(await anext(first), StreamStart)
                 engine.decoding.clear()
@@ -359,7 +361,7 @@ def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everyb
             as_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
             engine.encoding.clear()
             x = voice(3, 40 * 0.08)
-            publisher = await stack.enter_async_context(publish(server.url, "a", bandwidth=6.0, queue_s=60))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(bandwidth=6.0, queue_s=60)))
             at = 1_000_000
             stream = server.registry.streams["a"]
             for i in range(13):
@@ -501,7 +503,7 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
             # Whatever a small random model makes of sound hardly changes: no state would tell what came before.
             codes = np.random.default_rng(4).integers(0, 1024, (8, 300), np.int32)
             options = {"format": "codes", "model": offline.fingerprint, "start": "primed"}
-            publisher = await stack.enter_async_context(publish(server.url, "a", queue_s=60, **options))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(queue_s=60, **options)))
             stream = server.registry.streams["a"]
             for at in range(0, 300, 6):
                 await publisher.send(codes[:, at : at + 6])
@@ -566,7 +568,7 @@ def test_a_server_that_stops_brings_out_what_it_accepted_and_tells_everybody():
             as_codes = await listening(stack, server.url, "a", offline)
             as_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
             idle = await listening(stack, server.url, "nobody", format="pcm_f32le")
-            publisher = publish(server.url, "a", bandwidth=6.0, queue_s=60)
+            publisher = publish(server.url, "a", PublishOptions(bandwidth=6.0, queue_s=60))
             await publisher.__aenter__()
             engine.encoding.clear()
             x = voice(6, 10 * 0.08)
@@ -666,7 +668,7 @@ def test_metrics_count_what_happened_and_read_as_text():
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", format="pcm_s16le")
-            async with publish(server.url, "a", pace="fast") as publisher:
+            async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(voice(1, 0.8))
                 values = await figures(server)
                 assert (values["publishers"], values["listeners"]) == (1, 1)

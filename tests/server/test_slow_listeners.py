@@ -8,7 +8,7 @@ import contextlib
 import numpy as np
 from server_rig import OURS, Heard, figures, listen_hello, listening, offline_audio, offline_codec, raw, run, serving, small_limits, until
 
-from streamcodec.client import listen, publish
+from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
 
 FAST_POLICY = {"listener_max_lag_s": 0.3, "listener_give_up_s": 0.5, "listener_window_s": 0.3}
@@ -42,7 +42,7 @@ def test_a_listener_that_reports_no_more_is_told_and_disconnected_and_the_others
             others = [await listening(stack, server.url, "a", codec, bandwidth=b) for b in (None, 6.0)]
             others.append(await listening(stack, server.url, "a", format="pcm_s16le"))
             reading = [asyncio.create_task(heard.to_end()) for heard in others]
-            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec)))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**live(codec))))
             await speak(publisher, codes, 0, 5)
             await stalled.send(report(3))
             at = 5
@@ -73,7 +73,7 @@ def test_what_is_under_way_to_a_listener_that_reports_is_bounded_although_its_so
             slow = await stack.enter_async_context(raw(server.url))
             await slow.send(listen_hello("a", format="codes", model=OURS))
             await slow.receive()
-            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**live(codec, pace="fast"))))
             await publisher.send(codes[:, :6])
             got = [await slow.receive() for _ in range(3)]
             await slow.send(report(1))
@@ -117,7 +117,7 @@ def test_a_listener_that_falls_behind_gets_fewer_codebooks_of_the_same_packets_a
             await stack.enter_async_context(heard.listener)
             fixed = await listening(stack, server.url, "a", codec)
             reading = asyncio.create_task(fixed.to_end())
-            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec)))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**live(codec))))
             await speak(publisher, codes, 0, 5)
             await heard.to(lambda h: len(h.of(Packet)) >= 5)
             at = 5
@@ -157,7 +157,7 @@ def test_a_listener_may_ask_for_another_bandwidth_in_the_middle():
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec, bandwidth=12.0)
-            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**live(codec, pace="fast"))))
             at = 0
             for wanted, n_q in ((None, 16), (1.5, 2), (6.0, 8), (24.0, 16)):
                 if wanted is not None:
@@ -183,7 +183,7 @@ def test_any_bandwidth_may_be_asked_for_as_it_is_a_bound():
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
-            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**live(codec, pace="fast"))))
             for wanted, n_q in ((5.0, 4), (0.1, 2), (6.5, 8), (1000, 32)):
                 await heard.listener.ask_bandwidth(wanted)
                 [listener] = server.registry.listeners["a"]
@@ -215,7 +215,7 @@ def test_the_client_reports_what_it_received_and_what_it_plays():
     async def main():
         async with serving() as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
-            publisher = await stack.enter_async_context(publish(server.url, "a", **live(codec, pace="fast")))
+            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**live(codec, pace="fast"))))
             [listener] = server.registry.listeners["a"]
             for at in range(40):
                 await publisher.send(codes[:, 6 * at : 6 * at + 6])

@@ -45,7 +45,7 @@ def test_an_uplink_at_half_the_streams_rate_is_no_more_than_seconds_late_and_the
             for index in range(round((1.0 + THIN_S) * 10)):
                 await asyncio.sleep(max(0.0, (begun - now_us()) / 1e6 + 0.1 * (index + 1)))
                 publisher.offer(np.zeros(2400, np.float32))
-                max_s = max(max_s, publisher._queue.sent_s)
+                max_s = max(max_s, publisher._uplink.queue.sent_s)
                 if index == 10:
                     link.begin()
             assert max_s <= 1.0 + 0.02 + 0.34 / 0.5 + 0.24 + 0.2

@@ -1,0 +1,182 @@
+"""A publisher's way to the server: one connection after another, each taking packets from the same queue.
+
+How much may be under way is bounded by `SendWindow`: 1 s and a round trip. What no pong has acknowledged is sent again where the connection
+breaks and the server kept the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from streamcodec.client.connection import Connection, open_connection
+from streamcodec.client.reconnect import Note, reopen, resumable
+from streamcodec.client.send_queue import Audio, Lost, SendQueue
+from streamcodec.errors import ConnectionFailed
+from streamcodec.protocol import Ended, Gap, PublishHello, Resume, now_us
+
+__all__ = ["OnSent", "Uplink"]
+
+OnSent = Callable[[int, int, int], None]
+
+_ACK_EVERY_S = 0.5  # how often the server is asked how far it has read
+_MEASURED_S = 2.0  # how much more is kept than a resumption needs: what a window holds is measured there too
+
+
+class Uplink:
+    """Sends what `queue` holds until the stream is ended; `changed` is set whenever there may be more to send, or more room.
+
+    `on_sent` is told of each packet when the socket has taken it: its number, when its last sample was captured, and when it went (us).
+    """
+
+    def __init__(self, url: str, hello: PublishHello, note: Note) -> None:
+        self.queue = SendQueue()
+        self.changed = asyncio.Event()
+        self.connection: Connection
+        self.server_dropped = 0
+        self.resumed = 0
+        self.on_sent: OnSent = lambda *_: None
+        self._url = url
+        self._hello = hello
+        self._note = note
+        # What could not be sent while the connection was lost may wait until then.
+        self._catch_up_until = -math.inf
+        self._ended: asyncio.Future[Ended]
+        self._task: asyncio.Task[None]
+
+    async def open(self) -> None:
+        """Connect, and begin to send."""
+        self.connection = await open_connection(self._url, self._hello)
+        self.queue.keep_s = self.connection.welcome.resume_ms / 1000 + _MEASURED_S
+        self._ended = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop sending and close the connection."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self.connection.close()
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether the connection is or was lost a short time ago, or is in doubt: the queue may then be longer than usual."""
+        return time.monotonic() < self._catch_up_until or self.connection.in_doubt
+
+    def check(self) -> None:
+        """Raise the reason why nothing is sent any more, if there is one."""
+        if self._ended.done() and (failure := self._ended.exception()) is not None:
+            raise failure
+
+    async def end(self) -> Ended:
+        """Send what waits, say that this is all, and return the server's count of it."""
+        self.queue.close()
+        self.changed.set()
+        # Shielded: one waiter that gives up must not take the answer from the others.
+        return await asyncio.shield(self._ended)
+
+    async def _run(self) -> None:
+        while True:
+            connection = self.connection
+            sending = asyncio.create_task(self._send(connection))
+            try:
+                await self._receive(connection)
+                return
+            except Exception as exc:
+                lost = exc
+            finally:
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+            try:
+                if not resumable(lost, connection.welcome.resume_ms):
+                    raise lost
+                await self._resume(connection, lost)
+            except Exception as exc:
+                self._fail(exc)
+                return
+
+    async def _resume(self, broken: Connection, lost: Exception) -> None:
+        begun, self._catch_up_until = time.monotonic(), math.inf
+        resume_s = broken.welcome.resume_ms / 1000
+        await broken.close()
+
+        def hello() -> PublishHello:
+            session, secret = broken.session, broken.welcome.session
+            assert secret is not None
+            next_seq = session.next_seq + self.queue.numbers
+            return replace(self._hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
+
+        self.connection = await reopen(self._url, hello, lost, resume_s)
+        # The welcome says so as a pong would: what waits must not all be on its way before the first one comes.
+        self.connection.acknowledged = self.connection.session.next_seq
+        self.queue.send_again(self.connection.session.next_seq)
+        # An uplink that is too slow never catches up: after as long again the stream is a clock again.
+        self._catch_up_until = time.monotonic() + resume_s
+        self.resumed += 1
+        self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
+
+    async def _send(self, connection: Connection) -> None:
+        session, queue = connection.session, self.queue
+        connection.on_pong, connection.ahead_s = lambda: self._acknowledged(connection), lambda: queue.ahead_s
+        unasked_s = 0.0
+        try:
+            while True:
+                while queue and not self._is_full(connection):
+                    entry, seq = queue.next(), session.next_seq
+                    queue.sent(seq, entry)
+                    if isinstance(entry, Lost):
+                        session.send_gap(entry.count, entry.reason)
+                    else:
+                        session.send_packet(entry.payload, connection.clock.to_server(entry.captured), n_q=entry.n_q)
+                        unasked_s += entry.duration_s
+                    if unasked_s >= _ACK_EVERY_S or connection.window.in_doubt:
+                        unasked_s = 0.0
+                        await connection.ping()
+                    else:
+                        await connection.flush()
+                    if isinstance(entry, Audio):
+                        self.on_sent(seq, entry.captured + round(entry.duration_s * 1e6), now_us())
+                    self.changed.set()
+                if not queue:
+                    self._catch_up_until = -math.inf
+                    if queue.closed:
+                        session.end()
+                        await connection.flush()
+                        return
+                self.changed.clear()
+                if unasked_s and connection.window.in_doubt:
+                    # The window is measured by letting what is under way run out, and only a pong says that it has.
+                    unasked_s = 0.0
+                    await connection.ping()
+                await self.changed.wait()
+        except ConnectionFailed:
+            return  # whoever receives learns why
+        except Exception as exc:
+            self._fail(exc)
+
+    def _is_full(self, connection: Connection) -> bool:
+        """Whether so much is under way that more would only wait in buffers; unknown before the server's first pong."""
+        return connection.acknowledged is not None and self.queue.sent_s > connection.window.max_s
+
+    def _acknowledged(self, connection: Connection) -> None:
+        if connection.acknowledged is not None:
+            self.queue.acknowledge(connection.acknowledged)
+        self.changed.set()
+
+    async def _receive(self, connection: Connection) -> None:
+        while True:
+            message = await connection.receive()
+            if isinstance(message, Gap):
+                self.server_dropped += message.count
+            elif isinstance(message, Ended):
+                if not self._ended.done():
+                    self._ended.set_result(message)
+                return
+
+    def _fail(self, exc: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(exc)
+            self._ended.exception()  # nobody may be waiting for it
+        self.changed.set()
