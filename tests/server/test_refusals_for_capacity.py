@@ -183,6 +183,27 @@ def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
     run(main())
 
 
+def test_publishers_that_come_and_go_at_once_keep_nobody_waiting(monkeypatch):
+    # Who came counts as new until the test is over, and nobody corrects that.
+    monkeypatch.setattr(admission, "_KNOWN_S", 1e9)
+    plenty = {"encode": Cost(0.0, 0.0, 0.25 / 7500), "decode": Cost(0.0, 0.0, 0.25 / 7500)}
+    monkeypatch.setattr(app, "measure", lambda engine: plenty)  # noqa: ARG005
+
+    async def main():
+        # Whoever would have to wait is refused: at four newcomers where the fifth takes more than half of what is free.
+        limits = small_limits(capacity="auto", join_wait_s=0.0, max_load=0.0125)
+        async with serving(limits=limits) as server, contextlib.AsyncExitStack() as stack:
+            for name in ("a", "b"):
+                await stack.enter_async_context(publish(server.url, name))
+            for _ in range(12):
+                async with publish(server.url, "guest"), listen(server.url, "guest", format="pcm_s16le"):
+                    await until(lambda: server.registry.demand.total() == 4)
+                await until(lambda: len(server.registry.streams) == 2)
+            assert (await figures(server))["connections_refused_total"] == 0
+
+    run(main())
+
+
 def test_steps_of_a_real_engine_have_costs():
     for cost in measure(tiny_codec().engine).values():
         assert cost.step + cost.of_row(6) > 0
