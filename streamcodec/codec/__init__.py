@@ -1,4 +1,4 @@
-"""The library's front door: a model, clips to codes and back, streams to packets and back."""
+"""The library's main interface: load a model, encode and decode clips, and encode and decode streams."""
 
 from streamcodec.codec.clip import Codec
 from streamcodec.codec.load import load

@@ -1,4 +1,4 @@
-"""What callers pass in, as the arrays that the model takes: checked, or refused by name."""
+"""Checks the arrays that callers pass in and converts them to the arrays that the model takes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ __all__ = ["as_numpy", "check_codes", "owned"]
 
 
 def as_numpy(values: Any) -> tuple[npt.NDArray[Any], Callable[[npt.NDArray[Any]], Any]]:
-    """`values` as a numpy array, and what turns an answer into the caller's kind of array."""
+    """`values` as a numpy array, and a function that converts results to the caller's kind of array.
+
+    torch tensors give torch tensors on the same device; everything else gives numpy arrays. Raises `InputError` for values that are not
+    an array of numbers.
+    """
     if type(values).__module__.partition(".")[0] == "torch":
         import torch
 
         if isinstance(values, torch.Tensor):
             device = values.device
             try:
-                return values.detach().cpu().numpy(), lambda answer: torch.from_numpy(answer).to(device)
+                return values.detach().cpu().numpy(), lambda result: torch.from_numpy(result).to(device)
             except (TypeError, RuntimeError) as exc:
                 raise InputError(f"a tensor of {values.dtype} has no numpy array: {exc}") from exc
     try:
-        return np.asarray(values), lambda answer: answer
+        return np.asarray(values), lambda result: result
     except (ValueError, TypeError) as exc:
-        raise InputError(f"a {type(values).__name__} is no array of numbers: {exc}") from exc
+        raise InputError(f"a {type(values).__name__} is not an array of numbers: {exc}") from exc
 
 
 def owned(values: npt.NDArray[Any]) -> Samples:
-    """`values` as an array that torch takes without a warning: contiguous, and writable though nobody writes."""
+    """`values` as a contiguous and writable float32 array: torch warns about read-only arrays."""
     return np.require(values, np.float32, ["C", "W"])
 
 
 def check_codes(config: CodecConfig, codes: npt.NDArray[Any], *, batch: bool) -> tuple[Codes, bool]:
-    """A copy of the codes as int32 [B, n_q, F], and whether they came with a batch axis."""
+    """A copy of the codes as int32 [B, n_q, F], and whether they had a batch axis; raises `CodesError` if they do not fit `config`."""
     shapes = "[n_q, frames] or [B, n_q, frames]" if batch else "[n_q, frames]"
     if codes.ndim not in ((2, 3) if batch else (2,)) or 0 in codes.shape[:-2] + codes.shape[-1:]:
         raise CodesError(f"codes have shape {list(codes.shape)}, expected {shapes} with at least one frame")

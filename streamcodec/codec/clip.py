@@ -1,4 +1,4 @@
-"""Clips to codes and back, and the streams that a model opens. The one way to run the model is an engine's step."""
+"""The codec: encodes and decodes clips, and opens streams. It runs the model only through the steps of an engine."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["Codec"]
 
 Progress = Callable[[float], None]
 
-_CHUNK_FRAMES = 300  # a clip goes through the model in pieces of 4 s: bounded memory, the same sums
+_CHUNK_FRAMES = 300  # a clip is processed in chunks of 4 s, which bounds the memory and gives the same result
 
 
 class Codec:
     """One model and an engine that runs it.
 
-    Audio is mono at `sample_rate` inside; codes are integers [n_q, frames], or [B, n_q, frames] for a batch. What comes in as torch
-    tensors goes out as torch tensors, everything else as numpy arrays. A codec serves one thread at a time.
+    Audio is mono at `sample_rate` inside; codes are integers [n_q, frames], or [B, n_q, frames] for a batch. Torch tensors as input give
+    torch tensors as output; all other input gives numpy arrays. Only one thread at a time may use a codec.
     """
 
     def __init__(self, engine: Engine, *, name: str, fingerprint: str) -> None:
@@ -45,7 +45,7 @@ class Codec:
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second inside the codec, and of all that it decodes."""
+        """Samples per second inside the codec and of all decoded audio."""
         return self.config.sampling_rate
 
     @property
@@ -59,7 +59,7 @@ class Codec:
         return self.config.frame_rate
 
     def warm_up(self, packet_frames: int = DEFAULT_PACKET_FRAMES) -> None:
-        """Run a few packets of silence through, so that a stream's first packet takes no longer than the others."""
+        """Encode and decode a few packets of silence, so that a stream's first packet takes no longer than later ones."""
         warm_up(self.engine, [check_packet_frames(packet_frames)])
 
     def encode(
@@ -72,9 +72,9 @@ class Codec:
     ) -> Any:
         """Encode a whole clip: [T] or [C, T] -> codes [n_q, frames], [B, C, T] -> [B, n_q, frames].
 
-        Channels are mixed down and any `sample_rate` (Hz; default the codec's own) is resampled. `bandwidth` is one of the model's, in
-        kbps, 6 by default. `progress` is called with the share done, 0 to 1. Equal to the reference on the same samples. Raises
-        `AudioError` or `CodesError`.
+        Channels are mixed down to mono. `sample_rate` is the audio's rate in Hz, by default the codec's own; other rates are resampled.
+        `bandwidth` is one of the model's bandwidths in kbps, by default 6. `progress` is called with the share that is done, 0 to 1. The
+        codes equal the reference's codes of the same samples. Raises `AudioError` or `CodesError`.
         """
         array, back = as_numpy(audio)
         clips, layout = as_clip(array)
@@ -100,7 +100,8 @@ class Codec:
     def decode(self, codes: Any, *, n_q: int | None = None, progress: Progress | None = None) -> Any:
         """Decode codes [n_q, frames] -> samples [frames * hop], or [B, n_q, frames] -> [B, frames * hop].
 
-        `n_q` decodes only the first so many codebooks: the clip at a lower bandwidth. Equal to the reference. Raises `CodesError`.
+        With `n_q`, only the first `n_q` codebooks are decoded: the clip at a lower bandwidth. The samples equal the reference's. Raises
+        `CodesError`.
         """
         array, back = as_numpy(codes)
         checked, batched = check_codes(self.config, array, batch=True)
@@ -120,14 +121,14 @@ class Codec:
         return back(joined if batched else joined[0])
 
     def embed(self, codes: Any) -> Any:
-        """Codes to latents: [n_q, frames] -> [hidden_size, frames], or with a leading batch; the sum of the entries they name."""
+        """Codes [n_q, frames] -> latents [hidden_size, frames], the sums of the codebook entries; optionally with a leading batch axis."""
         array, back = as_numpy(codes)
         checked, batched = check_codes(self.config, array, batch=True)
         latents = self.engine.embed(checked)
         return back(latents if batched else latents[0])
 
     def decode_latents(self, latents: Any) -> Any:
-        """Latents [hidden_size, frames] -> samples [frames * hop], or with a leading batch: the decoder behind `embed`."""
+        """Latents [hidden_size, frames] -> samples [frames * hop], optionally with a leading batch axis: the decoder without `embed`."""
         array, back = as_numpy(latents)
         size = self.config.hidden_size
         if array.ndim not in (2, 3) or array.shape[-2] != size or array.size == 0:
@@ -148,12 +149,15 @@ class Codec:
         channels: int = 1,
         silence_db: float | None = None,
     ) -> StreamEncoder:
-        """Open a stream: samples of any size in, packets of codes [n_q, packet_frames] out.
+        """Open an encoder for a stream: it takes samples of any size and returns packets of codes [n_q, packet_frames].
 
-        `start="exact"` equals the reference from sample 0 on, holding the first packet of a reflect-padded model back until its seventh
-        frame exists; `"primed"` holds nothing and equals the reference on the same samples after one second of silence. The default is
-        "primed" for reflect-padded models, "exact" for the others. `sample_rate` (Hz) and `channels` say what will be fed. With
-        `silence_db` packets that stay below so many dBFS, once 0.3 s have, come with `config.min_n_q` codebooks: [1, packet_frames].
+        With `start="exact"`, the codes equal the reference's from sample 0 on. A reflect-padded model then holds its first packet back
+        until it has seen enough frames (7 for the published model). With `start="primed"`, no packet is held back, and the codes equal
+        the reference's codes of the same samples after one second of silence. The default is "primed" for reflect-padded models and
+        "exact" for the others.
+
+        `sample_rate` (Hz) and `channels` describe the audio that will be fed. With `silence_db`, quiet packets have only
+        `config.min_n_q` codebooks: [1, packet_frames]. A packet is quiet if it and the 0.3 s before it stay below that level (dBFS).
         """
         if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
@@ -167,9 +171,9 @@ class Codec:
         return StreamEncoder(self.engine, row, self.sample_rate if sample_rate is None else sample_rate, channels, quiet)
 
     def stream_decoder(self, bandwidth: float | None = None, *, start: Start | None = None) -> StreamDecoder:
-        """Open a decoder: packets of codes in, samples out, as soon as they can be.
+        """Open a decoder for a stream: it takes packets of codes and returns samples as early as possible.
 
-        `start` must be the encoder's. `bandwidth` is what the stream begins with; it only matters to a primed start.
+        `start` must be the same as the encoder's. `bandwidth` (kbps) is that of the stream's first packets; only a primed start uses it.
         """
         row = DecoderRow(self.engine, n_q=self.config.n_q_for(bandwidth), start=self._check_start(start))
         return StreamDecoder(self.engine, row)

@@ -1,4 +1,4 @@
-"""A model by name, file, folder or hub id, on the engine that fits."""
+"""Loads a model by name, file, folder or hub id, with the engine that fits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,17 @@ def load(
     `name_or_path` is an embedded name, a checkpoint file (`.safetensors`, `.th`), a model folder, or a hub id such as
     `facebook/encodec_24khz`.
 
-    `engine` is "torch", "openvino" (CPU only; a model's first start on a machine converts it, a few seconds), or "auto": OpenVINO where it
-    is installed. `precision` is "fp32", "bf16" (OpenVINO: faster, other codes), or "auto": bf16 where the processor has
-    it. `threads` is how many the model uses, 1 by default with OpenVINO, torch's own choice without; torch's are set for the whole process.
-    `workers` is how many steps a server may run at a time, which share the threads: one thread for each does more than all for one.
-    Without `wait_for_compile`, torch runs the model while it is converted. Raises a `ModelError` that names what is wrong with the
-    model, and `InputError` for options that do not go together.
+    - `engine` is "torch", "openvino" or "auto", which is OpenVINO if it is installed. OpenVINO runs on CPUs only. It converts a model at
+      its first start on a machine, which takes a few seconds.
+    - `precision` is "fp32", "bf16" or "auto", which is bf16 if the processor supports it. bf16 needs OpenVINO; it is faster and may give
+      other codes.
+    - `threads` is the number of threads that run the model. The default is 1 with OpenVINO, and torch's own default without. For torch,
+      the number is set for the whole process.
+    - `workers` is the number of steps that a server may run at the same time. They share the threads. One thread per worker gives a higher
+      throughput than all threads for one worker.
+    - Without `wait_for_compile`, torch runs the model until the conversion is done.
+
+    Raises a `ModelError` that says what is wrong with the model, and `InputError` for options that do not fit together.
     """
     try:
         import safetensors  # noqa: F401
@@ -46,7 +51,7 @@ def load(
         torch.set_num_threads(max(1, threads // workers))
     model = load_model(name_or_path)
     digest = fingerprint(model)
-    runs = make_engine(
+    runner = make_engine(
         model, digest, engine, precision, device=device, threads=threads or workers, workers=workers, wait_for_compile=wait_for_compile
     )
-    return Codec(runs, name=str(name_or_path), fingerprint=digest)
+    return Codec(runner, name=str(name_or_path), fingerprint=digest)

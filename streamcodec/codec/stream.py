@@ -1,4 +1,4 @@
-"""Streams: blocks of any size to packets of codes, and packets back to samples. A clip is a stream with one long block."""
+"""Stream encoders and decoders: blocks of any size to packets of codes, and packets to samples. A clip is a stream with one block."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["StreamDecoder", "StreamEncoder"]
 
 
 class StreamEncoder:
-    """One stream being encoded; made by `Codec.stream_encoder`."""
+    """Encodes one stream; made by `Codec.stream_encoder`."""
 
     def __init__(self, engine: Engine, row: EncoderRow, sample_rate: float, channels: int, quiet: QuietPackets) -> None:
         self._engine = engine
@@ -31,14 +31,14 @@ class StreamEncoder:
         self._flushed = False
 
     def feed(self, audio: Any) -> list[Codes]:
-        """Take samples [T], or [C, T] of as many channels as were agreed; return the packets [n_q, packet_frames] that became whole."""
+        """Take samples [T], or [C, T] for the stream's channels; return the packets [n_q, packet_frames] that are complete now."""
         self._check_open()
-        # A copy: a row keeps what is no whole packet yet, and callers refill their buffers.
+        # The row keeps samples until a packet is complete. The caller may reuse its buffer, so the block is copied.
         block = np.array(check_block(as_numpy(audio)[0], self._channels))
         return self._encode(self._resampler.feed(block))
 
     def flush(self) -> list[Codes]:
-        """End the stream: return what is left, the last packet perhaps shorter. Nothing can be fed afterwards."""
+        """End the stream and return the remaining packets; the last one may be shorter. Nothing can be fed afterwards."""
         self._check_open()
         self._flushed = True
         return self._encode(self._resampler.flush(), last=True)
@@ -58,7 +58,7 @@ class StreamEncoder:
 
 
 class StreamDecoder:
-    """One stream being decoded; made by `Codec.stream_decoder`."""
+    """Decodes one stream; made by `Codec.stream_decoder`."""
 
     def __init__(self, engine: Engine, row: DecoderRow) -> None:
         self._engine = engine
@@ -66,20 +66,20 @@ class StreamDecoder:
         self._flushed = False
 
     def feed(self, packets: Any) -> Samples:
-        """Take codes [n_q, any number of frames], or a list of such packets; return the samples [T] that they settle.
+        """Take codes [n_q, F] with any number of frames, or a list of such packets; return the samples [T] that are final now.
 
-        `n_q` may differ from packet to packet. Raises `CodesError`; nothing of a refused call is decoded.
+        `n_q` may differ from packet to packet. Raises `CodesError`; then nothing of this call is decoded.
         """
         self._check_open()
-        several: Iterable[Any] = [packets]
+        packet_list: Iterable[Any] = [packets]
         if isinstance(packets, (list, tuple)) and (not packets or as_numpy(packets[0])[0].ndim == 2):
-            several = packets
-        for codes in [check_codes(self._engine.config, as_numpy(packet)[0], batch=False)[0][0] for packet in several]:
+            packet_list = packets
+        for codes in [check_codes(self._engine.config, as_numpy(packet)[0], batch=False)[0][0] for packet in packet_list]:
             self._row.feed(codes)
         return self._drain()
 
     def flush(self) -> Samples:
-        """End the stream: return the samples that were held back. Nothing can be fed afterwards."""
+        """End the stream and return the samples that were held back. Nothing can be fed afterwards."""
         self._check_open()
         self._flushed = True
         self._row.finish()

@@ -1,1 +1,1 @@
-"""Which stream's step runs when: rows, batches and the threads that own the model."""
+"""Scheduling of the streams' steps: rows, batches and the threads that run the model."""

@@ -1,10 +1,10 @@
-"""Who is due: a pure queue that groups equal work and never lets anyone starve; it reads no clock and runs nothing.
+"""A queue of due items that forms batches without starvation. It reads no clock and runs nothing.
 
-What can share one step has one key. The group whose oldest member has waited longest goes first, oldest members first, so a crowd of one
-kind cannot keep a single row of another kind waiting for more than the step under way and those due before it.
+Items that can share one step have the same key. The group whose oldest item has waited longest goes first, and its oldest items go first.
+So many items of one kind cannot delay a single item of another kind by more than the running step and the steps that were due before it.
 
-How many share a step is a question of time: a row waits for the step under way and then for its own, so steps are kept short while all is
-well, and grow to the size that gets most done as soon as rows have waited longer than a short step takes.
+The batch size is a trade-off between waiting and throughput. A row waits for the running step and then for its own step. So batches are
+small while no row waits long, and grow to the size with the highest throughput when rows have waited longer than a short step takes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ __all__ = ["Batcher"]
 
 Item = TypeVar("Item")
 
-_TELLING = 4
+_MIN_INFORMATIVE_ITEMS = 4
 
 
 class Batcher(Generic[Item]):
-    """A queue of items with a key and the time at which they fell due; `max_batch` items at most are taken at once.
+    """A queue of items, each with a key and a due time; a batch has at most `max_batch` items.
 
-    As far as it has learnt how long steps take, it takes no more than fit into `step_s`, or into the time that the oldest has waited.
+    When the durations of steps are known, a batch has at most as many items as fit into `step_s` seconds, or into the time that its oldest
+    item has waited, whichever is longer.
     """
 
     def __init__(self, max_batch: int, step_s: float = 0.01) -> None:
@@ -38,13 +39,14 @@ class Batcher(Generic[Item]):
         return sum(len(group) for group in self._groups.values())
 
     def add(self, key: Hashable, item: Item, due: float) -> None:
-        """Queue `item`, due since `due`; times may be of any clock that goes forward."""
+        """Queue `item`, which is due at the time `due` (seconds of any monotonic clock)."""
         self._groups.setdefault(key, deque()).append((due, item))
 
     def take(self, now: float = 0.0, sizes: Sequence[int] = ()) -> list[tuple[float, Item]]:
-        """Remove and return the next batch with the times at which its items fell due: empty when nothing waits.
+        """Remove and return the next batch as pairs of due time and item; an empty list if nothing waits.
 
-        Of `sizes`, the ones that run best, ascending from 1, it has the largest that it can; without any it has all that it may.
+        `sizes` are the preferred batch sizes, ascending from 1: the batch has the largest of them that is allowed. Without `sizes`, it has
+        all items that are allowed.
         """
         if not self._groups:
             return []
@@ -56,23 +58,26 @@ class Batcher(Generic[Item]):
             del self._groups[key]
         return batch
 
-    def took(self, key: Hashable, items: int, seconds: float) -> None:
-        """Learn from a step: so many items of `key` took so long. Steps of few items say little about what one more costs."""
-        if items >= _TELLING:
-            known = self._row_s.get(key, seconds / items)
-            self._row_s[key] = known + 0.1 * (seconds / items - known)
+    def record_duration(self, key: Hashable, items: int, seconds: float) -> None:
+        """Record that a step with `items` items of `key` took `seconds`.
+
+        Steps with fewer than four items are ignored: they say little about the cost of one more item.
+        """
+        if items >= _MIN_INFORMATIVE_ITEMS:
+            average = self._row_s.get(key, seconds / items)
+            self._row_s[key] = average + 0.1 * (seconds / items - average)
 
     def _limit(self, key: Hashable, waited_s: float) -> int:
         row_s = self._row_s.get(key)
         if not row_s:
             return self.max_batch
-        return min(self.max_batch, max(_TELLING, int(max(self._step_s, waited_s) / row_s)))
+        return min(self.max_batch, max(_MIN_INFORMATIVE_ITEMS, int(max(self._step_s, waited_s) / row_s)))
 
     def discard_if(self, unwanted: Callable[[Item], bool]) -> None:
-        """Forget the waiting items for which `unwanted` holds."""
+        """Remove the waiting items for which `unwanted` is true."""
         for key, group in list(self._groups.items()):
-            kept = deque(entry for entry in group if not unwanted(entry[1]))
-            if kept:
-                self._groups[key] = kept
+            remaining = deque(entry for entry in group if not unwanted(entry[1]))
+            if remaining:
+                self._groups[key] = remaining
             else:
                 del self._groups[key]

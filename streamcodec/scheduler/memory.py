@@ -1,4 +1,4 @@
-"""What ended streams leave goes back to the system: glibc keeps freed memory between blocks in use, 100 MiB and more after a busy hour."""
+"""Returns the memory of ended streams to the system: glibc keeps freed memory between used blocks, over 100 MiB after a busy hour."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ __all__ = ["MemoryReturn"]
 
 
 class MemoryReturn:
-    """Calls `trim` after streams have ended, at most every `every_s` seconds: in an idle moment, or as late again without one.
+    """Calls `trim` after streams have ended, at most once every `every_s` seconds.
 
-    It takes some 10 ms. The default is glibc's `malloc_trim`; where there is none, nothing needs to be done.
+    It waits for an idle moment, but calls `trim` without one after twice that time. `trim` takes about 10 ms. The default is glibc's
+    `malloc_trim`. Without glibc, the default does nothing.
     """
 
     def __init__(
@@ -23,17 +24,17 @@ class MemoryReturn:
         self._trim = trim or _malloc_trim()
         self._clock = clock
         self._last = clock()
-        self._left = False
+        self._has_ended = False
 
-    def left(self) -> None:
-        """A stream ended."""
-        self._left = True
+    def stream_ended(self) -> None:
+        """Note that a stream has ended."""
+        self._has_ended = True
 
     def check(self, *, idle: bool) -> None:
-        """Trim if it is time; `idle` says that nothing is due just now."""
-        if self._left and self._clock() - self._last >= (self._every_s if idle else 2 * self._every_s):
+        """Trim if it is time; `idle` means that nothing is due now."""
+        if self._has_ended and self._clock() - self._last >= (self._every_s if idle else 2 * self._every_s):
             self._trim()
-            self._left, self._last = False, self._clock()
+            self._has_ended, self._last = False, self._clock()
 
 
 def _malloc_trim() -> Callable[[], object]:

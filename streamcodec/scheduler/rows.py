@@ -1,6 +1,7 @@
-"""What one stream asks of an engine: input of any size in, steps out, results in, whole packets out. It runs no model and knows no thread.
+"""The rows of the batches: each row turns one stream's input of any size into engine steps, and their results into whole packets.
 
-A row hands out a `Step` when it has enough for one, and is told the result through `complete`. One step is under way at a time.
+`next_step` returns a `Step` when the row has enough input for it, and `complete` takes its result. A row has at most one step in progress.
+This file runs no model and starts no thread.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _MAX_DECODE_FRAMES = 75
 
 @dataclass(frozen=True)
 class Step(Generic[T]):
-    """One engine call for one row: `data` is samples [T] or codes [n_q, F]; `state` [S] is None where this step opens the stream."""
+    """One row's part of an engine call: `data` is samples [T] or codes [n_q, F]; `state` [S] is None if the step starts the stream."""
 
     data: T
     state: States | None
@@ -32,15 +33,15 @@ class Step(Generic[T]):
 
     @property
     def key(self) -> Hashable:
-        """What steps of one engine call have in common."""
+        """The key of the step: only steps with equal keys can share one engine call."""
         return "encode" if self.data.ndim == 1 else "decode", self.data.shape[-1], self.state is None, self.final
 
 
 class EncoderRow:
-    """A stream of samples that becomes packets of codes [n_q, packet_frames]; only the last packet may be shorter.
+    """Encodes a stream of samples to packets of codes [n_q, packet_frames]; only the last packet may be shorter.
 
-    An exact stream of a reflecting model takes its first step when its seventh frame exists, and the next one when the second packet is
-    due, so that only the first packet is late.
+    An exact stream of the published reflect-padded model takes its first step when its seventh frame exists, and its second step when the
+    second packet is due. So only the first packet is late.
     """
 
     def __init__(self, engine: Engine, *, n_q: int, packet_frames: int, start: Start) -> None:
@@ -56,17 +57,17 @@ class EncoderRow:
         self._finishing = False
 
     def feed(self, samples: Samples) -> None:
-        """Append samples [any length]; the array must not be changed afterwards."""
+        """Append samples [T] of any length; the caller must not change the array afterwards."""
         if samples.size:
             self._pending.append(samples)
             self._pending_samples += samples.size
 
     def finish(self) -> None:
-        """Say that no more samples come: the rest becomes steps, the last of them final."""
+        """Mark the end of the samples: the rest becomes steps, the last of which is final."""
         self._finishing = True
 
     def next_step(self) -> Step[Samples] | None:
-        """The step that is due now, if there is one."""
+        """The step that is due now, or None."""
         if self._state is None:
             frames = max(self._start_frames, self.packet_frames)
         else:
@@ -79,8 +80,8 @@ class EncoderRow:
         return None
 
     def complete(self, codes: Codes, state: States) -> list[Codes]:
-        """Take the result of the last step, codes [n_q or more, F] and state [S]; return the packets that are whole now."""
-        self._state = _own(state)
+        """Take the result of the last step, codes [n_q or more, F] and state [S]; return the packets that are complete now."""
+        self._state = _copy(state)
         self._frames_done += codes.shape[1]
         self._codes.append(codes[: self.n_q])
         ready = sum(c.shape[1] for c in self._codes)
@@ -92,9 +93,9 @@ class EncoderRow:
         return [joined[:, at : at + self.packet_frames] for at in range(0, whole, self.packet_frames)]
 
     def remainder(self) -> list[Codes]:
-        """After the last step of a finished row: the last, shorter packet, if frames are left."""
-        left, self._codes = self._codes, []
-        return [np.concatenate(left, axis=1)] if left else []
+        """Return the last, shorter packet, if frames remain; call it after the last step of a finished row."""
+        remaining, self._codes = self._codes, []
+        return [np.concatenate(remaining, axis=1)] if remaining else []
 
     def _take(self, size: int) -> Samples:
         joined = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
@@ -104,7 +105,7 @@ class EncoderRow:
 
 
 class DecoderRow:
-    """A stream of codes that becomes samples: whatever was fed, decoded at once."""
+    """Decodes a stream of codes to samples; each step decodes all codes that were fed, up to a limit."""
 
     def __init__(self, engine: Engine, *, n_q: int, start: Start) -> None:
         self._state = engine.decoder_start(start, n_q)
@@ -116,53 +117,53 @@ class DecoderRow:
         self._finishing = False
 
     def feed(self, codes: Codes) -> None:
-        """Append codes [n_q, F]; n_q may change from packet to packet. The array must not be changed afterwards."""
+        """Append codes [n_q, F]; n_q may change from packet to packet. The caller must not change the array afterwards."""
         if codes.size:
             self._pending.append(codes)
             self._pending_frames += codes.shape[1]
 
     def finish(self) -> None:
-        """Say that no more codes come."""
+        """Mark the end of the codes."""
         self._finishing = True
 
     def next_step(self) -> Step[Codes] | None:
-        """The step that is due now, if there is one."""
-        frames, most = self._pending_frames, max(_MAX_DECODE_FRAMES, self._start_frames)
-        if self._finishing and 0 < frames <= most and (self._state is None or self._hold):
+        """The step that is due now, or None."""
+        frames, max_frames = self._pending_frames, max(_MAX_DECODE_FRAMES, self._start_frames)
+        if self._finishing and 0 < frames <= max_frames and (self._state is None or self._hold):
             return Step(self._take(frames), self._state, final=True)
-        spare = frames - self._hold
-        if spare < (self._start_frames if self._state is None else 1):
+        available = frames - self._hold
+        if available < (self._start_frames if self._state is None else 1):
             return None
-        return Step(self._take(min(spare, most)), self._state, final=False)
+        return Step(self._take(min(available, max_frames)), self._state, final=False)
 
     def complete(self, samples: Samples, state: States) -> list[Samples]:
-        """Take the result of the last step, samples [T] and state [S]; return the samples that are settled."""
-        self._state = _own(state)
+        """Take the result of the last step, samples [T] and state [S]; return the samples that are final."""
+        self._state = _copy(state)
         return [samples]
 
     def _take(self, frames: int) -> Codes:
-        taken: list[Codes] = []
+        parts: list[Codes] = []
         missing = frames
         while missing:
             head = self._pending.pop(0)
             if head.shape[1] > missing:
                 self._pending.insert(0, head[:, missing:])
                 head = head[:, :missing]
-            taken.append(head)
+            parts.append(head)
             missing -= head.shape[1]
         self._pending_frames -= frames
-        return join_codes(taken, axis=1, unused=self._unused_code)
+        return join_codes(parts, axis=1, unused=self._unused_code)
 
 
-def _own(state: States) -> States:
-    """The state by itself: a row of a batch would keep all of the batch's states for as long as its stream is idle."""
+def _copy(state: States) -> States:
+    """A copy of the state: a view into the batch would keep the states of the whole batch in memory while its stream is idle."""
     return state.copy()
 
 
 def run_steps(engine: Engine, rows: Sequence[EncoderRow | DecoderRow | None], steps: Sequence[Step[Any]]) -> tuple[Any, States]:
-    """Run `steps` of one key, one for each of `rows`, in one call: codes or samples [B, ...] and the new states [B, S]."""
-    known = [step.state for step in steps if step.state is not None]
-    states = np.stack(known) if known else None
+    """Run `steps` of equal key, one for each of `rows`, in one engine call; return codes or samples [B, ...] and new states [B, S]."""
+    given = [step.state for step in steps if step.state is not None]
+    states = np.stack(given) if given else None
     n_q = [row.n_q for row in rows if isinstance(row, EncoderRow)]
     if n_q:
         return engine.encode(np.stack([step.data for step in steps]), states, n_q, steps[0].final)
@@ -180,7 +181,7 @@ def run_due(engine: Engine, row: DecoderRow) -> list[Samples]: ...
 
 
 def run_due(engine: Engine, row: EncoderRow | DecoderRow) -> list[Codes] | list[Samples]:
-    """Run every step of one row that is due; return what came out: an encoder's packets, or a decoder's samples."""
+    """Run all steps of one row that are due; return their outputs: an encoder's packets or a decoder's samples."""
     outputs: list[Any] = []
     while (step := row.next_step()) is not None:
         results, states = run_steps(engine, [row], [step])
@@ -189,7 +190,10 @@ def run_due(engine: Engine, row: EncoderRow | DecoderRow) -> list[Codes] | list[
 
 
 def join_codes(parts: list[Codes], *, axis: int, unused: int) -> Codes:
-    """Join codes of different n_q, in time ([n_q, F], axis 1) or as rows ([1, n_q, F], axis 0), marking absent codebooks with `unused`."""
+    """Concatenate codes of different n_q in time ([n_q, F], axis 1) or as rows ([1, n_q, F], axis 0).
+
+    Codebooks that a part does not have are filled with the code `unused`.
+    """
     if len(parts) == 1:
         return parts[0]
     n_q = max(part.shape[-2] for part in parts)

@@ -1,10 +1,11 @@
-"""The threads that own the model. Streams feed them from any thread; each step runs one batch of the rows that are due.
+"""The threads that run the model. Any thread may feed a stream; each step runs one batch of the rows that are due.
 
-There are as many threads as the engine has workers. One at a time holds the scheduling lock, takes what came in and forms a batch. It runs
-the engine without the lock; the result goes back through the inbox to whoever holds the lock then. So no two threads ever touch one row.
+There are as many threads as the engine has workers. One thread at a time holds the scheduling lock: it handles the commands in the inbox
+and forms a batch. Then it releases the lock and runs the engine. It puts the result into the inbox, where the next holder of the lock
+handles it. So two threads never use one row at the same time.
 
-This file knows no sockets and no wire format. A stream passes in functions for what is to be done with its bytes on these threads. Results
-go to `deliver` on these threads, several at once, as calls to make: a server passes its loop's `call_soon_threadsafe`.
+This file handles neither sockets nor the wire format. The owner of a stream passes in the functions that convert its data on these threads.
+Results go to `deliver`, on these threads, as lists of calls to make; a server passes them to its event loop with `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ __all__ = ["Result", "Worker", "WorkerStats", "WorkerStream"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one step gave one stream.
+    """The result of one step for one stream.
 
-    `outputs` are what `finish` made of the packets or samples. `ended` says that a run is over: by `end`, `restart` or `cut`.
-    `due`, `started` and `done` are `time.perf_counter()` seconds: the step's input was complete, the step began, it was over.
-    `error` is why the stream was closed, if it was.
+    `outputs` are the packets or samples after `finish`. `ended` means that a run is over, after `end`, `restart` or `cut`. `due`,
+    `started` and `done` are `time.perf_counter()` seconds: when the step's input was complete, when the step began and when it was done.
+    `error` is the reason if the stream was closed by an error.
     """
 
     outputs: list[Any]
@@ -53,7 +54,7 @@ Calls = list[tuple[Sink, Result]]
 
 @dataclass
 class WorkerStats:
-    """Counters since the start; `busy_s` is time inside engine steps, `scheduling_s` what the threads took of processors between them."""
+    """Counters since the start: `busy_s` is the time in engine steps, `scheduling_s` the processor time of the scheduling."""
 
     steps: int = 0
     rows: int = 0
@@ -62,7 +63,7 @@ class WorkerStats:
 
 
 class WorkerStream:
-    """One stream's place in the worker; made by `Worker.open_encoder` and `Worker.open_decoder`. Any thread may call it."""
+    """A handle to one stream in the worker, made by `Worker.open_encoder` and `Worker.open_decoder`. Any thread may call its methods."""
 
     def __init__(
         self,
@@ -76,41 +77,41 @@ class WorkerStream:
         self._worker = worker
         self._ended = False
         self._closed = False
-        # Below: for whoever keeps the books. The row is made there too, as a start state may take a run of the engine.
+        # Only the holder of the scheduling lock uses the attributes below. It also makes the row, as a start state may need an engine run.
         self.make_row = make_row
         self.row: EncoderRow | DecoderRow | None = None
         self.due = 0.0
-        self.freed = 0.0  # when its last step was over: who works off a backlog stands in line again for each step of it
+        self.last_done = 0.0  # when its last step was done: a stream with a backlog queues again after each step
         self.sink = sink
         self.prepare = prepare
         self.finish = finish
         self.drain = drain
         self.inbox: deque[tuple[str, Any, float]] = deque()
         self.ending: str | None = None
-        self.refused: Exception | None = None
+        self.input_error: Exception | None = None
         self.waiting = False
-        self.gone = False
+        self.released = False
         self._post("open", None)
 
     def feed(self, item: Any) -> None:
-        """Give the stream `item`; `prepare(item)`, on a worker's thread, makes samples or codes of it."""
+        """Queue `item` as input; `prepare(item)` converts it to samples or codes on a worker thread."""
         self._post("feed", item)
 
     def restart(self) -> None:
-        """End the current run, as `end` does, and go on with a fresh state."""
+        """End the current run as `end` does, then continue with a fresh state."""
         self._post("restart", None)
 
     def cut(self) -> None:
-        """End the current run behind its last whole packet, dropping what is left over, and go on with a fresh state."""
+        """End the current run after its last whole packet and drop the remaining input, then continue with a fresh state."""
         self._post("cut", None)
 
     def end(self) -> None:
-        """Bring all that was fed to its end; the last result has `ended` set and the stream is closed behind it."""
+        """Process all input and close the stream; its last result has `ended` set."""
         self._post("end", None)
         self._ended = True
 
     def close(self) -> None:
-        """Drop the stream with all that is under way, ended or not; no result comes any more from steps that have not begun."""
+        """Close the stream at once and drop its waiting input. Steps that have not begun give no result. Works after `end` as well."""
         if not self._closed:
             self._closed = self._ended = True
             self._worker._inbox.put((self, "close", None, time.perf_counter()))
@@ -127,7 +128,7 @@ _Batch = list[tuple[float, tuple[WorkerStream, Step[Any]]]]
 
 @dataclass
 class _Done:
-    """A step that was run: what the engine gave, or why it did not."""
+    """A step that has run: the engine's results or its error."""
 
     batch: _Batch
     started: float
@@ -138,7 +139,7 @@ class _Done:
 
 
 class Worker:
-    """Owns `engine` on as many threads as it has workers; at most `max_batch` rows share a step."""
+    """Runs `engine` on as many threads as it has workers; at most `max_batch` rows share a step."""
 
     def __init__(self, engine: Engine, deliver: Callable[[Calls], None], *, max_batch: int = 16) -> None:
         self.engine = engine
@@ -152,12 +153,12 @@ class Worker:
         self._threads = [threading.Thread(target=self._run, name=f"streamcodec-model-{i}", daemon=True) for i in range(engine.workers)]
 
     def start(self) -> None:
-        """Start the threads; streams may be opened and fed before."""
+        """Start the threads; streams may be opened and fed before this call."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Stop after the steps under way; what waits is dropped. Drain streams with `end` first where that matters."""
+        """Stop after the running steps and drop all waiting input. To process it, `end` the streams first."""
         self._inbox.put(None)
         for thread in self._threads:
             thread.join()
@@ -175,8 +176,8 @@ class Worker:
     ) -> WorkerStream:
         """Open an encoder.
 
-        `prepare` makes samples [T] of what is fed, `drain` returns what it still holds back when a run ends, and `finish` makes an output
-        of each packet's codes [n_q, F].
+        `prepare` converts each fed item to samples [T]. `drain` returns the samples that `prepare` still holds back when a run ends.
+        `finish` converts each packet's codes [n_q, F] to an output.
         """
         make_row = lambda: EncoderRow(self.engine, n_q=n_q, packet_frames=packet_frames, start=start)  # noqa: E731
         return WorkerStream(self, make_row, sink, prepare, finish, drain)
@@ -191,9 +192,10 @@ class Worker:
         prepare: Callable[[Any], Any] = lambda codes: codes,
         finish: Callable[[Any], Any] = lambda samples: samples,
     ) -> WorkerStream:
-        """Open a decoder: `prepare` makes codes [n_q, F] of what is fed, `finish` makes an output of the samples [T] of each step.
+        """Open a decoder.
 
-        The first run has `start`; those behind a `restart()` have `restart`, or the same where it is None.
+        `prepare` converts each fed item to codes [n_q, F]. `finish` converts the samples [T] of each step to an output. The first run
+        begins with `start`; runs after a `restart()` begin with `restart`, or with `start` if that is None.
         """
         starts = chain([start], repeat(restart or start))
         make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=next(starts))  # noqa: E731
@@ -210,59 +212,59 @@ class Worker:
             if batch is None:
                 return
             self._inbox.put(self._step(batch))
-            del batch  # it holds streams
+            del batch  # it refers to streams, which would stay in memory until the next batch
 
     def _next_batch(self) -> _Batch | None:
-        """Keep the books until a step is due, and return it; None means stop."""
+        """Handle commands and results until a batch is due, and return it; None means stop."""
         while True:
-            if not self._take_in(wait=not len(self._batcher) and not self._calls):
+            if not self._handle_inbox(wait=not len(self._batcher) and not self._calls):
                 self._inbox.put(None)  # for the other threads
                 return None
             if self._calls:
                 calls, self._calls = self._calls, []
                 self._deliver(calls)
-                del calls  # they hold streams' owners, and it may be long until the next ones
+                del calls  # they refer to the streams' owners, which would stay in memory until the next calls
             if batch := self._batcher.take(time.perf_counter(), self.engine.best_batches):
                 return batch
 
-    def _take_in(self, *, wait: bool) -> bool:
-        """Apply all that came, waiting for something if `wait`; False means stop."""
+    def _handle_inbox(self, *, wait: bool) -> bool:
+        """Handle everything in the inbox; if `wait`, wait for the first entry. False means stop."""
         self._memory.check(idle=wait and self._inbox.empty())
         while True:
             try:
-                news = self._inbox.get(block=wait)
+                entry = self._inbox.get(block=wait)
             except Empty:
                 return True
-            if news is None:
+            if entry is None:
                 return False
             wait = False
-            if isinstance(news, _Done):
-                self._complete(news)
+            if isinstance(entry, _Done):
+                self._complete(entry)
                 continue
-            stream, verb, item, posted = news
+            stream, verb, item, posted = entry
             if verb == "close":
                 self._drop(stream)
-            elif not stream.gone:
+            elif not stream.released:
                 stream.inbox.append((verb, item, posted))
                 self._pump(stream)
 
     def _pump(self, stream: WorkerStream) -> None:
-        """Feed the row what has come until a step is due; past an end nothing is fed before the row has run dry."""
+        """Feed the stream's input to its row until a step is due. After the end of a run, the row first finishes all its steps."""
         try:
-            while not stream.waiting and not stream.gone:
+            while not stream.waiting and not stream.released:
                 step = stream.row.next_step() if stream.row is not None else None
                 if step is not None:
                     stream.waiting = True
-                    self._batcher.add(step.key, (stream, step), max(stream.due, stream.freed))
-                elif stream.refused is not None:
-                    self._fail(stream, stream.refused)
+                    self._batcher.add(step.key, (stream, step), max(stream.due, stream.last_done))
+                elif stream.input_error is not None:
+                    self._fail(stream, stream.input_error)
                 elif stream.ending is not None:
                     self._end_run(stream)
                 elif stream.inbox:
                     self._take(stream)
                 else:
                     return
-        except Exception as exc:  # whatever one stream's functions raise must not end the thread that serves everybody else
+        except Exception as exc:  # an error in one stream's functions must not end the thread that serves all streams
             self._fail(stream, exc)
 
     def _take(self, stream: WorkerStream) -> None:
@@ -275,8 +277,8 @@ class Worker:
             try:
                 stream.row.feed(stream.prepare(item))
             except Exception as exc:
-                # What came before it is sound: its whole packets come out first.
-                stream.refused = exc
+                # The input before it is valid, so its whole packets are delivered first.
+                stream.input_error = exc
         else:
             stream.ending = verb
             rest = stream.drain() if stream.drain is not None else None
@@ -290,17 +292,17 @@ class Worker:
         now = time.perf_counter()
         self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, stream.due, now, now)))
         if stream.ending == "end":
-            self._let_go(stream)
+            self._release(stream)
         else:
             stream.row = stream.make_row()
         stream.ending = None
 
     def _step(self, batch: _Batch) -> _Done:
-        """Run the engine; other threads keep the books meanwhile."""
+        """Run the engine; another thread may hold the scheduling lock meanwhile."""
         done = _Done(batch, time.perf_counter())
         try:
             done.results, done.states = run_steps(self.engine, [stream.row for _, (stream, _) in batch], [step for _, (_, step) in batch])
-        except Exception as exc:  # the engine's own failure must not end the thread that serves everybody else
+        except Exception as exc:  # an error of the engine must not end the thread that serves all streams
             done.error = exc
         done.done = time.perf_counter()
         return done
@@ -309,11 +311,11 @@ class Worker:
         self.stats.steps += 1
         self.stats.rows += len(step.batch)
         self.stats.busy_s += step.done - step.started
-        self._batcher.took(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
+        self._batcher.record_duration(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
         for row, (_, (stream, _)) in enumerate(step.batch):
             stream.waiting = False
-            stream.freed = step.done
-            if stream.gone:
+            stream.last_done = step.done
+            if stream.released:
                 continue
             if step.error is not None:
                 self._fail(stream, step.error)
@@ -332,14 +334,17 @@ class Worker:
         self._calls.append((stream.sink, Result([], True, now, now, now, exc)))
         self._drop(stream)
 
-    def _let_go(self, stream: WorkerStream) -> None:
-        """Nothing comes of it any more. Its functions are its owner's, who holds it: as a circle both would live on until a collection."""
-        stream.gone = True
+    def _release(self, stream: WorkerStream) -> None:
+        """Deliver nothing more, and drop the references to the owner's functions.
+
+        The owner refers to the stream, so these references form a cycle: both would stay in memory until the next garbage collection.
+        """
+        stream.released = True
         stream.sink, stream.prepare, stream.finish, stream.drain = _ignore, _ignore, _ignore, None
-        self._memory.left()
+        self._memory.stream_ended()
 
     def _drop(self, stream: WorkerStream) -> None:
-        self._let_go(stream)
+        self._release(stream)
         stream.waiting = False
         stream.inbox.clear()
         self._batcher.discard_if(lambda item: item[0] is stream)

@@ -1,4 +1,4 @@
-"""The library's front door: what it takes, what it gives back, and what it refuses by name."""
+"""The library's main interface: the input that it takes, its results, and the errors for invalid input."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_speech_survives_the_embedded_model_and_better_at_more_bandwidth(speech_
     ("shape", "codes_shape"),
     [((1_000,), (8, 4)), ((1, 1_000), (8, 4)), ((2, 1_000), (8, 4)), ((1, 1, 1_000), (1, 8, 4)), ((3, 2, 961), (3, 8, 4)), ((1,), (8, 1))],
 )
-def test_clips_of_one_to_three_axes_are_told_apart(
+def test_the_layout_of_a_clip_follows_from_its_number_of_axes(
     shape: tuple[int, ...], codes_shape: tuple[int, ...], speech_codec: streamcodec.Codec
 ) -> None:
     codes = speech_codec.encode(noise(*shape))
@@ -243,7 +243,7 @@ def test_a_number_of_codebooks_that_the_codes_lack_is_refused(n_q: Any, tiny: st
 
 
 @pytest.mark.parametrize("frames", [1, 50, 301, 650])
-def test_the_decoder_behind_embed_equals_decode(frames: int, tiny: streamcodec.Codec) -> None:
+def test_embed_and_decode_latents_together_equal_decode(frames: int, tiny: streamcodec.Codec) -> None:
     codes = random_codes(frames)
     latents = tiny.embed(codes)
     assert latents.shape == (16, frames)
@@ -335,7 +335,7 @@ def test_a_stream_packs_whole_packets_and_a_shorter_last_one(tiny: streamcodec.C
 
 
 @pytest.mark.parametrize("block", [100, 24_000])
-def test_packets_of_silence_come_with_the_fewest_codebooks_where_that_is_asked_for(block: int, tiny: streamcodec.Codec) -> None:
+def test_packets_of_silence_have_the_fewest_codebooks_if_silence_db_is_set(block: int, tiny: streamcodec.Codec) -> None:
     x = np.concatenate([noise(6_000), np.zeros(24_000, np.float32), noise(6_100)])
     plain, quiet = (tiny.stream_encoder(24, packet_frames=25, sample_rate=48_000, silence_db=db) for db in (None, -50))
     wanted = plain.feed(x) + plain.flush()
@@ -428,7 +428,7 @@ def test_a_decoder_takes_packets_one_by_one_or_in_a_list(tiny: streamcodec.Codec
     np.testing.assert_allclose(as_torch.feed([torch.from_numpy(p) for p in packets]), expected, atol=1e-5)
 
 
-def test_codebooks_that_come_and_go_decode_as_zeros_where_they_are_absent(tiny_pair: tuple[Reference, streamcodec.Codec]) -> None:
+def test_codebooks_that_a_packet_lacks_decode_as_zeros(tiny_pair: tuple[Reference, streamcodec.Codec]) -> None:
     reference, codec = tiny_pair
     n_q = [4, 1, 2, 4, 3]
     packets = [random_codes(6, n, seed=i) for i, n in enumerate(n_q)]
@@ -456,7 +456,7 @@ def test_a_primed_decoder_continues_a_second_of_silence(tiny_pair: tuple[Referen
     assert np.abs(samples - expected).max() <= 1e-4
 
 
-def test_two_streams_on_one_codec_do_not_know_each_other(tiny: streamcodec.Codec) -> None:
+def test_two_streams_on_one_codec_are_independent(tiny: streamcodec.Codec) -> None:
     clips = [noise(1_500, seed=i) for i in range(2)]
     for start in ("exact", "primed"):
         alone = []

@@ -197,7 +197,7 @@ def test_a_model_survives_every_layout_bit_for_bit(layout: Layout, mini: Encodec
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_whoever_may_read_a_new_file_may_read_a_saved_model(layout: Layout, mini: EncodecModel, tmp_path: Path) -> None:
+def test_a_saved_model_has_the_permissions_of_any_new_file(layout: Layout, mini: EncodecModel, tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     saved = written(mini, tmp_path, layout)
     assert (saved / "model.safetensors" if layout == "hf" else saved).stat().st_mode == (tmp_path / "plain").stat().st_mode
@@ -546,7 +546,7 @@ def test_a_target_that_would_not_be_read_again_is_refused_and_left_alone(
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model\n", b"RIFF....WAVEfmt "])
-def test_a_file_that_is_no_checkpoint_is_told_so_in_our_words(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_gets_our_own_error_message(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "voice").write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
         load_file(tmp_path / "voice")

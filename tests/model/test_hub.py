@@ -26,7 +26,7 @@ def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Any use of the network fails at once; the list says what was slept meanwhile."""
+    """Makes any use of the network fail at once; the list records the calls of `sleep` (seconds)."""
     naps: list[float] = []
 
     def down(*_: object, **__: object) -> None:
@@ -40,7 +40,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, and a hub that is not told to be offline."""
+    """An empty cache of the hub, and a hub client that is not in offline mode."""
     import huggingface_hub.constants
 
     cache = tmp_path / "hub"
@@ -92,7 +92,7 @@ def test_a_file_and_a_folder_load_by_path_in_whatever_form(hf_folder: Path, tmp_
 
 
 @pytest.mark.parametrize("name", ["nowhere.safetensors", "nowhere/model.th", "speech-48k", "a/b/c", "", "~nobody-at-all/model", "x" * 300])
-def test_a_name_that_stands_for_nothing_says_what_would_be_something(
+def test_the_error_for_an_unknown_name_lists_the_valid_ones(
     name: str, no_network: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -101,7 +101,7 @@ def test_a_name_that_stands_for_nothing_says_what_would_be_something(
     assert no_network == []
 
 
-def test_a_missing_path_is_never_asked_of_the_hub(no_network: list[float], tmp_path: Path) -> None:
+def test_a_missing_path_is_not_looked_up_on_the_hub(no_network: list[float], tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError, match=r"absent: no such file or folder"):
         locate(tmp_path / "absent")
     assert no_network == []

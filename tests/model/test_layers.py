@@ -1,4 +1,4 @@
-"""A stream is a clip in pieces, for every kind of layer: any chunking gives the same output, and nothing is remembered inside."""
+"""For every kind of layer, any chunking of a stream gives the output of the whole clip, and layers store nothing between calls."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_state_is_a_value_that_steps_neither_change_nor_remember(kind: str, da
 @every_kind
 @settings(max_examples=20)
 @given(data=st.data())
-def test_rows_of_a_batch_do_not_know_each_other(kind: str, data: st.DataObject) -> None:
+def test_rows_of_a_batch_are_independent(kind: str, data: st.DataObject) -> None:
     case = draw_case(data, kind)
     opening = draw_input(data, case, steps_to_open(case) + case.stride, batch=4)
     following = draw_input(data, case, 2 * case.stride, batch=4)

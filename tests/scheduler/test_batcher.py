@@ -1,4 +1,4 @@
-"""Who is due next is a pure question: the oldest group first, its oldest members first, and nobody waits for ever."""
+"""The batcher takes the group with the oldest item first, and its oldest items first; no item waits for ever."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_nothing_is_taken_from_an_empty_queue():
 
 
 @pytest.mark.parametrize("max_batch", [0, -1])
-def test_a_batch_of_nobody_is_refused(max_batch):
+def test_a_largest_batch_below_one_is_refused(max_batch):
     with pytest.raises(ValueError, match="expected 1 or more"):
         Batcher(max_batch)
 
@@ -55,42 +55,42 @@ def test_a_batch_has_the_largest_of_the_sizes_that_run_best(waiting, expected):
 
 
 def full(step_s=0.01, row_s=0.002):
-    """A batcher that has learnt what a row takes and has a crowd waiting since 0."""
+    """A batcher that knows the duration per row and has many items waiting since time 0."""
     batcher: Batcher[int] = Batcher(16, step_s)
     for _ in range(100):
-        batcher.took("k", 8, 8 * row_s)
+        batcher.record_duration("k", 8, 8 * row_s)
     for i in range(100):
         batcher.add("k", i, 0.0)
     return batcher
 
 
 @pytest.mark.parametrize(("waited_s", "expected"), [(0.0, 5), (0.009, 5), (0.02, 10), (0.5, 16)])
-def test_steps_are_short_while_all_is_well_and_as_large_as_may_be_when_rows_have_waited(waited_s, expected):
+def test_batches_are_small_until_rows_have_waited_and_then_as_large_as_allowed(waited_s, expected):
     assert len(full().take(waited_s)) == expected
 
 
-def test_a_step_is_never_so_small_that_nothing_can_be_learnt_from_it():
+def test_a_batch_is_never_too_small_to_learn_the_duration_of_a_row():
     assert len(full(row_s=1.0).take(0.0)) == 4
 
 
-def test_what_a_row_takes_is_learnt_anew_when_it_changes_and_few_rows_teach_nothing():
+def test_the_duration_of_a_row_follows_changes_and_ignores_small_batches():
     batcher = full()
     for _ in range(100):
-        batcher.took("k", 1, 0.5)
+        batcher.record_duration("k", 1, 0.5)
     assert len(batcher.take(0.0)) == 5
     for _ in range(100):
-        batcher.took("k", 8, 8 * 0.001)
+        batcher.record_duration("k", 8, 8 * 0.001)
     assert len(batcher.take(0.0)) in (9, 10)
 
 
-def test_nothing_learnt_means_no_limit_but_the_largest_batch():
+def test_without_known_durations_only_the_largest_batch_is_a_limit():
     batcher: Batcher[int] = Batcher(16)
     for i in range(100):
         batcher.add("unknown", i, 0.0)
     assert len(batcher.take(0.0)) == 16
 
 
-def test_discarded_items_never_come_and_a_group_without_members_is_gone():
+def test_discarded_items_are_never_taken_and_an_empty_group_is_removed():
     batcher: Batcher[str] = Batcher(8)
     for i, item in enumerate(["keep1", "drop1", "keep2"]):
         batcher.add("mixed", item, i)
@@ -105,8 +105,8 @@ def test_discarded_items_never_come_and_a_group_without_members_is_gone():
     st.integers(1, 4),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=60),
 )
-def test_nobody_starves_and_everybody_is_served_once(max_batch, arrivals):
-    """A clock ticks once per step; in each tick some items of some keys arrive. Whoever is served is of the group that waited longest."""
+def test_no_item_starves_and_each_is_taken_once(max_batch, arrivals):
+    """A clock ticks once per step, and items arrive in each tick. Each batch is of the group whose oldest item waited longest."""
     batcher: Batcher[int] = Batcher(max_batch)
     waiting: dict[int, tuple[int, int]] = {}  # item -> (key, due)
     served: list[int] = []
@@ -137,7 +137,7 @@ def test_nobody_starves_and_everybody_is_served_once(max_batch, arrivals):
 
 
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(0, 3), st.integers(1, 5))
-def test_what_is_discarded_leaves_the_order_of_the_others(keys, gone, max_batch):
+def test_discarding_keeps_the_order_of_the_other_items(keys, gone, max_batch):
     batcher: Batcher[tuple[int, int]] = Batcher(max_batch)
     for due, key in enumerate(keys):
         batcher.add(key, (key, due), due)

@@ -1,4 +1,4 @@
-"""What ended streams leave is given back in idle moments, now and then, and only if there is something."""
+"""The memory of ended streams is returned in idle moments, at intervals, and only if a stream has ended."""
 
 from streamcodec.config import CodecConfig
 from streamcodec.engine.torch import TorchEngine
@@ -19,22 +19,22 @@ def test_memory_goes_back_in_an_idle_moment_after_a_stream_ended_and_not_too_oft
     for second in range(200):
         clock.now = second
         if second in (10, 50, 55):
-            memory.left()
+            memory.stream_ended()
         memory.check(idle=True)
     assert trimmed == [30.0, 60.0]
 
 
-def test_where_there_is_no_idle_moment_it_takes_twice_as_long() -> None:
+def test_without_an_idle_moment_it_trims_after_twice_the_time() -> None:
     clock, trimmed = Clock(), []
     memory = MemoryReturn(30.0, lambda: trimmed.append(clock.now), clock)
     for second in range(100):
         clock.now = second
-        memory.left()
+        memory.stream_ended()
         memory.check(idle=False)
     assert trimmed == [60.0]
 
 
-def test_nothing_is_done_where_nothing_ended() -> None:
+def test_nothing_is_trimmed_if_no_stream_ended() -> None:
     clock, trimmed = Clock(), []
     memory = MemoryReturn(1.0, lambda: trimmed.append(clock.now), clock)
     clock.now = 100.0
@@ -42,9 +42,9 @@ def test_nothing_is_done_where_nothing_ended() -> None:
     assert trimmed == []
 
 
-def test_the_system_s_own_way_works_here() -> None:
+def test_the_default_trim_works_here() -> None:
     memory = MemoryReturn(0.0)
-    memory.left()
+    memory.stream_ended()
     memory.check(idle=True)
 
 

@@ -1,4 +1,4 @@
-"""A row is pure scheduling: whatever sizes are fed, steps come when they are due, in order, and nothing is lost or doubled."""
+"""Rows: for input of any size, steps are due in time and in order, and no frame is lost or duplicated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FakeEngine:
     opens_by_itself: bool = True
     """Whether an exact stream has no start state, as in a reflecting model."""
     steps: list[tuple[int, bool, bool]] = field(default_factory=list)
-    """(frames, whether it opened the stream, whether it was final) of each step."""
+    """(frames, whether it started the stream, whether it was final) of each step."""
 
     config = CodecConfig(upsampling_ratios=(HOP,), target_bandwidths=(1000.0,))
 
@@ -107,7 +107,7 @@ def counting(samples: int) -> Samples:
 
 
 def feed_frame_by_frame(fake: FakeEngine, row: EncoderRow, frames: int) -> list[int]:
-    """Packets that came out after each frame."""
+    """The number of packets after each frame."""
     out = []
     for i in range(frames):
         row.feed(counting((i + 1) * HOP)[i * HOP :])
@@ -124,7 +124,7 @@ def test_an_exact_reflecting_stream_is_late_with_its_first_packet_only() -> None
 
 
 @pytest.mark.parametrize("fake", [FakeEngine(opens_by_itself=False), FakeEngine(start_frames=1)])
-def test_a_stream_that_need_not_be_opened_is_never_late(fake: FakeEngine) -> None:
+def test_a_stream_with_a_start_state_is_never_late(fake: FakeEngine) -> None:
     out = feed_frame_by_frame(fake, encoder(fake), 18)
     assert [frames for frames, _, _ in fake.steps] == [6, 6, 6]
     assert [i + 1 for i, packets in enumerate(out) if packets] == [6, 12, 18]
@@ -161,7 +161,7 @@ def test_the_step_after_the_opening_one_ends_where_a_packet_does(packet_frames: 
         (13 * HOP - 1, [(7, True, False), (5, False, False), (1, False, True)], [6, 6, 1]),
     ],
 )
-def test_the_end_of_a_stream_is_one_final_step_over_what_is_left(samples: int, steps: list[object], packets: list[int]) -> None:
+def test_the_end_of_a_stream_is_one_final_step_over_the_remaining_samples(samples: int, steps: list[object], packets: list[int]) -> None:
     fake = FakeEngine()
     row = encoder(fake)
     row.feed(counting(samples))
@@ -186,7 +186,7 @@ starts = st.sampled_from(["exact", "primed"])
 
 
 @given(fake=engines, sizes=feeds, packet_frames=st.integers(1, 25), start=starts, eager=st.booleans())
-def test_an_encoder_row_loses_and_doubles_nothing_for_any_feeds(
+def test_an_encoder_row_loses_and_duplicates_nothing_for_any_feeds(
     fake: FakeEngine, sizes: list[int], packet_frames: int, start: Start, eager: bool
 ) -> None:
     row = encoder(fake, packet_frames=packet_frames, start=start)
@@ -214,7 +214,7 @@ def test_an_encoder_row_loses_and_doubles_nothing_for_any_feeds(
 
 
 @given(fake=engines, sizes=st.lists(st.integers(0, 200), max_size=10), start=starts, eager=st.booleans())
-def test_a_decoder_row_loses_and_doubles_nothing_for_any_feeds(fake: FakeEngine, sizes: list[int], start: Start, eager: bool) -> None:
+def test_a_decoder_row_loses_and_duplicates_nothing_for_any_feeds(fake: FakeEngine, sizes: list[int], start: Start, eager: bool) -> None:
     row = decoder(fake, start=start)
     frames = np.tile(np.arange(sum(sizes), dtype=np.int32), (2, 1))
     at, parts = 0, []
@@ -273,7 +273,7 @@ def test_codes_are_joined_as_rows_with_every_absent_codebook_marked(n_qs: list[i
         assert (joined[i, n_q:] == UNUSED).all()
 
 
-def test_a_row_keeps_its_own_state_and_not_its_neighbours() -> None:
+def test_a_row_keeps_only_its_own_state_in_memory() -> None:
     fake = FakeEngine(opens_by_itself=False)
     states, codes = np.zeros((16, 1), np.float32), np.zeros((2, 6), np.int32)
     for row, data, result in ((encoder(fake), counting(12 * HOP), codes), (decoder(fake), codes, counting(6 * HOP))):

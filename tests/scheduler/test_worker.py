@@ -1,4 +1,4 @@
-"""The worker serves many on a thread of its own: what a stream gets is what it would get alone, and what breaks one breaks no other."""
+"""The worker runs many streams: each gets the results that it would get alone, and an error in one stream affects no other."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_packets_come_whole_and_in_order_and_the_rest_comes_with_the_end(worker)
     assert [r.ended for r in sink.results] == [False] * (len(sink.results) - 1) + [True]
 
 
-def test_a_last_frame_that_is_not_full_is_a_frame_all_the_same(worker):
+def test_a_partly_filled_last_frame_is_encoded(worker):
     sink = Collector()
     stream = open_encoder(worker, sink)
     stream.feed(ramp(4)[:-1])
@@ -58,7 +58,7 @@ def test_a_last_frame_that_is_not_full_is_a_frame_all_the_same(worker):
     assert first_book(sink) == [0, 1, 2, 3]
 
 
-def test_a_stream_that_was_never_fed_ends_with_nothing(worker):
+def test_a_stream_without_input_ends_without_packets(worker):
     sink = Collector()
     open_encoder(worker, sink).end()
     sink.wait_ended()
@@ -66,7 +66,7 @@ def test_a_stream_that_was_never_fed_ends_with_nothing(worker):
     assert len(sink.results) == 1
 
 
-def test_a_restart_ends_the_run_and_what_follows_is_a_stream_of_its_own(worker):
+def test_a_restart_ends_the_run_and_what_follows_is_a_new_stream(worker):
     sink = Collector()
     stream = open_encoder(worker, sink)
     stream.feed(ramp(4))
@@ -84,7 +84,7 @@ def test_a_restart_ends_the_run_and_what_follows_is_a_stream_of_its_own(worker):
     assert runs == [[0, 1, 2, 3], [100, 101, 102, 103, 104], [], [], []]
 
 
-def test_a_cut_ends_the_run_behind_its_last_whole_packet_without_a_step_for_the_rest(worker, engine):
+def test_a_cut_ends_the_run_after_its_last_whole_packet_without_a_step_for_the_rest(worker, engine):
     sink, drained = Collector(), []
     stream = open_encoder(worker, sink, drain=lambda: drained.append(1) or ramp(1))
     stream.feed(ramp(5))
@@ -99,7 +99,7 @@ def test_a_cut_ends_the_run_behind_its_last_whole_packet_without_a_step_for_the_
     assert sum(final for _, _, final in engine.batches) == 1
 
 
-def test_what_was_fed_behind_an_end_of_run_waits_until_that_run_has_come_out(worker, engine):
+def test_input_after_the_end_of_a_run_waits_until_that_run_is_processed(worker, engine):
     engine.gate.clear()
     sink = Collector()
     stream = open_encoder(worker, sink)
@@ -112,7 +112,7 @@ def test_what_was_fed_behind_an_end_of_run_waits_until_that_run_has_come_out(wor
     assert first_book(sink) == [*range(7), 50, 51, 52]
 
 
-def test_what_a_drain_holds_back_is_encoded_with_its_run_each_time(worker):
+def test_the_samples_that_drain_returns_are_encoded_with_their_run(worker):
     sink, held = Collector(), []
 
     def prepare(samples: Samples) -> Samples:
@@ -133,7 +133,7 @@ def test_what_a_drain_holds_back_is_encoded_with_its_run_each_time(worker):
     assert first_book(sink) == [0, 1, 2, 3, 20, 21, 22]
 
 
-def test_feeding_behind_an_end_or_a_close_raises(worker):
+def test_feeding_after_an_end_or_a_close_raises(worker):
     for finish in ("end", "close"):
         stream = open_encoder(worker, Collector())
         getattr(stream, finish)()
@@ -143,7 +143,7 @@ def test_feeding_behind_an_end_or_a_close_raises(worker):
         stream.close()
 
 
-def test_a_decoder_that_starts_late_has_another_start_behind_a_restart(worker):
+def test_a_decoder_can_have_another_start_after_a_restart(worker):
     sink = Collector()
     stream = worker.open_decoder(sink, n_q=1, start="primed", restart="exact")
     codes = np.zeros((1, 1), np.int32)
@@ -158,7 +158,7 @@ def test_a_decoder_that_starts_late_has_another_start_behind_a_restart(worker):
 # Batches ---------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_equal_steps_of_many_streams_share_one_call_and_none_is_larger_than_agreed(engine):
+def test_equal_steps_of_many_streams_share_one_call_and_none_exceeds_the_largest_batch(engine):
     worker = Worker(engine, deliver, max_batch=4)
     sinks = [Collector() for _ in range(10)]
     streams = [open_encoder(worker, sink, n_q=1 + i % 3) for i, sink in enumerate(sinks)]
@@ -192,7 +192,7 @@ def test_the_engine_is_called_on_the_worker_s_thread_only(worker, engine):
     assert engine.threads == {"streamcodec-model-0"}
 
 
-def test_a_lone_row_of_another_kind_is_not_kept_waiting_by_a_crowd(worker, engine):
+def test_many_rows_of_one_kind_do_not_delay_a_single_row_of_another(worker, engine):
     crowd = [Collector() for _ in range(20)]
     streams = [open_encoder(worker, sink) for sink in crowd]
     engine.hold(streams[0])
@@ -207,7 +207,7 @@ def test_a_lone_row_of_another_kind_is_not_kept_waiting_by_a_crowd(worker, engin
     assert kinds.index("decode") == 1
 
 
-def test_who_works_off_a_backlog_keeps_nobody_waiting(worker, engine):
+def test_a_stream_with_a_backlog_does_not_delay_the_others(worker, engine):
     late, live = Collector(), Collector()
     backlog = open_encoder(worker, late)
     engine.hold(backlog)
@@ -234,7 +234,7 @@ def stumble(_: object) -> Samples:
 
 
 @pytest.mark.parametrize("prepare", [refuse, stumble])
-def test_what_prepare_refuses_closes_that_stream_only(worker, prepare):
+def test_an_error_in_prepare_closes_that_stream_only(worker, prepare):
     good, bad = Collector(), Collector()
     fine, broken = open_encoder(worker, good), open_encoder(worker, bad, prepare=prepare)
     broken.feed(ramp(3))
@@ -249,7 +249,7 @@ def test_what_prepare_refuses_closes_that_stream_only(worker, prepare):
     assert isinstance(bad.error, (AudioError, IndexError))
 
 
-def test_what_came_before_a_refused_block_comes_out_in_whole_packets(engine):
+def test_the_input_before_a_refused_block_is_delivered_in_whole_packets(engine):
     sink, worker = Collector(), Worker(engine, deliver)
     stream = open_encoder(worker, sink, prepare=lambda block: refuse(block) if block is None else block)
     stream.feed(ramp(7))
@@ -263,7 +263,7 @@ def test_what_came_before_a_refused_block_comes_out_in_whole_packets(engine):
     assert isinstance(sink.error, AudioError)
 
 
-def test_what_finish_and_drain_raise_closes_that_stream_only(worker):
+def test_an_error_in_finish_or_drain_closes_that_stream_only(worker):
     good, bad, worse = Collector(), Collector(), Collector()
     fine = open_encoder(worker, good)
     broken = [open_encoder(worker, bad, finish=stumble), open_encoder(worker, worse, drain=lambda: stumble(0))]
@@ -277,7 +277,7 @@ def test_what_finish_and_drain_raise_closes_that_stream_only(worker):
     assert isinstance(worse.error, IndexError)
 
 
-def test_an_engine_that_breaks_is_told_to_the_rows_of_that_step_and_to_no_others(worker, engine):
+def test_an_error_of_the_engine_reaches_the_rows_of_that_step_and_no_others(worker, engine):
     engine.gate.clear()
     sinks = {name: Collector() for name in ("poison", "beside", "decoder", "later")}
     poison, beside = open_encoder(worker, sinks["poison"]), open_encoder(worker, sinks["beside"])
@@ -306,7 +306,7 @@ def test_an_engine_that_breaks_is_told_to_the_rows_of_that_step_and_to_no_others
 
 
 @pytest.mark.parametrize("ended_before", [False, True])
-def test_a_closed_stream_is_dropped_with_what_waits_whether_it_was_ended_or_not(worker, engine, ended_before):
+def test_a_closed_stream_is_dropped_with_its_waiting_input_whether_it_was_ended_or_not(worker, engine, ended_before):
     dropped, beside = Collector(), Collector()
     first = open_encoder(worker, beside)
     engine.hold(first)
@@ -386,7 +386,7 @@ def test_decoders_of_different_n_q_share_steps_and_give_the_audio_of_each_alone(
 
 
 @pytest.mark.parametrize("leave", ["end", "close"])
-def test_a_stream_that_is_over_is_freed_with_its_owner_without_a_collection(worker: Worker, leave: str) -> None:
+def test_an_ended_stream_and_its_owner_are_freed_without_a_garbage_collection(worker: Worker, leave: str) -> None:
     class Owner:
         def __init__(self) -> None:
             self.over = threading.Event()

@@ -1,4 +1,4 @@
-"""Several threads on one model: steps overlap, a stream's own never do, and what comes out is what one thread gives."""
+"""Several threads run one model: steps overlap, but never those of one stream, and the results are those of one thread."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LANES = 3
 
 
 class CrowdedEngine(FakeEngine):
-    """Says how many steps were under way at once, and fails if one stream was in two of them: its state would be used twice."""
+    """Counts the steps that run at the same time, and fails if one stream is in two of them: its state would be used twice."""
 
     def __init__(self) -> None:
         super().__init__(LANES)
@@ -58,7 +58,7 @@ def worker(engine: CrowdedEngine) -> Iterator[Worker]:
     worker.stop()
 
 
-def test_as_many_steps_run_at_once_as_the_engine_has_lanes(worker, engine):
+def test_as_many_steps_run_at_once_as_the_engine_has_workers(worker, engine):
     engine.gate.clear()
     sinks = [Collector() for _ in range(LANES + 2)]
     for i, sink in enumerate(sinks):
@@ -87,7 +87,7 @@ def test_a_stream_is_never_in_two_steps_and_its_packets_keep_their_order(worker,
     assert worker.stats.rows == 5 * 40
 
 
-def test_a_stream_closed_in_the_middle_of_its_step_hears_nothing_of_it(worker, engine):
+def test_a_stream_closed_during_its_step_gets_no_result(worker, engine):
     dropped, beside = Collector(), Collector()
     gone = open_encoder(worker, dropped)
     engine.hold(gone)
@@ -102,7 +102,7 @@ def test_a_stream_closed_in_the_middle_of_its_step_hears_nothing_of_it(worker, e
     assert dropped.results == []
 
 
-def test_a_step_that_breaks_leaves_its_thread_alive(worker):
+def test_a_failing_step_does_not_end_its_thread(worker):
     for _ in range(2 * LANES):
         sink = Collector()
         stream = open_encoder(worker, sink)
@@ -118,7 +118,7 @@ def test_a_step_that_breaks_leaves_its_thread_alive(worker):
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
-def test_streams_on_two_lanes_get_the_codes_they_would_get_alone(name, speech, monkeypatch):
+def test_streams_on_two_workers_get_the_codes_they_would_get_alone(name, speech, monkeypatch):
     monkeypatch.delenv("STREAMCODEC_ENGINE", raising=False)
     codec = load(engine=name, threads=2, workers=2)
     assert codec.engine.workers == 2

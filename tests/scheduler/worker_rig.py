@@ -1,4 +1,4 @@
-"""What the worker's tests share: a sink that can be waited for, and short ways to open a stream."""
+"""Helpers for the worker's tests: a sink to wait for, and short functions to open a stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from streamcodec.scheduler.worker import Calls, Result, Worker
 
 
 class Collector:
-    """A sink: what came, in order, and whether the last run is over."""
+    """A sink that stores the results in order, and whether the last run is over."""
 
     def __init__(self) -> None:
         self.results: list[Result] = []
