@@ -1,4 +1,4 @@
-"""Sound on its way in and out: samples, rates, packets, files, devices; no tensors, no sockets."""
+"""Audio input and output: samples, sampling rates, files, devices and playout. This package uses neither tensors nor sockets."""
 
 from streamcodec.audio.dsp.comfort_noise import ComfortNoise
 from streamcodec.audio.dsp.level_meter import Level, bar

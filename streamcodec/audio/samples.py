@@ -1,6 +1,6 @@
-"""Samples inside the program are float32, mono, in [-1, 1]; whatever a caller has becomes that here, or is refused by name.
+"""Converts audio to the program's own format: mono float32 samples in [-1, 1].
 
-Integers are scaled by their full scale, channels are mixed down by their mean. Nothing here knows rates, files or devices.
+Integers are divided by their full scale, and channels are mixed down to their mean. This file does not deal with rates, files or devices.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ PcmFormat = Literal["pcm_s16le", "pcm_f32le"]
 
 MAX_CHANNELS = 8
 
-# 24 dB above full scale: no recording is that hot, and 16-bit integers cast to float nearly always are.
+# 24 dB above full scale: no recording is that loud, but 16-bit integers that were cast to float nearly always are.
 _IMPLAUSIBLE = 16.0
 
 
 def to_float(array: ArrayLike) -> Samples:
     """Scale integer or float samples of any shape to float32.
 
-    int16 and int32 are divided by full scale, uint8 is centred on 128 first, float64 is narrowed, float32 is returned as it is, not
-    copied. Raises `AudioError` for any other dtype.
+    int16 and int32 are divided by full scale; uint8 is first centred on 128; float64 is converted; float32 is returned without a copy.
+    Raises `AudioError` for any other dtype.
     """
     try:
         values: NDArray[Any] = np.asarray(array)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise AudioError(f"audio is a {type(array).__name__} that is no array of numbers: {error}") from error
+        raise AudioError(f"audio is a {type(array).__name__} that is not an array of numbers: {error}") from error
     dtype = values.dtype.newbyteorder("=")
     if dtype == np.float32:
         return values.astype(np.float32, copy=False)
@@ -43,16 +43,16 @@ def to_float(array: ArrayLike) -> Samples:
     if dtype == np.uint8:
         return (values.astype(np.float32) - np.float32(2**7)) / np.float32(2**7)
     if dtype in (np.int16, np.int32):
-        # 32-bit integers need the detour through float64 to be rounded once only.
+        # The division in float64 rounds 32-bit integers only once.
         return np.asarray(values / 2 ** (8 * dtype.itemsize - 1), np.float32)
     raise AudioError(f"audio has dtype {values.dtype}, expected float32, float64, int16, int32 or uint8")
 
 
 def as_clip(audio: ArrayLike) -> tuple[Samples, Layout]:
-    """Turn [T], [C, T] or [B, C, T] into mono clips [B, T] and say whether the answer keeps a batch axis.
+    """Convert [T], [C, T] or [B, C, T] to mono clips [B, T], and return the input's layout.
 
-    C is 1 to 8 channels, mixed down by their mean. The layout is "single" for [T] and [C, T], "batch" for [B, C, T]. Raises `AudioError`
-    for any other shape, for no samples at all, and for NaN, infinities or values that cannot be in [-1, 1].
+    C is 1 to 8 channels, which are mixed down to their mean. The layout is "single" for [T] and [C, T], "batch" for [B, C, T]. Raises
+    `AudioError` for any other shape, for empty audio, and for NaN, infinities or values far outside [-1, 1].
     """
     samples = to_float(audio)
     if samples.ndim not in (1, 2, 3):
@@ -70,10 +70,10 @@ def as_clip(audio: ArrayLike) -> tuple[Samples, Layout]:
 
 
 def check_block(block: ArrayLike, channels: int) -> Samples:
-    """Turn one block of a live stream into mono float32 [T].
+    """Convert one block of a live stream to mono float32 [T].
 
-    `block` is [T] where `channels` is 1, else [C, T] with C equal to `channels`; T may be 0. Raises `AudioError` for another shape or
-    dtype, and for NaN, infinities or values that cannot be in [-1, 1].
+    `block` is [T] if `channels` is 1, else [C, T] with C equal to `channels`; T may be 0. Raises `AudioError` for another shape or
+    dtype, and for NaN, infinities or values far outside [-1, 1].
     """
     samples = to_float(block)
     if samples.ndim == 1 and channels == 1:
@@ -107,8 +107,8 @@ def pcm_to_float(data: bytes | bytearray | memoryview, format: PcmFormat, channe
 def float_to_pcm(samples: ArrayLike, format: PcmFormat) -> bytes:
     """Encode mono samples [T] as little-endian PCM bytes.
 
-    "pcm_s16le" scales by 32,768, rounds to nearest and saturates, so that 16-bit audio survives a round trip unchanged; "pcm_f32le" keeps
-    the floats as they are. Raises `AudioError` for an unknown format or unusable samples.
+    "pcm_s16le" scales by 32,768, rounds to nearest and saturates, so that 16-bit audio survives a round trip unchanged. "pcm_f32le" does
+    not change the floats. Raises `AudioError` for an unknown format or invalid samples.
     """
     dtype = _pcm_dtype(format)
     mono = check_block(samples, 1)
@@ -147,15 +147,15 @@ def _check_channel_axis(shape: tuple[int, ...]) -> None:
 
 
 def _check_values(samples: Samples) -> None:
-    """Raise `AudioError` naming the first value that is NaN, infinite or far out of [-1, 1]."""
-    # The extremes are NaN if any sample is, and take no temporary array: what a live stream pays for every block is two reductions.
+    """Raise `AudioError` for values that are NaN, infinite or far outside [-1, 1]; the message names the first one."""
+    # min and max are NaN if any sample is NaN. They need no temporary array, which keeps the check cheap for every block of a live stream.
     low, high = (float(samples.min()), float(samples.max())) if samples.size else (0.0, 0.0)
     if low >= -_IMPLAUSIBLE and high <= _IMPLAUSIBLE:
         return
-    unfinite = ~np.isfinite(samples)
-    bad = unfinite if unfinite.any() else np.abs(samples) > _IMPLAUSIBLE
+    not_finite = ~np.isfinite(samples)
+    bad = not_finite if not_finite.any() else np.abs(samples) > _IMPLAUSIBLE
     index = tuple(int(i) for i in np.argwhere(bad)[0])
     where = index[0] if len(index) == 1 else list(index)
-    if unfinite.any():
+    if not_finite.any():
         raise AudioError(f"audio holds {samples[index]} at index {where}, expected finite samples")
     raise AudioError(f"audio holds {samples[index]:g} at index {where}: it looks like integers in a float array, expected [-1, 1]")

@@ -131,7 +131,7 @@ def test_streams_open_at_the_devices_own_rate_with_low_latency(open_stream, kind
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
-        (PortAudioError("x", -9997), "does not do this sampling rate"),
+        (PortAudioError("x", -9997), "does not support this sampling rate"),
         (PortAudioError("x", -9998), "ask for fewer"),
         (PortAudioError("x", -9985), "in use by another program"),
         (PortAudioError("x", -9996), "no such device"),

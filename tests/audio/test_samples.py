@@ -38,7 +38,7 @@ def test_other_dtypes_are_refused_by_name(audio):
 
 
 def test_ragged_lists_are_refused():
-    with pytest.raises(AudioError, match="no array of numbers"):
+    with pytest.raises(AudioError, match="not an array of numbers"):
         to_float([[1.0, 2.0], [1.0]])
 
 

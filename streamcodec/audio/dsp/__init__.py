@@ -1,1 +1,1 @@
-"""Signal processing on blocks of samples: one algorithm per file, states kept by the object, no clock."""
+"""Signal processing on blocks of samples: one algorithm per file. Objects hold the state; no file reads a clock."""

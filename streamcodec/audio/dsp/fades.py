@@ -1,4 +1,4 @@
-"""Linear fades: gains that sum to one with their reverse, so that a cross-fade of equal signals changes nothing."""
+"""Linear fades. A fade and its reverse sum to one, so a cross-fade between equal signals changes nothing."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ __all__ = ["fade_in"]
 
 
 def fade_in(samples: int) -> Samples:
-    """Gains [samples] from 0 to 1, both excluded; reversed they fade out."""
+    """Gains [samples] that rise from 0 to 1, both excluded; the reverse is a fade-out."""
     return ((np.arange(samples) + 1) / (samples + 1)).astype(np.float32)

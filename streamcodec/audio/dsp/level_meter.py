@@ -1,4 +1,4 @@
-"""Levels are decibels of full scale, and silence is the floor: no meter shows minus infinity."""
+"""Level meters in dBFS (decibels relative to full scale). Silence has the level of the floor, -60 dBFS, instead of minus infinity."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _RMS_S = 0.3  # the integration time of a VU meter
 
 
 def to_db(amplitude: float) -> float:
-    """An amplitude in decibels of full scale, never below the floor."""
+    """An amplitude in dBFS, never below the floor."""
     return max(FLOOR_DB, 20 * math.log10(amplitude)) if amplitude > 0 else FLOOR_DB
 
 
 class Level:
-    """Peak and RMS level of a mono stream, in dBFS from -60 up.
+    """Peak and RMS level of a mono stream, in dBFS, at least -60.
 
-    The peak jumps up at once and falls by `decay` dB per second; the RMS is averaged over the last 0.3 s or so. Both count time in samples
+    The peak rises at once and falls by `decay` dB per second. The RMS is averaged with a time constant of 0.3 s. Time is counted in samples
     at `rate` Hz. Raises `InputError` for a rate or decay that is not positive.
     """
 
@@ -52,12 +52,12 @@ class Level:
             return
         seconds = samples.size / self._rate
         self._peak_db = max(to_db(float(np.abs(samples).max())), self._peak_db - self._decay * seconds, FLOOR_DB)
-        kept = math.exp(-seconds / _RMS_S)
-        self._mean_square = kept * self._mean_square + (1 - kept) * float(np.mean(np.square(samples, dtype=np.float64)))
+        weight = math.exp(-seconds / _RMS_S)
+        self._mean_square = weight * self._mean_square + (1 - weight) * float(np.mean(np.square(samples, dtype=np.float64)))
 
 
 def bar(db: float, width: int = 30) -> str:
-    """A level as `width` characters, from the floor (all "-") to full scale and above (all "#")."""
+    """A level in dBFS as a bar of `width` characters: all "-" at the floor, all "#" at full scale and above."""
     share = 0.0 if math.isnan(db) else (db - FLOOR_DB) / -FLOOR_DB
     filled = round(width * min(1.0, max(0.0, share)))
     return "#" * filled + "-" * (width - filled)

@@ -1,6 +1,6 @@
-"""Sampling rates meet here: a clip is resampled by soxr at its best, a stream by soxr's variable-rate mode, whose delay is constant.
+"""Resampling with soxr: clips in soxr's high quality, streams in soxr's variable-rate mode, whose delay is constant.
 
-soxr's fixed-rate streams work in FFT blocks and withhold 4 to 38 ms, sawtooth-wise: more than all else that is added to a packet.
+soxr's fixed-rate streams work in FFT blocks. Their delay varies between 4 and 38 ms, which is more than everything else adds to a packet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MIN_RATE, _MAX_RATE = 1_000, 768_000
 
 
 def check_rate(rate: float) -> Fraction:
-    """Return a sampling rate in Hz as an exact number, else raise `AudioError`."""
+    """Return a sampling rate in Hz as a fraction; raises `AudioError` if it is not a number from 1,000 to 768,000."""
     if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)) or not _MIN_RATE <= rate <= _MAX_RATE:
         raise AudioError(f"sampling rate is {rate!r}, expected {_MIN_RATE} to {_MAX_RATE} Hz")
     return Fraction(float(rate)).limit_denominator(100)
@@ -42,7 +42,7 @@ def resample(audio: Samples, rate_in: float, rate_out: float) -> Samples:
     if source == target:
         return audio
     length = _output_length(audio.shape[-1], target / source)
-    # Silence behind the end, as soxr has it anyway: its own rounding of a half goes either way.
+    # soxr rounds a length of n + 1/2 either way. Zeros after the end, which soxr assumes anyway, make the output long enough to cut.
     tail = np.zeros((*audio.shape[:-1], math.ceil(source / target)), np.float32)
     # soxr's layout is [T] or [T, C]
     out = soxr.resample(np.concatenate([audio, tail], axis=-1).T, float(source), float(target), quality="HQ").T[..., :length]
@@ -50,9 +50,9 @@ def resample(audio: Samples, rate_in: float, rate_out: float) -> Samples:
 
 
 class StreamResampler:
-    """Resamples one mono stream block by block, withholding a constant 5 ms (10 to 15 ms where the rate goes up from below 24 kHz).
+    """Resamples one mono stream block by block with a constant delay of 5 ms (10 to 15 ms from a rate below 24 kHz to a higher one).
 
-    After `flush()` the output is exactly as long as `resample` makes a clip of the same input: n * rate_out / rate_in, rounded half up.
+    After `flush()` the output is exactly as long as the output of `resample` for the same input: n * rate_out / rate_in, rounded half up.
     Raises `AudioError` for a rate outside 1,000 to 768,000 Hz.
     """
 
@@ -62,7 +62,7 @@ class StreamResampler:
         self._open()
 
     def feed(self, samples: Samples) -> Samples:
-        """Take a block [T] of any length and return the output that it settles; equal rates return the block itself.
+        """Take a block [T] of any length and return the output that is ready; with equal rates, that is the block itself.
 
         Raises `AudioError` for anything but a one-dimensional float32 array.
         """
@@ -70,23 +70,23 @@ class StreamResampler:
         if self._soxr is None:
             return samples
         out: Samples = self._soxr.resample_chunk(np.ascontiguousarray(samples))
-        self._taken += len(samples)
-        self._given += len(out)
+        self._consumed += len(samples)
+        self._produced += len(out)
         return out
 
     def flush(self) -> Samples:
-        """Return what is left, as if silence followed, and start afresh."""
-        if self._soxr is None or not self._taken:
+        """Return the rest of the output, as if silence followed, and start a new stream."""
+        if self._soxr is None or not self._consumed:
             return np.empty(0, np.float32)
-        left = max(0, _output_length(self._taken, self._ratio) - self._given)
+        remaining = max(0, _output_length(self._consumed, self._ratio) - self._produced)
         rest: Samples = self._soxr.resample_chunk(np.empty(0, np.float32), last=True)
         self._open()
-        return rest[:left] if len(rest) >= left else np.pad(rest, (0, left - len(rest)))
+        return rest[:remaining] if len(rest) >= remaining else np.pad(rest, (0, remaining - len(rest)))
 
     def _open(self) -> None:
         identity = self._ratio == 1
         self._soxr: Any = None if identity else soxr.ResampleStream(self.rate_in, self.rate_out, 1, dtype="float32", quality="HQ", vr=True)
-        self._taken = self._given = 0
+        self._consumed = self._produced = 0
 
 
 def _output_length(length: int, ratio: Fraction) -> int:

@@ -1,4 +1,4 @@
-"""Which packets of a stream hold nothing to hear, and what is left of their codes: arithmetic, which knows no clock."""
+"""Voice activity detection: finds the quiet packets of a stream and cuts their codes to the fewest codebooks. It reads no clock."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from streamcodec.types import Codes, Samples
 __all__ = ["SILENCE_DB", "QuietPackets", "SilenceDetector"]
 
 SILENCE_DB = -50.0
-"""What is quieter counts as silence, in dBFS, where nobody says otherwise: below speech, above the noise of a quiet room."""
+"""The default threshold of silence in dBFS: below speech, above the noise of a quiet room."""
 
-_LONGEST_PART_S = 0.02
+_MAX_PART_S = 0.02
 
 
 class SilenceDetector:
-    """Tells of each packet of a mono stream, in order, whether it is quiet.
+    """Decides for each packet of a mono stream, in order, whether it is quiet.
 
-    A packet is `packet_samples` samples at `rate` Hz, in equal parts of 10 to 20 ms. It is quiet where the RMS of each part is below
-    `threshold_db` (dBFS; a full-scale sine is -3) and the last part that was not ended at least `hangover_s` before it: words end softly. A
-    run begins as if silence had gone before. Raises `InputError` for numbers that make no sense.
+    A packet is `packet_samples` samples at `rate` Hz and is divided into equal parts of 10 to 20 ms. It is quiet if the RMS of each part is
+    below `threshold_db` (dBFS; a full-scale sine is -3) and the last loud part ended at least `hangover_s` before the packet. The hangover
+    keeps the soft ends of words. A run begins as if silence came before it. Raises `InputError` for invalid arguments.
     """
 
     def __init__(self, packet_samples: int, threshold_db: float = SILENCE_DB, hangover_s: float = 0.3, *, rate: float = 24_000) -> None:
@@ -35,51 +35,52 @@ class SilenceDetector:
         if not isinstance(threshold_db, Real) or not math.isfinite(threshold_db) or not hangover_s >= 0:
             raise InputError(f"threshold_db is {threshold_db!r} and hangover_s {hangover_s!r}, expected a number of dBFS and 0 s or more")
         self._size: int = packet_samples
-        parts: int = max(1, math.ceil(packet_samples / (_LONGEST_PART_S * rate) - 1e-9))
+        parts: int = max(1, math.ceil(packet_samples / (_MAX_PART_S * rate) - 1e-9))
         self._edges: npt.NDArray[np.int_] = packet_samples * np.arange(parts) // parts
         self._max_power: float = 10 ** (threshold_db / 10)
         self._hangover: float = hangover_s * rate
         self.reset()
 
     def reset(self) -> None:
-        """Begin a new run: forget all that was fed and not asked about."""
-        self._known: deque[bool] = deque()
+        """Begin a new run, and discard the samples and decisions of the last one."""
+        self._decisions: deque[bool] = deque()
         self._rest = np.empty(0, np.float64)
-        self._since_loud = math.inf  # samples up to the next packet
+        self._since_loud = math.inf  # samples from the last loud part to the next packet
 
     def feed(self, samples: Samples) -> None:
-        """Take a block [T] of any length; the caller may use its memory again."""
+        """Take a block [T] of any length; the caller may reuse the array."""
         waiting = np.concatenate([self._rest, samples], dtype=np.float64)
         whole = waiting.size - waiting.size % self._size
-        self._known.extend(self._is_quiet(waiting[at : at + self._size]) for at in range(0, whole, self._size))
+        self._decisions.extend(self._is_quiet(waiting[at : at + self._size]) for at in range(0, whole, self._size))
         self._rest = waiting[whole:].copy()
 
     def next_is_quiet(self) -> bool:
-        """Whether the next packet is quiet: the oldest whole one that was not asked about, else what was fed of a run's shorter last one.
+        """Whether the next packet is quiet. Each call is about the packet after that of the last call.
 
-        Raises `InputError` where nothing was fed that could be in it.
+        If no whole packet is left, the answer is about the samples that were fed since: the shorter last packet of a run. Raises
+        `InputError` if there are none.
         """
-        if not self._known:
+        if not self._decisions:
             if not self._rest.size:
-                raise InputError("a packet was asked about before any of its samples was fed")
-            self._known.append(self._is_quiet(self._rest))
+                raise InputError("next_is_quiet was called for a packet before any of its samples was fed")
+            self._decisions.append(self._is_quiet(self._rest))
             self._rest = self._rest[:0]
-        return self._known.popleft()
+        return self._decisions.popleft()
 
     def _is_quiet(self, packet: npt.NDArray[np.float64]) -> bool:
-        begins = self._edges[self._edges < packet.size]
-        ends = np.append(begins[1:], packet.size)
-        # What is no number is not below anything, so it counts as loud.
-        loud = ~(np.add.reduceat(np.square(packet), begins) < self._max_power * (ends - begins))
+        starts = self._edges[self._edges < packet.size]
+        ends = np.append(starts[1:], packet.size)
+        # NaN is not below the threshold, so it counts as loud.
+        loud = ~(np.add.reduceat(np.square(packet), starts) < self._max_power * (ends - starts))
         quiet = not loud.any() and self._since_loud >= self._hangover
         self._since_loud = packet.size - ends[loud][-1] if loud.any() else self._since_loud + packet.size
         return bool(quiet)
 
 
 class QuietPackets:
-    """Gives the quiet packets of a stream the fewest codebooks that `config` allows; with `threshold_db` None no packet is quiet.
+    """Cuts the quiet packets of a stream to the fewest codebooks that `config` allows; with `threshold_db` None, no packet is quiet.
 
-    A packet has `packet_frames` frames, the last one of a run may have fewer. Raises `InputError` for numbers that make no sense.
+    A packet has `packet_frames` frames; the last one of a run may have fewer. Raises `InputError` for invalid arguments.
     """
 
     def __init__(self, config: CodecConfig, packet_frames: int, threshold_db: float | None) -> None:
@@ -89,15 +90,15 @@ class QuietPackets:
             self._detector = SilenceDetector(packet_frames * config.hop_length, threshold_db, rate=config.sampling_rate)
 
     def reset(self) -> None:
-        """Begin a new run: forget all that was fed and not asked about."""
+        """Begin a new run, and discard the samples and decisions of the last one."""
         if self._detector is not None:
             self._detector.reset()
 
     def feed(self, samples: Samples) -> None:
-        """Take a block [T] of any length of what is encoded; the caller may use its memory again."""
+        """Take a block [T] of any length of the samples that are encoded; the caller may reuse the array."""
         if self._detector is not None:
             self._detector.feed(samples)
 
     def cut(self, codes: Codes) -> Codes:
-        """The codes [n_q, F] of the next packet, or their first codebooks where it is quiet; its samples were fed before."""
+        """The codes [n_q, F] of the next packet, or only their first codebooks if it is quiet. Its samples must have been fed before."""
         return codes[: self._min_n_q] if self._detector is not None and self._detector.next_is_quiet() else codes

@@ -1,6 +1,6 @@
-"""Shorter or longer at the same pitch: one period of the sound is left out or repeated where two neighbouring periods are similar.
+"""Time stretching at the same pitch: it removes or repeats one period of the sound where two neighbouring periods are similar.
 
-The idea of WSOLA (Verhelst and Roelands, 1993): a cut is inaudible where the waveform after it goes on as the one before it would have.
+This follows WSOLA (Verhelst and Roelands, 1993): a cut is inaudible if the waveform after it continues the waveform before it.
 """
 
 from __future__ import annotations
@@ -12,50 +12,56 @@ from streamcodec.types import Samples
 
 __all__ = ["lengthen", "shorten"]
 
-_SHORTEST_S = 0.0025  # of a period: 400 Hz
+_MIN_PERIOD_S = 0.0025  # 400 Hz
 _OVERLAP_S = 0.005
 
 
 def shorten(x: Samples, max_samples: int, rate: float, *, similarity: float = 0.7) -> Samples:
-    """Leave out at most `max_samples` of x [T], across a cross-fade; x itself where no two stretches reach `similarity` (1: equal)."""
-    found = _period(x, max_samples, rate, similarity)
-    if found is None:
+    """Remove at most `max_samples` samples from x [T], with a cross-fade.
+
+    Returns x unchanged if no two sections reach `similarity` (1: equal). `rate` is in Hz.
+    """
+    match = _find_period(x, max_samples, rate, similarity)
+    if match is None:
         return x
-    at, period, fade = found
+    at, period, fade = match
     blend = x[at : at + fade] * (1.0 - fade_in(fade)) + x[at + period : at + period + fade] * fade_in(fade)
     return np.concatenate([x[:at], blend, x[at + period + fade :]])
 
 
 def lengthen(x: Samples, max_samples: int, rate: float, *, similarity: float = 0.7) -> Samples:
-    """Repeat at most `max_samples` of x [T], across a cross-fade; x itself where no two stretches reach `similarity`."""
-    found = _period(x, max_samples, rate, similarity)
-    if found is None:
+    """Repeat at most `max_samples` samples of x [T], with a cross-fade.
+
+    Returns x unchanged if no two sections reach `similarity` (1: equal). `rate` is in Hz.
+    """
+    match = _find_period(x, max_samples, rate, similarity)
+    if match is None:
         return x
-    at, period, fade = found
-    again = at + period
-    blend = x[again : again + fade] * (1.0 - fade_in(fade)) + x[at : at + fade] * fade_in(fade)
-    return np.concatenate([x[:again], blend, x[at + fade :]])
+    at, period, fade = match
+    repeat = at + period
+    blend = x[repeat : repeat + fade] * (1.0 - fade_in(fade)) + x[at : at + fade] * fade_in(fade)
+    return np.concatenate([x[:repeat], blend, x[at + fade :]])
 
 
-def _period(x: Samples, max_samples: int, rate: float, similarity: float) -> tuple[int, int, int] | None:
-    """Where in x a stretch repeats itself after how many samples, and over how many the two can be blended."""
+def _find_period(x: Samples, max_samples: int, rate: float, similarity: float) -> tuple[int, int, int] | None:
+    """Find a section of x that repeats: its index, its period and the length of the cross-fade, all in samples; None if none is similar."""
     fade = round(_OVERLAP_S * rate)
-    shortest, longest = round(_SHORTEST_S * rate), min(max_samples, len(x) - fade - 2)
-    if longest < shortest:
+    min_period, max_period = round(_MIN_PERIOD_S * rate), min(max_samples, len(x) - fade - 2)
+    if max_period < min_period:
         return None
     best: tuple[float, int, int] | None = None
-    # The first and the last sample stay: what is before and behind joins them.
-    last = len(x) - longest - fade - 1
+    # The first and the last sample do not change, because they join the neighbouring packets.
+    last = len(x) - max_period - fade - 1
     for at in sorted({1, max(1, last // 2), last}):
-        here = x[at : at + fade]
-        behind = x[at + shortest : at + longest + fade]
-        # Both energies of all candidates in one go: a running sum of squares.
-        squares = np.concatenate([[0.0], np.cumsum(behind.astype(np.float64) ** 2)])
+        section = x[at : at + fade]
+        candidates = x[at + min_period : at + max_period + fade]
+        # A running sum of squares gives the energies of all candidates at once.
+        squares = np.concatenate([[0.0], np.cumsum(candidates.astype(np.float64) ** 2)])
         energies = squares[fade:] - squares[:-fade]
-        own = float(np.dot(here, here))
-        alike = (np.correlate(behind, here, "valid") + 1e-9) / (np.sqrt(energies * own) + 1e-9)
-        lag = int(np.argmax(alike))
-        if best is None or alike[lag] > best[0]:
-            best = float(alike[lag]), at, shortest + lag
+        energy = float(np.dot(section, section))
+        similarities = (np.correlate(candidates, section, "valid") + 1e-9) / (np.sqrt(energies * energy) + 1e-9)
+        lag = int(np.argmax(similarities))
+        if best is None or similarities[lag] > best[0]:
+            best = float(similarities[lag]), at, min_period + lag
     assert best is not None
     return (best[1], best[2], fade) if best[0] >= similarity else None

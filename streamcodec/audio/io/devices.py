@@ -1,6 +1,6 @@
-"""Sound devices by index or name, opened at their own rate; what PortAudio says in numbers is said in words here.
+"""Finds sound devices by index or name and opens them at their own rate. PortAudio's error numbers become hints in words.
 
-sounddevice is imported on first use: a machine without PortAudio can import this room and do everything else.
+The package sounddevice is imported on first use, so that everything else works on a machine without PortAudio.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Kind = Literal["input", "output"]
 _HINTS = {
     -9985: "it is in use by another program, or unplugged: close that program or choose another device",
     -9996: "there is no such device: list the devices and choose one by its index",
-    -9997: "it does not do this sampling rate: choose another device, or the system's default one, which converts rates",
+    -9997: "it does not support this sampling rate: choose another device, or the system's default one, which converts rates",
     -9998: "it does not have that many channels: ask for fewer",
     -9999: "its driver refuses: check that the device is connected and that this program may use it",
 }
@@ -26,7 +26,7 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """One sound device, as PortAudio numbers and describes it; `default_rate` is in Hz."""
+    """One sound device, with PortAudio's index and description; `default_rate` is in Hz."""
 
     index: int
     name: str
@@ -41,18 +41,18 @@ class DeviceInfo:
         return f"{self.index}: {self.name}, {self.host_api} ({self.max_input_channels} in, {self.max_output_channels} out)"
 
     def channels(self, kind: Kind) -> int:
-        """How many channels it has at most as an input or output; 0 if it is none."""
+        """The largest number of channels as an input or output; 0 if the device does not have that direction."""
         return self.max_input_channels if kind == "input" else self.max_output_channels
 
     def is_default(self, kind: Kind) -> bool:
-        """Whether it is the system's choice for input or output."""
+        """Whether this is the system's default device for input or output."""
         return self.is_default_input if kind == "input" else self.is_default_output
 
 
 def list_devices() -> list[DeviceInfo]:
-    """Every sound device of the machine, by index.
+    """All sound devices of the machine, in the order of their index.
 
-    Raises `MissingDependencyError` without the PortAudio library, `DeviceError` if it fails.
+    Raises `MissingDependencyError` if the PortAudio library is not installed, `DeviceError` if it fails.
     """
     sd = _sounddevice()
     try:
@@ -76,42 +76,42 @@ def list_devices() -> list[DeviceInfo]:
 
 
 def find_device(spec: str | int | None, kind: Kind) -> DeviceInfo:
-    """Find one input or output by its index, by a part of "name, host API" (case does not matter), or the default one by None.
+    """Find an input or output device by its index, by a part of "name, host API" (case is ignored), or, for None, the default device.
 
-    A whole name wins over names that only contain it. Raises `DeviceError`, naming the candidates, if none or several fit.
+    An exact match wins over partial matches. Raises `DeviceError` if no device or several devices match; the message lists the candidates.
     """
     devices = list_devices()
     candidates = [d for d in devices if d.channels(kind) > 0]
     if spec is None:
-        fitting, wanted = [d for d in candidates if d.is_default(kind)], f"default {kind} device"
+        matches, wanted = [d for d in candidates if d.is_default(kind)], f"default {kind} device"
     elif isinstance(spec, int) or spec.strip().isdecimal():
-        fitting, wanted = [d for d in candidates if d.index == int(spec)], f"{kind} device with index {int(spec)}"
+        matches, wanted = [d for d in candidates if d.index == int(spec)], f"{kind} device with index {int(spec)}"
     else:
         part = spec.strip().lower()
-        fitting = [d for d in candidates if part in f"{d.name}, {d.host_api}".lower()]
-        fitting = [d for d in fitting if part in (d.name.lower(), f"{d.name}, {d.host_api}".lower())] or fitting
+        matches = [d for d in candidates if part in f"{d.name}, {d.host_api}".lower()]
+        matches = [d for d in matches if part in (d.name.lower(), f"{d.name}, {d.host_api}".lower())] or matches
         wanted = f"{kind} device with {spec!r} in its name"
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise DeviceError(f"more than one {wanted}, expected one of: {'; '.join(map(str, fitting))}")
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise DeviceError(f"more than one {wanted}, expected one of: {'; '.join(map(str, matches))}")
     raise DeviceError(f"there is no {wanted}; this machine has {'; '.join(map(str, candidates)) or f'no {kind} devices'}")
 
 
 def open_input(device: DeviceInfo, channels: int, block_ms: float, callback: Callable[..., None]) -> Any:
-    """Open a microphone at its default rate with low latency; the answer is a `sounddevice.InputStream`, not yet started.
+    """Open a microphone at its default rate with low latency; return a `sounddevice.InputStream` that is not started yet.
 
-    The callback is sounddevice's: `callback(indata, frames, time, status)` with float32 [T, C], valid during the call only. `block_ms` 0
-    leaves the block size to PortAudio. Raises `DeviceError` with a hint if the device refuses.
+    sounddevice calls `callback(indata, frames, time, status)` with float32 [T, C], which is valid only during the call. With `block_ms` 0,
+    PortAudio chooses the block size. Raises `DeviceError` with a hint if the device cannot be opened.
     """
     return _open("InputStream", "input", device, channels, block_ms, callback)
 
 
 def open_output(device: DeviceInfo, channels: int, block_ms: float, callback: Callable[..., None]) -> Any:
-    """Open a speaker at its default rate with low latency; the answer is a `sounddevice.OutputStream`, not yet started.
+    """Open a speaker at its default rate with low latency; return a `sounddevice.OutputStream` that is not started yet.
 
-    The callback is sounddevice's: `callback(outdata, frames, time, status)` fills float32 [T, C]. `block_ms` 0 leaves the block size to
-    PortAudio. Raises `DeviceError` with a hint if the device refuses.
+    sounddevice calls `callback(outdata, frames, time, status)`, which must fill `outdata`, float32 [T, C]. With `block_ms` 0, PortAudio
+    chooses the block size. Raises `DeviceError` with a hint if the device cannot be opened.
     """
     return _open("OutputStream", "output", device, channels, block_ms, callback)
 
@@ -134,18 +134,18 @@ def _open(stream: str, kind: Kind, device: DeviceInfo, channels: int, block_ms: 
         )
     except sd.PortAudioError as error:
         hint = _HINTS.get(error.args[1], "") if len(error.args) > 1 else ""
-        asked = f"{device.default_rate:g} Hz, {channels} channel(s)"
-        raise DeviceError(f"{kind} device {device.name} cannot be opened ({asked}): {hint or error}") from error
+        requested = f"{device.default_rate:g} Hz, {channels} channel(s)"
+        raise DeviceError(f"{kind} device {device.name} cannot be opened ({requested}): {hint or error}") from error
 
 
 def _sounddevice() -> Any:
-    """Import sounddevice, or say how to get what it needs."""
+    """Import sounddevice; raises `MissingDependencyError` with install instructions if it or PortAudio is missing."""
     try:
         import sounddevice
     except OSError as error:
         raise MissingDependencyError(
             "the PortAudio library is not installed: apt install libportaudio2 (Debian, Ubuntu), dnf install portaudio (Fedora); "
-            "the wheels of sounddevice for macOS and Windows carry it (else: brew install portaudio)"
+            "the wheels of sounddevice for macOS and Windows contain it (else: brew install portaudio)"
         ) from error
     except ImportError as error:
         raise MissingDependencyError("sounddevice is not installed: pip install sounddevice") from error

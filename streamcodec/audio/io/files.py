@@ -1,6 +1,6 @@
-"""Sound files come in as float32 [C, T] with their own rate, and go out as 16-bit or float WAV, or 16-bit FLAC.
+"""Reads sound files as float32 [C, T] at their own rate, and writes 16-bit or float WAV and 16-bit FLAC.
 
-Whatever libsndfile reads is read. This file neither resamples nor mixes down, and knows no pipes.
+It reads every format that libsndfile reads. It neither resamples nor mixes channels, and does not support pipes.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ Encoding = Literal["pcm16", "float"]
 
 _SUBTYPES = {(".wav", "pcm16"): "PCM_16", (".wav", "float"): "FLOAT", (".flac", "pcm16"): "PCM_16"}
 
-# A FLAC that was cut off while written gives its length as unknown, which libsndfile shows as a number near 2**63.
+# A FLAC whose recording was cut off has an unknown length, which libsndfile reports as a number near 2**63.
 _UNKNOWN_FRAMES = 2**48
 
 
 def read_audio(path: str | PathLike[str]) -> tuple[Samples, int]:
     """Read a whole sound file: samples [C, T] in [-1, 1] and the rate in Hz.
 
-    Raises `AudioError` if there is no such file, or no samples in it, or it is not audio.
+    Raises `AudioError` if the file does not exist, holds no samples or is not audio.
     """
     with AudioBlocks(path, None) as blocks:
         return next(iter(blocks)), blocks.rate
 
 
 def open_audio_blocks(path: str | PathLike[str], block_s: float = 1.0) -> AudioBlocks:
-    """Open a sound file to be read block by block, without ever holding it whole.
+    """Open a sound file to read it block by block, so that the whole file is never in memory.
 
-    Raises `AudioError` as `read_audio` does, and for a block that is not longer than 0 s.
+    Raises `AudioError` as `read_audio` does, and if `block_s` is not above 0.
     """
     if not block_s > 0:
         raise AudioError(f"block_s is {block_s!r}, expected seconds above 0")
@@ -51,9 +51,10 @@ def open_audio_blocks(path: str | PathLike[str], block_s: float = 1.0) -> AudioB
 
 
 class AudioBlocks:
-    """An open sound file that iterates over blocks [C, T] of `block_s` seconds (None: all at once); the last one may be shorter.
+    """An open sound file; iterating over it gives blocks [C, T] of `block_s` seconds (None: one block). The last block may be shorter.
 
-    `rate` is in Hz, `channels` and `frames` tell its size. It closes at its end, at `close()` and at the end of a `with`.
+    `rate` is in Hz; `channels` and `frames` are the size of the file. It is closed after its last block, by `close()`, and at the end of a
+    `with` statement.
     """
 
     def __init__(self, path: str | PathLike[str], block_s: float | None) -> None:
@@ -85,7 +86,7 @@ class AudioBlocks:
                 yield np.ascontiguousarray(block.T)
 
     def close(self) -> None:
-        """Close the file; what was read stays valid."""
+        """Close the file; blocks that were read stay valid."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -96,10 +97,11 @@ class AudioBlocks:
 
 
 class AudioWriter:
-    """Writes a sound file piece by piece; its suffix says the format: .wav, or .flac (16 bits only).
+    """Writes a sound file block by block. The suffix determines the format: .wav, or .flac (16 bits only).
 
-    A WAV is valid and whole after every `write`, even if the program is killed then; a FLAC once it is closed, which leaving the `with`
-    does whatever the reason. Raises `AudioError` for another suffix, encoding, rate or channel count, or if the file cannot be made.
+    A WAV is valid and complete after every `write`, even if the program is killed. A FLAC is valid once it is closed; the `with` statement
+    closes it, after an exception as well. Raises `AudioError` for another suffix, encoding, rate or channel count, and if the file cannot
+    be created.
     """
 
     def __init__(self, path: str | PathLike[str], rate: int = 24_000, channels: int = 1, encoding: Encoding = "pcm16") -> None:
@@ -108,8 +110,8 @@ class AudioWriter:
         if suffix not in (".wav", ".flac"):
             raise AudioError(f"{self._path} has the suffix {suffix!r}, expected .wav or .flac")
         if (suffix, encoding) not in _SUBTYPES:
-            known = " or ".join(repr(e) for s, e in _SUBTYPES if s == suffix)
-            raise AudioError(f"encoding is {encoding!r} for a {suffix} file, expected {known}")
+            supported = " or ".join(repr(e) for s, e in _SUBTYPES if s == suffix)
+            raise AudioError(f"encoding is {encoding!r} for a {suffix} file, expected {supported}")
         if check_rate(rate).denominator != 1:
             raise AudioError(f"sampling rate is {rate!r}, expected whole Hz in a file")
         if not 1 <= channels <= MAX_CHANNELS:
@@ -128,9 +130,9 @@ class AudioWriter:
             raise AudioError(f"{self._path} cannot be written: {error}") from error
 
     def write(self, samples: Samples) -> None:
-        """Append samples [T] (mono) or [C, T]; 16 bits saturate.
+        """Append samples [T] (mono) or [C, T]; 16-bit files saturate.
 
-        Raises `AudioError` for a shape that does not fit the file, for a closed file or a full disk.
+        Raises `AudioError` for a shape that does not fit the file, for samples that are not finite, for a closed file and for a full disk.
         """
         block = to_float(samples)
         block = block[None] if block.ndim == 1 else block
@@ -148,7 +150,7 @@ class AudioWriter:
         self.frames += block.shape[1]
 
     def close(self) -> None:
-        """Finish the file; more than once is harmless."""
+        """Finish the file; further calls do nothing."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -159,7 +161,7 @@ class AudioWriter:
 
 
 def write_audio(path: str | PathLike[str], samples: Samples, rate: int, encoding: Encoding = "pcm16") -> None:
-    """Write a whole clip [T] or [C, T] as .wav or .flac, by its suffix.
+    """Write a whole clip [T] or [C, T] as .wav or .flac, according to the suffix.
 
     Raises `AudioError` as `AudioWriter` does.
     """
@@ -168,9 +170,9 @@ def write_audio(path: str | PathLike[str], samples: Samples, rate: int, encoding
 
 
 def bundled_clip() -> tuple[Samples, int]:
-    """Ten seconds of English speech that come with the package: samples [T] and 24,000 Hz.
+    """Ten seconds of English speech from this package: samples [T] and the rate, 24,000 Hz.
 
-    Its author and licence (CC BY-SA 3.0) are named in `clips/LICENCE.md`.
+    `clips/LICENCE.md` names the author and the licence (CC BY-SA 3.0).
     """
     data = files("streamcodec.audio").joinpath("clips", "speech.flac").read_bytes()
     samples, rate = sf.read(io.BytesIO(data), dtype="float32")
@@ -186,7 +188,7 @@ def _open(path: Path) -> sf.SoundFile:
         raise AudioError(f"{path} is an empty file, expected audio")
     try:
         return sf.SoundFile(path)
-    # libsndfile asks for the rate and channels of a headerless file by a TypeError
+    # soundfile raises TypeError for a file without a header, because it would need the rate and channels as arguments.
     except (sf.SoundFileError, TypeError) as error:
         raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {error}") from error
     except OSError as error:
