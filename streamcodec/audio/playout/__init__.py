@@ -1,1 +1,1 @@
-"""When decoded audio is played: jitter estimate, buffer, clock drift."""
+"""Playout: decides when decoded audio is played, with a jitter estimator, a buffer and a controller for clock drift."""

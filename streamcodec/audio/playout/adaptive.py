@@ -1,14 +1,15 @@
-"""Playing packets that come irregularly: as late as their jitter asks for, and no later.
+"""Adaptive playout: plays packets that arrive irregularly, with the smallest delay that their jitter allows.
 
-    packets -> jitter -> target delay      how much audio must be buffered when a packet comes in time
-            -> margin minus target -> shorter or longer at the same pitch, quiet passages first  (more than a few ms off)
-                                   -> a resampling ratio off by at most 0.05%                    (the rest: clocks that drift)
+    packets -> jitter -> target delay      how much audio must be buffered when a packet arrives in time
+            -> margin minus target -> time stretching at the same pitch, quiet passages first    (more than a few ms off)
+                                   -> a resampling ratio changed by at most 0.05%                (the rest: clock drift)
                                    -> a jump with a cross-fade                                   (above the ceiling)
             -> resampler -> PlayoutBuffer -> device
-    quiet packets -> comfort noise         while the buffer is empty in a pause, and until enough is in it again
+    quiet packets -> comfort noise         while the buffer is empty in a pause, and until it holds enough again
 
-TCP loses nothing, so every packet comes, some in bursts; what a burst has put into the buffer is given back. Most of a pause is not sent:
-that is no underrun, and the packet after it counts as no later. This file reads no clock: whoever pushes says when a packet came.
+TCP loses nothing, so every packet arrives, some of them in bursts. The extra delay after a burst is reduced again. Most packets of a pause
+are not sent. This is not an underrun, and the packet after the pause does not count as late. This file reads no clock: the caller passes
+the time at which each packet arrived.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ __all__ = ["AdaptivePlayout", "PlayoutPolicy", "PlayoutStats"]
 
 @dataclass(frozen=True)
 class PlayoutPolicy:
-    """Bounds of an `AdaptivePlayout`, in seconds and shares.
+    """Settings of an `AdaptivePlayout`, in seconds and shares.
 
-    The target is `floor_s` plus the lateness that `share` of the packets of the last `window_s` keep within, and at most `ceiling_s`. What
-    is buffered above the target by more than `headroom_s` is dropped; less is given back by playing up to `fastest` faster.
+    The target delay is `floor_s` plus the lateness that `share` of the packets of the last `window_s` do not exceed, and at most
+    `ceiling_s`. If the buffer holds more than the target plus `headroom_s`, the oldest samples are dropped. A smaller excess, if it is
+    above `tolerance_s`, is removed by playing faster by at most the share `fastest`. `max_steering` bounds the change of the resampling
+    ratio, as a share. Raises `InputError` for contradictory values.
     """
 
     floor_s: float = 0.02
@@ -53,11 +56,12 @@ class PlayoutPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PlayoutStats:
-    """How playing goes.
+    """Statistics of the playout; all names with `_s` are in seconds.
 
-    `margin_s` is how late a packet could come now and still be played in time, `target_s` how late it may come, `late_s` how late most
-    packets have come. `shortened_s`, `lengthened_s` and `dropped_s` are what was taken out or put in so far, `steering` how far the
-    resampling ratio is off. `comfort_s` is the noise that was played in pauses, which are no underruns.
+    `margin_s` is how late a packet could arrive now and still be played in time. `target_s` is the margin that the playout aims at.
+    `late_s` is the lateness that most packets did not exceed. `shortened_s`, `lengthened_s` and `dropped_s` are the audio that was
+    removed, inserted and dropped so far. `steering` is the share by which the resampling ratio is changed. `comfort_s` is the noise that
+    was played in pauses, which are not underruns.
     """
 
     target_s: float
@@ -74,15 +78,15 @@ class PlayoutStats:
 
 
 class AdaptivePlayout:
-    """Samples at `rate_in` in, with the times of their packets; samples at `rate_out` out, pulled by a device.
+    """Takes packets of samples at `rate_in` (Hz) with their times; a device pulls samples at `rate_out` (Hz).
 
-    One thread pushes, one pulls, as with `PlayoutBuffer`. `block_s` is what the device pulls at once.
+    One thread pushes and one thread pulls, as with `PlayoutBuffer`. `block_s` is the length of the blocks that the device pulls.
     """
 
     def __init__(self, rate_in: float, rate_out: float, policy: PlayoutPolicy = PlayoutPolicy(), *, block_s: float = 0.005) -> None:
         self.policy = policy
         self._rate_in, self._rate_out = float(rate_in), float(rate_out)
-        # What the device takes at once must be there too: the margin is what is left when it has just done so.
+        # The device takes a whole block at once, and the margin is what remains in the buffer afterwards. So the floor includes a block.
         floor_s = policy.floor_s + block_s
         self._delay = TargetDelay(floor_s, policy.ceiling_s, policy.share, policy.window_s)
         self._tempo = TempoAdjuster(self._rate_in, policy.fastest, policy.tolerance_s)
@@ -93,15 +97,15 @@ class AdaptivePlayout:
             self._samples(floor_s),
             self._samples(policy.ceiling_s + policy.headroom_s + block_s),
             round(0.005 * self._rate_out),
-            # All of a burst behind a long stall comes in before the device takes its next block.
+            # The whole burst after a long stall arrives before the device takes its next block.
             self._samples(10.0),
         )
         self._margin_s: float | None = None
-        self._stops, self._dropped = 0, 0  # of the buffer, when the last packet came
+        self._stops, self._dropped = 0, 0  # the buffer's counters when the last packet arrived
 
     @property
     def stats(self) -> PlayoutStats:
-        """How playing goes."""
+        """The statistics of the playout up to now."""
         buffer = self._buffer
         return PlayoutStats(
             target_s=self._delay.target_s,
@@ -123,11 +127,11 @@ class AdaptivePlayout:
         return self._buffer.drained
 
     def push(self, samples: Samples, arrived: float | None = None, captured: float | None = None, *, quiet: bool = False) -> float:
-        """Take a packet's samples [T], when it came, and when its last sample was captured: seconds, each on a clock of its own.
+        """Take a packet's samples [T], with its arrival time and the capture time of its last sample (seconds; the clocks may differ).
 
-        Packets behind a `quiet` one may have been left out: where nothing comes in time, comfort noise is played. Samples without times,
-        such as a decoder's last ones, are played behind the others and teach nothing. Returns the seconds until the first of them is
-        pulled, if pulling goes on evenly.
+        After a `quiet` packet, packets may have been omitted: if none arrives in time, comfort noise is played. Samples without times, such
+        as a decoder's last ones, are played after the others and do not change the jitter estimate. Returns the seconds until the first of
+        these samples is pulled, if the device pulls evenly.
         """
         if not samples.size:
             return self._ahead_s(samples)
@@ -153,24 +157,24 @@ class AdaptivePlayout:
         return self._ahead_s(adjusted)
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
-        """Fill `out` [n] with what is due, as `PlayoutBuffer.pull`."""
+        """Fill `out` [n] with the samples that are due, as `PlayoutBuffer.pull` does."""
         return self._buffer.pull(n, out)
 
     def finish(self) -> None:
-        """Say that no more comes: the rest is played to its end."""
+        """Mark the end of the samples: the rest is played to its end."""
         self._buffer.push(self._resampler.flush())
         self._buffer.finish()
 
     def _next_margin_s(self, late_s: float, missing_s: float, duration_s: float) -> float:
-        """How late a packet may come behind this one; where playing begins or a pause was too short, that much is padded."""
+        """The margin after this packet: how late the next one may arrive. Pads the buffer when playing starts or a pause was too short."""
         buffer, target_s = self._buffer, self._delay.target_s
         stops = buffer.underruns + buffer.pauses
         stopped, self._stops = stops != self._stops, stops
         if self._margin_s is None or stopped:
-            # Playing begins, or begins again, as much later as the target asks for: a late packet has waited for some of that already.
+            # Playing starts, or starts again, after the target delay. A late packet has used up a part of that delay already.
             wait_s = max(0.0, target_s - late_s)
             if self._margin_s is None:
-                # The resampler holds a little back, once.
+                # The resampler withholds its first samples once.
                 wait_s += self._resampler.withheld_s
             self._pad(wait_s)
             buffer.target = max(1, self._samples(wait_s))
@@ -179,15 +183,15 @@ class AdaptivePlayout:
         margin_s = self._margin_s - (buffer.dropped_samples - self._dropped) / self._rate_out
         now_s = buffer.buffered / self._rate_out + late_s
         if missing_s > duration_s / 2:
-            # Packets that were left out before this one take their time all the same, as far as it is needed.
+            # Packets before this one were omitted. Their duration is padded as far as the target needs it.
             wait_s = max(0.0, min(missing_s, target_s - now_s)) if self._pause.quiet else 0.0
             self._pad(wait_s)
             return now_s + wait_s
-        # Blocks of the device and of the network make each look at the margin uneven; clocks move it slowly.
+        # The blocks of the device and the network make single measurements of the margin uneven, while clock drift changes it slowly.
         return margin_s + (now_s - margin_s) * min(1.0, duration_s / 0.5)
 
     def _play(self, samples: Samples, quiet: bool) -> None:
-        """Hand samples at `rate_in` over, with what is played where nothing comes behind them."""
+        """Resample and push samples at `rate_in`, with the noise that is played if nothing arrives after them."""
         withheld = self._samples(self._resampler.withheld_s)
         self._buffer.push(*self._pause.follow(self._resampler.feed(samples), quiet=quiet, withheld=withheld))
 
@@ -195,7 +199,7 @@ class AdaptivePlayout:
         self._buffer.push(*self._pause.pad(self._samples(seconds)))
 
     def _ahead_s(self, pushed: Samples) -> float:
-        """What is pulled before the newest samples `pushed`; where nobody pulls, the buffer may have dropped some of those."""
+        """The audio (s) that is pulled before the samples `pushed`; at least 0, because a buffer that nothing pulls drops some of them."""
         ahead_s: float = self._buffer.buffered / self._rate_out + self._resampler.withheld_s - pushed.size / self._rate_in
         return max(0.0, ahead_s)
 

@@ -1,8 +1,8 @@
-"""One thread pushes, one pulls, and neither ever waits for the other.
+"""A lock-free playout buffer: one thread pushes, one thread pulls, and neither waits for the other.
 
-Each side alone writes its own counter, after the samples it speaks of are in place, so the ring needs no lock. Time is counted in pulled
-samples: there is no clock. Every start fades in, every unplanned stop fades out, every jump cross-fades, and all three are counted. Behind
-samples that were quiet a stop is no fault: comfort noise, which the pusher has made, fades in and goes on until playing starts again.
+Each side writes only its own counters, after the samples are in place, so the ring needs no lock. Time is counted in pulled samples; there
+is no clock. Every start fades in, every underrun fades out, and every jump cross-fades. Underruns and jumps are counted. After quiet
+samples a stop is not an underrun: comfort noise from the pushing thread fades in and is played until playing starts again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["PlayoutBuffer"]
 
 
 class PlayoutBuffer:
-    """A ring of mono samples between a decoder and a device callback, bounded on both sides.
+    """A bounded ring of mono samples between a decoder and a device callback.
 
-    Playing starts once `target` samples are buffered, and again so after each underrun. Above `ceiling` the oldest are dropped, down to
-    `landing` (by default `target`). The pusher may change all three while it plays. Fades take `fade` samples, 5 ms at 24 kHz. Raises
-    `InputError` unless 1 <= target < ceiling and fade >= 1.
+    Playing starts when `target` samples are buffered, also after each underrun. If more than `ceiling` samples are buffered, the oldest are
+    dropped until `landing` samples remain (by default `target`). The pushing thread may change all three at any time. Fades take `fade`
+    samples, by default 5 ms at 24 kHz. Raises `InputError` unless 1 <= target < ceiling and fade >= 1.
     """
 
     def __init__(self, target: int, ceiling: int, fade: int = 120, capacity: int | None = None) -> None:
@@ -30,18 +30,19 @@ class PlayoutBuffer:
         self.target = target
         self.ceiling = ceiling
         self.landing = target
-        # At least as much again above the ceiling: a callback trims what is over, and a stalled device calls none for a while.
+        # The ring is at least twice the ceiling: only the device's callback drops what is above it, and a stalled device does not call.
         self._ring = np.zeros(max(2 * ceiling, capacity or 0), np.float32)
         self._up = fade_in(fade)
         self._down: Samples = self._up[::-1].copy()
         self._old = np.empty(fade, np.float32)
         self._new = np.empty(fade, np.float32)
-        # The pusher's: the samples ever written, those that found no room, and whether more will come.
-        self._tail: tuple[int, Samples | None] = (0, None)  # with the noise to go on with: in one piece, as they belong together
+        # Only the pushing thread writes these. `_tail` is the number of samples written so far and the noise that follows them; it is one
+        # tuple, so that the other thread always reads a matching pair.
+        self._tail: tuple[int, Samples | None] = (0, None)
         self._overflowed = 0
         self._cut = False
         self._finished = False
-        # The puller's.
+        # Only the pulling thread writes these.
         self._read = 0
         self._skipped = 0
         self._jumps = 0
@@ -61,12 +62,12 @@ class PlayoutBuffer:
 
     @property
     def underruns(self) -> int:
-        """How often playing stopped because too little had come."""
+        """How often playing stopped because the buffer was empty."""
         return self._underruns
 
     @property
     def pauses(self) -> int:
-        """How often comfort noise took over from quiet samples."""
+        """How often comfort noise followed quiet samples because the buffer was empty."""
         return self._pauses
 
     @property
@@ -76,17 +77,17 @@ class PlayoutBuffer:
 
     @property
     def jumps(self) -> int:
-        """How often the oldest were dropped, across a cross-fade."""
+        """How often the oldest samples were dropped, with a cross-fade."""
         return self._jumps
 
     @property
     def dropped_samples(self) -> int:
-        """Samples that were never played, because too much had come."""
+        """Samples that were never played, because the buffer held too many."""
         return self._skipped + self._overflowed
 
     @property
     def played(self) -> int:
-        """Samples handed to the device, silence not counted."""
+        """Samples handed to the device, without silence and comfort noise."""
         return self._read - self._skipped
 
     @property
@@ -99,11 +100,10 @@ class PlayoutBuffer:
         return self._tail[0]
 
     def push(self, samples: Samples, noise: Samples | None = None) -> None:
-        """Append samples [T]; what finds no room (the device pulls nothing) is dropped whole, between fades, and counted.
+        """Append samples [T]. If they do not fit, because the device does not pull, all of them are dropped between fades and counted.
 
-        Where the device runs out of samples behind these it goes on with `noise` [T], once, and no underrun is counted; the caller leaves
-        that array alone from now on. Raises `AudioError` for anything but a one-dimensional float32 array, and `InputError` after
-        `finish()`.
+        If the buffer becomes empty after these samples, `noise` [T] is played once and no underrun is counted. The caller must not change
+        that array afterwards. Raises `AudioError` for anything but a one-dimensional float32 array, and `InputError` after `finish()`.
         """
         if samples.ndim != 1 or samples.dtype != np.float32:
             raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape [T]")
@@ -116,7 +116,7 @@ class PlayoutBuffer:
         self._tail = self._written + len(samples), noise
 
     def _around_cut(self, samples: Samples, fitting: bool) -> Samples:
-        """Where blocks find no room, fade out what is there and fade in what comes next; no room, no samples."""
+        """Handle blocks that do not fit: fade out the samples before them and fade in the next ones that fit. Returns what to store."""
         fade = min(len(self._down), self.buffered if not fitting else len(samples))
         if fitting:
             self._cut = False
@@ -130,11 +130,11 @@ class PlayoutBuffer:
         return samples[:0]
 
     def finish(self) -> None:
-        """Say that no more is coming: the rest is played to its end, whatever the target, without counting an underrun."""
+        """Mark the end of the samples: the rest is played to its end, whatever the target, and its end does not count as an underrun."""
         self._finished = True
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
-        """Fill `out` [n] with what is due, comfort noise or silence where nothing is, and return it; without `out` an array is made.
+        """Fill `out` [n] with the samples that are due, or with comfort noise or silence, and return it. Without `out`, make an array.
 
         Raises `AudioError` if `out` is not float32 of shape [n].
         """
@@ -142,7 +142,7 @@ class PlayoutBuffer:
             out = np.empty(n, np.float32)
         elif out.shape != (n,) or out.dtype != np.float32:
             raise AudioError(f"out is {out.dtype} of shape {list(out.shape)}, expected float32 of shape [{n}]")
-        # In this order: once finished is seen, the count of samples is final.
+        # `_finished` must be read before `_tail`: if it is set, the number of samples is final.
         finished = self._finished
         written, noise = self._tail
         buffered = written - self._read
@@ -183,19 +183,19 @@ class PlayoutBuffer:
     def _fade_in(self, out: Samples) -> None:
         count = min(len(out), len(self._up) - self._faded_in)
         if count > 0:
-            place = slice(self._faded_in, self._faded_in + count)
-            out[:count] *= self._up[place]
+            part = slice(self._faded_in, self._faded_in + count)
+            out[:count] *= self._up[part]
             if self._comfort is not None:
                 old = self._old[:count]
                 self._next_comfort(self._comfort, old, self._comfort_at)
-                old *= self._down[place]
+                old *= self._down[part]
                 out[:count] += old
             self._faded_in += count
         if self._faded_in == len(self._up):
             self._comfort = None
 
     def _add_comfort(self, out: Samples, at: int) -> None:
-        """Add the comfort noise from its place `at` on to `out`, which is silent where that has faded in; behind its end there is none."""
+        """Add the comfort noise, from its sample `at` on, to `out`. It fades in over `out`, then replaces it; silence follows its end."""
         if self._comfort is None:
             return
         self._comfort_at = at
@@ -215,21 +215,24 @@ class PlayoutBuffer:
         self._comforted += count
 
     def _fade_out(self, out: Samples, take: int) -> int:
-        """Fade the last of `take` samples, and return where that begins; where they are fewer than a fade, the last value is held."""
+        """Fade out the last of the `take` samples, and return the index where the fade begins.
+
+        If they are fewer than a fade, the last value is held until the fade ends.
+        """
         fade = min(len(self._down), len(out))
         start = max(0, take - fade)
         out[take : start + fade] = out[take - 1] if take else self._last
-        # A block shorter than a fade is rare enough to afford an array.
+        # A block shorter than a fade is rare, so this allocation is acceptable.
         out[start : start + fade] *= self._down if fade == len(self._down) else np.linspace(1, 0, fade + 2, dtype=np.float32)[1:-1]
         return start
 
     def _skip(self, count: int) -> None:
-        """Move `count` samples ahead, blending what would have come into what comes, in place."""
+        """Skip `count` samples, with a cross-fade in place from the skipped samples to the ones after them."""
         fade = min(len(self._up), self.buffered - count)
         old, new = self._old[:fade], self._new[:fade]
         self._load(self._read, old)
         self._load(self._read + count, new)
-        # new + (old - new) * down: from the old to the new with gains that sum to one.
+        # new + (old - new) * down is a cross-fade whose gains sum to one.
         old -= new
         old *= self._down[-fade:]
         new += old
@@ -238,14 +241,14 @@ class PlayoutBuffer:
         self._jumps += 1
         self._read += count
 
-    def _store(self, place: int, samples: Samples) -> None:
-        start = place % len(self._ring)
+    def _store(self, position: int, samples: Samples) -> None:
+        start = position % len(self._ring)
         first = min(len(samples), len(self._ring) - start)
         self._ring[start : start + first] = samples[:first]
         self._ring[: len(samples) - first] = samples[first:]
 
-    def _load(self, place: int, out: Samples) -> None:
-        start = place % len(self._ring)
+    def _load(self, position: int, out: Samples) -> None:
+        start = position % len(self._ring)
         first = min(len(out), len(self._ring) - start)
         out[:first] = self._ring[start : start + first]
         out[first:] = self._ring[: len(out) - first]

@@ -1,7 +1,7 @@
-"""Resampling to a device whose clock drifts: a short windowed sinc, evaluated wherever the next output sample falls.
+"""Resampling to a device whose clock drifts: a short windowed sinc, evaluated at the position of each output sample.
 
-soxr's variable-rate mode could be steered too, but withholds 240 input samples, 10 ms at 24 kHz. This withholds 2 ms: it passes 90% of the
-lower rate's band and is 80 dB down behind that band's end.
+soxr's variable-rate mode could be steered as well, but it withholds 240 input samples, 10 ms at 24 kHz. This resampler withholds 2 ms. It
+passes 90% of the lower rate's band and attenuates by 80 dB above the end of that band.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _CUTOFF = 0.945  # of the lower rate's band
 _BETA = 8.0
 _MAX_STEERING = 0.002
 _RAMP_S = 0.02
-_ROUNDING = 1e-9  # samples: far above what sums of positions lose in float64, far below what is heard
+_ROUNDING = 1e-9  # samples: far above the rounding errors of sums of positions in float64, far below anything audible
 
 
 class DriftResampler:
-    """Resamples one mono stream block by block from `rate_in` to `rate_out` (Hz), slightly off on demand, withholding `withheld_s`.
+    """Resamples one mono stream block by block from `rate_in` to `rate_out` (Hz), with a ratio that `steer` can change slightly.
 
-    After `flush()` the output is as long as the input, to within a sample and what steering did. Raises `AudioError` for a rate outside
-    1,000 to 768,000 Hz.
+    After `flush()` the output lasts as long as the input, except for the effect of steering and at most one sample. Raises `AudioError`
+    for a rate outside 1,000 to 768,000 Hz.
     """
 
     def __init__(self, rate_in: float, rate_out: float) -> None:
@@ -38,19 +38,22 @@ class DriftResampler:
         self._table = _taps(min(1.0, ratio))
         self._half = self._table.shape[1] // 2
         self.withheld_s = self._half / float(rate_in)
-        """How much of what was fed has not come out, in seconds."""
+        """The input that has not been output yet, in seconds."""
         self._nominal = 1.0 / ratio
         self._slope = _MAX_STEERING * self._nominal / (_RAMP_S * float(rate_out))
         self._open()
 
     def steer(self, faster: float) -> None:
-        """Make what follows shorter by the share `faster` (negative: longer), at most 0.2%: the pitch goes with it, inaudibly."""
+        """Play the following samples faster by the share `faster` (negative: slower), at most 0.2%. The pitch changes inaudibly.
+
+        Raises `AudioError` for a larger share.
+        """
         if abs(faster) > _MAX_STEERING:
             raise AudioError(f"steering by {faster:g}, expected at most {_MAX_STEERING:g}")
-        self._wanted = self._nominal * (1.0 + faster)
+        self._target_step = self._nominal * (1.0 + faster)
 
     def feed(self, samples: Samples) -> Samples:
-        """Take a block [T] of any length and return the output that it settles.
+        """Take a block [T] of any length and return the output that is ready.
 
         Raises `AudioError` for anything but a one-dimensional float32 array.
         """
@@ -58,39 +61,39 @@ class DriftResampler:
         return self._advance(samples)
 
     def flush(self) -> Samples:
-        """Return what is left, as if silence followed, and start afresh."""
+        """Return the rest of the output, as if silence followed, and start a new stream."""
         rest = self._advance(np.zeros(self._half, np.float32))
         self._open()
         return rest
 
     def _open(self) -> None:
-        # Positions count input samples from the kept ones' beginning.
-        self._kept = np.zeros(self._half - 1, np.float32)
+        # Positions are in input samples, counted from the start of the history.
+        self._history = np.zeros(self._half - 1, np.float32)
         self._next = float(self._half - 1)
-        self._step = self._wanted = self._nominal
+        self._step = self._target_step = self._nominal
 
     def _advance(self, samples: Samples) -> Samples:
-        kept = np.concatenate([self._kept, samples])
-        positions = self._positions(len(kept) - self._half - _ROUNDING)
+        x = np.concatenate([self._history, samples])
+        positions = self._positions(len(x) - self._half - _ROUNDING)
         first = int(self._next) - (self._half - 1)
-        self._kept, self._next = kept[first:], self._next - first
+        self._history, self._next = x[first:], self._next - first
         if not len(positions):
             return np.empty(0, np.float32)
-        # A position that is a whole sample but for rounding counts as one, or blocks would decide which of two phases it has.
+        # A position within the rounding error of a whole sample counts as that sample. Otherwise its phase would depend on the block sizes.
         whole = (positions + _ROUNDING).astype(np.int64)
         phase = np.maximum(positions - whole, 0.0) * _PHASES
         row = phase.astype(np.int64)
-        between = (phase - row).astype(np.float32)[:, None]
-        taps = self._table[row] * (1 - between) + self._table[row + 1] * between
-        windows = np.lib.stride_tricks.sliding_window_view(kept, 2 * self._half)[whole - (self._half - 1)]
+        weight = (phase - row).astype(np.float32)[:, None]
+        taps = self._table[row] * (1 - weight) + self._table[row + 1] * weight
+        windows = np.lib.stride_tricks.sliding_window_view(x, 2 * self._half)[whole - (self._half - 1)]
         out: Samples = np.einsum("nk,nk->n", windows, taps, dtype=np.float32)
         return out
 
     def _positions(self, end: float) -> npt.NDArray[np.float64]:
-        """Where in the input the next samples of the output lie, all that are before `end`; the rate gets where it is to go by a ramp."""
-        most = max(0, int((end - self._next) / (self._nominal * (1 - _MAX_STEERING))) + 2)
-        change = self._wanted - self._step
-        ramp = np.minimum(np.arange(1, most + 1) * self._slope, abs(change)) * np.sign(change)
+        """The input positions of the next output samples, as far as they are before `end`. A changed ratio is reached by a linear ramp."""
+        max_steps = max(0, int((end - self._next) / (self._nominal * (1 - _MAX_STEERING))) + 2)
+        change = self._target_step - self._step
+        ramp = np.minimum(np.arange(1, max_steps + 1) * self._slope, abs(change)) * np.sign(change)
         steps = self._step + ramp
         ends = self._next + np.cumsum(steps)
         positions = np.concatenate([[self._next], ends])
@@ -102,23 +105,23 @@ class DriftResampler:
 
 @cache
 def _taps(band: float) -> npt.NDArray[np.float32]:
-    """[phases + 1, taps]: a low-pass for `band` of the input's, at each fraction of a sample."""
+    """A low-pass filter at each fraction of a sample, [phases + 1, taps]; `band` is its share of the input's band."""
     half = int(np.ceil(_HALF / band))
     cutoff = _CUTOFF * band
     at = np.arange(1 - half, half + 1)[None] - np.arange(_PHASES + 1)[:, None] / _PHASES
     window = np.i0(_BETA * np.sqrt(np.maximum(0.0, 1.0 - (at / half) ** 2))) / np.i0(_BETA)
     taps = cutoff * np.sinc(cutoff * at) * window
-    # The same level at every phase.
+    # Each row is normalised, so that all phases have the same gain.
     return np.asarray(taps / taps.sum(axis=1, keepdims=True), np.float32)
 
 
 class DriftController:
-    """Holds the margin at its target against clocks that drift: a slow PI controller of the resampling ratio.
+    """A slow PI controller of the resampling ratio, which keeps the margin at its target although the clocks drift.
 
     `steering` is the share by which to play faster now, at most `max_steering`.
     """
 
-    _PULL = 0.05  # per second: 10 ms off are made up for at 0.05%, in some 20 s
+    _GAIN = 0.05  # per second: an excess of 10 ms gives a steering of 0.05%, which removes it in about 20 s
 
     def __init__(self, max_steering: float) -> None:
         self.steering = 0.0
@@ -126,14 +129,14 @@ class DriftController:
         self._drift = 0.0
 
     def restart(self) -> None:
-        """Begin with a new margin; the clocks drift as before."""
+        """Begin with a new margin; the estimated drift of the clocks stays."""
         self.steering = self._drift
 
     def step(self, excess_s: float, seconds: float) -> float:
         """The share by which to play faster during the next `seconds`."""
-        wanted = self._PULL * excess_s + self._drift
-        if abs(wanted) < self._max:
-            self._drift += self._PULL**2 / 4 * excess_s * seconds
+        steering = self._GAIN * excess_s + self._drift
+        if abs(steering) < self._max:
+            self._drift += self._GAIN**2 / 4 * excess_s * seconds
             self._drift = max(-self._max, min(self._max, self._drift))
-        self.steering = max(-self._max, min(self._max, wanted))
+        self.steering = max(-self._max, min(self._max, steering))
         return self.steering

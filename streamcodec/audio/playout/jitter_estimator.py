@@ -1,4 +1,4 @@
-"""How late packets come: a transit time means nothing by itself, but against the quickest of the last seconds it says how late one is."""
+"""Estimates how late packets arrive: the lateness of a packet is its transit time minus the shortest one of the last seconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ __all__ = ["JitterEstimator"]
 
 
 class JitterEstimator:
-    """How late packets come, in seconds, by those of the last `window_s` seconds.
+    """The lateness of the packets of the last `window_s` seconds, in seconds.
 
-    `add` takes when a packet came and when its sound was captured, on any two clocks: their offset and a slow drift fall out, since only
-    differences to the quickest packet of the window count.
+    `add` takes the times when a packet arrived and when its sound was captured, on any two clocks. Only differences to the fastest packet
+    of the window count, so an offset between the clocks and a slow drift cancel out.
 
-    Two sorts of packets are left out of `quantile`, or one long stall would make everything behind it wait: what is later than `max_s` was
-    beyond any buffer, and what catches up, in a burst or bit by bit, was held up by one stall, of which its first packet tells.
+    `quantile` leaves out two kinds of packets, because otherwise one long stall would delay everything after it. The first kind is later
+    than `max_s`, which no buffer could bridge. The second kind catches up after a stall, in a burst or gradually: one stall delayed all of
+    these packets, and the first of them already counts for it.
     """
 
     def __init__(self, *, window_s: float = 10.0, max_s: float = 0.25) -> None:
@@ -27,32 +28,32 @@ class JitterEstimator:
         self._window_s = window_s
         self._max_s = max_s
         self._last: tuple[float, float] | None = None
-        self._transits: deque[tuple[float, float]] = deque()  # when, how long
-        self._quickest: deque[tuple[float, float]] = deque()  # those that no later one beats, ascending
+        self._transits: deque[tuple[float, float]] = deque()  # (arrival, transit time)
+        self._minima: deque[tuple[float, float]] = deque()  # (arrival, transit time) of packets with no faster one after them, ascending
 
     def add(self, arrived: float, captured: float) -> float:
-        """Note a packet (seconds) and return how late it is: 0 for the quickest."""
+        """Add a packet's times (seconds); return how late it is: 0 for the fastest of the window."""
         transit = arrived - captured
-        while self._quickest and self._quickest[-1][1] >= transit:
-            self._quickest.pop()
-        # Closer on the heels of the one before than the two were spoken: a backlog is worked off, at once or bit by bit.
+        while self._minima and self._minima[-1][1] >= transit:
+            self._minima.pop()
+        # If a packet arrives sooner after the previous one than it was captured after it, a backlog is being delivered.
         in_burst = self._last is not None and arrived - self._last[0] < 0.75 * (captured - self._last[1])
         self._last = arrived, captured
         if not in_burst or not self._transits:
             self._transits.append((arrived, transit))
-        self._quickest.append((arrived, transit))
-        for queue in (self._transits, self._quickest):
+        self._minima.append((arrived, transit))
+        for queue in (self._transits, self._minima):
             while queue and queue[0][0] < arrived - self._window_s:
                 queue.popleft()
-        return transit - self._quickest[0][1]
+        return transit - self._minima[0][1]
 
     def quantile(self, share: float) -> float:
-        """The lateness that `share` of the packets keep within; 0 before the first."""
+        """The lateness that `share` of the packets do not exceed; 0 before the first packet."""
         if not self._transits:
             return 0.0
-        late = np.fromiter((transit for _, transit in self._transits), np.float64) - self._quickest[0][1]
-        kept = late[late <= self._max_s]
-        if not kept.size:
+        late = np.fromiter((transit for _, transit in self._transits), np.float64) - self._minima[0][1]
+        counted = late[late <= self._max_s]
+        if not counted.size:
             return 0.0
-        # Not interpolated: between a packet that came in time and one that did not there is nothing to be had.
-        return float(np.quantile(kept, share, method="higher"))
+        # No interpolation: a value between two packets' lateness would be too small for the later one and larger than the other needs.
+        return float(np.quantile(counted, share, method="higher"))

@@ -1,4 +1,4 @@
-"""What is played in a pause of which most packets were left out: comfort noise like the quiet packets that came."""
+"""Comfort noise for pauses, of which most packets are not sent: it resembles the quiet packets that were."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from streamcodec.types import Samples
 
 __all__ = ["PauseNoise"]
 
-# The longest stretch of comfort noise: one packet of a pause comes about every second. Where none comes any more, the noise fades out.
+# The maximum length of the noise. A packet of a pause arrives about every second. If no more packets arrive, the noise fades out.
 _MAX_S = 2.0
 _FADE_S = 0.5
-# The noise is made anew when this much more of the pause is known.
+# The noise is generated again after this much more of the pause was received.
 _RENEW_EVERY_S = 0.4
 
 
 class PauseNoise:
-    """Learns from quiet packets at `rate` Hz, and gives the noise that a buffer goes on with behind each of them.
+    """Learns from quiet packets at `rate` Hz, and makes the noise that a buffer plays if nothing arrives after them.
 
-    `quiet` says whether the newest packet was quiet; `padded` counts the samples of noise from `pad`.
+    `quiet` is whether the newest packet was quiet; `padded` counts the samples of noise from `pad`.
     """
 
     def __init__(self, rate: float) -> None:
@@ -29,32 +29,32 @@ class PauseNoise:
         self._rate = rate
         self._comfort = ComfortNoise(rate)
         self._noise = np.empty(0, np.float32)
-        self._learned = 0
-        self._used = False
+        self._learned_since = 0  # samples learned after `_noise` was made
+        self._was_padded = False  # after `_noise` was made
 
     def follow(self, samples: Samples, *, quiet: bool, withheld: int) -> tuple[Samples, Samples | None]:
-        """Take the samples [T] of the next packet; return them as they are played, and the noise to go on with, if the packet was quiet.
+        """Take the samples [T] of the next packet; return the samples to play, and the noise to play after them if the packet is quiet.
 
-        The first `withheld` samples are the rest of the packet before.
+        The first `withheld` samples belong to the packet before.
         """
         out = self._comfort.fade_into(samples)
         if quiet:
             self._comfort.learn(out if self.quiet else out[withheld:])
-            self._learned += out.size
-            if not self.quiet or self._learned >= round(_RENEW_EVERY_S * self._rate) or self._used:
+            self._learned_since += out.size
+            if not self.quiet or self._learned_since >= round(_RENEW_EVERY_S * self._rate) or self._was_padded:
                 self._renew()
         self.quiet = quiet
         return out, self._noise if quiet else None
 
     def pad(self, samples: int) -> tuple[Samples, Samples | None]:
-        """What is played for `samples` until there is enough to go on with, and the noise behind it: zeros where no pause is."""
-        self._used = True
+        """Make `samples` samples to play until the buffer holds enough, and the noise to play after them; outside a pause, zeros."""
+        self._was_padded = True
         if not self.quiet:
             return np.zeros(samples, np.float32), None
         self.padded += samples
         return self._comfort.go_on(samples), self._noise
 
     def _renew(self) -> None:
-        self._noise, self._learned, self._used = self._comfort.make(round(_MAX_S * self._rate)), 0, False
+        self._noise, self._learned_since, self._was_padded = self._comfort.make(round(_MAX_S * self._rate)), 0, False
         end = round(_FADE_S * self._rate)
         self._noise[-end:] *= fade_in(end)[::-1]
