@@ -1,4 +1,4 @@
-"""A network, a playout and a device in made-up time: packets come when a trace says so, the device's clock may be off."""
+"""Simulates a network, a playout and a device in simulated time: a trace says when packets arrive, and the device's clock may drift."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def in_order(sent: Sequence[float], late: Sequence[float]) -> list[float]:
 
 
 def stalled(sent: Sequence[float], begin: float, seconds: float, base: float = 0.0123) -> list[float]:
-    """Arrivals over a link that stands still for a while, and then delivers all that waited at once."""
+    """Arrivals over a link that stalls for a while and then delivers all waiting packets at once."""
     return [base + (begin + seconds if begin <= t < begin + seconds else t) for t in sent]
 
 

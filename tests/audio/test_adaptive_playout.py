@@ -1,4 +1,4 @@
-"""What a listener hears when packets come late, in bursts, or from a clock that is off: all in made-up time."""
+"""What a listener hears when packets arrive late, in bursts, or from a clock that drifts, in simulated time."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_small_packets_are_held_to_the_same_rules(minute):
     assert course.stats[-1].underruns == 1
 
 
-def test_samples_without_times_are_played_behind_the_others():
+def test_samples_without_times_are_played_after_the_others():
     playout = AdaptivePlayout(RATE, RATE)
     x = np.full(960, 0.5, np.float32)
     playout.push(x)
@@ -119,7 +119,7 @@ def in_a_pause(t):
 
 
 def talk(seed=0, quiet_db=-55.0):
-    """A minute of tones that nobody could mistake for another, with five pauses of a quiet room: the sound, and which packets are quiet."""
+    """A minute of distinguishable tones with five pauses of room noise: the sound, and which packets are quiet."""
     rng = np.random.default_rng(seed)
     t = np.arange(60 * RATE) / RATE
     sound = (10 ** (quiet_db / 20) * rng.standard_normal(t.size)).astype(np.float32)
@@ -136,7 +136,7 @@ def thinned(quiet):
 
 @pytest.mark.parametrize("jitter_s", [0.0, 0.05, 0.15])
 @pytest.mark.parametrize("ppm", [0.0, 100.0])
-def test_a_talk_whose_pauses_are_thinned_is_played_without_an_underrun(jitter_s, ppm):
+def test_a_talk_whose_pauses_are_not_sent_is_played_without_an_underrun(jitter_s, ppm):
     sound, quiet = talk()
     left_out, chance = thinned(quiet), np.random.default_rng(3)
     late = jitter_s * chance.random(len(quiet))
@@ -157,7 +157,7 @@ def test_a_talk_whose_pauses_are_thinned_is_played_without_an_underrun(jitter_s,
         assert course.stats[-1].target_s < 0.03
 
 
-def test_all_of_the_speech_behind_a_pause_is_heard_and_the_pause_has_its_length_and_its_noise():
+def test_all_of_the_speech_after_a_pause_is_heard_and_the_pause_has_its_length_and_its_noise():
     sound, quiet = talk()
     left_out = thinned(quiet)
     course = play(sound, evenly, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
@@ -180,7 +180,7 @@ def test_all_of_the_speech_behind_a_pause_is_heard_and_the_pause_has_its_length_
     assert steepest(course.heard) <= 1.05 * steepest(every)
 
 
-def test_a_word_soon_behind_a_pause_waits_for_its_turn_where_packets_are_late_otherwise():
+def test_a_word_soon_after_a_pause_waits_as_long_as_other_packets_are_late():
     # 0.3 s of a pause are left out while more than that is in hand: what comes behind is not played too early for the next late packet.
     sound, quiet = talk()
     quiet = [24.0 <= i * PACKET_S < 24.4 for i in range(len(quiet))]
@@ -195,7 +195,7 @@ def test_a_word_soon_behind_a_pause_waits_for_its_turn_where_packets_are_late_ot
     assert next(s.underruns for s, t in zip(course.stats, course.captured, strict=True) if t > 35) == before
 
 
-def test_an_underrun_in_speech_stays_one_beside_pauses():
+def test_an_underrun_in_speech_is_counted_in_a_talk_with_pauses_too():
     sound, quiet = talk()
     left_out = thinned(quiet)
     course = play(sound, lambda sent: stalled(sent, 33.0, 1.0), quiet=quiet.__getitem__, left_out=left_out.__getitem__)
@@ -203,7 +203,7 @@ def test_an_underrun_in_speech_stays_one_beside_pauses():
     assert course.delay_between(56, 60) == pytest.approx(course.delay_between(2, 6), abs=0.01)
 
 
-def test_comfort_noise_ends_where_nothing_of_a_pause_comes_any_more():
+def test_comfort_noise_ends_if_no_more_packets_of_a_pause_arrive():
     sound, quiet = talk()
     course = play(sound[: 10 * RATE], lambda sent: stalled(sent, 8.0, 9.0), quiet=quiet.__getitem__)
     silent = course.heard[round(10.5 * DEVICE_RATE) : round(16.5 * DEVICE_RATE)]

@@ -1,4 +1,4 @@
-"""What a callback wrote is what the loop reads: in order, with the time of its first sample, in whole blocks, and never stale."""
+"""The loop reads what the callback wrote: in order, with the time of its first sample, in whole blocks, and never stale."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_is_read_stays_when_the_ring_wraps_around_and_is_written_again():
     assert second[1] == 60
 
 
-def test_where_more_waits_than_may_the_oldest_blocks_go_until_a_half_is_left():
+def test_above_the_bound_the_oldest_blocks_are_dropped_until_half_of_it_remains():
     buffer = CaptureBuffer(10, 1)
     for first in range(0, 12, 2):
         buffer.write(block(2, first=first), 1_000 * first)
@@ -78,7 +78,7 @@ def test_the_newest_block_is_kept_however_long_it_is_while_there_is_memory_for_i
 
 
 @pytest.mark.parametrize("blocks", [5, 40, 1000])
-def test_a_reader_that_comes_ever_so_late_gets_the_newest(blocks):
+def test_a_very_late_reader_gets_the_newest_samples(blocks):
     buffer = CaptureBuffer(10, 1)
     for first in range(0, 5 * blocks, 5):
         buffer.write(block(5, first=first), first)
@@ -144,7 +144,7 @@ def test_a_reader_that_is_overtaken_while_it_copies_gets_no_torn_samples(meanwhi
         assert captured == written - 10
 
 
-def test_the_callback_may_refill_its_memory():
+def test_the_callback_may_reuse_its_array():
     buffer = CaptureBuffer(10, 1)
     memory = block(3)
     buffer.write(memory, 0)

@@ -1,4 +1,4 @@
-"""Capture times go on evenly whatever the sound system claims, follow a clock that drifts, and are set anew where input was lost."""
+"""Capture times advance evenly whatever the sound system reports, follow a drifting clock, and are reset after lost input."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_a_clock_that_drifts_is_followed(ppm):
     assert abs(captured[-1] - (arrivals[-1] - 0.01)) < 0.001
 
 
-def test_lost_input_sets_it_anew_at_once_told_or_seen():
+def test_lost_input_resets_it_at_once_reported_or_detected():
     arrivals = 0.005 * np.arange(1, 101)
     arrivals[50:] += 0.06
     ages = np.full(100, 0.01)

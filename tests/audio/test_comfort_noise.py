@@ -53,14 +53,14 @@ def test_it_has_the_spectrum_of_what_was_learned():
     np.testing.assert_allclose(10 * np.log10(powers[1]), 10 * np.log10(powers[0]), atol=1.5)
 
 
-def test_nothing_of_it_comes_again():
+def test_it_does_not_repeat_itself():
     noise = made(room(0.08), 8 * RATE).astype(np.float64)
     spectrum = np.fft.rfft(noise, 2 * noise.size)
     alike = np.fft.irfft(np.abs(spectrum) ** 2)[: noise.size] / np.sum(noise**2)
     assert np.abs(alike[RATE // 20 :]).max() < 0.25
 
 
-def test_it_is_even():
+def test_its_level_is_constant():
     noise = made(room(0.5, pink=False), 8 * RATE)
     levels = [level_db(noise[at : at + RATE // 10]) for at in range(0, noise.size, RATE // 10)]
     assert np.ptp(levels) < 2
@@ -75,7 +75,7 @@ def test_equal_seeds_make_equal_noise_and_each_time_another():
     assert not np.array_equal(comfort.make(5_000), comfort.make(5_000))
 
 
-def test_it_goes_on_from_what_was_heard_and_into_what_comes_without_a_step():
+def test_it_continues_the_samples_before_it_and_fades_into_those_after_it_without_a_step():
     x = room(0.5)
     steepest = np.abs(np.diff(x)).max()
     comfort = ComfortNoise(RATE)
@@ -97,7 +97,7 @@ def test_pieces_shorter_than_a_fade_are_whole(samples):
     assert comfort.fade_into(np.zeros(samples, np.float32)).shape == (samples,)
 
 
-def test_without_anything_learned_it_is_silent_and_so_it_is_behind_digital_silence():
+def test_it_is_silent_if_nothing_or_digital_silence_was_learned():
     comfort = ComfortNoise(RATE)
     assert not comfort.make(1_000).any()
     assert not comfort.go_on(1_000).any()

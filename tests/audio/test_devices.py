@@ -1,4 +1,4 @@
-"""Devices are found by index or name, and what PortAudio refuses is said in words."""
+"""Devices are found by index or name, and PortAudio's errors become hints in words."""
 
 import sys
 from types import SimpleNamespace
@@ -140,7 +140,7 @@ def test_streams_open_at_the_devices_own_rate_with_low_latency(open_stream, kind
         (PortAudioError("without a number"), "without a number"),
     ],
 )
-def test_what_portaudio_refuses_is_said_with_a_hint(sounddevice, error, hint):
+def test_an_error_of_portaudio_becomes_a_hint(sounddevice, error, hint):
     sounddevice.fail = error
     with pytest.raises(DeviceError, match=rf"output device Built-in Speaker cannot be opened \(48000 Hz, 2 channel\(s\)\): .*{hint}"):
         open_output(find_device(None, "output"), 2, 10, print)

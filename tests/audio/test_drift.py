@@ -1,4 +1,4 @@
-"""A steered resampler is where it says it is: the same whatever its blocks, 2 ms behind, and as much faster as it was told."""
+"""A steered resampler gives the same output for any block sizes, withholds 2 ms, and is faster by the share that was set."""
 
 import math
 
@@ -50,7 +50,7 @@ def test_a_tone_below_the_lower_rate_s_band_end_comes_out_where_it_was(rate, sha
 
 
 @pytest.mark.parametrize("rate", [16_000, 22_050])
-def test_what_the_lower_rate_cannot_hold_is_75_db_down(rate):
+def test_frequencies_above_the_lower_rate_s_band_are_75_db_down(rate):
     frequency = 0.51 * rate
     heard = stream(tone(frequency, 24_000), 24_000, rate)
     inner = heard[len(heard) // 4 : 3 * len(heard) // 4]
@@ -69,7 +69,7 @@ def test_it_withholds_a_constant_few_milliseconds(rate, withheld_ms):
 
 
 @pytest.mark.parametrize("faster", [0.0005, -0.0005, 0.002])
-def test_steering_takes_effect_without_a_click_and_for_as_long_as_it_is_told(faster):
+def test_steering_takes_effect_without_a_click_and_for_as_long_as_it_is_set(faster):
     resampler, sound = DriftResampler(24_000, 48_000), tone(440, 24_000, 10.0)
     parts = [resampler.feed(sound[:120_000])]
     resampler.steer(faster)

@@ -1,4 +1,4 @@
-"""Sound files come in as float32 [C, T], go out as WAV or FLAC, and whatever is wrong with one is said."""
+"""Sound files are read as float32 [C, T] and written as WAV or FLAC, and errors say what is wrong with a file."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The device is always given its samples; what was late, too much or never played is counted."""
+"""The device always gets its samples; underruns, jumps and dropped samples are counted."""
 
 import threading
 
@@ -115,7 +115,7 @@ def test_a_stalled_device_bounds_the_buffer_and_the_rest_is_counted(buffer):
     assert (buffer.buffered, buffer.dropped_samples) == (90, 900)
 
 
-def test_what_finds_no_room_leaves_no_click_behind():
+def test_samples_that_do_not_fit_cause_no_click():
     buffer = PlayoutBuffer(target=100, ceiling=300, fade=FADE, capacity=1_000)
     for _ in range(15):
         buffer.push(ones(100, 0.5))
@@ -186,7 +186,7 @@ def test_every_sample_is_played_dropped_or_still_buffered(steps, finishing):
         assert buffer.underruns == underruns
 
 
-def test_two_threads_lose_and_invent_nothing():
+def test_two_threads_lose_and_duplicate_nothing():
     buffer = PlayoutBuffer(500, 4_000, FADE)
     total, played = 200_000, []
 
@@ -231,7 +231,7 @@ def noise(n, value=0.01):
 
 @pytest.mark.parametrize("left", [0, 1, 5, FADE, 30])
 @pytest.mark.parametrize("pull", [4, 20, 60])
-def test_behind_quiet_samples_comfort_noise_goes_on_without_a_click_or_an_underrun(left, pull):
+def test_after_quiet_samples_comfort_noise_follows_without_a_click_or_an_underrun(left, pull):
     buffer = PlayoutBuffer(100, 300, FADE)
     buffer.push(ones(100, 0.01), noise(1_000))
     played = [buffer.pull(100 - left)] + [buffer.pull(pull) for _ in range(10)]
@@ -243,7 +243,7 @@ def test_behind_quiet_samples_comfort_noise_goes_on_without_a_click_or_an_underr
     assert buffer.comforted == pytest.approx(10 * pull - left, abs=FADE)
 
 
-def test_comfort_noise_goes_on_until_there_is_enough_to_play_again(buffer):
+def test_comfort_noise_is_played_until_the_target_is_buffered_again(buffer):
     buffer.push(ones(100, 0.01), noise(1_000))
     buffer.pull(120)
     buffer.push(ones(60, 0.5))
@@ -255,7 +255,7 @@ def test_comfort_noise_goes_on_until_there_is_enough_to_play_again(buffer):
     assert (buffer.underruns, buffer.pauses, buffer.dropped_samples) == (0, 1, 0)
 
 
-def test_behind_speech_an_underrun_is_one_although_a_pause_went_before(buffer):
+def test_an_underrun_after_speech_is_counted_although_a_pause_came_before(buffer):
     buffer.push(ones(100, 0.01), noise(1_000))
     buffer.pull(120)
     buffer.push(ones(100, 0.5))
@@ -264,7 +264,7 @@ def test_behind_speech_an_underrun_is_one_although_a_pause_went_before(buffer):
     assert (buffer.underruns, buffer.pauses) == (1, 1)
 
 
-def test_where_nothing_comes_any_more_comfort_noise_ends_with_its_end(buffer):
+def test_if_nothing_more_is_pushed_silence_follows_the_end_of_the_comfort_noise(buffer):
     buffer.push(ones(100, 0.01), noise(50))
     played = np.concatenate([buffer.pull(100), buffer.pull(30), buffer.pull(200)])
     assert not played[160:].any()

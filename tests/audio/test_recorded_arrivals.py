@@ -1,4 +1,4 @@
-"""Playout on arrivals that were recorded: of a machine that has too much to do, and of a server that stood still now and then."""
+"""Playout of recorded arrivals: from an overloaded machine, and from a server that stalled now and then."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check_misses(trace: Trace, course: Course) -> None:
 
 
 def check_delay(trace: Trace, course: Course) -> None:
-    """It is never above its bound, and five seconds behind a stall it is what the target asks for."""
+    """The delay is never above its bound, and it equals the target five seconds after a stall."""
     policy = PlayoutPolicy()
     assert max(course.held) <= policy.ceiling_s + policy.headroom_s + PACKET_S + BLOCK_S
     assert max(stats.target_s for stats in course.stats) <= policy.ceiling_s

@@ -61,7 +61,7 @@ def test_a_stream_keeps_a_tone_in_level_and_within_a_tenth_of_a_millisecond_of_t
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 192_000])
-def test_what_the_lower_rate_cannot_hold_is_80_db_down(rate):
+def test_frequencies_above_the_lower_rate_s_band_are_80_db_down(rate):
     audio = tone(12_600, rate)
     assert middle_db(stream(audio, rate, 24_000), audio) < -78
 

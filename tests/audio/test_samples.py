@@ -1,4 +1,4 @@
-"""Whatever a caller has becomes float32 in [-1, 1], or the error names what was wrong."""
+"""All supported audio is converted to float32 in [-1, 1]; otherwise the error says what was wrong."""
 
 import numpy as np
 import pytest

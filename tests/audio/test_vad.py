@@ -1,4 +1,4 @@
-"""A packet is quiet where all of it is, long enough after what was not, whatever the blocks were that it came in."""
+"""A packet is quiet if all its parts are, and long enough after the last loud part, for any sizes of the blocks."""
 
 import math
 
@@ -20,7 +20,7 @@ def level(db, samples, rate=RATE):
 
 
 def told(detector, *parts):
-    """What is said of all whole packets of `parts`."""
+    """The decisions about all whole packets of `parts`."""
     sound = np.concatenate(parts)
     detector.feed(sound)
     return [detector.next_is_quiet() for _ in range(len(sound) // PACKET)]
@@ -80,7 +80,7 @@ def test_the_last_packet_is_judged_by_what_there_is_of_it():
         detector.reset()
 
 
-def test_a_new_run_knows_nothing_of_the_last_one():
+def test_a_new_run_is_independent_of_the_last_one():
     detector = SilenceDetector(PACKET)
     detector.feed(level(-20, PACKET + 500))
     detector.reset()
@@ -90,13 +90,13 @@ def test_a_new_run_knows_nothing_of_the_last_one():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
-def test_what_is_no_level_is_loud(value):
+def test_nan_infinity_and_absurd_values_are_loud(value):
     packet = np.zeros(PACKET, np.float32)
     packet[100] = value
     assert told(SilenceDetector(PACKET), packet) == [False]
 
 
-def test_a_caller_may_use_its_block_again():
+def test_a_caller_may_reuse_its_block():
     detector = SilenceDetector(PACKET)
     block = np.zeros(PACKET - 1, np.float32)
     detector.feed(block)
@@ -106,8 +106,8 @@ def test_a_caller_may_use_its_block_again():
 
 
 @given(st.lists(st.tuples(st.integers(0, 3_000), st.sampled_from([-90.0, -51.0, -50.0, -49.0, -20.0])), max_size=12), st.data())
-def test_the_same_is_told_whatever_the_blocks(parts, data):
-    """... and whenever it is asked: each packet as soon as it is whole, or all at the end."""
+def test_the_decisions_do_not_depend_on_the_block_sizes(parts, data):
+    """... nor on when the caller asks: after each whole packet, or for all at the end."""
     rng = np.random.default_rng(len(parts))
     sound = np.concatenate([np.zeros(0), *(10 ** (db / 20) * rng.normal(size=size) for size, db in parts)]).astype(np.float32)
     at_once = SilenceDetector(PACKET, hangover_s=0.1)
@@ -135,6 +135,6 @@ def test_the_same_is_told_whatever_the_blocks(parts, data):
         ({"hangover_s": -1}, "hangover_s -1"),
     ],
 )
-def test_a_detector_of_nonsense_is_refused_by_name(options, culprit):
+def test_invalid_arguments_are_refused_by_name(options, culprit):
     with pytest.raises(InputError, match=f"{culprit}.*, expected"):
         SilenceDetector(**{"packet_samples": PACKET, **options})

@@ -1,4 +1,4 @@
-"""Time goes, pitch stays: whole periods are left out or said twice, and nothing clicks."""
+"""Time stretching keeps the pitch: whole periods are removed or repeated, and nothing clicks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def steepest(x):
 
 @pytest.mark.parametrize("hertz", [80, 110, 150, 220, 350])
 @pytest.mark.parametrize(("change", "sign"), [(shorten, -1), (lengthen, 1)])
-def test_a_tone_changes_by_whole_periods_and_goes_on_as_if_nothing_had_happened(change, sign, hertz):
+def test_a_tone_changes_by_whole_periods_and_continues_without_a_break(change, sign, hertz):
     x = tone(hertz)
     y = change(x, 360, RATE)
     periods = sign * (len(y) - len(x)) / (RATE / hertz)
@@ -35,7 +35,7 @@ def test_a_tone_changes_by_whole_periods_and_goes_on_as_if_nothing_had_happened(
 
 @settings(deadline=None)
 @given(st.integers(0, 2_000), st.integers(0, 700), st.integers(0, 2**32 - 1))
-def test_never_more_than_asked_for_and_silence_always(n, most, seed):
+def test_the_change_is_never_larger_than_allowed_and_silence_always_changes(n, most, seed):
     noise = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
     for x, similarity in ((noise, 0.7), (noise, -1.0), (np.zeros(n, np.float32), 0.7)):
         assert len(x) - most <= len(shorten(x, most, RATE, similarity=similarity)) <= len(x)
@@ -44,13 +44,13 @@ def test_never_more_than_asked_for_and_silence_always(n, most, seed):
         assert len(shorten(np.zeros(n, np.float32), most, RATE)) < n
 
 
-def test_noise_is_left_alone_unless_it_must_be():
+def test_noise_does_not_change_unless_the_similarity_may_be_low():
     x = np.random.default_rng(0).standard_normal(1_920).astype(np.float32)
     assert shorten(x, 300, RATE, similarity=0.7) is x
     assert len(shorten(x, 300, RATE, similarity=0.0)) < len(x)
 
 
-def test_the_ends_stay_where_they_join_their_neighbours():
+def test_the_first_and_last_samples_do_not_change():
     x = tone(140) + tone(433, level=0.2)
     for y in (shorten(x, 300, RATE), lengthen(x, 300, RATE)):
         assert len(y) != len(x)
