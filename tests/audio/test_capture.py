@@ -155,17 +155,17 @@ def test_the_callback_may_reuse_its_array():
 
 
 @given(
-    most=st.integers(1, 40),
+    max_waiting=st.integers(1, 40),
     channels=st.integers(1, 3),
     steps=st.lists(st.one_of(st.integers(1, 15), st.none()), max_size=60),
 )
-def test_any_order_of_writes_and_reads_gives_samples_once_in_order_whole_and_never_stale(most, channels, steps):
-    buffer = CaptureBuffer(most, channels)
+def test_any_order_of_writes_and_reads_gives_samples_once_in_order_whole_and_never_stale(max_waiting, channels, steps):
+    buffer = CaptureBuffer(max_waiting, channels)
     starts, written, settled, given_out, unfit = [0], 0, 0, 0, 0
     for step in [*steps, None]:
         if step is not None:
             buffer.write(block(step, channels, first=written), written)
-            if step > 4 * most:
+            if step > 4 * max_waiting:
                 unfit += step
             else:
                 written += step
@@ -178,10 +178,10 @@ def test_any_order_of_writes_and_reads_gives_samples_once_in_order_whole_and_nev
         assert taken is not None
         samples, first = taken
         np.testing.assert_array_equal(samples, block(written - first, channels, first=first).T)
-        if written - settled <= most:
+        if written - settled <= max_waiting:
             assert first == settled
         else:
             assert first in starts
-            assert written - first <= max(most // 2, starts[-1] - starts[-2])
+            assert written - first <= max(max_waiting // 2, starts[-1] - starts[-2])
         given_out, settled = given_out + samples.shape[1], written
         assert given_out + buffer.dropped == written + unfit

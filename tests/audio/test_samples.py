@@ -54,11 +54,11 @@ def test_ragged_lists_are_refused():
     ],
 )
 def test_clips_of_each_shape_become_mono_rows(shape, rows, layout):
-    clip, told = as_clip(np.full(shape, 0.5, np.float32))
+    clip, found_layout = as_clip(np.full(shape, 0.5, np.float32))
     assert clip.shape == (rows, shape[-1])
     assert clip.flags.c_contiguous
     assert (clip == 0.5).all()
-    assert told == layout
+    assert found_layout == layout
 
 
 def test_channels_are_mixed_down_by_their_mean():

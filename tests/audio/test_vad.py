@@ -19,7 +19,7 @@ def level(db, samples, rate=RATE):
     return (math.sqrt(2) * 10 ** (db / 20) * np.sin(2 * np.pi * 200 * np.arange(samples) / rate)).astype(np.float32)
 
 
-def told(detector, *parts):
+def decisions(detector, *parts):
     """The decisions about all whole packets of `parts`."""
     sound = np.concatenate(parts)
     detector.feed(sound)
@@ -29,25 +29,25 @@ def told(detector, *parts):
 @pytest.mark.parametrize("threshold", [-120.0, SILENCE_DB, -30, 0])
 def test_what_is_below_the_threshold_is_quiet_and_what_is_not_is_loud(threshold):
     detector = SilenceDetector(PACKET, threshold, hangover_s=0)
-    assert told(detector, level(threshold - 0.1, PACKET), level(threshold + 0.1, PACKET)) == [True, False]
+    assert decisions(detector, level(threshold - 0.1, PACKET), level(threshold + 0.1, PACKET)) == [True, False]
 
 
 def test_a_stream_that_begins_in_silence_is_quiet_at_once():
-    assert told(SilenceDetector(PACKET), np.zeros(2 * PACKET, np.float32)) == [True, True]
+    assert decisions(SilenceDetector(PACKET), np.zeros(2 * PACKET, np.float32)) == [True, True]
 
 
 def test_a_word_s_soft_end_is_loud_for_the_hangover():
     detector = SilenceDetector(PACKET, hangover_s=0.3)
-    assert told(detector, level(-20, PACKET), level(-60, 6 * PACKET)) == [False] * 4 + [False, True, True]
+    assert decisions(detector, level(-20, PACKET), level(-60, 6 * PACKET)) == [False] * 4 + [False, True, True]
     detector = SilenceDetector(PACKET, hangover_s=0.27)
     # The hangover counts from the last part that was loud: here the second of four.
-    assert told(detector, level(-20, 960), level(-60, 960 + 5 * PACKET)) == [False] * 4 + [True, True]
+    assert decisions(detector, level(-20, 960), level(-60, 960 + 5 * PACKET)) == [False] * 4 + [True, True]
 
 
 def test_a_hangover_begins_anew_with_each_loud_part():
     detector = SilenceDetector(PACKET, hangover_s=0.1)
     quiet, loud = level(-60, PACKET), level(-20, PACKET)
-    assert told(detector, loud, quiet, quiet, quiet, loud, quiet, quiet, quiet) == [False] * 3 + [True] + [False] * 3 + [True]
+    assert decisions(detector, loud, quiet, quiet, quiet, loud, quiet, quiet, quiet) == [False] * 3 + [True] + [False] * 3 + [True]
 
 
 @pytest.mark.parametrize("at", [0, 479, 960, 1900])
@@ -55,7 +55,7 @@ def test_a_click_that_would_drown_in_a_whole_packet_makes_it_loud(at):
     packet = np.zeros(PACKET, np.float32)
     packet[at] = 0.1
     assert 20 * np.log10(np.sqrt(np.mean(packet**2))) < -50
-    assert told(SilenceDetector(PACKET), packet) == [False]
+    assert decisions(SilenceDetector(PACKET), packet) == [False]
 
 
 @pytest.mark.parametrize("frames", range(1, 26))
@@ -84,7 +84,7 @@ def test_a_new_run_is_independent_of_the_last_one():
     detector = SilenceDetector(PACKET)
     detector.feed(level(-20, PACKET + 500))
     detector.reset()
-    assert told(detector, np.zeros(PACKET, np.float32)) == [True]
+    assert decisions(detector, np.zeros(PACKET, np.float32)) == [True]
     with pytest.raises(InputError, match="before any of its samples was fed"):
         detector.next_is_quiet()
 
@@ -93,7 +93,7 @@ def test_a_new_run_is_independent_of_the_last_one():
 def test_nan_infinity_and_absurd_values_are_loud(value):
     packet = np.zeros(PACKET, np.float32)
     packet[100] = value
-    assert told(SilenceDetector(PACKET), packet) == [False]
+    assert decisions(SilenceDetector(PACKET), packet) == [False]
 
 
 def test_a_caller_may_reuse_its_block():

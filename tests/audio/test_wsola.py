@@ -35,13 +35,13 @@ def test_a_tone_changes_by_whole_periods_and_continues_without_a_break(change, s
 
 @settings(deadline=None)
 @given(st.integers(0, 2_000), st.integers(0, 700), st.integers(0, 2**32 - 1))
-def test_the_change_is_never_larger_than_allowed_and_silence_always_changes(n, most, seed):
+def test_the_change_is_never_larger_than_allowed_and_silence_always_changes(n, max_samples, seed):
     noise = np.random.default_rng(seed).standard_normal(n).astype(np.float32)
     for x, similarity in ((noise, 0.7), (noise, -1.0), (np.zeros(n, np.float32), 0.7)):
-        assert len(x) - most <= len(shorten(x, most, RATE, similarity=similarity)) <= len(x)
-        assert len(x) <= len(lengthen(x, most, RATE, similarity=similarity)) <= len(x) + most
-    if most >= 60 and n >= 240:
-        assert len(shorten(np.zeros(n, np.float32), most, RATE)) < n
+        assert len(x) - max_samples <= len(shorten(x, max_samples, RATE, similarity=similarity)) <= len(x)
+        assert len(x) <= len(lengthen(x, max_samples, RATE, similarity=similarity)) <= len(x) + max_samples
+    if max_samples >= 60 and n >= 240:
+        assert len(shorten(np.zeros(n, np.float32), max_samples, RATE)) < n
 
 
 def test_noise_does_not_change_unless_the_similarity_may_be_low():

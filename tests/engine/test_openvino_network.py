@@ -164,25 +164,25 @@ for _ in range(3):
     codec = streamcodec.load(engine="openvino", threads=1)  # the one before goes when the next is there
 del codec
 gc.collect()
-signal.signal(signal.SIGTERM, lambda *_: print("told"))
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
 os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
 def test_a_process_that_released_its_codecs_survives_a_signal() -> None:
     done = subprocess.run([sys.executable, "-c", LOAD_AND_RELEASE], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout) == (0, "told\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_openvino_sends_no_telemetry_and_other_packages_still_can() -> None:
-    told = """
+    script = """
 import sys
 from streamcodec.engine.openvino.network import openvino
 package = openvino()
 from openvino.tools.ovc import telemetry_utils
 print(package.__name__, telemetry_utils.tm.__name__, "openvino_telemetry" in sys.modules)
 """
-    answer = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert answer == ["openvino", "openvino.tools.ovc.telemetry_stub", "False"]
 
 

@@ -15,15 +15,15 @@ from streamcodec.codec import load
 from streamcodec.scheduler.worker import Worker
 from streamcodec.types import Codes, Samples, States
 
-LANES = 3
+WORKERS = 3
 
 
 class CrowdedEngine(FakeEngine):
     """Counts the steps that run at the same time, and fails if one stream is in two of them: its state would be used twice."""
 
     def __init__(self) -> None:
-        super().__init__(LANES)
-        self.most = 0
+        super().__init__(WORKERS)
+        self.max_parallel = 0
         self.twice: list[float] = []
         self._inside: list[float] = []
         self._lock = threading.Lock()
@@ -34,8 +34,8 @@ class CrowdedEngine(FakeEngine):
         with self._lock:
             self.twice += [name for name in mine if name in self._inside]
             self._inside += mine
-            self.most = max(self.most, len(self._inside))
-            if len(self._inside) >= LANES:
+            self.max_parallel = max(self.max_parallel, len(self._inside))
+            if len(self._inside) >= WORKERS:
                 self.all_inside.set()
         result = super().encode(samples, states, n_q, final)
         with self._lock:
@@ -60,7 +60,7 @@ def worker(engine: CrowdedEngine) -> Iterator[Worker]:
 
 def test_as_many_steps_run_at_once_as_the_engine_has_workers(worker, engine):
     engine.gate.clear()
-    sinks = [Collector() for _ in range(LANES + 2)]
+    sinks = [Collector() for _ in range(WORKERS + 2)]
     for i, sink in enumerate(sinks):
         stream = open_encoder(worker, sink)
         stream.feed(ramp(3, first=1000 * i))
@@ -69,7 +69,7 @@ def test_as_many_steps_run_at_once_as_the_engine_has_workers(worker, engine):
     engine.gate.set()
     for sink in sinks:
         sink.wait_ended()
-    assert engine.most == LANES
+    assert engine.max_parallel == WORKERS
 
 
 def test_a_stream_is_never_in_two_steps_and_its_packets_keep_their_order(worker, engine):
@@ -103,7 +103,7 @@ def test_a_stream_closed_during_its_step_gets_no_result(worker, engine):
 
 
 def test_a_failing_step_does_not_end_its_thread(worker):
-    for _ in range(2 * LANES):
+    for _ in range(2 * WORKERS):
         sink = Collector()
         stream = open_encoder(worker, sink)
         stream.feed(ramp(3, first=666))
