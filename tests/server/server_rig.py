@@ -28,7 +28,7 @@ from streamcodec.engine.warming import warm_up
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, Gap, Packet, StreamEnd, StreamStart, pack_codes, unpack_codes
 from streamcodec.server import Limits, Server
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 600.0  # a guard against hangs alone: no verdict depends on how fast the machine is
 PACKET = 1920
 OURS = "the fingerprint of the server's model"
 
@@ -278,9 +278,9 @@ def gated() -> tuple[Codec, GatedEngine]:
 async def serving(codec: Codec | None = None, **options: Any) -> AsyncIterator[Server]:
     """A server on a free port that must be left as it was found: no stream, no listener, no connection.
 
-    It lets in whoever comes, however slow the machine is, and forgets who vanishes at once: a test of either gives `limits` of its own.
+    Its limits are `small_limits()` where a test gives none of its own.
     """
-    options.setdefault("limits", Limits(capacity=None, resume_s=0.0))
+    options.setdefault("limits", small_limits())
     async with Server(codec or tiny_codec(), port=0, **options) as server:
         yield server
         await is_clean(server)
@@ -347,4 +347,8 @@ async def beside_a_stream(server: Server, incident: Callable[[], Awaitable[None]
 
 
 def small_limits(**changes: Any) -> Limits:
-    return Limits(**{"drain_s": 20.0, "capacity": None, "resume_s": 0.0, **changes})
+    """Limits that let in whoever comes, forget at once who vanishes, and wait for a slow machine; `changes` are what a test is about."""
+    patient = dict.fromkeys(
+        ("handshake_s", "encode_wait_s", "decode_wait_s", "listener_max_lag_s", "listener_give_up_s", "stall_s", "drain_s"), TIMEOUT_S
+    )
+    return Limits(**{**patient, "capacity": None, "resume_s": 0.0, **changes})

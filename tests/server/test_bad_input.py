@@ -38,7 +38,7 @@ from websockets.exceptions import InvalidStatus
 from streamcodec.client import PublishOptions, publish
 from streamcodec.errors import Refused, WireCode
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
-from streamcodec.server import Limits, Tokens
+from streamcodec.server import Tokens
 
 CODES = publish_hello()
 PCM = pcm_hello()
@@ -558,7 +558,7 @@ def test_a_listener_that_never_reads_cannot_hold_up_the_end_of_the_server():
     codes = np.zeros((32, 25 * 600), np.int32)
 
     async def main():
-        async with serving(limits=Limits(drain_s=0.2, stall_s=0.05, capacity=None)) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=small_limits(drain_s=0.2, stall_s=0.05)) as server, contextlib.AsyncExitStack() as stack:
             server._socket.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             slow = await stack.enter_async_context(raw(server.url, max_queue=1, close_timeout=0.1))
             await slow.send({**LISTEN, "format": "codes", "model": OURS, "stream": "a"})

@@ -12,7 +12,6 @@ from server_rig import packet as codes_packet
 
 from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamStart, unpack_codes
-from streamcodec.server import Limits
 
 LOUD = 10
 QUIET = 35
@@ -53,7 +52,7 @@ def test_who_joins_in_a_pause_gets_its_history_across_what_was_left_out(middle):
     codec, packets = offline_codec(), talk()
 
     async def main():
-        async with serving(limits=Limits(capacity=None, resume_s=10.0)) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=small_limits(resume_s=10.0)) as server, contextlib.AsyncExitStack() as stack:
             every = await listening(stack, server.url, "a", codec)
             publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(**as_codes(codec))))
             for codes in packets[: middle + 1]:
@@ -93,7 +92,7 @@ def test_who_loses_its_connection_in_a_pause_hears_it_as_if_nothing_had_been():
     middle = LOUD + 15
 
     async def main():
-        async with serving(limits=Limits(capacity=None, resume_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=small_limits(resume_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
             broken = Heard(await stack.enter_async_context(listen(server.url, "a", model=codec.fingerprint)))
             broken_pcm = Heard(await stack.enter_async_context(listen(server.url, "a", format="pcm_f32le")))
             every = await listening(stack, server.url, "a", codec)

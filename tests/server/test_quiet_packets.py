@@ -22,6 +22,7 @@ from server_rig import (
     run,
     same_codes,
     serving,
+    small_limits,
     voice,
 )
 from server_rig import packet as codes_packet
@@ -29,7 +30,6 @@ from server_rig import packet as codes_packet
 from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import InputError
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, payload_size, unpack_codes
-from streamcodec.server import Limits
 
 LOUD = 10
 QUIET = 30
@@ -199,7 +199,7 @@ def test_who_joins_or_comes_back_in_the_silence_hears_what_everybody_hears(histo
     x = with_a_pause()
 
     async def main():
-        async with serving(limits=Limits(capacity=None, resume_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=small_limits(resume_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
             every = await listening(stack, server.url, "a", codec)
             broken = Heard(await stack.enter_async_context(listen(server.url, "a", model=codec.fingerprint)))
             broken_pcm = Heard(await stack.enter_async_context(listen(server.url, "a", format="pcm_f32le")))

@@ -36,10 +36,8 @@ import streamcodec.client.heartbeat as heartbeat
 from streamcodec.client import Publisher, PublishOptions, listen, publish
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
-from streamcodec.server import Limits
 
-# However slow the machine is, nothing is dropped for it: blocks come far faster than they were spoken.
-RESUMING = Limits(capacity=None, resume_s=30.0, encode_wait_s=60.0, decode_wait_s=60.0)
+RESUMING = small_limits(resume_s=30.0)
 BRIEFLY = small_limits(resume_s=0.3)
 END = {"type": "end", "last_seq": None}
 

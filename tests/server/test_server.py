@@ -30,16 +30,19 @@ from server_rig import (
     same_codes,
     samples,
     serving,
+    small_limits,
     tiny_codec,
     until,
     voice,
 )
 
 import streamcodec
+import streamcodec.server.fanout.fan_out as fan_out_module
+import streamcodec.server.stream as stream_module
 from streamcodec.client import Player, PublishOptions, listen, publish
 from streamcodec.errors import Refused
-from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting, unwrap_timestamp
-from streamcodec.server import DEFAULT_PORT, Limits, Server
+from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting, now_us, unwrap_timestamp
+from streamcodec.server import DEFAULT_PORT, Server
 
 BANDWIDTHS = [1.5, 3.0, 6.0, 12.0, 24.0]
 
@@ -264,7 +267,7 @@ def test_a_server_without_a_history_starts_late_listeners_at_the_present():
     codec = offline_codec()
 
     async def main():
-        async with serving(limits=Limits(history_s=0.0, capacity=None)) as server:
+        async with serving(limits=small_limits(history_s=0.0)) as server:
 
             async def join(stack):
                 return [await listening(stack, server.url, "late", codec), await listening(stack, server.url, "late", format="pcm_s16le")]
@@ -350,12 +353,24 @@ def test_a_pcm_listener_that_joins_while_the_last_one_s_decoder_still_works_is_n
 # Overload --------------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everybody_and_starts_afresh():
+class StoppedClock:
+    """`now_us` where a test says how much time goes by."""
+
+    def __init__(self) -> None:
+        self.us = now_us()
+
+    def __call__(self) -> int:
+        return self.us
+
+
+def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everybody_and_starts_afresh(monkeypatch):
+    clock = StoppedClock()
+    monkeypatch.setattr(stream_module, "now_us", clock)
     codec, engine = gated()
     offline = offline_codec()
 
     async def main():
-        limits = Limits(capacity=None, encode_wait_s=0.3)
+        limits = small_limits(encode_wait_s=0.3, resume_s=10.0)
         async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             as_codes = await listening(stack, server.url, "a", offline)
             as_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
@@ -368,7 +383,7 @@ def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everyb
                 publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
             await until(lambda: stream.totals.received == 13)
             assert stream.totals.dropped == 0
-            await asyncio.sleep(0.35)
+            clock.us += 350_000
             for i in range(13, 30):
                 publisher.offer(x[i * PACKET : (i + 1) * PACKET], captured_us=at + 80_000 * i)
             await until(lambda: stream.totals.received == 30)
@@ -430,7 +445,7 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
 
     async def main():
         # However long it takes: only for listeners it waits so long and no longer.
-        limits = Limits(capacity=None, resume_s=0.0, stall_s=0.02)
+        limits = small_limits(stall_s=0.02)
         async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", format="pcm_f32le")
             engine.decoding.clear()
@@ -438,7 +453,10 @@ def test_a_fast_publisher_of_codes_is_held_back_by_the_decoder_of_its_listeners(
             options = {"format": "codes", "model": offline.fingerprint, "start": "primed"}
             publishing = asyncio.create_task(publish_all(server.url, "a", codes, block=6, **options))
             await until(engine.held.is_set)
-            await asyncio.sleep(0.5)
+            stream = server.registry.streams["a"]
+            await until(lambda: stream.fan_out.pcm.decoder.backlog_s > 0.5)
+            for _ in range(500):
+                await asyncio.sleep(0)
             assert server.registry.streams["a"].fan_out.pcm.decoder.backlog_s < 0.7
             reading = asyncio.create_task(heard.to_end())
             engine.open()
@@ -465,7 +483,7 @@ def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_i
     async def main():
         nonlocal max_s
         # Every packet waits longer than a live one might, and all of them for longer than a listener is waited for.
-        limits = Limits(capacity=None, decode_wait_s=0.05, stall_s=0.1, resume_s=0.0)
+        limits = small_limits(decode_wait_s=0.05, stall_s=0.1)
         async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", format="pcm_f32le")
             reading = asyncio.create_task(heard.to_end())
@@ -488,13 +506,15 @@ def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_i
     run(main())
 
 
-def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whole_and_those_of_pcm_with_a_gap():
+def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whole_and_those_of_pcm_with_a_gap(monkeypatch):
     """Behind the gap they hear what a player of the codes hears that has seen the same gap."""
+    clock = StoppedClock()
+    monkeypatch.setattr(fan_out_module, "now_us", clock)
     codec, engine = gated()
     offline = offline_codec()
 
     async def main():
-        limits = Limits(capacity=None, decode_wait_s=0.3)
+        limits = small_limits(decode_wait_s=0.3, resume_s=10.0)
         async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             as_codes = await listening(stack, server.url, "a", offline)
             as_pcm = await listening(stack, server.url, "a", format="pcm_f32le")
@@ -509,7 +529,7 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
                 await publisher.send(codes[:, at : at + 6])
                 if at == 12 * 6:
                     await until(lambda: stream.totals.received == 13)
-                    await asyncio.sleep(0.35)
+                    clock.us += 350_000
                 if at == 39 * 6:
                     await until(lambda: stream.totals.received == 40)
                     engine.open()
@@ -550,7 +570,7 @@ def test_who_comes_first_meets_nothing_that_runs_for_the_first_time(capacity):
     engine.encode, engine.decode = noted("encode", engine.encode), noted("decode", engine.decode)
 
     async def main():
-        async with serving(codec, limits=Limits(capacity=capacity)):
+        async with serving(codec, limits=small_limits(capacity=capacity, resume_s=10.0)):
             assert all(steps[kind, 1, length] >= workers for kind in ("encode", "decode") for length in frames)
 
     run(main())
@@ -624,11 +644,11 @@ def test_an_engine_prepares_once_the_port_is_there_and_lets_go_when_the_server_e
     async def main():
         async with serving() as first:
             with pytest.raises(streamcodec.StreamCodecError, match="cannot listen"):
-                async with Server(codec, port=first.port, limits=Limits(capacity=3)):
+                async with Server(codec, port=first.port, limits=small_limits(capacity=3)):
                     pass
         assert told == ["stop"], "the end of the program would wait for what was begun"
         told.clear()
-        async with serving(codec, limits=Limits(capacity=3)):
+        async with serving(codec, limits=small_limits(capacity=3)):
             assert told == [("prepare", 6)]
         assert told == [("prepare", 6), "stop"]
 
