@@ -7,6 +7,7 @@ differs is proved one.
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +63,11 @@ def stream_decode(codec: streamcodec.Codec, codes: npt.NDArray[np.int32], seed: 
 @pytest.mark.parametrize("start", ["exact", "primed"])
 def test_long_streams_equal_the_reference(full_size: tuple[Reference, streamcodec.Codec], start: Start) -> None:
     reference, codec = full_size
-    for seed in range(4):
-        clip = noise_speech(150_000 + 77 * seed, seed)
-        before = np.zeros(0 if start == "exact" else 24_000, np.float32)
-        expected = reference.encode(np.concatenate([before, clip])[None], 24)[0, :, len(before) // 320 :]
-        codes = stream_encode(codec, clip, seed, start=start)
-        assert_same_codes(codec, codes, expected, clip, start)
+    clip = noise_speech(100_003, 1)
+    before = np.zeros(0 if start == "exact" else 24_000, np.float32)
+    expected = reference.encode(np.concatenate([before, clip])[None], 24)[0, :, len(before) // 320 :]
+    codes = stream_encode(codec, clip, 1, start=start)
+    assert_same_codes(codec, codes, expected, clip, start)
 
 
 def test_an_exact_stream_equals_the_reference_from_the_first_sample_to_the_last(
@@ -75,12 +75,12 @@ def test_an_exact_stream_equals_the_reference_from_the_first_sample_to_the_last(
 ) -> None:
     reference, codec = full_size
 
-    @settings(max_examples=25)
+    # Many more lengths, chunks and packets are tried below with few channels.
+    @settings(max_examples=4)
     @given(length=lengths, seed=st.integers(0, 999), packet_frames=st.sampled_from([1, 2, 3, 6, 25]))
     @example(length=1, seed=0, packet_frames=6)
     @example(length=2_240, seed=1, packet_frames=6)
     @example(length=2_239, seed=1, packet_frames=6)
-    @example(length=100_003, seed=2, packet_frames=6)
     def holds(length: int, seed: int, packet_frames: int) -> None:
         clip = noise_speech(length, seed)
         codes = stream_encode(codec, clip, seed, start="exact", packet_frames=packet_frames)
@@ -97,10 +97,9 @@ def test_a_primed_stream_equals_the_reference_on_the_same_samples_after_a_second
 ) -> None:
     reference, codec = full_size
 
-    @settings(max_examples=8)
+    @settings(max_examples=2)
     @given(length=lengths, seed=st.integers(0, 999), packet_frames=st.sampled_from([1, 6, 7]))
     @example(length=1, seed=0, packet_frames=6)
-    @example(length=60_000, seed=3, packet_frames=6)
     def holds(length: int, seed: int, packet_frames: int) -> None:
         clip = noise_speech(length, seed)
         codes = stream_encode(codec, clip, seed, start="primed", packet_frames=packet_frames)
@@ -115,9 +114,9 @@ def test_a_primed_stream_equals_the_reference_on_the_same_samples_after_a_second
 def test_each_row_of_a_batch_of_clips_equals_the_reference(full_size: tuple[Reference, streamcodec.Codec]) -> None:
     reference, codec = full_size
 
-    @settings(max_examples=6)
-    @given(length=st.integers(1, 20_000), seed=st.integers(0, 999))
-    @example(length=40_000, seed=4)
+    @settings(max_examples=2)
+    @given(length=st.integers(1, 10_000), seed=st.integers(0, 999))
+    @example(length=20_000, seed=4)
     def holds(length: int, seed: int) -> None:
         clips = np.stack([noise_speech(length, seed + i) for i in range(3)])
         codes = codec.encode(clips[:, None], bandwidth=24)
@@ -162,7 +161,8 @@ def test_a_primed_stream_holds_nothing(full_size: tuple[Reference, streamcodec.C
 SMALL = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64, "upsampling_ratios": [8, 3]}
 # 64 entries are 6 bits and a hop of 24 is 1,000 frames per second: 6 kbps a codebook
 SMALL_24 = {"target_bandwidths": [24.0]}
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as published": {},
     "constant padding": {"pad_mode": "constant"},
     "identity shortcuts": {"use_conv_shortcut": False},
     "one LSTM layer": {"num_lstm_layers": 1},
@@ -187,8 +187,13 @@ def test_every_field_of_the_config_means_what_it_means_to_the_reference(
     codec = streamcodec.load(reference.save(tmp_path_factory.mktemp("variant")), engine=engine)
     bandwidth = codec.config.target_bandwidths[0]
 
-    @settings(max_examples=12)
-    @given(length=st.integers(1, 1_500), seed=st.integers(0, 999), packet_frames=st.sampled_from([1, 2, 6]))
+    # Seven frames are what a reflecting model holds its first packet for.
+    @settings(max_examples=12 if VARIANTS[variant] else 60)
+    @given(length=st.integers(1, 1_500), seed=st.integers(0, 999), packet_frames=st.sampled_from([1, 2, 3, 6, 25]))
+    @example(length=1, seed=0, packet_frames=6)
+    @example(length=7 * hop, seed=1, packet_frames=6)
+    @example(length=7 * hop - 1, seed=1, packet_frames=6)
+    @example(length=312 * hop + 3, seed=2, packet_frames=6)
     def holds(length: int, seed: int, packet_frames: int) -> None:
         clip = noise_speech(length, seed)
         expected = reference.encode(clip[None], bandwidth)[0]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import vector_files
+from programs import needs
 
 from streamcodec.errors import RemoteProtocolError
 from streamcodec.protocol import ClientSession, ServerSession, parse
@@ -19,11 +18,11 @@ FILES = vector_files.FILES
 CLIENT = Path(__file__).parent / "javascript" / "main.mjs"
 SHIPPED = importlib.resources.files("streamcodec.protocol").joinpath("vectors")
 
-needs_node = pytest.mark.skipif(shutil.which("node") is None and not os.environ.get("CI"), reason="Node is not installed")
+needs_node = needs("node")
 
 
 def checked_by_javascript(folder):
-    return subprocess.run(["node", str(CLIENT), "vectors", str(folder)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(["node", str(CLIENT), "vectors", str(folder)], capture_output=True, text=True, timeout=1200, check=False)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import needs
 from server_rig import packet, publish_hello, raw, run, serving, tiny_codec, until
 
 from streamcodec.protocol import unpack_codes
@@ -21,7 +20,7 @@ CLIENT = Path(__file__).resolve().parents[1] / "protocol" / "javascript" / "main
 DOCUMENT = Path(__file__).resolve().parents[2] / "streamcodec" / "protocol" / "PROTOCOL.md"
 FRAMES = 6
 
-needs_node = pytest.mark.skipif(shutil.which("node") is None and not os.environ.get("CI"), reason="Node is not installed")
+needs_node = needs("node")
 
 
 async def output_of(*command):

@@ -37,7 +37,7 @@ from server_rig import (
 )
 
 import streamcodec
-import streamcodec.server.fanout.fan_out as fan_out_module
+import streamcodec.server.fanout.pcm as pcm_module
 import streamcodec.server.stream as stream_module
 from streamcodec.client import Player, PublishOptions, listen, publish
 from streamcodec.errors import Refused
@@ -509,7 +509,7 @@ def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_i
 def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whole_and_those_of_pcm_with_a_gap(monkeypatch):
     """Behind the gap they hear what a player of the codes hears that has seen the same gap."""
     clock = StoppedClock()
-    monkeypatch.setattr(fan_out_module, "now_us", clock)
+    monkeypatch.setattr(pcm_module, "now_us", clock)
     codec, engine = gated()
     offline = offline_codec()
 

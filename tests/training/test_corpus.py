@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from programs import needs
 from training_material import RATE, SHORT, voice, write_voices
 
 from streamcodec.errors import AudioError, InputError, MissingDependencyError
@@ -28,7 +29,7 @@ def test_any_rate_and_format_becomes_mono_at_24_khz(tmp_path: Path, suffix: str,
     assert np.sqrt(np.mean(y**2)) == pytest.approx(np.sqrt(np.mean(x**2)), rel=0.1)
 
 
-@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+@needs("ffmpeg")
 def test_what_libsndfile_cannot_read_goes_through_ffmpeg(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", voice(1.0, 16_000, 1), 16_000)
     subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "x.wav", "-c:a", "g722", tmp_path / "x.g722"], check=True)

@@ -376,7 +376,6 @@ def test_too_little_audio_to_fit_codebooks_to_says_how_much_is_needed(
 
 
 def test_a_run_is_drawn(finished: Path, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     assert main(["plot", str(finished), str(tmp_path / "run.png")]) == 0
     assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
     assert curves(finished / "quality.csv", "kbps")["sisdr"]["1.2"][0] == [40.0, 80.0, 120.0, 160.0]

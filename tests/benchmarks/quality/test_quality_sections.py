@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from programs import needs
 
 from benchmarks.heldout import Clip
 from benchmarks.precision import benchmark as precision
@@ -129,7 +130,7 @@ def test_a_band_that_is_not_coded_shows_in_its_snr_and_level_alone() -> None:
     assert found[2000]["level_db"] < -60
 
 
-@pytest.mark.skipif(NO_OPUS is not None, reason=str(NO_OPUS))
+@needs(without=NO_OPUS)
 def test_opus_comes_back_in_step_and_its_packets_take_about_what_was_asked_for() -> None:
     speech, rate = bundled_clip()
     through = opus.through_opus(speech, rate, 24.0)
