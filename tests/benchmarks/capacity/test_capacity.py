@@ -128,8 +128,22 @@ class Machine:
         return {"model": {"cpu_s": 0.0, "at": now, "rss_mib": 1.0}, "load": {"cpu_s": 0.0, "at": now}}
 
 
+class MadeUpTime:
+    """The module `time` where only a sleeper lets time go by."""
+
+    def __init__(self) -> None:
+        self._now = 100.0
+
+    def perf_counter(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+
+
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def made_up_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phases, "time", MadeUpTime())
     monkeypatch.setattr(phases, "_SETTLE_S", 0.1)
     monkeypatch.setattr(phases, "_LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(phases, "_DRAIN_S", 0.5)
@@ -139,7 +153,7 @@ def course(begin: int = 10, hold: int | None = None) -> Course:
     return Course(begin, 10, 100, grow_s=0.2, hold=hold, hold_s=1.2, overload_s=0.3, recovery_s=1.1, joins_per_s=100, patience_s=0.3)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("made_up_time")
 def test_growth_ends_where_packets_are_late_twice_and_the_last_good_count_is_held() -> None:
     machine = Machine(room=34)
     figures = run_phases(Run(machine), course())
@@ -157,7 +171,7 @@ def test_growth_ends_where_packets_are_late_twice_and_the_last_good_count_is_hel
     assert machine.asked[-1] == 0
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("made_up_time")
 def test_a_count_that_is_not_held_is_told_so() -> None:
     figures = run_phases(Run(Machine(room=5)), course(hold=12))
     assert (figures["grown_to"], figures["hold"]["streams"], figures["held"]) == (0, 12, False)

@@ -113,6 +113,11 @@ function listen(url, stream, format, fingerprint = null) {
     session.apply("client", sc.parse(bytes));
     socket.send(bytes);
   };
+  // The answer to the ping may come behind a short stream's end.
+  const leave = (seen) => {
+    Object.assign(heard, seen);
+    if (heard.answered && heard.ended) socket.close(1000);
+  };
   socket.onopen = () => send({ type: "hello", version: 1, role: "listen", stream, format, model: fingerprint });
   return new Promise((resolve, reject) => {
     socket.onerror = (event) => reject(new Error(event.message ?? "no connection"));
@@ -123,7 +128,7 @@ function listen(url, stream, format, fingerprint = null) {
       const { start, welcome } = session;
       const packet = () => start.packet_frames * welcome.model.hop_length;
       if (m.type === "welcome") send({ type: "ping", time: 7 });
-      else if (m.type === "pong") heard.server_clock_seen = m.time === 7 && m.server_time > 0;
+      else if (m.type === "pong") leave({ answered: true, server_clock_seen: m.time === 7 && m.server_time > 0 });
       else if (m.type === "start") heard.starts++;
       else if (m.type === "gap") {
         heard[m.reason === "silence" ? "silent" : "lost"] += m.count;
@@ -136,7 +141,7 @@ function listen(url, stream, format, fingerprint = null) {
           if (m.seq >= start.live_seq) heard.samples += codes[0].length * welcome.model.hop_length;
         } else if (m.seq >= start.live_seq) heard.samples += m.payload.length / (format === "pcm_s16le" ? 2 : 4);
         send({ type: "report", received: session.next, played: null, margin_ms: null, late_ms: null, bandwidth: null });
-      } else if (m.type === "stream_end") socket.close(1000);
+      } else if (m.type === "stream_end") leave({ ended: true });
       else if (m.type === "refuse" || m.type === "error") Object.assign(heard, { code: m.code, retry: m.retry });
     };
   });
