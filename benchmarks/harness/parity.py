@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from streamcodec.codec import Codec
-from streamcodec.model.hub import load_model
-from streamcodec.model.near_ties import NearTies
+from collections.abc import Sequence
 
-__all__ = ["rule_of", "told"]
+from streamcodec.codec import Codec
+from streamcodec.errors import CodesError
+from streamcodec.model.hub import load_model
+from streamcodec.model.near_ties import Comparison, NearTies
+
+__all__ = ["proved", "rule_of", "told"]
 
 
 def rule_of(codec: Codec) -> NearTies:
     """The rule for the codes of a codec in float32, whose name is where its model lies."""
     return NearTies(load_model(codec.name))
+
+
+def proved(comparisons: Sequence[Comparison]) -> dict[str, int]:
+    """How many entries there were and differ, and how many near-ties explain them; raises `CodesError` where one is not proved."""
+    for found in comparisons:
+        if not found:
+            raise CodesError(str(found))
+    return {
+        "entries": sum(found.entries for found in comparisons),
+        "differing": sum(found.differing for found in comparisons),
+        "near_ties": sum(len(found.near_ties) for found in comparisons),
+    }
 
 
 def told(differing: int | None, near_ties: int | None) -> str:

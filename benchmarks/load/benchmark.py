@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.harness.machine import Observed
 from benchmarks.harness.models import Loading
+from benchmarks.harness.parity import rule_of
 from benchmarks.harness.processes import Address, Processes, Served, Serving, serve
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
@@ -47,7 +48,8 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     packet_s, block_s = args.packet_frames / codec.frame_rate, args.block_ms / 1000
     plan = make_plan(args.publishers, args.listeners, args.seconds, packet_s, block_s, args.pcm_every, fast=args.fast)
     print(f"encoding {args.publishers} clips of {plan.seconds:g} s in one go, to compare with", file=sys.stderr)
-    offline = [offline_codes(codec, plan, publisher) for publisher in plan.publishers]
+    rule = rule_of(codec)
+    offline = [offline_codes(codec, rule, plan, publisher) for publisher in plan.publishers]
     print(f"{args.publishers} publishers and {args.listeners} listeners for {plan.seconds:g} s", file=sys.stderr)
     with observed:
         report, served, used = _run(plan, offline, Loading(args.model, threads=args.threads))
@@ -84,6 +86,7 @@ def _figures(plan: Plan, model: str, report: Report, served: Served, used: _Usag
         **{f"publishers of {s}": [x for x in outcome.latencies if x["source"] == s] for s in sorted({row["source"] for row in rows})},
     }
     ways = np.diff(np.array(served.traces, np.float64).reshape(-1, len(_STAGES) + 1)) / 1000
+    worst: dict[str, Any] = max(coded, key=lambda row: row.get("differing", -1), default={})
     return {
         "model": model,
         "pace": "fast" if plan.fast else "live",
@@ -100,8 +103,9 @@ def _figures(plan: Plan, model: str, report: Report, served: Served, used: _Usag
         "packets": sum(row.get("packets", 0) for row in rows),
         "lost": sum(row.get("lost", 0) for row in rows),
         "dropped": sum(published.dropped for published in report.published),
-        "codes_equal": _worst([row.get("codes_equal") for row in coded], min),
-        "codes_identical_listeners": sum(row.get("codes_equal") == 1.0 for row in coded),
+        "differing": worst.get("differing"),
+        "near_ties": worst.get("near_ties"),
+        "codes_identical_listeners": sum(row.get("differing") == 0 for row in coded),
         "played_error": _worst([row.get("audio_error") for row in coded], max),
         "pcm_error": {f: _worst([row.get("audio_error") for row in rows if row["format"] == f], max) for f in ("pcm_f32le", "pcm_s16le")},
         "timestamp_error_ms": _worst([row.get("timestamp_error_ms") for row in rows], max),

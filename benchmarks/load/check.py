@@ -16,15 +16,14 @@ from benchmarks.load.plan import ListenerPlan, Plan, PublisherPlan, heard_by_the
 from streamcodec.audio import float_to_pcm, pcm_to_float
 from streamcodec.client import Player
 from streamcodec.codec import Codec
+from streamcodec.model.near_ties import NearTies, StreamTruth
 from streamcodec.protocol import Packet, StreamEnd, StreamStart, unpack_codes
 from streamcodec.protocol.clock import unwrap_timestamp
 from streamcodec.types import Codes, Samples
 
-__all__ = ["CODES_EQUAL", "FLOAT_WITHIN", "S16_WITHIN", "Check", "check", "offline_codes", "unlike"]
+__all__ = ["FLOAT_WITHIN", "S16_WITHIN", "Check", "check", "offline_codes"]
 
 
-CODES_EQUAL = 0.999
-_NEAR_TIES = 3  # frames
 FLOAT_WITHIN = 1e-4
 S16_WITHIN = 1.01 / 32_768
 _SILENCE_FRAMES = 75
@@ -32,10 +31,11 @@ _SILENCE_FRAMES = 75
 
 @dataclass(frozen=True)
 class Offline:
-    """A stream's yardstick: the codes of the whole clip, and those of the silence before it where the stream is primed."""
+    """A stream's yardstick: the codes of the whole clip, of the silence before it where the stream is primed, and the clip's latents."""
 
     codes: Codes
     lead: Codes
+    truth: StreamTruth
 
     def audio(self, codec: Codec, codes: Codes) -> Samples:
         """What `codes` [n_q, F] decode to behind this stream's lead, in one go."""
@@ -53,12 +53,12 @@ class Check:
     latencies: list[dict[str, Any]]
 
 
-def offline_codes(codec: Codec, plan: Plan, publisher: PublisherPlan) -> Offline:
+def offline_codes(codec: Codec, rule: NearTies, plan: Plan, publisher: PublisherPlan) -> Offline:
     """Encode a publisher's whole clip in one go."""
     samples = heard_by_the_encoder(plan, publisher)
     lead = _SILENCE_FRAMES if publisher.start == "primed" else 0
     codes: Codes = codec.encode(np.concatenate([np.zeros(lead * codec.hop_length, np.float32), samples]), bandwidth=publisher.bandwidth)
-    return Offline(codes[:, lead:], codes[:, :lead])
+    return Offline(codes[:, lead:], codes[:, :lead], rule.stream(samples, publisher.start))
 
 
 def check(codec: Codec, plan: Plan, offline: list[Offline], report: Report) -> Check:
@@ -121,16 +121,6 @@ def _codes(codec: Codec, note: Heard) -> Codes:
     return np.concatenate([unpack_codes(payload, n_q, bits) for _, n_q, _, payload, _ in note.packets], axis=1).astype(np.int32)
 
 
-def unlike(codes: Codes, expected: Codes) -> bool:
-    """Whether codes [n_q, F] differ by more than near-ties: in over 0.1%, and in more than three frames, which a few seconds may have.
-
-    Sums in another order decide a near-tie the other way now and then, and all codebooks behind it in its frame go with it. In a minute
-    three frames are less than 0.1%.
-    """
-    differ = codes != expected
-    return bool(differ.mean() > 1.0 - CODES_EQUAL and differ.any(axis=0).sum() > _NEAR_TIES)
-
-
 def _check_codes(codec: Codec, which: ListenerPlan, note: Heard, offline: Offline, full: Codes | None) -> dict[str, Any]:
     """Codes against the whole clip's, and what a player makes of them, packet by packet, against decoding them in one go."""
     codes = _codes(codec, note)
@@ -139,16 +129,17 @@ def _check_codes(codec: Codec, which: ListenerPlan, note: Heard, offline: Offlin
     if codes.shape != (wanted, offline.codes.shape[1]):
         failures.append(f"codes of shape {list(codes.shape)}, expected {[wanted, offline.codes.shape[1]]}")
         return {"kbps": codec.config.bandwidth_of(wanted), "failures": failures}
-    equal = float((codes == offline.codes[:wanted]).mean())
-    if unlike(codes, offline.codes[:wanted]):
-        failures.append(f"{100 * equal:.3f}% of the codes equal the whole clip's, expected {100 * CODES_EQUAL:g}%")
+    found = offline.truth.compare(codes, offline.codes[:wanted])
+    if not found:
+        failures.append(str(found))
     if full is not None and not np.array_equal(codes, full[:wanted]):
         failures.append("its codes are no prefix of what the stream's other listener got")
     audio = _played(codec, note, wanted)
     error = float(np.abs(audio - offline.audio(codec, codes)).max()) if audio.size == codes.shape[1] * codec.hop_length else None
     if error is None or error > FLOAT_WITHIN:
         failures.append(f"audio is off by {error}, expected {FLOAT_WITHIN:g}" if error else f"{audio.size} samples of audio")
-    return {"kbps": codec.config.bandwidth_of(wanted), "codes_equal": equal, "audio_error": error, "failures": failures}
+    compared = {"differing": found.differing, "near_ties": len(found.near_ties)}
+    return {"kbps": codec.config.bandwidth_of(wanted), **compared, "audio_error": error, "failures": failures}
 
 
 def _played(codec: Codec, note: Heard, n_q: int) -> Samples:

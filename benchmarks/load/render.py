@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.parity import told
 from benchmarks.harness.plots import picture
 from benchmarks.harness.run import Headline
 from benchmarks.harness.sections import Figures
-from benchmarks.harness.tables import percent, table, verdict
-from benchmarks.load.check import CODES_EQUAL, FLOAT_WITHIN
+from benchmarks.harness.tables import table, verdict
+from benchmarks.load.check import FLOAT_WITHIN
 
 __all__ = ["draw", "headlines", "packets_per_second", "render"]
 
@@ -27,7 +28,7 @@ def render(figures: Figures) -> str:
         ["packets received, by all listeners", f"{figures['packets']:,}"],
         ["lost on the way to a listener", figures["lost"]],
         ["messages that the server dropped", figures["dropped"]],
-        [f"codes equal to the whole clip's, worst listener (at least {100 * CODES_EQUAL:g}%)", percent(figures["codes_equal"], 3)],
+        ["codes that differ from the whole clip's, worst listener", told(figures["differing"], figures["near_ties"])],
         [
             "listeners of codes that got the whole clip's, every one",
             f"{figures['codes_identical_listeners']} of {figures['listeners'].get('codes', 0)}",

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.harness.machine import Observed
 from benchmarks.harness.models import FULL_SIZE
+from benchmarks.harness.parity import proved, rule_of
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import Candidate, alternate, percentiles
@@ -96,8 +97,8 @@ def _measure(args: argparse.Namespace) -> Figures:
         figures["peak"] = _best(figures["gemm"])
         figures["rows"] = [_row(c, seconds, figures) for c, seconds in zip(candidates, times, strict=False)]
         figures["profile"] = _profiles(args, folder, ways, speech)
-    exact = next((way for way in ways if way.precision == "fp32"), ways[0])
-    figures["agreement"] = {"precision": exact.precision, **_agreement(codecs[FULL_SIZE, exact], transformers, clip)}
+        exact = next((way for way in ways if way.precision == "fp32"), ways[0])
+        figures["agreement"] = {"precision": exact.precision, **_agreement(codecs[FULL_SIZE, exact], exact, transformers, clip)}
     figures["targets"] = check(figures["rows"])
     return figures
 
@@ -210,15 +211,18 @@ def _profiles(args: argparse.Namespace, folder: str, ways: list[Way], speech: Sa
 
 
 @torch.inference_mode()
-def _agreement(full: Codec, peer: Peer, clip: Samples) -> dict[str, float]:
-    """How far our full-size model and the package's, with the same weights, compute the same."""
-    expected = peer.encode(torch.from_numpy(clip)[None, None], BANDWIDTH)
+def _agreement(full: Codec, way: Way, peer: Peer, clip: Samples) -> dict[str, float | None]:
+    """How far our full-size model and the package's, with the same weights, compute the same; in float32, each difference is proved."""
+    expected = peer.encode(torch.from_numpy(clip)[None, None], BANDWIDTH)[0].numpy()
     packets = full.stream_encoder(BANDWIDTH, start="exact")
     codes = np.concatenate([*packets.feed(clip), *packets.flush()], axis=1)
-    audio = full.decode(expected[0].numpy())
+    audio = full.decode(expected)
+    compared = {"entries": codes.size, "differing": int((codes != expected).sum()), "near_ties": None}
+    if way.precision == "fp32":
+        compared |= proved([rule_of(full).compare(codes, expected, clip)])
     return {
-        "codes_equal": float((codes == expected[0].numpy()).mean()),
-        "max_error": float(np.abs(audio - peer.decode(expected)[0, 0].numpy()).max()),
+        **compared,
+        "max_error": float(np.abs(audio - peer.decode(torch.from_numpy(expected)[None])[0, 0].numpy()).max()),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.harness.models import FULL_SIZE
+from benchmarks.harness.parity import told
 from benchmarks.harness.run import Headline
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.tables import percent, table
@@ -118,8 +119,9 @@ def _how(figures: Figures) -> str:
         f"{figures['bandwidth']:g} kbps with RVQ, {figures['threads']} thread(s) unless said otherwise. *Ours* carries its state from step "
         f"to step ({', '.join(figures['engines'])}); the packages' calls, in `torch.inference_mode`, are each on their own, so their "
         "packets do not join; their whole clips are what they are made for. `full size` and the packages are the published architecture "
-        f"with random weights; ours, fed as a stream in {agreement['precision']}, gives {100 * agreement['codes_equal']:.2f}% of the codes "
-        f"that `transformers` gives for the whole clip, and the same codes decode within {agreement['max_error']:.0e}. "
+        f"with random weights; ours, fed as a stream in {agreement['precision']}, gives the codes that `transformers` gives for the whole "
+        f"clip (differing: {told(agreement['differing'], agreement['near_ties'])}), and the same codes decode within "
+        f"{agreement['max_error']:.0e}. "
     )
     if figures["mimi"]:
         text += (

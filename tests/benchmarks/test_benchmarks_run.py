@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tiny_benchmark import files_of, run_tiny
 
 from benchmarks import report
 from benchmarks.harness.run import RESULTS
-from benchmarks.load.check import unlike
 from benchmarks.load.render import draw
 
 TINY = {
@@ -47,15 +44,16 @@ def test_the_figures_say_what_the_section_is_for(ran: tuple[str, Path, dict[str,
     figures = section["figures"]
     if name == "seams":
         found = {row["way"]: row for row in figures["rows"]}
-        assert found["naive"]["codes_equal"] < 0.9 < 0.999 <= found["stream, exact"]["codes_equal"]
+        assert found["naive"]["differing"] > 0.1 * found["naive"]["entries"]
+        assert found["stream, exact"]["differing"] <= 8 * found["stream, exact"]["near_ties"]
         assert found["naive"]["snr_db"] < 30
         assert found["naive"]["seam_jump"] > 2 * found["stream, exact"]["seam_jump"]
-        assert figures["package"]["codes_equal"] >= 0.99
+        assert figures["package"]["differing"] <= 8 * figures["package"]["near_ties"]
     elif name == "step":
         kinds = {(row["who"], row["operation"], row["kind"]) for row in figures["rows"]}
         who = ("speech-24k", "full size", "encodec", "transformers")
         assert kinds == {(w, o, k) for w in who for o in ("encode", "decode") for k in ("step", "clip")}
-        assert figures["agreement"]["codes_equal"] >= 0.99
+        assert figures["agreement"]["differing"] <= 8 * figures["agreement"]["near_ties"]
         steps = {(row["engine"], row["batch"], row["frames"], row["threads"]) for row in figures["rows"] if row["kind"] == "step"}
         assert {("openvino", 2, 6, 1), ("openvino", 3, 6, 1), ("openvino", 1, 1, 1), ("openvino", 2, 6, 2), ("torch", 2, 6, 1)} <= steps
         assert {(row["operation"], row["batch"]) for row in figures["profile"]} == {(o, b) for o in ("encode", "decode") for b in (1, 2)}
@@ -65,18 +63,6 @@ def test_the_figures_say_what_the_section_is_for(ran: tuple[str, Path, dict[str,
         assert figures["failures"] == []
         assert figures["packets"] == 11 * 25
         assert figures["lost"] == figures["dropped"] == 0
-
-
-@pytest.mark.parametrize(
-    ("frames", "flipped", "wrong"),
-    [(375, [7, 99, 200], False), (375, [7, 99, 200, 300], True), (4500, range(0, 4500, 800), False), (4500, range(0, 4500, 500), True)],
-)
-def test_load_forgives_near_ties_and_no_more(frames: int, flipped: Sequence[int], wrong: bool) -> None:
-    """A near-tie at the third of eight codebooks takes the other five with it."""
-    expected = np.random.default_rng(0).integers(0, 1024, (8, frames))
-    codes = expected.copy()
-    codes[2:, list(flipped)] += 1
-    assert unlike(codes, expected) == wrong
 
 
 def test_the_load_s_picture_is_drawn_from_its_figures(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ async def crowd(server, codec, source, seconds=1.0):
         else:
             mono = clips[name].mean(axis=0) if clips[name].ndim == 2 else clips[name]
             assert start == plan.get("start", codec.engine.default_live_start)
-            same_codes(codes, offline_codes(codec, mono, bandwidth, start, rate))
+            same_codes(codec, codes, mono, bandwidth, start, rate)
         assert counts[name].dropped == 0
         assert counts[name].emitted == len(full.of(Packet)) == -(-codes.shape[1] // plan.get("packet_frames", 6))
         for kind in [key for owner, key in heard if owner == name]:
@@ -400,8 +400,9 @@ def test_a_live_stream_that_the_machine_cannot_follow_loses_packets_tells_everyb
                 assert heard.of(Gap) == [Gap(first_seq=13, count=17, reason="overload")]
                 assert [(s.epoch, s.first_seq, s.reason) for s in heard.of(StreamStart)] == [(0, 0, "published"), (1, 30, "overload")]
                 assert [p.seq for p in heard.of(Packet)] == [*range(13), *range(30, 40)]
-            parts = [offline_codes(offline, part, 6.0, "primed") for part in (x[: 13 * PACKET], x[30 * PACKET :])]
-            same_codes(as_codes.codes(offline), np.concatenate(parts, axis=1))
+            parts = np.split(as_codes.codes(offline), [6 * 13], axis=1)
+            for part, spoken in zip(parts, (x[: 13 * PACKET], x[30 * PACKET :]), strict=True):
+                same_codes(offline, part, spoken, 6.0, "primed")
             expected = [offline_audio(offline, part, 6.0, "primed") for part in parts]
             np.testing.assert_allclose(as_pcm.audio(), np.concatenate(expected), atol=1e-4)
             np.testing.assert_allclose(as_codes.audio(offline), np.concatenate(expected), atol=1e-4)
@@ -434,7 +435,7 @@ def test_a_fast_publisher_is_held_back_and_loses_nothing():
             await reading
             assert ended.dropped == 0
             assert heard.of(Gap) == []
-            same_codes(heard.codes(offline), offline_codes(offline, x, 3.0, "primed"))
+            same_codes(offline, heard.codes(offline), x, 3.0, "primed")
 
     run(main())
 
@@ -609,8 +610,8 @@ def test_a_server_that_stops_brings_out_what_it_accepted_and_tells_everybody():
                 with pytest.raises(Refused) as caught:
                     await anext(heard.listener)
                 assert (caught.value.code, caught.value.retry) == ("server_closing", True)
-            codes = offline_codes(offline, x, 6.0, "primed")
-            same_codes(as_codes.codes(offline), codes)
+            codes = as_codes.codes(offline)
+            same_codes(offline, codes, x, 6.0, "primed")
             np.testing.assert_allclose(as_pcm.audio(), offline_audio(offline, codes, 6.0, "primed"), atol=1e-4)
             with pytest.raises(Refused) as caught:
                 await publisher.end()
