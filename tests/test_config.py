@@ -168,7 +168,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"target_bandwidths": [6.0, "12"]}, "target_bandwidths is"),
     ({"target_bandwidths": [6.0, -1]}, "target_bandwidths is"),
     ({"target_bandwidths": [0.5]}, r"target_bandwidths .*below one codebook \(0.75 kbps\)"),
-    ({"target_bandwidths": [1000.0]}, "target_bandwidths .* takes 1333 codebooks, expected at most 256"),
+    ({"target_bandwidths": [1000.0]}, "target_bandwidths .* needs 1333 codebooks, expected at most 256"),
     ({"target_bandwidths": 24.0}, r"target_bandwidths is 24\.0, expected a list"),
 ]
 

@@ -109,7 +109,7 @@ def test_channels_are_mixed_down_and_rows_of_a_batch_are_clips(tiny: streamcodec
         (np.array([0.0, 20_000.0], np.float32), "looks like integers"),
         (np.zeros(10, np.complex64), "dtype complex64"),
         (["a", "b"], "dtype"),
-        ([[1.0], [1.0, 2.0]], "no array"),
+        ([[1.0], [1.0, 2.0]], "not an array of numbers"),
         (object(), "dtype object"),
         (None, "dtype object"),
         (torch.zeros(10, dtype=torch.bfloat16), "bfloat16"),
@@ -274,8 +274,8 @@ WRONG_CODES = [
     (np.full((2, 2), 2**40), "from 1099511627776"),
     (np.full((2, 2), 2**64 - 1, np.uint64), "18446744073709551615"),
     ("codes", "shape"),
-    ([[1], [1, 2]], "no array"),
-    ([[[1], [1, 2]]], "no array"),
+    ([[1], [1, 2]], "not an array of numbers"),
+    ([[[1], [1, 2]]], "not an array of numbers"),
 ]
 
 
