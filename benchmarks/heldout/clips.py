@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from streamcodec.errors import InputError
-from streamcodec.training.corpus import Corpus, Folder, build
-from streamcodec.training.fetch import fetch, unpacked
-from streamcodec.training.sources import SOURCES, Kind
+from streamcodec.training.data.corpus import Corpus, Folder, build
+from streamcodec.training.data.fetch import fetch, unpacked
+from streamcodec.training.data.sources import SOURCES, Kind
 from streamcodec.types import Samples
 
 __all__ = ["Clip", "Corpus", "add_options", "chosen", "describe", "main", "select", "tell"]
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What every benchmark on held-out clips takes."""
     parser.add_argument(
-        "--corpus", type=Path, default=Path("corpus"), help="from `python -m benchmarks.heldout` or `streamcodec train build`"
+        "--corpus", type=Path, default=Path("corpus"), help="from `python -m benchmarks.heldout` or `streamcodec train data`"
     )
     parser.add_argument("--clips", type=int, default=48, help="of speech")
     parser.add_argument("--music-clips", type=int, default=6)

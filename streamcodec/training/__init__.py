@@ -1,8 +1,4 @@
-"""How the embedded model was made, and how to make another: packages -> corpus -> batches -> steps -> checkpoint -> model.
+"""How the embedded model was made, and how to make another: packages -> corpus -> stages of a recipe -> checkpoint -> model.
 
 This room imports the model and is imported by nobody but the command line; nothing here runs where a codec is served.
 """
-
-from streamcodec.training.cli import main
-
-__all__ = ["main"]

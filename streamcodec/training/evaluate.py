@@ -12,8 +12,8 @@ import soxr
 import torch
 
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.training.losses import SpectralLoss, si_sdr
-from streamcodec.training.quantize import perplexity
+from streamcodec.training.losses.spectral import SpectralLoss, si_sdr
+from streamcodec.training.stages.quantize import perplexity
 from streamcodec.types import Samples
 
 __all__ = ["evaluate", "perceived"]

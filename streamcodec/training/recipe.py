@@ -1,184 +1,130 @@
-"""The schedule: which phase, learning rate and loss weights apply when this share of the budget is spent. Pure arithmetic.
+"""A recipe is a file: the model to begin with, and the stages that make another of it, in order, each with all its numbers.
 
-    progress   0 ......................... adversarial ......................... 1
-    phase      QUANTIZED                 | ADVERSARIAL
-    learning   warm-up, then slowly down | cosine to the end
+base = "speech-24k@6e4dfc35667801a34f1cc3f235132847"    # a model, and the fingerprint that it must have; or a table [model] instead
 
-Averaged weights are good at any time; a bigger budget stretches the phases, and a phase once entered is never left.
+[[stages]]
+kind = "adversarial"
+steps = 40000
+losses = { mel = 1.0, features = 3.0, adversarial = 3.0 }
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, field, replace
-from enum import IntEnum
-from typing import Any
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
-from streamcodec.training.augment import Augmentation
+from streamcodec.training.stages.kinds import KINDS
 
-__all__ = ["EMBEDDED", "REFINING", "TUNING", "Phase", "Recipe"]
+__all__ = ["EMBEDDED", "Recipe", "Stage", "load_recipe", "shipped_recipes"]
 
 EMBEDDED = CodecConfig(num_filters=16, pad_mode="constant", use_conv_shortcut=False, search_beam=4)
 """The embedded model's architecture: 342 MMAC per second of audio each way, and to search its codebooks 285 at 6 kbps."""
 
 
-class Phase(IntEnum):
-    """What is trained: the autoencoder with its codebooks, then against a discriminator too."""
+@dataclass(frozen=True)
+class Stage:
+    """One stage: its kind, a key of `KINDS`, and its settings, an instance of that kind's dataclass."""
 
-    QUANTIZED = 1
-    ADVERSARIAL = 2
+    kind: str
+    settings: Any
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {"kind": self.kind, **asdict(self.settings)}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every number of a training run; `steps`, where given, is the budget instead of `hours` of computing.
+    """Stages in order; `base` is the model to begin with, and `fingerprint` what it must have; without one, `config` is the model's."""
 
-    A row of a batch is a stream of `stream_seconds`, heard crop by crop with its states carried along; 0 makes every crop a stream of its
-    own, and so does a `trim_right_ratio` below 1. At `late_joins` of the crops the decoder begins anew in the middle of a stream.
-    """
-
-    hours: float = 12.0
-    steps: int | None = None
-    seed: int = 0
-    crop_frames: int = 48
-    stream_seconds: float = 15.0
-    late_joins: float = 0.05
-    batch: int = 12
-    music_share: float = 0.07
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    adversarial_from: float = 0.60
-    decay_from: float = 0.60
-
-    learning_rate: float = 1e-3
-    small_rate: float = 5e-5
-    encoder_rate: float = 1.0
-    warmup_steps: int = 200
-    betas: tuple[float, float] = (0.8, 0.99)
-    clip: float = 1.0
-    average: float = 0.999
-
-    mel: float = 1.6
-    mel_floor: float = 3e-4
-    relative: float = 0.3
-    noise: float = 3.0
-    snr_first: float = 0.05
-    snr_last: float = 0.03
-    level: float = 0.0
-    commitment: float = 0.1
-    latent_power: float = 0.3
-    straight_average: float = 0.01
-
-    decoder_only: bool = False
-    n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
-    fit_batches: int = 120
-    kmeans_batches: int = 60
-    revive_every: int = 20
-    codebook_decay: float = 0.99
-
-    forgiven_db: float = 0.0
-    disturbance_pull: float = 0.4
-    envelopes_pull: float = 0.3
-    similarity_pull: float = 0.0
-    adversarial_pull: float = 0.5
-    adversarial_rows: int = 6
-    feature_matching: float = 2.0
-    discriminator_rate: float = 3e-4
-
-    def __post_init__(self) -> None:
-        if self.adversarial_from < 0.0:
-            raise InputError(f"adversarial_from is {self.adversarial_from}, expected a share of the budget")
-        if self.steps is None and self.hours <= 0.0:
-            raise InputError(f"hours is {self.hours}, expected more than 0")
-        if self.stream_seconds < 0.0:
-            raise InputError(f"stream_seconds is {self.stream_seconds}, expected at least 0")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """The inverse of `to_dict`."""
-        settings: dict[str, Any] = _with_tuples(values["augmentation"])
-        return cls(**{**_with_tuples(values), "augmentation": Augmentation(**settings)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """All numbers as plain values."""
-        return asdict(self)
-
-    def with_budget(self, hours: float | None, steps: int | None) -> Recipe:
-        """The same recipe over another budget; None keeps what it had."""
-        return replace(self, hours=self.hours if hours is None else hours, steps=self.steps if steps is None else steps)
-
-    def progress(self, step: int, hours: float) -> float:
-        """The share of the budget that `step` steps in `hours` hours of computing have spent; 1 and more is all of it."""
-        return step / self.steps if self.steps is not None else hours / self.hours
-
-    def phase(self, progress: float) -> Phase:
-        """The phase at `progress`."""
-        return Phase.QUANTIZED if progress < self.adversarial_from else Phase.ADVERSARIAL
-
-    def rate(self, step: int, progress: float) -> float:
-        """The factor on every learning rate: up over the warm-up, down to a half until `decay_from`, then a cosine to 2%."""
-        warm = min(1.0, (step + 1) / self.warmup_steps)
-        if progress < self.decay_from:
-            return warm * (1.0 - 0.5 * progress / self.decay_from)
-        rest = min(1.0, (progress - self.decay_from) / max(1.0 - self.decay_from, 1e-9))
-        return warm * (0.02 + 0.48 * 0.5 * (1.0 + math.cos(math.pi * rest)))
-
-    def snr_weight(self, progress: float) -> float:
-        """The weight of the negative SNR, fading until the last phase."""
-        faded = min(1.0, max(0.0, progress / max(self.adversarial_from, 1e-9)))
-        return self.snr_first + (self.snr_last - self.snr_first) * faded
-
-    def averaging(self, step: int) -> float:
-        """The decay of the averaged weights, short at first so that they leave the initialisation behind."""
-        return min(self.average, (1.0 + step) / (10.0 + step))
+    name: str
+    base: str | None
+    fingerprint: str | None
+    config: CodecConfig
+    stages: tuple[Stage, ...]
 
 
-_LISTENING = Recipe(
-    adversarial_from=1.0,
-    mel=1.2,
-    mel_floor=2e-4,
-    noise=0.3,
-    snr_last=0.05,
-    n_q=(2, 4, 8, 8, 8, 16, 32, 32),
-    forgiven_db=20.0,
-)  # what takes a model on is mostly told what a listener hears
-
-TUNING = replace(
-    _LISTENING,
-    decoder_only=True,
-    hours=1.0,
-    batch=16,
-    decay_from=0.3,
-    learning_rate=4e-4,
-    small_rate=6e-5,
-    average=0.995,
-    disturbance_pull=1.5,
-    envelopes_pull=1.5,
-)
-"""What makes the most of a model's decoder while its codes stay what they are."""
-
-REFINING = replace(
-    _LISTENING,
-    hours=17.0,
-    batch=64,
-    decay_from=0.0,
-    learning_rate=1.2e-3,
-    small_rate=1.2e-4,
-    encoder_rate=0.5,
-    warmup_steps=100,
-    relative=0.2,
-    level=0.1,
-    commitment=0.04,
-    codebook_decay=0.9995,
-    average=0.9995,
-    disturbance_pull=1.2,
-    envelopes_pull=1.0,
-    similarity_pull=1.0,
-)
-"""What takes a whole model on, codebooks too, in big batches."""
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes inside this package, by name."""
+    root = Path(str(resources.files("streamcodec.training") / "recipes"))
+    return {path.stem: path for path in sorted(root.glob("*.toml"))}
 
 
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a recipe by its shipped name or from a file; raises `InputError` that names what is wrong and what was expected."""
+    path = shipped_recipes().get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        raise InputError(f"{name_or_path}: no such recipe, expected a .toml file or one of {', '.join(shipped_recipes())}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: {error}") from error
+    try:
+        return _parsed(path.stem, values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _parsed(name: str, values: Mapping[str, Any]) -> Recipe:
+    if unknown := sorted(values.keys() - {"base", "model", "stages"}):
+        raise InputError(f"{', '.join(unknown)} is unknown, expected base or model, and stages")
+    if "base" in values and "model" in values:
+        raise InputError("both base and model are given, expected one: a base has its own architecture")
+    base, _, fingerprint = str(values.get("base", "")).partition("@")
+    stages = values.get("stages", [])
+    if not isinstance(stages, list) or not stages:
+        raise InputError("0 stages, expected at least one table [[stages]]")
+    return Recipe(
+        name, base or None, fingerprint or None, _config(values.get("model", {})), tuple(map(_stage, range(1, len(stages) + 1), stages))
+    )
+
+
+def _config(values: Mapping[str, Any]) -> CodecConfig:
+    known = {f.name for f in fields(CodecConfig)}
+    if unknown := sorted(values.keys() - known):
+        raise InputError(f"model: {', '.join(unknown)} is unknown, expected some of {', '.join(sorted(known))}")
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return replace(EMBEDDED, **given)
+
+
+def _stage(number: int, values: Mapping[str, Any]) -> Stage:
+    kind = values.get("kind")
+    if kind not in KINDS:
+        raise InputError(f"stage {number}: kind is {kind}, expected one of {', '.join(KINDS)}")
+    rest = {k: v for k, v in values.items() if k != "kind"}
+    try:
+        return Stage(str(kind), _settings(KINDS[str(kind)].settings, rest))
+    except InputError as error:
+        raise InputError(f"stage {number} ({kind}): {error}") from error
+
+
+def _settings(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """An instance of the dataclass `cls`, whose values have the types of its defaults."""
+    hints, known = get_type_hints(cls), {f.name: f for f in fields(cls)}
+    if unknown := sorted(values.keys() - known.keys()):
+        raise InputError(f"{', '.join(unknown)} is unknown, expected some of {', '.join(known)}")
+    if lacking := [name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING and name not in values]:
+        raise InputError(f"{', '.join(lacking)} is missing")
+    return cls(**{name: _value(name, hints[name], value) for name, value in values.items()})
+
+
+def _value(name: str, wanted: Any, value: Any) -> Any:
+    if is_dataclass(wanted) and isinstance(wanted, type) and isinstance(value, Mapping):
+        return _settings(wanted, value)
+    origin = getattr(wanted, "__origin__", wanted)
+    if origin is tuple and isinstance(value, list) and value:
+        return tuple(value)
+    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if wanted is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if origin is Mapping and isinstance(value, Mapping):
+        return {str(k): _value(f"{name}.{k}", float, v) for k, v in value.items()}
+    expected = {float: "a number", int: "a whole number", tuple: "a list of numbers"}.get(origin, "a table")
+    raise InputError(f"{name} is {value!r}, expected {expected}")

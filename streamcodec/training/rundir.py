@@ -39,7 +39,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class CsvLog:
-    """Rows appended to a CSV file, whose header is the first row's keys; later rows may lack some."""
+    """Rows appended to a CSV file; later rows may lack columns, and those that they bring are added to the header."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,12 +49,23 @@ class CsvLog:
                 self._columns = next(csv.reader(file), [])
 
     def add(self, row: Mapping[str, object]) -> None:
-        """Append one row; a column not in the header is an error."""
-        new = not self._columns
-        if new:
-            self._columns = list(row)
+        """Append one row."""
+        fresh = [name for name in row if name not in self._columns]
+        if fresh:
+            self._widen(fresh)
         with self.path.open("a", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="")
-            if new:
-                writer.writeheader()
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
+
+    def _widen(self, fresh: list[str]) -> None:
+        rows: list[dict[str, str]] = []
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+        self._columns += fresh
+        partial = self.path.with_suffix(".part")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        partial.replace(self.path)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_material import RATE, voice
 
-from streamcodec.training.augment import Augmentation, augment, band_limited, mixed, noise, reverberant
+from streamcodec.training.data.augment import Augmentation, augment, band_limited, mixed, noise, reverberant
 from streamcodec.types import Samples
 
 ALL = Augmentation(speed=1.0, reverb=1.0, noise=1.0, other=1.0, band=1.0, level=(-12.0, 12.0))

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import soundfile
 from programs import needs
-from training_material import RATE, SHORT, voice, write_voices
+from training_material import CROPS, RATE, voice, write_voices
 
 from streamcodec.errors import AudioError, InputError, MissingDependencyError
-from streamcodec.training.audiofile import frame_levels, into_band, read_audio, without_silence
-from streamcodec.training.batches import Batches
-from streamcodec.training.corpus import Corpus, Folder, build
-from streamcodec.training.fetch import fetch
-from streamcodec.training.sources import SOURCES
+from streamcodec.training.data.audiofile import frame_levels, into_band, read_audio, without_silence
+from streamcodec.training.data.batches import Batches
+from streamcodec.training.data.corpus import Corpus, Folder, build
+from streamcodec.training.data.fetch import fetch
+from streamcodec.training.data.sources import SOURCES
 
 
 @pytest.mark.parametrize(("suffix", "rate"), [("wav", 8000), ("flac", 44_100), ("ogg", 22_050)])
@@ -99,14 +99,14 @@ def test_training_never_hears_a_held_out_source(tmp_path: Path) -> None:
     (start, end), heard = corpus.spans("speech", held_out=False)["quiet"], []
     read = corpus.read
     corpus.read = lambda at, n: heard.append((at, at + n)) or read(at, n)  # type: ignore[method-assign, func-returns-value]
-    batches = Batches(corpus, SHORT, 320)
+    batches = Batches(corpus, CROPS, 320, 0)
     for step in range(20):
         batches(step)
     assert heard and all(start <= a and b <= end for a, b in heard)
 
 
 def test_a_batch_is_a_function_of_its_step(tmp_path: Path) -> None:
-    batches = Batches(build([Folder("a", write_voices(tmp_path / "a"))], tmp_path / "corpus"), SHORT, 320)
+    batches = Batches(build([Folder("a", write_voices(tmp_path / "a"))], tmp_path / "corpus"), CROPS, 320, 0)
     assert batches(3).shape == (4, 1, 24 * 320)
     assert bool((batches(3) == batches(3)).all()) and not bool((batches(3) == batches(4)).all())
 

@@ -12,9 +12,9 @@ from training_material import TINY
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.training.initialise import LATENT_RMS, initialise
-from streamcodec.training.losses import snr
+from streamcodec.training.losses.spectral import snr
 from streamcodec.training.recipe import EMBEDDED
+from streamcodec.training.stages.initialise import LATENT_RMS, initialise
 
 
 def low_noise(rows: int, length: int, seed: int = 0) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_material import RATE, voice
 
-from streamcodec.training.losses import SpectralLoss, level, mel_bands, si_sdr, snr
+from streamcodec.training.losses.spectral import SpectralLoss, level, mel_bands, si_sdr, snr
 
 
 @pytest.fixture

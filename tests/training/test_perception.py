@@ -16,7 +16,9 @@ from training_material import RATE
 
 from streamcodec.audio import bundled_clip
 from streamcodec.errors import InputError
-from streamcodec.training.perception import Disturbance, Envelopes, Similarity
+from streamcodec.training.losses.nsim import NsimLoss
+from streamcodec.training.losses.pesq import PesqLoss
+from streamcodec.training.losses.stoi import StoiLoss
 
 
 def speech(seconds: float = 4.0) -> Tensor:
@@ -40,7 +42,7 @@ def coarse(x: Tensor) -> Tensor:
 
 
 DAMAGES = [noisy(0.001), noisy(0.005), noisy(0.02), muffled, coarse]
-LOSSES = [Disturbance(RATE), Envelopes(RATE), Similarity(RATE)]
+LOSSES = [PesqLoss(RATE), StoiLoss(RATE), NsimLoss(RATE)]
 NAMES = ["noise at -60 dB", "noise at -46 dB", "noise at -34 dB", "muffled", "coarse"]
 
 
@@ -48,7 +50,7 @@ NAMES = ["noise at -60 dB", "noise at -46 dB", "noise at -34 dB", "muffled", "co
 def test_the_disturbance_is_that_of_the_reference_package(damage: Callable[[Tensor], Tensor]) -> None:
     x = speech()
     y = damage(x)
-    raw = 4.5 - float(Disturbance(RATE)(y, x))
+    raw = 4.5 - float(PesqLoss(RATE)(y, x))
     score = 0.999 + 4.0 / (1.0 + np.exp(-1.3669 * raw + 3.8224))  # P.862.2's mapping
     expected = pesq.pesq(16_000, *(soxr.resample(v[0].numpy(), RATE, 16_000) for v in (x, y)), "wb")
     assert score == pytest.approx(expected, abs=0.25)
@@ -58,7 +60,7 @@ def test_the_disturbance_is_that_of_the_reference_package(damage: Callable[[Tens
 def test_lost_envelopes_are_those_of_the_reference_package(damage: Callable[[Tensor], Tensor]) -> None:
     x = speech()
     y = damage(x)
-    assert 1.0 - float(Envelopes(RATE)(y, x)) == pytest.approx(pystoi.stoi(x[0].numpy(), y[0].numpy(), RATE), abs=0.02)
+    assert 1.0 - float(StoiLoss(RATE)(y, x)) == pytest.approx(pystoi.stoi(x[0].numpy(), y[0].numpy(), RATE), abs=0.02)
 
 
 def test_what_is_lost_of_quiet_bands_counts() -> None:
@@ -66,7 +68,7 @@ def test_what_is_lost_of_quiet_bands_counts() -> None:
     x = x + 0.3 * torch.sin(2.0 * torch.pi * 200.0 * torch.arange(x.shape[1]) / RATE)
     y = noisy(0.0005)(x)
     assert pystoi.stoi(x[0].numpy(), y[0].numpy(), RATE) < 0.96
-    assert float(Envelopes(RATE)(y, x)) > 0.04
+    assert float(StoiLoss(RATE)(y, x)) > 0.04
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=["disturbance", "envelopes", "similarity"])
@@ -90,7 +92,7 @@ def test_nothing_to_hear_has_finite_losses_and_gradients(loss: torch.nn.Module, 
 
 def test_a_band_too_quiet_is_forgiven_only_as_far_as_is_said() -> None:
     x = speech()
-    costs = [float(Disturbance(RATE, forgiven_db)(muffled(x), x)) for forgiven_db in (20.0, 10.0, 0.0)]
+    costs = [float(PesqLoss(RATE, forgiven_db)(muffled(x), x)) for forgiven_db in (20.0, 10.0, 0.0)]
     assert costs == sorted(costs) and costs[0] < 0.7 * costs[2]
 
 
@@ -103,17 +105,17 @@ def test_spectrograms_are_as_alike_as_the_reference_package_says() -> None:
         y = damage(x)
         pair = (soxr.resample(v[0].numpy().astype(np.float64), RATE, 16_000) for v in (x, y))
         theirs.append(api.measure_from_arrays(*pair, 16_000).vnsim)
-        ours.append(1.0 - float(Similarity(RATE)(y, x)))
+        ours.append(1.0 - float(NsimLoss(RATE)(y, x)))
     assert ours == pytest.approx(theirs, abs=0.1)  # the reference hears active patches only
     assert np.corrcoef(ours, theirs)[0, 1] > 0.95
 
 
 def test_a_rate_below_what_speech_needs_is_refused() -> None:
     with pytest.raises(InputError, match="rate is 8000 Hz, expected at least 16000"):
-        Similarity(8_000)
+        NsimLoss(8_000)
 
 
 def test_a_rate_without_whole_windows_is_refused() -> None:
     for rate in (8_000, 22_050):
         with pytest.raises(InputError, match=f"rate is {rate} Hz, expected"):
-            Disturbance(rate)
+            PesqLoss(rate)

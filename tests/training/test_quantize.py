@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from streamcodec.model.quantizer import ResidualVQ
-from streamcodec.training.quantize import LearningRVQ, as_vectors, kmeans, perplexity, refitted
+from streamcodec.training.stages.quantize import LearningRVQ, as_vectors, kmeans, perplexity, refitted
 
 
 def generator(seed: int = 0) -> torch.Generator:

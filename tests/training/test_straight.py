@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from streamcodec.training.quantize import LearningRVQ
-from streamcodec.training.straight import StraightThrough
+from streamcodec.training.stages.quantize import LearningRVQ
+from streamcodec.training.stages.straight import StraightThrough
 
 DIM = 6
 

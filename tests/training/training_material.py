@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import soundfile
 from numpy.typing import NDArray
 
 from streamcodec.config import CodecConfig
-from streamcodec.training.augment import Augmentation
-from streamcodec.training.recipe import Recipe
+from streamcodec.training.data.augment import Augmentation
+from streamcodec.training.data.batches import Crops
+from streamcodec.training.stages.adversarial import AdversarialSettings
+from streamcodec.training.stages.autoencoder import AutoencoderSettings
 
 RATE = 24_000
 TINY = CodecConfig(
@@ -23,20 +26,14 @@ TINY = CodecConfig(
     use_conv_shortcut=False,
     target_bandwidths=(0.6, 1.2),
 )
-SHORT = Recipe(
-    steps=160,
-    batch=4,
-    crop_frames=24,
-    stream_seconds=0.64,
-    learning_rate=3e-4,
-    adversarial_from=0.7,
-    warmup_steps=5,
-    n_q=(2, 4),
-    kmeans_batches=10,
-    revive_every=5,
-    adversarial_rows=1,
-    augmentation=Augmentation(speed=0.2, reverb=0.2, noise=0.2, other=0.2, band=0.2),
+CROPS = Crops(
+    batch=4, crop_frames=24, stream_seconds=0.64, augmentation=Augmentation(speed=0.2, reverb=0.2, noise=0.2, other=0.2, band=0.2)
 )
+SMALL = replace(CROPS, batch=2)
+AUTOENCODER = AutoencoderSettings(
+    steps=60, crops=SMALL, rate=3e-4, warmup_steps=5, n_q=(2, 4), kmeans_batches=10, fit_batches=20, revive_every=5
+)
+ADVERSARIAL = AdversarialSettings(steps=20, crops=SMALL, streams=8, n_q=(2, 4), discriminator_alone=3, warmup_steps=2)
 
 
 def voice(seconds: float, rate: int, seed: int) -> NDArray[np.float32]:

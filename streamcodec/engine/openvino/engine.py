@@ -10,7 +10,7 @@ Two parts always run in float32, whatever the precision of the rest:
   of the multiplications of encoder and decoder).
 
 The loss of quality of a bf16 encoder comes mostly from the rounding of its weights, which is the same error at every step;
-`streamcodec.training.rounding` trains a model to avoid that loss.
+`streamcodec.training.stages.rounding` rounds a model so that it avoids that loss.
 """
 
 from __future__ import annotations

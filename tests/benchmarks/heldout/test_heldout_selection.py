@@ -12,7 +12,7 @@ import pytest
 from benchmarks import heldout
 from streamcodec.audio import bundled_clip, write_audio
 from streamcodec.errors import InputError
-from streamcodec.training.corpus import Corpus, Folder, build
+from streamcodec.training.data.corpus import Corpus, Folder, build
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from streamcodec.errors import InputError, MissingDependencyError
-from streamcodec.training.sources import SOURCES, Source
+from streamcodec.training.data.sources import SOURCES, Source
 
 __all__ = ["fetch", "unpacked"]
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.layers import CausalConv1d
-from streamcodec.training.losses import SpectralLoss
-from streamcodec.training.perception import Envelopes
-from streamcodec.training.quantize import as_vectors
+from streamcodec.training.losses.spectral import SpectralLoss
+from streamcodec.training.losses.stoi import StoiLoss
+from streamcodec.training.stages.quantize import as_vectors
 
 __all__ = ["weighed"]
 
@@ -68,7 +68,7 @@ def _audibility(model: EncodecModel, batches: Sequence[Tensor], latents: Sequenc
     covariance of J'v, v being random signs, over frames.
     """
     rate, dim = model.config.sampling_rate, model.config.codebook_dim
-    envelopes, spectral = Envelopes(rate), SpectralLoss(rate, (512, 1024), (56, 72), floor=2e-4)
+    envelopes, spectral = StoiLoss(rate), SpectralLoss(rate, (512, 1024), (56, 72), floor=2e-4)
     chance = torch.Generator().manual_seed(0)
     found, lost, frames = torch.zeros(2, dim, dim), torch.zeros(dim, dim), 0
     for x, z in zip(batches, latents, strict=True):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from streamcodec.training.quantize import as_vectors
+from streamcodec.training.stages.quantize import as_vectors
 
 __all__ = ["StraightThrough"]
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from streamcodec.errors import AudioError, InputError
-from streamcodec.training.audiofile import AUDIO_SUFFIXES, into_band, read_audio, without_silence
-from streamcodec.training.sources import Kind
+from streamcodec.training.data.audiofile import AUDIO_SUFFIXES, into_band, read_audio, without_silence
+from streamcodec.training.data.sources import Kind
 from streamcodec.types import Samples
 
 __all__ = ["Corpus", "Folder", "Stretch", "build"]

@@ -9,14 +9,14 @@ import torch
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
 
-__all__ = ["blended"]
+__all__ = ["averaged"]
 
 
 @torch.no_grad()
-def blended(model: EncodecModel, other: EncodecModel, share: float = 0.5) -> EncodecModel:
+def averaged(model: EncodecModel, other: EncodecModel, share: float = 0.5) -> EncodecModel:
     """A copy of `model` with `share` of every weight and every codebook entry from `other`; codes mean something else.
 
-    Good where both lie in one valley (Wortsman et al., "Model soups", 2022), as a model does and what `refine` made of it. Raises
+    Good where both lie in one valley (Wortsman et al., "Model soups", 2022), as a model does and what further training made of it. Raises
     `InputError` for models of different configurations, or a share that is not from 0 to 1.
     """
     if not 0.0 <= share <= 1.0:

@@ -1,0 +1,77 @@
+"""What `streamcodec train` does, as plain functions: `data`, `run`, `export` and `plot`. Paths are always arguments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from streamcodec.errors import InputError
+from streamcodec.model.checkpoint import Layout
+from streamcodec.training import plots
+from streamcodec.training.data.corpus import Corpus, Folder, build
+from streamcodec.training.data.fetch import fetch, unpacked
+from streamcodec.training.data.sources import SOURCES
+from streamcodec.training.recipe import load_recipe
+from streamcodec.training.run import Run, export_run
+
+__all__ = ["data", "export", "plot", "run"]
+
+log = logging.getLogger(__name__)
+
+
+def data(
+    corpus: Path,
+    *,
+    packages: Path | None = Path("packages"),
+    audio: Sequence[Path] = (),
+    music: Sequence[Path] = (),
+    held_out: Sequence[Path] = (),
+) -> Corpus:
+    """Build a corpus: of the Debian packages that the embedded model heard, fetched into `packages` unless it is None, and of own folders.
+
+    `audio` is speech, `music` music and noise, `held_out` speech to evaluate on. Raises `InputError` where two folders' last names agree.
+    """
+    folders = []
+    if packages is not None:
+        fetch(packages)
+        folders += [Folder(s.name, unpacked(packages, s), s.kind, s.held_out, s.pattern, s.licence) for s in SOURCES]
+    folders += [Folder(path.name, path) for path in audio]
+    folders += [Folder(path.name, path, kind="music") for path in music]
+    folders += [Folder(path.name, path, held_out=True) for path in held_out]
+    if len({f.name for f in folders}) < len(folders):
+        raise InputError("two folders have the same last name, which names the source: rename one")
+    built = build(folders, corpus)
+    log.info("%.2f h in %s", built.hours(), corpus)
+    return built
+
+
+def run(
+    recipe: str,
+    *,
+    name: str | None = None,
+    corpus: Path = Path("corpus"),
+    runs: Path = Path("runs"),
+    base: str | None = None,
+    threads: int | None = None,
+) -> bool:
+    """Run a recipe, shipped or a file, or go on with it, in `runs`/`name` (the recipe's own by default); False where told to stop.
+
+    `base` is the model to begin with instead of the recipe's: by name, file or hub id, but with the same fingerprint.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    wanted = load_recipe(recipe)
+    return Run(runs / (name or wanted.name), wanted, Corpus(corpus), base=base).train()
+
+
+def export(run_folder: Path, target: Path, *, layout: Layout = "hf", discriminator: Path | None = None) -> None:
+    """Write the model of a run, see `export_run`."""
+    export_run(run_folder, target, layout, discriminator)
+
+
+def plot(stage_folder: Path, target: Path) -> None:
+    """Write a PNG of what a stage has logged."""
+    plots.plot(stage_folder, target)

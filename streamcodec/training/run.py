@@ -1,0 +1,150 @@
+"""A run: a recipe's stages, one after the other, each in a folder of its own below the run's.
+
+    NAME/
+      recipe.json            what was run, all defaults written out
+      log.jsonl              one line for each stage that is done: kind, fingerprint, hours of computing
+      01-adversarial/        checkpoints, steps.csv, quality.csv, and model.safetensors, once it is done
+
+A run made anew goes on where it stopped: a stage whose model is there is done.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError, ModelNotFoundError
+from streamcodec.model import checkpoint
+from streamcodec.model.checkpoint import fingerprint
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.hub import load_model
+from streamcodec.training.data.corpus import Corpus
+from streamcodec.training.recipe import Recipe, Stage
+from streamcodec.training.rundir import latest_checkpoint, load_checkpoint
+from streamcodec.training.stages.kinds import KINDS, Work
+from streamcodec.training.stages.loop import DEFAULT_PACE, Pace
+
+__all__ = ["Run", "export_run"]
+
+log = logging.getLogger(__name__)
+
+_MODEL = "model.safetensors"
+
+
+class Run:
+    """A recipe's run in one folder.
+
+    Raises `InputError` for a base with another fingerprint, or a folder whose run was of another recipe.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, corpus: Corpus, pace: Pace = DEFAULT_PACE, *, base: str | None = None) -> None:
+        self.folder, self.recipe, self.corpus, self.pace = folder, recipe, corpus, pace
+        self.base = _base(recipe, base)
+        self.config = recipe.config if self.base is None else self.base.config
+        corpus.check_rate(self.config.sampling_rate)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._note_recipe()
+
+    def train(self) -> bool:
+        """Run every stage that is not done; False where SIGTERM or SIGINT asked to stop before the last was."""
+        models: list[EncodecModel] = []
+        for number, stage in enumerate(self.recipe.stages, 1):
+            model = self._stage(number, stage, models)
+            if model is None:
+                return False
+            models.append(model)
+        return True
+
+    def _stage(self, number: int, stage: Stage, models: list[EncodecModel]) -> EncodecModel | None:
+        folder = self.folder / f"{number:02d}-{stage.kind}"
+        done = folder / _MODEL
+        if not done.is_file():
+            log.info("stage %d of %d: %s", number, len(self.recipe.stages), stage.kind)
+            folder.mkdir(exist_ok=True)
+            model = KINDS[stage.kind].run(stage.settings, Work(self.corpus, self.config, folder, self.base, models, self.pace))
+            if model is None:
+                return None
+            partial = folder / f"partial-{_MODEL}"
+            checkpoint.save(model, partial, layout="streamcodec")
+            partial.replace(done)
+            self._note_stage(number, stage, folder)
+        return checkpoint.load_file(done)
+
+    def _note_recipe(self) -> None:
+        path = self.folder / "recipe.json"
+        values = {
+            "base": None if self.base is None else fingerprint(self.base),
+            "config": self.config.to_dict(),
+            "stages": [stage.to_dict() for stage in self.recipe.stages],
+        }
+        text = json.dumps(values, indent=2) + "\n"
+        if path.is_file() and path.read_text(encoding="utf-8") != text:
+            raise InputError(f"{self.folder}: this run is of another recipe or base ({path}), expected a new name for this one")
+        path.write_text(text, encoding="utf-8")
+
+    def _note_stage(self, number: int, stage: Stage, folder: Path) -> None:
+        saved = latest_checkpoint(folder)
+        hours = None if saved is None else load_checkpoint(saved)["seconds"] / 3600.0
+        digits = fingerprint(checkpoint.load_file(folder / _MODEL))
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": number, "kind": stage.kind, "fingerprint": digits, "hours": hours}) + "\n")
+        log.info("stage %d of %d: %s is done, fingerprint %s", number, len(self.recipe.stages), stage.kind, digits)
+
+
+def export_run(folder: Path, target: Path, layout: checkpoint.Layout = "hf", discriminator: Path | None = None) -> EncodecModel:
+    """Write the model that a run left last to `target`: of its last stage that is done, or the averaged weights of one that is under way.
+
+    `discriminator` is where the weights go that an adversarial stage's discriminator has, for who wants to train on. Raises
+    `ModelNotFoundError` where there is neither. Weights are stored in float16, but in float32 where that would change the codes of a
+    model whose decoder alone was trained.
+    """
+    stages = sorted(path for path in folder.glob("[0-9][0-9]-*") if (path / _MODEL).is_file() or latest_checkpoint(path))
+    if not stages:
+        raise ModelNotFoundError(f"{folder}: no stage of a run in this folder")
+    saved = latest_checkpoint(stages[-1])
+    learner = None if saved is None else load_checkpoint(saved)["learner"]
+    if (stages[-1] / _MODEL).is_file():
+        model = checkpoint.load_file(stages[-1] / _MODEL)
+    else:
+        assert learner is not None
+        model = EncodecModel(_config_of(folder))
+        model.load_state_dict(learner["average"])
+        model.eval()
+    if discriminator is not None:
+        if learner is None or "discriminator" not in learner:
+            raise ModelNotFoundError(f"{stages[-1]}: no discriminator in this stage")
+        _save_discriminator(learner["discriminator"], discriminator)
+    codes_are_kept = all(path.name.endswith("-adversarial") for path in stages)
+    checkpoint.save(model, target, layout=layout, dtype=torch.float32 if codes_are_kept and not _fits_half(model) else torch.float16)
+    return checkpoint.load_file(target)
+
+
+def _base(recipe: Recipe, instead: str | None) -> EncodecModel | None:
+    name = instead or recipe.base
+    if name is None:
+        return None
+    model = load_model(name)
+    if recipe.fingerprint is not None and fingerprint(model) != recipe.fingerprint:
+        raise InputError(
+            f"base {name} has fingerprint {fingerprint(model)}, the recipe expects {recipe.fingerprint}: give a file of that model as base"
+        )
+    return model
+
+
+def _fits_half(model: EncodecModel) -> bool:
+    """Whether float16 holds what codes are made of, encoder and codebooks, exactly."""
+    return all(torch.equal(t, t.half().float()) for t in (*model.encoder.parameters(), model.quantizer.embed))
+
+
+def _config_of(folder: Path) -> CodecConfig:
+    return CodecConfig.from_dict(json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["config"])
+
+
+def _save_discriminator(weights: dict[str, torch.Tensor], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))

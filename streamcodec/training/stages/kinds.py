@@ -1,0 +1,142 @@
+"""The kinds of stages that a recipe may name: the settings of each, and how it makes a model of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.training.data.batches import Batches, Crops
+from streamcodec.training.data.corpus import Corpus
+from streamcodec.training.rundir import latest_checkpoint
+from streamcodec.training.stages.adversarial import AdversarialLearner, AdversarialSettings
+from streamcodec.training.stages.autoencoder import AutoencoderLearner, AutoencoderSettings
+from streamcodec.training.stages.averaging import averaged
+from streamcodec.training.stages.codebooks import refit
+from streamcodec.training.stages.latents import weighed
+from streamcodec.training.stages.loop import Learner, Pace, learn
+from streamcodec.training.stages.rounding import rounded
+
+__all__ = ["KINDS", "Kind", "Work"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage has to work with: the recipe's base, if it has one, the models that stages before it left, and a folder of its own."""
+
+    corpus: Corpus
+    config: CodecConfig
+    folder: Path
+    base: EncodecModel | None
+    models: Sequence[EncodecModel]
+    pace: Pace
+
+    @property
+    def so_far(self) -> EncodecModel | None:
+        """The newest model, if there is one."""
+        return self.models[-1] if self.models else self.base
+
+    @property
+    def model(self) -> EncodecModel:
+        """The newest model; raises `InputError` where there is none."""
+        if self.so_far is None:
+            raise InputError("this stage needs a model: expected a base or a stage of kind autoencoder before it")
+        return self.so_far
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What a stage hears that fits something at once: `batches` of 4 crops of `crop_frames` frames, each a stream of its own."""
+
+    batches: int = 6
+    crop_frames: int = 750
+    seed: int = 0
+
+    def heard(self, work: Work) -> Iterator[Tensor]:
+        """The batches [4, 1, T]."""
+        work.corpus.check_rate(work.config.sampling_rate)
+        crops = Crops(batch=4, crop_frames=self.crop_frames, stream_seconds=0.0)
+        batches = Batches(work.corpus, crops, work.config.hop_length, self.seed)
+        return (batches(step) for step in range(self.batches))
+
+
+@dataclass(frozen=True)
+class CodebooksSettings(FitSettings):
+    """Codebooks fitted to a corpus, and nothing else."""
+
+    batches: int = 140
+
+
+@dataclass(frozen=True)
+class LatentWeightingSettings(FitSettings):
+    """Latents turned so that codebooks spend their bits on what is heard, by `strength` from 0 to 1."""
+
+    strength: float = 0.4
+
+
+@dataclass(frozen=True)
+class AveragingSettings:
+    """The average of the model so far and of the one that stage number `stage` left (0 is the base), which has `share` of it."""
+
+    stage: int
+    share: float = 0.5
+
+
+def _adversarial(settings: AdversarialSettings, work: Work) -> EncodecModel | None:
+    learner = AdversarialLearner(work.model, settings, work.corpus, work.folder / "coded")
+    return _learnt(learner, settings.steps, work)
+
+
+def _autoencoder(settings: AutoencoderSettings, work: Work) -> EncodecModel | None:
+    fresh = latest_checkpoint(work.folder) is None
+    return _learnt(AutoencoderLearner(work.config, settings, work.corpus, work.so_far, fresh=fresh), settings.steps, work)
+
+
+def _learnt(learner: Learner, steps: int, work: Work) -> EncodecModel | None:
+    clips = work.corpus.clips(work.pace.clip_seconds, work.pace.clips) if work.pace.clips else []
+    return learner.average if learn(learner, steps, work.folder, work.pace, clips) else None
+
+
+def _codebooks(settings: CodebooksSettings, work: Work) -> EncodecModel:
+    return refit(work.model, settings.heard(work))
+
+
+def _latent_weighting(settings: LatentWeightingSettings, work: Work) -> EncodecModel:
+    return weighed(work.model, list(settings.heard(work)), settings.strength)
+
+
+def _bf16_rounding(settings: FitSettings, work: Work) -> EncodecModel:
+    return rounded(work.model, list(settings.heard(work)))
+
+
+def _averaging(settings: AveragingSettings, work: Work) -> EncodecModel:
+    models = [work.base, *work.models]
+    other = models[settings.stage] if 0 <= settings.stage < len(models) else None
+    if other is None:
+        first = 1 if work.base is None else 0
+        raise InputError(f"stage is {settings.stage}, expected {first} to {len(models) - 1}: a stage before this one")
+    return averaged(work.model, other, settings.share)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stage: the dataclass of its settings, and what makes a model by them, or None where it was told to stop."""
+
+    settings: type[Any]
+    run: Callable[[Any, Work], EncodecModel | None]
+
+
+KINDS: Mapping[str, Kind] = {
+    "autoencoder": Kind(AutoencoderSettings, _autoencoder),
+    "adversarial": Kind(AdversarialSettings, _adversarial),
+    "codebooks": Kind(CodebooksSettings, _codebooks),
+    "latent-weighting": Kind(LatentWeightingSettings, _latent_weighting),
+    "averaging": Kind(AveragingSettings, _averaging),
+    "bf16-rounding": Kind(FitSettings, _bf16_rounding),
+}

@@ -1,0 +1,78 @@
+"""How weights move: Muon for matrices, AdamW for the rest, and averages that are kept of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+__all__ = ["Optimizers", "averaging", "follow"]
+
+
+class Optimizers:
+    """Both optimizers over some parameters, in groups of which each has its `share` of the learning rate.
+
+    Speech has 30 dB less above 4 kHz than below 1 kHz, and each weight of a layer meets all bands at once: only directions across weights
+    tell them apart. Muon makes equal steps in all of them (Jordan et al., 2024); Adam does not learn what is weak in time. It takes
+    matrices: views of the convs' weights. Biases, and the first and the last layer, which are vectors, are Adam's.
+    """
+
+    def __init__(
+        self, groups: Sequence[tuple[float, Sequence[Parameter]]], rate: float, small_rate: float, betas: tuple[float, float], clip: float
+    ) -> None:
+        self.parameters = [p for _, group in groups for p in group]
+        self.rates = rate, small_rate
+        self.clip = clip
+        self._matrices = [p for p in self.parameters if p.ndim > 1 and 1 not in p.shape[:2]]
+        self._views = [p.detach().flatten(1) for p in self._matrices]
+        views = dict(zip(self._matrices, self._views, strict=True))
+        made: list[list[dict[str, Any]]] = [[], []]
+        for share, group in groups:
+            for kind, chosen in zip(made, ([views[p] for p in group if p in views], [p for p in group if p not in views]), strict=True):
+                if chosen:
+                    kind.append({"params": chosen, "share": share})
+        self.muon = torch.optim.Muon(made[0], rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        self.adam = torch.optim.AdamW(made[1], small_rate, betas, weight_decay=0.0)
+
+    def step(self, factor: float) -> Tensor:
+        """Move by the gradients at `factor` of the learning rates; returns their norm, and where that is no number, nothing moves."""
+        for optimizer, most in zip((self.muon, self.adam), self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = most * factor * group["share"]
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        if torch.isfinite(norm):
+            for view, matrix in zip(self._views, self._matrices, strict=True):
+                view.grad = None if matrix.grad is None else matrix.grad.flatten(1)
+            self.muon.step()  # type: ignore[no-untyped-call]
+            self.adam.step()
+        return norm
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the step before."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both optimizers' states."""
+        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.muon.load_state_dict(state["muon"])
+        self.adam.load_state_dict(state["adam"])
+
+
+def averaging(decay: float, step: int) -> float:
+    """The decay of averaged weights at `step`: short at first, so that they leave the start behind."""
+    return min(decay, (1.0 + step) / (10.0 + step))
+
+
+@torch.no_grad()
+def follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the parameters of `average` towards those of `model`."""
+    pairs = zip(average.parameters(), model.parameters(), strict=True)
+    averages, currents = map(list, zip(*pairs, strict=True))
+    torch._foreach_lerp_(averages, currents, 1.0 - decay)

@@ -1,0 +1,123 @@
+"""The stage of a decoder and its discriminator: codes stay, treble is looked at, and each side learns its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_material import ADVERSARIAL, AUTOENCODER, CROPS, RATE, TINY, voice, write_voices
+
+from streamcodec.errors import InputError
+from streamcodec.model.encodec import EncodecModel
+from streamcodec.training.data.coded import CodedBatches
+from streamcodec.training.data.corpus import Corpus, Folder, build
+from streamcodec.training.losses.discriminator import Discriminator, adversarial_loss, discriminator_loss, feature_matching_loss
+from streamcodec.training.stages.adversarial import AdversarialLearner
+from streamcodec.training.stages.autoencoder import AutoencoderLearner
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = tmp_path_factory.mktemp("audio")
+    return build([Folder("voices", write_voices(root / "voices"))], root / "corpus")
+
+
+@pytest.fixture(scope="module")
+def base(corpus: Corpus) -> EncodecModel:
+    return AutoencoderLearner(TINY, AUTOENCODER, corpus, None).average.eval()
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_all_of_the_decoder_moves_and_nothing_else_of_the_model(corpus: Corpus, base: EncodecModel, tmp_path: Path) -> None:
+    learner = AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path)
+    for step in range(8):
+        learner.step(step, 0.1)
+    for model in (learner.model, learner.average):
+        moved = {name for name, tensor in weights(model).items() if not torch.equal(tensor, base.state_dict()[name])}
+        assert moved == {name for name in base.state_dict() if name.startswith("decoder.")}
+
+
+def test_the_discriminator_learns_alone_at_first(corpus: Corpus, base: EncodecModel, tmp_path: Path) -> None:
+    learner = AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path)
+    critic = weights(learner.discriminator)
+    logged = [learner.step(step, 0.1) for step in range(4)]
+    assert [set(row) >= {"features", "adversarial", "mel"} for row in logged] == [False, False, False, True]
+    moved = {name for name, tensor in weights(learner.discriminator).items() if not torch.equal(tensor, critic[name])}
+    assert {name for name in critic if not name.endswith("head.bias")} <= moved  # scores begin halfway between the hinges
+
+
+def test_a_discriminator_tells_its_pairs_apart_in_time(corpus: Corpus, base: EncodecModel, tmp_path: Path) -> None:
+    learner = AdversarialLearner(base, replace(ADVERSARIAL, discriminator_alone=100, discriminator_rate=3e-3), corpus, tmp_path)
+    losses = [learner.step(step, 0.1)["critic"] for step in range(20)]
+    assert np.mean(losses[-3:]) < 0.9 * np.mean(losses[:3])
+
+
+def test_a_learner_goes_on_as_if_it_had_not_stopped(corpus: Corpus, base: EncodecModel, tmp_path: Path) -> None:
+    first = AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path / "coded")
+    for step in range(6):
+        first.step(step, 0.1)
+    torch.save(first.state(), tmp_path / "state.pt")
+    second = AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path / "coded")
+    second.restore(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert second.step(6, 0.1) == pytest.approx(first.step(6, 0.1), rel=0.01)
+
+
+def test_a_loss_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="losses has pesq, expected some of mel"):
+        replace(ADVERSARIAL, losses={"pesq": 1.0})
+
+
+def coded_batches(corpus: Corpus, folder: Path, asked: list[int], count: int = 8) -> CodedBatches:
+    def encode(samples: np.ndarray, n_q: int) -> np.ndarray:
+        asked.append(n_q)
+        return np.arange(len(samples) // TINY.hop_length)[None].repeat(n_q, axis=0) % 16
+
+    return CodedBatches(corpus, CROPS, TINY.hop_length, 1, folder=folder, count=count, n_q=(1, 3), encode=encode, unused=16)
+
+
+def test_streams_are_coded_once_and_go_on_from_batch_to_batch(corpus: Corpus, tmp_path: Path) -> None:
+    asked: list[int] = []
+    batches = coded_batches(corpus, tmp_path, asked)
+    first = [batches(step) for step in range(8)]
+    assert len(asked) == 8 and set(asked) == {1, 3}
+    again = [coded_batches(corpus, tmp_path, asked)(step) for step in range(8)]
+    assert len(asked) == 8
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a.samples, b.samples) and torch.equal(a.codes, b.codes) and torch.equal(a.goes_on, b.goes_on)
+    at_first, later = first[0], first[1]
+    assert at_first.samples.shape == (4, 24 * TINY.hop_length) and at_first.codes.shape == (4, 3, 24)
+    assert torch.equal(later.codes[0, 0], (at_first.codes[0, 0] + 24) % 16)  # the codes of the crop behind it
+    assert {int((row == 16).all(dim=1).sum()) for row in at_first.codes} == {0, 2}  # codebooks that a row does without
+
+
+def test_a_batch_needs_a_stream_for_each_row(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="streams is 3, expected at least 4"):
+        coded_batches(corpus, tmp_path, [], count=3)
+
+
+def test_the_discriminator_looks_at_treble_alone() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(RATE)
+    x = torch.from_numpy(np.stack([voice(0.4, RATE, seed) for seed in range(2)]))
+    t = torch.arange(x.shape[1]) / RATE
+    with torch.no_grad():
+        plain, low, high = (
+            discriminator(x + tone) for tone in (torch.zeros(()), 0.1 * torch.sin(600.0 * t), 0.1 * torch.sin(2 * torch.pi * 5000.0 * t))
+        )
+    assert float(feature_matching_loss(plain, plain)) == 0.0
+    assert float(feature_matching_loss(plain, low)) < 0.05 * float(feature_matching_loss(plain, high))
+
+
+def test_hinge_losses_ask_for_opposite_scores() -> None:
+    def judged(score: float) -> list[tuple[torch.Tensor, list[torch.Tensor]]]:
+        return [(torch.full((2, 1, 3, 3), score), [])]
+
+    assert float(discriminator_loss(judged(1.5), judged(-1.5))) == 0.0
+    assert float(discriminator_loss(judged(0.0), judged(0.0))) == 2.0
+    assert float(adversarial_loss(judged(0.7))) == pytest.approx(-0.7)
