@@ -14,7 +14,20 @@ from benchmarks.harness.plots import picture
 from benchmarks.harness.run import Benchmark, Headline
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.tables import table
-from benchmarks.quality.measures import MEASURES, Scores, check_rate, differences, mean, means, measure, missing, plain, scorers, versions
+from benchmarks.quality.measures import (
+    LEARNT_BY,
+    MEASURES,
+    Scores,
+    check_rate,
+    differences,
+    mean,
+    means,
+    measure,
+    missing,
+    plain,
+    scorers,
+    versions,
+)
 from streamcodec.codec import Codec, load
 from streamcodec.types import Samples
 
@@ -97,12 +110,13 @@ def render(figures: Figures) -> str:
             cells += [f"{score['mean']:.{digits}f}"]
             cells += ["-" if not row["behind_s"] else f"{change['mean']:+.{digits}f} ± {(change['high'] - change['low']) / 2:.{digits}f}"]
         rows.append(cells)
-    header = ["", *(text for name in names for text in (MEASURES[name].title, "change"))]
+    header = ["", *(text for name in names for text in (MEASURES[name].heading, "change"))]
     return (
         f"`{figures['model']}` ({figures['engine']}), {heldout.tell(figures['clips'], figures['rate'])}. Each clip is coded as a stream of "
         "its own, and then with the other clips of its source before it in the same stream, again and again if need be; only the clip "
         "itself is scored. Changes are those "
-        f"of the same clips, ± half of their 95% interval (bootstrap over the clips). Scored with {scorers(figures['scored_with'])}.\n\n"
+        f"of the same clips, ± half of their 95% interval (bootstrap over the clips). {LEARNT_BY}. "
+        f"Scored with {scorers(figures['scored_with'])}.\n\n"
         f"{table(header, rows)}\n\n![Scores by the time that a stream has run](long_streams.png)\n"
     )
 

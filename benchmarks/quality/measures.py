@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.quality import nonintrusive
 from streamcodec.audio import resample
 from streamcodec.errors import InputError
 from streamcodec.training.evaluate import perceived
-from streamcodec.training.losses import SpectralLoss, si_sdr
+from streamcodec.training.losses.spectral import SpectralLoss, si_sdr
 from streamcodec.types import Samples
 
 __all__ = [
+    "LEARNT_BY",
     "MEASURES",
     "RATE",
     "Mean",
@@ -52,7 +52,10 @@ _RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure's title, unit, range as its source states it, and whether more is better; `needs` are the packages it takes."""
+    """A measure's title, unit, range as its source states it, and whether more is better; `needs` are the packages it takes.
+
+    `learnt_by` says that it, or a model of it, is among the losses of training: what learns by a measure cannot be judged by it alone.
+    """
 
     title: str
     unit: str
@@ -61,13 +64,27 @@ class Measure:
     digits: int
     higher_is_better: bool = True
     needs: tuple[str, ...] = ()
+    learnt_by: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The title as tables have it: a double dagger says that training learns by it."""
+        return self.title + (" ‡" if self.learnt_by else "")
 
 
 MEASURES: dict[str, Measure] = {
-    "sisdr": Measure("SI-SDR", "dB", "any number; identical clips give what float32 leaves", "Le Roux et al., 2019", 2),
-    "mel": Measure("log-mel distance", "nepers", "0 and up; training's mean over four STFT windows", "Défossez et al., 2022", 3, False),
-    "pesq": Measure("PESQ-WB", "MOS-LQO", "1.0 to 4.64", "ITU-T P.862.2, package pesq", 3, needs=("pesq",)),
-    "stoi": Measure("STOI", "", "0 to 1", "Taal et al., 2011, package pystoi", 3, needs=("pystoi",)),
+    "sisdr": Measure("SI-SDR", "dB", "any number; identical clips give what float32 leaves", "Le Roux et al., 2019", 2, learnt_by=True),
+    "mel": Measure(
+        "log-mel distance",
+        "nepers",
+        "0 and up; training's mean over four STFT windows",
+        "Défossez et al., 2022",
+        3,
+        False,
+        learnt_by=True,
+    ),
+    "pesq": Measure("PESQ-WB", "MOS-LQO", "1.0 to 4.64", "ITU-T P.862.2, package pesq", 3, needs=("pesq",), learnt_by=True),
+    "stoi": Measure("STOI", "", "0 to 1", "Taal et al., 2011, package pystoi", 3, needs=("pystoi",), learnt_by=True),
     "visqol": Measure(
         "ViSQOL speech",
         "MOS-LQO",
@@ -75,6 +92,7 @@ MEASURES: dict[str, Measure] = {
         "Chinen et al., 2020, package visqol-python, lattice mapping",
         3,
         needs=("visqol-python", "ai-edge-litert"),
+        learnt_by=True,
     ),
     "dnsmos": Measure(
         "DNSMOS overall",
@@ -84,7 +102,24 @@ MEASURES: dict[str, Measure] = {
         3,
         needs=("speechmos", "onnxruntime"),
     ),
+    "plcmos": Measure(
+        "PLCMOS",
+        "MOS",
+        "1 to 5; hears the output alone",
+        "Diener et al., 2023, version 2, the model in package speechmos",
+        3,
+        needs=("speechmos", "onnxruntime"),
+    ),
+    "distillmos": Measure(
+        "Distill-MOS",
+        "MOS",
+        "1 to 5; hears the output alone",
+        "Stahl and Gamper, 2025, package distillmos",
+        3,
+        needs=("distillmos",),
+    ),
 }
+LEARNT_BY = "‡ training learns by it, or by a model of it, so it can no longer judge alone"
 
 
 @dataclass(frozen=True)
@@ -211,35 +246,8 @@ def _visqol_api() -> Any:
     return api
 
 
-# Raw outputs to MOS, as speechmos maps them (signal and background are not reported).
-_DNSMOS_OVERALL = np.poly1d([-0.06766283, 1.11546468, 0.04602535])
-_DNSMOS_S = 9.01
-
-
-def _dnsmos(_original: Samples, output: Samples) -> Found:
-    """The P.835 model on windows of 9.01 s, one second apart, the clip repeated to fill the first: what `speechmos.dnsmos.run` does."""
-    heard = np.clip(resample(output, RATE, _WIDEBAND), -1.0, 1.0)
-    window = int(_DNSMOS_S * _WIDEBAND)
-    while len(heard) < window:
-        heard = np.append(heard, heard)
-    starts = range(int(len(heard) // _WIDEBAND - _DNSMOS_S) + 1)
-    parts = [heard[int(at * _WIDEBAND) : int((at + _DNSMOS_S) * _WIDEBAND)] for at in starts]
-    raw = [_dnsmos_model().run(None, {"input_1": part[None].astype(np.float32)})[0][0][2] for part in parts if len(part) >= window]
-    return {"dnsmos": float(np.mean(_DNSMOS_OVERALL(np.asarray(raw, np.float64))))}
-
-
-@cache
-def _dnsmos_model() -> Any:
-    import onnxruntime
-
-    # The package's own module needs librosa for another of its models: only the file is taken from it.
-    spec = find_spec("speechmos")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    path = Path(spec.submodule_search_locations[0]) / "dnsmos_models" / "sig_bak_ovr.onnx"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _alone(take: Callable[[Samples, int], float], name: str) -> Callable[[Samples, Samples], Found]:
+    return lambda _original, output: {name: take(output, RATE)}
 
 
 _INSTRUMENTS: dict[tuple[str, ...], Callable[[Samples, Samples], Found]] = {
@@ -247,7 +255,9 @@ _INSTRUMENTS: dict[tuple[str, ...], Callable[[Samples, Samples], Found]] = {
     ("mel",): _mel,
     ("pesq", "stoi"): _perceived,
     ("visqol",): _visqol,
-    ("dnsmos",): _dnsmos,
+    ("dnsmos",): _alone(nonintrusive.dnsmos, "dnsmos"),
+    ("plcmos",): _alone(nonintrusive.plcmos, "plcmos"),
+    ("distillmos",): _alone(nonintrusive.distillmos, "distillmos"),
 }
 
 

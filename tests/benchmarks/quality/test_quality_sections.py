@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from programs import needs
 from benchmarks.heldout import Clip
 from benchmarks.precision import benchmark as precision
 from benchmarks.quality import benchmark as quality
-from benchmarks.quality import opus
+from benchmarks.quality import lyra, opus, render, spectra
 from benchmarks.quality.page import write_page
 from streamcodec.audio import bundled_clip, read_audio
 from streamcodec.codec import load
@@ -98,9 +99,10 @@ def test_what_was_not_measured_is_told() -> None:
 
 
 def test_quality_tells_what_it_measured(clips: list[Clip], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(quality, "_NAMES", ("pesq", "sisdr", "mel"))
+    for module in (quality, render):
+        monkeypatch.setattr(module, "NAMES", ("pesq", "sisdr", "mel"))
     music = Clip("tune", "music", 0, clips[0].samples)
-    figures, renditions = quality.measure_quality("speech-24k", [*clips, music], [1.5, 6.0], [] if NO_OPUS else [12.0])
+    figures, renditions = quality.measure_quality("speech-24k", [*clips, music], [1.5, 6.0], quality.Rivals(opus=[] if NO_OPUS else [12.0]))
     figures = json.loads(json.dumps(figures))
     rows = {row["label"]: row for row in figures["rows"]}
     low, high, recording = rows["speech-24k, 1.5 kbps"], rows["speech-24k, 6 kbps"], rows["the recording itself"]
@@ -113,12 +115,13 @@ def test_quality_tells_what_it_measured(clips: list[Clip], monkeypatch: pytest.M
     assert all(0 < book["used"] <= 1 <= book["perplexity"] <= 1024 * book["used"] + 0.01 for book in figures["codebooks"])
     assert low["bands"][0]["snr_db"] < high["bands"][0]["snr_db"]
     assert recording["bands"] is None
-    text = quality.render(figures)
+    text = render.render(figures)
     assert f"{high['bands'][0]['snr_db']:.1f}, {high['bands'][0]['level_db']:+.1f} |" in text
     assert ("Opus was not measured" in text) == (NO_OPUS is not None or "not asked for" in text)
-    quality.draw(figures, tmp_path)
+    render.draw(figures, tmp_path)
     assert (tmp_path / "quality.png").read_bytes().startswith(b"\x89PNG")
     page = quality.listen(tmp_path / "page", figures, [*clips, music], renditions)
+    assert (tmp_path / "page" / "spectra.png").read_bytes().startswith(b"\x89PNG")
     assert page.read_text(encoding="utf-8").count("<audio") == 3 * len(renditions) == len(list(page.parent.glob("*.wav")))
 
 
@@ -133,12 +136,45 @@ def test_a_band_that_is_not_coded_shows_in_its_snr_and_level_alone() -> None:
 @needs(without=NO_OPUS)
 def test_opus_comes_back_in_step_and_its_packets_take_about_what_was_asked_for() -> None:
     speech, rate = bundled_clip()
-    through = opus.through_opus(speech, rate, 24.0)
+    through = opus.through_opus(speech, rate, 24.0, opus.OpusWay("ffmpeg", 60))
     assert len(through.audio) == len(speech)
     assert abs(through.lag) < 0.002 * rate
     assert 12 < through.packets * 8 / 1000 / (len(speech) / rate) < 30
     assert through.packets < through.file
     assert np.corrcoef(through.audio, speech)[0, 1] > 0.8
+
+
+@pytest.mark.skipif(find_spec("opuscodec") is None, reason="opuscodec is not installed: pip install 'streamcodec[quality]'")
+def test_the_newest_opus_comes_back_in_step_too() -> None:
+    speech, rate = bundled_clip()
+    through = opus.through_opus(speech, rate, 24.0, opus.OpusWay("opuscodec", 20))
+    assert len(through.audio) == len(speech) and abs(through.lag) < 0.002 * rate
+    assert 20 < through.packets * 8 / 1000 / (len(speech) / rate) < 28
+    assert np.corrcoef(through.audio, speech)[0, 1] > 0.95
+
+
+def test_opus_is_measured_in_the_ways_that_are_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(opus, "find_spec", lambda _: None)
+    monkeypatch.setattr(opus, "_ffmpeg_has_opus", lambda: True)
+    assert [way.name for way in opus.ways(None)] == [way.name for way in opus.ways(tmp_path)] == ["60 ms"]
+    (tmp_path / "node_modules/@wasm-audio-decoders/opus-ml").mkdir(parents=True)
+    (tmp_path / "node_modules/@wasm-audio-decoders/opus-ml/package.json").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(opus.shutil, "which", lambda tool: tool)
+    assert [way.name for way in opus.ways(tmp_path)] == ["60 ms", "60 ms, NoLACE"]
+
+
+def test_lyra_says_what_it_lacks(tmp_path: Path) -> None:
+    assert lyra.why_not(None) == "no folder with its files was given"
+    (tmp_path / "quantizer.tflite").touch()
+    assert lyra.why_not(tmp_path) == f"soundstream_encoder.tflite, lyragan.tflite not in {tmp_path.name}"
+
+
+def test_a_spectrogram_shows_a_tone_where_it_is() -> None:
+    tone = np.sin(2 * np.pi * 3000 * np.arange(24_000) / 24_000).astype(np.float32)
+    spectrum = spectra.spectrum_db(tone, 24_000)
+    hertz = np.arange(len(spectrum)) * 12_000 / (len(spectrum) - 1)
+    assert abs(hertz[spectrum[:, 40].argmax()] - 3000) < 50
+    assert spectrum[:, 40].max() > spectrum[hertz > 4000, 40].max() + 60
 
 
 def test_an_ogg_file_is_counted_without_its_pages_and_headers() -> None:
