@@ -18,6 +18,7 @@ from streamcodec.audio import read_audio
 from streamcodec.cli import main
 from streamcodec.client import PublishOptions, publish
 from streamcodec.server import Server
+from streamcodec.training.cli import main as train
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "streamcodec" / "docs").glob("*.md"))]
@@ -71,6 +72,11 @@ def help_texts() -> dict[str, str]:
         with contextlib.redirect_stdout(io.StringIO()) as told:
             assert main([command, "--help"]) == 0
         texts[command] = told.getvalue()
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        for command in ("data", "run", "export", "plot"):
+            with pytest.raises(SystemExit, match="^0$"):
+                train([command, "--help"])
+    texts["train"] = told.getvalue()
     return texts
 
 
