@@ -74,7 +74,7 @@ def help_texts() -> dict[str, str]:
         texts[command] = told.getvalue()
     with contextlib.redirect_stdout(io.StringIO()) as told:
         for command in ("data", "run", "export", "plot"):
-            with pytest.raises(SystemExit, match="^0$"):
+            with pytest.raises(SystemExit, match=r"^0$"):
                 train([command, "--help"])
     texts["train"] = told.getvalue()
     return texts
