@@ -132,7 +132,7 @@ def made_up(setup: Setup, lost: set[int]) -> Ran:
         captured = ran.begun + (i + 1) * 80_000
         times = [captured + ahead + ms * 1000 for ms in (0, 20, 21, 26, 27)]
         stamp = (captured + ahead - 80_000) % 2**32
-        ran.traces.append((stamp, *times))  # type: ignore[arg-type]
+        ran.traces.append((times[0], times[1], times[2], times[3], times[4]))
         if i not in lost:
             heard.packets.append(HeardPacket(stamp, 8, captured, captured + 36_000, captured + 40_000))
             while len(playing._read) * BLOCK_S < captured / 1e6 + 0.04 - 10.0:
