@@ -18,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 import streamcodec
+from benchmarks.harness.imports import without_torchaudio
 from streamcodec.audio import bundled_clip, write_audio
 
 # Models take tens of milliseconds a call on a busy machine: deadlines would assert a speed.
@@ -139,9 +140,7 @@ def transformers_reference(seed: int = 0, **overrides: Any) -> Reference:
 
 def encodec_reference(seed: int = 0) -> Reference:
     """The package `encodec`, full-size 24 kHz model with random weights."""
-    # It imports torchaudio for a resampler that nothing here calls; PyPI's torchaudio does not load beside every torch.
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setitem(sys.modules, "torchaudio", types.ModuleType("torchaudio"))
+    with without_torchaudio(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's deprecation of the weight norm that the package uses
         from encodec import EncodecModel
 

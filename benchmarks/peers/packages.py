@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
-import types
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from benchmarks.harness.imports import without_torchaudio
 
 __all__ = ["Peer", "encodec_peer", "has_mimi", "mimi_peer", "naive", "transformers_peer"]
 
@@ -58,20 +58,12 @@ def transformers_peer(checkpoint: Path | None = None) -> Peer:
 
 def encodec_peer() -> Peer:
     """The package `encodec`, with random weights."""
-    # It imports torchaudio for a resampler that nothing here calls; PyPI's torchaudio does not load beside every torch.
-    kept = sys.modules.get("torchaudio")
-    sys.modules["torchaudio"] = types.ModuleType("torchaudio")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's deprecation of the weight norm that the package uses
-            from encodec.model import EncodecModel
+    with without_torchaudio(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's deprecation of the weight norm that the package uses
+        from encodec.model import EncodecModel
 
-            torch.manual_seed(0)
-            model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
-    finally:
-        del sys.modules["torchaudio"]
-        if kept is not None:
-            sys.modules["torchaudio"] = kept
+        torch.manual_seed(0)
+        model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
     _fill_codebooks(model.encoder, (layer._codebook.embed for layer in model.quantizer.vq.layers))
     for layer in model.quantizer.vq.layers:
         layer._codebook.inited.fill_(1)

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import sys
-import types
-from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.harness.imports import without_torchaudio
 from streamcodec.audio import resample
 from streamcodec.types import Samples
 
@@ -91,23 +89,7 @@ def _session(name: str) -> Any:
 
 @cache
 def _distillmos() -> Any:
-    with _without_torchaudio(), contextlib.redirect_stdout(io.StringIO()):  # it says where its weights are
+    with without_torchaudio(), contextlib.redirect_stdout(io.StringIO()):  # it says where its weights are
         from distillmos import ConvTransformerSQAModel
 
         return ConvTransformerSQAModel().eval()
-
-
-@contextlib.contextmanager
-def _without_torchaudio() -> Iterator[None]:
-    """While an import goes on, an empty module stands for torchaudio: PyPI's does not load beside every torch.
-
-    For packages that import it for a file reader or a resampler that nothing here calls.
-    """
-    kept = sys.modules.get("torchaudio")
-    sys.modules["torchaudio"] = types.ModuleType("torchaudio")
-    try:
-        yield
-    finally:
-        del sys.modules["torchaudio"]
-        if kept is not None:
-            sys.modules["torchaudio"] = kept
