@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-# Modules compile when they are first used: all of them would take half of the installation's time.
+# Modules compile when they are first used: all of them would take half of the installation's time. What compiled is kept,
+# even where the shell asks for the opposite, as container images do: each program that a test starts would compile torch again.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 # These tests look at no clock, so they run side by side, one thread each; the others would disturb one another.
 TIMELESS = tests/bitstream tests/codec tests/engine tests/model tests/protocol tests/scheduler tests/training
