@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from made_up_models import fill_codebooks, small_model
 
 import streamcodec
 from benchmarks.harness.imports import without_torchaudio
@@ -86,13 +87,6 @@ def speech() -> npt.NDArray[np.float32]:
     return samples
 
 
-def _fill_codebooks(embeds: list[torch.Tensor], latent_std: float) -> None:
-    """Random codebooks on the scale of the residuals they meet, as trained ones are: packages initialise them with zeros."""
-    generator = torch.Generator().manual_seed(5)
-    for i, embed in enumerate(embeds):
-        embed.copy_(torch.randn(embed.shape, generator=generator) * latent_std * 0.9**i)
-
-
 class Reference:
     """A reference package's model: whole clips in, whole clips out."""
 
@@ -123,7 +117,7 @@ def transformers_reference(seed: int = 0, **overrides: Any) -> Reference:
     model = EncodecModel(EncodecConfig(**overrides)).eval()
     with torch.no_grad():
         std = float(model.encoder(torch.randn(1, 1, 24_000) * 0.1).std())
-        _fill_codebooks([layer.codebook.embed for layer in model.quantizer.layers], std)
+        fill_codebooks([layer.codebook.embed for layer in model.quantizer.layers], std)
 
     def save(folder: Path) -> Path:
         model.save_pretrained(folder)
@@ -148,7 +142,7 @@ def encodec_reference(seed: int = 0) -> Reference:
         model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
     with torch.no_grad():
         std = float(model.encoder(torch.randn(1, 1, 24_000) * 0.1).std())
-        _fill_codebooks([layer._codebook.embed for layer in model.quantizer.vq.layers], std)
+        fill_codebooks([layer._codebook.embed for layer in model.quantizer.vq.layers], std)
         for layer in model.quantizer.vq.layers:
             layer._codebook.inited.fill_(1)
 
@@ -187,9 +181,7 @@ def full_size(request: pytest.FixtureRequest, full_size_checkpoint: tuple[Refere
 @pytest.fixture(scope="session")
 def model() -> str:
     """A folder with a model of the published architecture and few channels: a step takes a millisecond."""
-    from live_rig import tiny_model
-
-    return tiny_model()
+    return small_model()
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ import contextlib
 import functools
 import random
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from conftest import transformers_reference
+from made_up_models import small_model
 
 import streamcodec
 from streamcodec.cli.app import parse
@@ -28,25 +27,10 @@ Audio = npt.NDArray[np.float32]
 # Nothing waits so long but what hangs: a busy machine may take a minute to load what a test needs.
 TIMEOUT_S = 300.0
 
-# The published architecture's rates and bandwidths, padded by reflection, with few channels: a step takes a millisecond.
-_TINY = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    folder = tempfile.TemporaryDirectory()
-    transformers_reference(seed=3, **_TINY).save(Path(folder.name))
-    return folder
-
-
-def tiny_model() -> str:
-    """A folder with a small model, for `--model`."""
-    return _folder().name
-
 
 @functools.cache
 def tiny_codec(thread: str = "server") -> Codec:  # noqa: ARG001 - a codec serves one thread at a time
-    return streamcodec.load(tiny_model())
+    return streamcodec.load(small_model())
 
 
 def command(*argv: str | Path) -> Coroutine[Any, Any, int]:

@@ -9,7 +9,6 @@ import weakref
 from pathlib import Path
 
 import pytest
-from conftest import transformers_reference
 
 from streamcodec.gc_freeze import freeze_gc
 
@@ -34,12 +33,6 @@ def test_garbage_goes_as_ever() -> None:
     later = weakref.ref(_Knot())
     gc.collect()
     assert later() is None
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with a model of few channels: what is loaded beside it is what counts."""
-    return str(transformers_reference(num_filters=4, hidden_size=16, codebook_dim=16).save(tmp_path_factory.mktemp("model")))
 
 
 @pytest.mark.parametrize("command", ["serve", "mic", "play", "demo"])

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_sound import FakeSound
-from live_rig import command, run, tiny_codec, tiny_model, voice
+from live_rig import command, run, tiny_codec, voice
+from made_up_models import small_model
 from parity import assert_same_codes
 
 from streamcodec.audio import bundled_clip, read_audio, write_audio
@@ -22,7 +23,7 @@ from streamcodec.protocol import Packet, unpack_codes
 
 
 def demonstrate(tmp_path: Path, *argv: str | Path) -> int:
-    status: int = run(command("demo", "--output", tmp_path / "out", "--model", tiny_model(), "--quiet", *argv))
+    status: int = run(command("demo", "--output", tmp_path / "out", "--model", small_model(), "--quiet", *argv))
     return status
 
 
@@ -142,7 +143,7 @@ def test_what_makes_no_sense_is_no_command_line(argv, capsys):
 
 def test_an_interrupt_leaves_nothing_running(tmp_path):
     async def interrupted() -> None:
-        task = asyncio.ensure_future(command("demo", "--output", tmp_path, "--model", tiny_model(), "--quiet", "--clip", "--silent"))
+        task = asyncio.ensure_future(command("demo", "--output", tmp_path, "--model", small_model(), "--quiet", "--clip", "--silent"))
         await asyncio.sleep(0)
         before = asyncio.all_tasks()
         while len(asyncio.all_tasks()) < len(before) + 4:  # noqa: ASYNC110 - until server, publisher and listener run

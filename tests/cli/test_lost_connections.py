@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import command, free_port, run, started, tapped, tiny_codec, tiny_model, until, voice
+from live_rig import command, free_port, run, started, tapped, tiny_codec, until, voice
+from made_up_models import small_model
 from parity import assert_same_codes
 
 import streamcodec.client.reconnect
@@ -28,7 +29,7 @@ def test_a_player_whose_connection_breaks_records_all_of_it_and_says_so_in_a_lin
         async with (
             Server(tiny_codec(), port=0) as server,
             tapped(server) as tap,
-            started(command("play", "--server", server.url, "--output", heard, "--model", tiny_model(), "--quiet")) as play,
+            started(command("play", "--server", server.url, "--output", heard, "--model", small_model(), "--quiet")) as play,
         ):
             await until(lambda: server.registry.num_listeners >= 2)
             async with publish(server.url, "live", PublishOptions(pace="fast")) as publisher:
@@ -57,7 +58,7 @@ def test_a_publisher_whose_connection_breaks_loses_nothing_and_says_so_in_a_line
 
     async def main() -> Any:
         async with Server(tiny_codec(), port=0) as server, tapped(server) as tap:
-            args = ("mic", "--server", server.url, "--input", tmp_path / "talk.wav", "--model", tiny_model(), "--quiet", *encode)
+            args = ("mic", "--server", server.url, "--input", tmp_path / "talk.wav", "--model", small_model(), "--quiet", *encode)
             async with started(command(*args)) as publishing:
                 await until(lambda: len(tap.of(Packet)) >= 5)
                 [connection] = [c for c in server._connections if c._session.hello.role == "publish"]
@@ -84,7 +85,7 @@ def test_behind_the_window_a_player_begins_anew(tmp_path, capsys):
     async def main() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(streamcodec.client.reconnect, "backoff", lambda *_: iter(lambda: 0.01, None))
-            async with started(command("play", "--server", url, "--output", heard, "--model", tiny_model(), "--quiet")) as playing:
+            async with started(command("play", "--server", url, "--output", heard, "--model", small_model(), "--quiet")) as playing:
                 async with Server(tiny_codec(), port=port, limits=Limits(capacity=None, resume_s=0.2)) as server:
                     await until(lambda: server.registry.num_listeners)
                     server.registry.closing = True
@@ -105,7 +106,7 @@ def test_a_file_that_is_there_is_left_alone_until_there_is_a_connection(tmp_path
     write_audio(heard, x, 24_000)
     url = f"ws://127.0.0.1:{free_port()}"
     with pytest.raises(ConnectionFailed, match="cannot connect"):
-        run(command("play", "--server", url, "--output", heard, "--model", tiny_model(), "--no-retry"))
+        run(command("play", "--server", url, "--output", heard, "--model", small_model(), "--no-retry"))
     np.testing.assert_allclose(read_audio(heard)[0][0], x, atol=STEP)
 
 
@@ -140,7 +141,7 @@ def test_an_interrupted_publisher_that_encodes_sends_its_last_packet_although_it
         source = Endless(x)
         monkeypatch.setattr("streamcodec.client.open_source", lambda *_, **__: source)
         async with Server(tiny_codec(), port=0) as server, tapped(server) as tap:
-            args = ("mic", "--server", server.url, "--model", tiny_model(), "--encode", "--quiet")
+            args = ("mic", "--server", server.url, "--model", small_model(), "--encode", "--quiet")
             publishing = asyncio.ensure_future(command(*args))
             await source.given.wait()
             publishing.cancel()

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import Tap, command, free_port, run, started, tapped, tiny_codec, tiny_model, until, voice
+from live_rig import Tap, command, free_port, run, started, tapped, tiny_codec, until, voice
+from made_up_models import small_model
 from parity import assert_same_codes
 
 import streamcodec.client.reconnect
@@ -46,11 +47,11 @@ def clip(tmp_path):
 
 
 def play_to(path: Any, url: str, *more: str) -> Any:
-    return command("play", "--server", url, "--output", path, "--model", tiny_model(), "--quiet", *more)
+    return command("play", "--server", url, "--output", path, "--model", small_model(), "--quiet", *more)
 
 
 def publish_file(path: Any, url: str, *more: str) -> Any:
-    return command("mic", "--server", url, "--input", path, "--model", tiny_model(), "--quiet", *more)
+    return command("mic", "--server", url, "--input", path, "--model", small_model(), "--quiet", *more)
 
 
 async def heard_by_server(server: Server) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import transformers_reference
+from made_up_models import save_made_up_model
 
 import streamcodec
 from streamcodec.errors import CheckpointError, ModelNotFoundError
@@ -21,7 +21,7 @@ REVISION = "c1dbe2ae3f1de713481a3b3e7c47f357092ee040"
 
 @pytest.fixture(scope="module")
 def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return transformers_reference(**MINI).save(tmp_path_factory.mktemp("transformers"))
+    return save_made_up_model(tmp_path_factory.mktemp("folder"), **MINI)
 
 
 @pytest.fixture

@@ -7,15 +7,13 @@ import contextlib
 import functools
 import gc
 import logging
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
-from conftest import transformers_reference
+from made_up_models import small_model
 from parity import assert_same_codes
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
@@ -34,21 +32,11 @@ TIMEOUT_S = 600.0  # a guard against hangs alone: no verdict depends on how fast
 PACKET = 1920
 OURS = "the fingerprint of the server's model"
 
-# The published architecture's rates and bandwidths, padded by reflection, with few channels: a step takes a millisecond.
-TINY = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
-
-
-@functools.lru_cache(maxsize=1)
-def _tiny_folder() -> tempfile.TemporaryDirectory[str]:
-    folder = tempfile.TemporaryDirectory()
-    transformers_reference(seed=3, **TINY).save(Path(folder.name))
-    return folder
-
 
 @functools.lru_cache(maxsize=2)
 def tiny_codec(use: str = "server") -> Codec:  # noqa: ARG001
     """A small reflect-padded model; one for the server's thread, another for the test's."""
-    return streamcodec.load(_tiny_folder().name)
+    return streamcodec.load(small_model())
 
 
 @functools.lru_cache(maxsize=1)
