@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import pytest
+from patience import pass_time
 from server_rig import (
     OURS,
     PACKET,
@@ -32,12 +33,13 @@ from server_rig import (
 )
 
 import streamcodec.client.heartbeat as heartbeat
+import streamcodec.client.reconnect as reconnect
 from streamcodec.client import Publisher, PublishOptions, listen, publish
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
 
 RESUMING = small_limits(resume_s=30.0)
-BRIEFLY = small_limits(resume_s=0.3)
+BEYOND_S = 31.0  # when a lost connection can no longer be resumed
 END = {"type": "end", "last_seq": None}
 
 
@@ -143,7 +145,7 @@ def test_who_leaves_in_order_leaves_the_decoder_to_another_listener_of_pcm_that_
 
 def test_a_decoder_that_was_kept_for_a_lost_listener_goes_with_its_time_and_with_nobody_who_needs_it():
     async def main():
-        async with serving(limits=small_limits(resume_s=0.5)) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             other = await stack.enter_async_context(raw(server.url))
             await other.send(listen_hello("a"))
             async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher, raw(server.url) as gone:
@@ -153,7 +155,7 @@ def test_a_decoder_that_was_kept_for_a_lost_listener_goes_with_its_time_and_with
                 await until(lambda: server.registry.num_listeners == 2)
                 gone.ws.transport.abort()
                 await until(lambda: server.registry.num_listeners == 1)
-                await asyncio.sleep(0.7)
+                await pass_time(BEYOND_S)
                 assert stream.decoding, "somebody hears it"
                 await other.ws.close()
                 await until(lambda: not stream.decoding)
@@ -162,7 +164,9 @@ def test_a_decoder_that_was_kept_for_a_lost_listener_goes_with_its_time_and_with
                     await until(lambda: server.registry.num_listeners == 2)
                     third.ws.transport.abort()
                     await until(lambda: server.registry.num_listeners == 1)
-                await until(lambda: not stream.decoding)
+                assert stream.decoding, "it is kept for the lost one"
+                await pass_time(BEYOND_S)
+                assert not stream.decoding
             await other.ws.wait_closed()
 
     run(main())
@@ -255,7 +259,7 @@ def test_a_listener_that_comes_back_to_another_stream_is_told_that_the_old_one_e
     codec = offline_codec()
 
     async def main():
-        async with serving(limits=BRIEFLY) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
             first = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
             await feed(first, voice(1, 0.8), 0, 10)
@@ -278,26 +282,27 @@ def test_what_the_server_no_longer_has_is_a_gap_and_the_listener_joins_anew():
     codec = offline_codec()
 
     async def main():
-        # It keeps 0.8 s: a listener that was away for two seconds of audio has missed too much.
-        limits = small_limits(resume_s=0.8, history_s=0.4)
+        # It keeps 30 s, which is 90 packets: a listener that was away for 33 s of audio has missed too much.
+        limits = small_limits(resume_s=30.0, history_s=0.4)
         async with serving(limits=limits) as server, contextlib.AsyncExitStack() as stack:
-            publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
-            x = voice(1, 40 * 0.08)
-            await feed(publisher, x, 0, 40)
-            await until(lambda: server.registry.streams["a"].numbering.next_seq == 40)
+            options = PublishOptions(format="codes", model=codec.fingerprint, pace="fast", bandwidth=6.0, packet_frames=25)
+            publisher = await stack.enter_async_context(publish(server.url, "a", options))
+            for _ in range(100):
+                await publisher.send(np.zeros((8, 25), np.int32))
+            await until(lambda: server.registry.streams["a"].numbering.next_seq == 100)
             heard = Heard(listen(server.url, "a", model=codec.fingerprint))
             await stack.enter_async_context(heard.listener)
-            await heard.to(lambda h: len(h.of(Packet)) >= 5)
+            await heard.to(lambda h: len(h.of(Packet)) >= 2)
             start = heard.of(StreamStart)[0]
-            assert (start.start, start.first_seq) == ("resumed", 35)
+            assert (start.start, start.first_seq) == ("resumed", 98)
             # As if it had been there from the start and had lost its connection behind the fourth packet.
             session = heard.listener._connection.session
             session.next_seq = 4
             cut(heard.listener)
             gap, again = await anext(heard.listener), await anext(heard.listener)
-            assert gap == Gap(first_seq=4, count=36, reason="resumed_late")
-            assert (again.start, again.session, again.live_seq) == ("resumed", start.session, 40)
-            assert heard.listener.lost == 36
+            assert gap == Gap(first_seq=4, count=96, reason="resumed_late")
+            assert (again.start, again.session, again.live_seq) == ("resumed", start.session, 100)
+            assert heard.listener.lost == 96
             await publisher.end()
 
     run(main())
@@ -389,7 +394,7 @@ def test_a_live_publisher_that_was_away_for_seconds_sends_what_it_could_not_send
     offline = offline_codec()
 
     async def main():
-        async with serving(limits=small_limits(resume_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", offline)
             reading = asyncio.create_task(heard.to_end())
             publisher = await stack.enter_async_context(publish(server.url, "a", PublishOptions(bandwidth=6.0, queue_s=0.2)))
@@ -520,11 +525,12 @@ def test_nobody_else_can_resume_a_stream():
     run(main())
 
 
-def test_behind_the_window_the_stream_has_ended_and_its_publisher_is_told_that_the_connection_was_lost():
+def test_behind_the_window_the_stream_has_ended_and_its_publisher_is_told_that_the_connection_was_lost(monkeypatch):
+    monkeypatch.setattr(reconnect, "_MAX_WAIT_S", 0.05)
     codec = offline_codec()
 
     async def main():
-        async with serving(limits=BRIEFLY) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", codec)
             with pytest.raises(ConnectionFailed, match="was lost"):
                 async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
@@ -532,6 +538,8 @@ def test_behind_the_window_the_stream_has_ended_and_its_publisher_is_told_that_t
                     await heard.to(lambda h: len(h.of(Packet)) >= 9)
                     server.registry.closing = True
                     cut(publisher)
+                    await until(lambda: server.registry.streams["a"].lease.waiting)
+                    await pass_time(BEYOND_S)
                     await heard.to_end()
                     assert heard.of(StreamEnd)[0].reason == "the publisher vanished"
                     server.registry.closing = False
@@ -619,12 +627,14 @@ def test_a_stream_that_its_publisher_ended_is_known_to_it_whoever_has_its_name_b
 
 def test_a_stream_that_its_publisher_ended_is_unknown_behind_the_window():
     async def main():
-        async with serving(limits=BRIEFLY) as server, raw(server.url) as first, raw(server.url) as late:
+        async with serving(limits=RESUMING) as server, raw(server.url) as first, raw(server.url) as late:
             await first.send(pcm_hello("a"))
             resume = {"session": (await first.receive())["session"], "epoch": 0, "next_seq": 0}
             await first.send(END)
             await first.last_word()
-            await until(lambda: not server.registry._complete)
+            assert server.registry._complete
+            await pass_time(BEYOND_S)
+            assert not server.registry._complete
             await late.send(pcm_hello("a", resume=resume))
             assert (await late.last_word())[0]["code"] == "unknown_session"
 
@@ -635,7 +645,7 @@ def test_a_stream_whose_publisher_vanished_is_unknown_once_it_drains():
     codec, engine = gated()
 
     async def main():
-        async with serving(codec, limits=BRIEFLY) as server, raw(server.url) as first:
+        async with serving(codec, limits=RESUMING) as server, raw(server.url) as first:
             await first.send(pcm_hello("a"))
             resume = {"session": (await first.receive())["session"], "epoch": 0, "next_seq": 9}
             engine.encoding.clear()
@@ -643,7 +653,9 @@ def test_a_stream_whose_publisher_vanished_is_unknown_once_it_drains():
             stream = server.registry.streams["a"]
             await until(lambda: stream.totals.received)
             first.ws.transport.abort()
-            await until(lambda: stream.ending)
+            await until(lambda: stream.lease.waiting)
+            await pass_time(BEYOND_S)
+            assert stream.ending
             async with raw(server.url) as again:
                 await again.send(pcm_hello("a", resume=resume))
                 assert (await again.last_word())[0]["code"] == "unknown_session"
