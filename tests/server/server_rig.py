@@ -9,6 +9,7 @@ import gc
 import logging
 import threading
 import time
+import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -28,7 +29,7 @@ from streamcodec.client import Player, PublishOptions, listen, publish
 from streamcodec.codec import Codec
 from streamcodec.config import Start
 from streamcodec.engine.warming import warm_up
-from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, Gap, Packet, StreamEnd, StreamStart, pack_codes, unpack_codes
+from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, Gap, Packet, StreamEnd, StreamStart, now_us, pack_codes, unpack_codes
 from streamcodec.server import Limits, Server, app
 
 PACKET = 1920
@@ -257,6 +258,18 @@ class GatedEngine:
     def open(self) -> None:
         self.encoding.set()
         self.decoding.set()
+
+
+class StoppedClock:
+    """`now_us` in `modules` of the server: it stands still unless the test sets `us` forward."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: types.ModuleType) -> None:
+        self.us = now_us()
+        for module in modules:
+            monkeypatch.setattr(module, "now_us", self)
+
+    def __call__(self) -> int:
+        return self.us
 
 
 def gated() -> tuple[Codec, GatedEngine]:

@@ -12,6 +12,7 @@ import pytest
 from streamcodec.server import Limits
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.load_model import Cost, Demand, Work
+from streamcodec.server.registry import _RECHECK_S
 
 ENCODE = ("encode", 6)
 ONE = Counter({ENCODE: 1})
@@ -80,14 +81,14 @@ def come(machine: Machine, asking: int, per_s: float, waits_s: Callable[[int], f
     coming = deque(at / per_s for at in range(asking))
     line: deque[float] = deque()
     joins: list[float] = []
-    crowd, packets = Crowd(), 0.0
+    crowd, packets, ask_at = Crowd(), 0.0, 0.0
     for tick in range(round((asking / per_s + 20) / TICK_S)):
         now = tick * TICK_S
         while coming and coming[0] <= now:
             coming.popleft()
             line.append(now)
         before = len(joins)
-        while line:
+        while line and now >= ask_at:
             refusal = policy.refusal(now, demand, ONE)
             if refusal is None:
                 demand += ONE
@@ -99,6 +100,7 @@ def come(machine: Machine, asking: int, per_s: float, waits_s: Callable[[int], f
                 crowd.refused.append(refusal.reason)
                 insort(coming, now + COME_AGAIN_S)
             else:
+                ask_at = now + min(refusal.again_s, _RECHECK_S, LIMITS.join_wait_s - (now - line[0]))
                 break
             crowd.waited_s = max(crowd.waited_s, now - line.popleft())
         heard = bisect_right(joins, now - 0.08)

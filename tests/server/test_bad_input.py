@@ -9,6 +9,7 @@ import socket
 import msgpack
 import numpy as np
 import pytest
+from patience import pass_time
 from server_rig import (
     OURS,
     PACKET,
@@ -516,8 +517,7 @@ def test_a_listener_that_does_not_read_loses_packets_and_is_told_while_the_other
     codes = rng.integers(0, 1024, (32, 25 * 1200))
 
     async def main():
-        limits = small_limits(stall_s=0.2)
-        async with serving(limits=limits) as server, contextlib.AsyncExitStack() as stack:
+        async with serving(limits=small_limits(stall_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
             # Small buffers in the kernel, so that the test need not send megabytes.
             server._socket.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             narrow = socket.socket()
@@ -527,10 +527,19 @@ def test_a_listener_that_does_not_read_loses_packets_and_is_told_while_the_other
             slow = await stack.enter_async_context(raw(server.url, sock=narrow, max_queue=1))
             await slow.send({**LISTEN, "format": "codes", "model": OURS, "stream": "a"})
             assert (await slow.receive())["type"] == "welcome"
+            [behind] = server.registry.listeners["a"]
             fine = await listening(stack, server.url, "a", offline)
+            [in_time] = server.registry.listeners["a"] - {behind}
             reading = asyncio.create_task(fine.to_end())
             options = {"format": "codes", "model": offline.fingerprint, "bandwidth": 24.0, "packet_frames": 25}
-            ended = await publish_all(server.url, "a", codes, block=25, **options)
+            publishing = asyncio.create_task(publish_all(server.url, "a", codes, block=25, **options))
+            await until(lambda: behind.lagging and not in_time.lagging)
+            # The publisher is held back, until it has waited for the slow one for too long.
+            await pass_time(0.0)
+            assert not behind.given_up
+            await pass_time(31.0)
+            assert behind.given_up and not in_time.given_up
+            ended = await publishing
             await reading
             assert (ended.received, ended.dropped) == (1200, 0)
             assert fine.of(Gap) == []

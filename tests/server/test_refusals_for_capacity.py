@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
 
 import numpy as np
 import pytest
-from server_rig import PACKET, figures, gated, listening, offline_codec, publish_all, run, serving, small_limits, tiny_codec, until, voice
+from server_rig import (
+    PACKET,
+    StoppedClock,
+    figures,
+    gated,
+    listening,
+    offline_codec,
+    publish_all,
+    run,
+    serving,
+    small_limits,
+    tiny_codec,
+    until,
+    voice,
+)
 
 from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet
-from streamcodec.server import app
+from streamcodec.server import app, http, registry, stream, totals
 from streamcodec.server.capacity import admission
 from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.load_model import Cost, Work
+from streamcodec.server.fanout import pcm
 
 # Three encoders of 80 ms packets take 0.75 of an engine like this; a decoder takes half as much as an encoder.
 THREE = {"encode": Cost(0.0, 0.0, 0.25 / 75), "decode": Cost(0.0, 0.0, 0.125 / 75)}
@@ -30,6 +43,11 @@ def costs(monkeypatch):
     # What tiny steps really take must not correct them, and nobody needs to wait until it does.
     monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
     monkeypatch.setattr(admission, "_KNOWN_S", 0.0)
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch):
+    return StoppedClock(monkeypatch, http, pcm, registry, stream, totals)
 
 
 async def refusal(opening):
@@ -135,34 +153,36 @@ def test_with_capacity_off_everybody_comes_in_up_to_the_hard_bounds():
 
 
 @pytest.mark.parametrize("side", ["encoding", "decoding"])
-def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(side):
+def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(side, stopped_clock):
     codec, engine = gated()
-    bounds = {"encode_wait_s": 60.0, "decode_wait_s": 60.0, "capacity": 100, "join_wait_s": 0.0}
 
     async def main():
-        async with serving(codec, limits=small_limits(**bounds)) as server, contextlib.AsyncExitStack() as stack:
+        limits = small_limits(capacity=100, join_wait_s=0.0)
+        async with serving(codec, limits=limits) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "late", format="pcm_s16le")
             publisher = await stack.enter_async_context(publish(server.url, "late", PublishOptions(queue_s=60.0)))
             getattr(engine, side).clear()
             try:
                 for _ in range(30):
                     publisher.offer(np.zeros(PACKET, np.float32))
-                # Held for longer than the bound on waiting: the model's speed does not matter.
                 await until(engine.held.is_set)
-                await asyncio.sleep(0.2)
+                await until(lambda: server.registry.streams["late"].totals.received == 30)
+                # They wait for longer than any machine takes for a step.
+                stopped_clock.us += 100_000_000
             finally:
                 engine.open()
             await heard.to(lambda h: len(h.of(Packet)) == 30)
             assert "the server is behind: 5% of its packets wait " in await refusal(publish(server.url, "next"))
             assert (await figures(server))["live_wait_seconds{quantile=0.95}"] > 0.06
-            await until(lambda: server.registry.admission.waits(time.perf_counter(), 0.95) == [0.0])
+            stopped_clock.us += 3_000_000
+            assert server.registry.admission.waits(stopped_clock.us / 1e6, 0.95) == [0.0]
             async with publish(server.url, "next"):
                 pass
 
     run(main())
 
 
-def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
+def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine(stopped_clock):
     codec, engine = gated()
 
     async def main():
@@ -173,7 +193,8 @@ def test_a_fast_publisher_that_queues_up_says_nothing_about_the_machine():
                 for _ in range(30):
                     await publisher.send(np.zeros(320, np.float32))
                 await until(engine.held.is_set)
-                await asyncio.sleep(0.2)
+                await until(lambda: server.registry.streams["file"].totals.received == 30)
+                stopped_clock.us += 100_000_000
             finally:
                 engine.open()
             await until(lambda: server.registry.streams["file"].totals.emitted == 30)

@@ -9,6 +9,7 @@ import math
 from bisect import bisect_right
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import takewhile
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.server.capacity.load_model import Cost, Costs, Demand, Kind, LoadModel, Shares, Work
@@ -110,12 +111,13 @@ class Admission:
         self._joined = deque(entry for entry in kept if entry[2])
 
     def waited(self, now: float, wait_s: float) -> None:
-        """A live packet has come out, `wait_s` after it was complete."""
+        """A live packet has come out, `wait_s` after it was complete. Calls must come in the order of their times."""
         self._waits.append((now, wait_s))
 
     def waits(self, now: float, *quantiles: float, window_s: float = WINDOW_S) -> list[float]:
         """Quantiles of what live packets of the last seconds waited; 0 where there were too few of them."""
-        recent = sorted(wait_s for at, wait_s in self._waits if at > now - window_s)
+        newest = takewhile(lambda wait: wait[0] > now - window_s, reversed(self._waits))
+        recent = sorted(wait_s for _, wait_s in newest)
         if len(recent) < _MIN_WAITS:
             return [0.0] * len(quantiles)
         return [recent[min(len(recent) - 1, int(q * len(recent)))] for q in quantiles]
