@@ -81,6 +81,7 @@ def test_an_exact_stream_equals_the_reference_from_the_first_sample_to_the_last(
     @example(length=1, seed=0, packet_frames=6)
     @example(length=2_240, seed=1, packet_frames=6)
     @example(length=2_239, seed=1, packet_frames=6)
+    @example(length=9_613, seed=3, packet_frames=1)
     def holds(length: int, seed: int, packet_frames: int) -> None:
         clip = noise_speech(length, seed)
         codes = stream_encode(codec, clip, seed, start="exact", packet_frames=packet_frames)
@@ -187,9 +188,12 @@ def test_every_field_of_the_config_means_what_it_means_to_the_reference(
     codec = streamcodec.load(reference.save(tmp_path_factory.mktemp("variant")), engine=engine)
     bandwidth = codec.config.target_bandwidths[0]
 
+    # OpenVINO converts each length of a step anew: many lengths are torch's, which are the same operations on the same numbers.
+    packets_of = [1, 2, 3, 6, 25] if engine == "torch" else [6]
+
     # Seven frames are what a reflecting model holds its first packet for.
-    @settings(max_examples=12 if VARIANTS[variant] else 60)
-    @given(length=st.integers(1, 1_500), seed=st.integers(0, 999), packet_frames=st.sampled_from([1, 2, 3, 6, 25]))
+    @settings(max_examples=6 if engine == "openvino" else 12 if VARIANTS[variant] else 60)
+    @given(length=st.integers(1, 1_500), seed=st.integers(0, 999), packet_frames=st.sampled_from(packets_of))
     @example(length=1, seed=0, packet_frames=6)
     @example(length=7 * hop, seed=1, packet_frames=6)
     @example(length=7 * hop - 1, seed=1, packet_frames=6)

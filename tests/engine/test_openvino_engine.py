@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from conftest import Reference, transformers_reference
 from parity import assert_same_codes
 
 import streamcodec
@@ -23,7 +22,7 @@ from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf1
 from streamcodec.engine.switching import SwitchingEngine
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
-from streamcodec.model.checkpoint import fingerprint, load_file
+from streamcodec.model.checkpoint import fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
 
@@ -65,27 +64,6 @@ def streamed(codec: Codec, clip: Audio, bandwidth: float, packet_frames: int = 6
     packets = [p for at in range(0, len(clip), 480) for p in encoder.feed(clip[at : at + 480])] + encoder.flush()
     audio = [decoder.feed(packet) for packet in packets] + [decoder.flush()]
     return np.concatenate(packets, axis=1), np.concatenate(audio)
-
-
-@pytest.mark.parametrize("packet_frames", [1, 6])
-def test_a_stream_of_the_full_size_model_equals_the_reference(
-    packet_frames: int, full_size_transformers: tuple[Reference, Path], speech: Audio
-) -> None:
-    reference, folder = full_size_transformers
-    model = load_file(folder)
-    codec = codec_of(model, OpenVinoEngine(model, fingerprint(model)))
-    clip = speech[24_000:60_123]
-    codes, audio = streamed(codec, clip, 24, packet_frames)
-    expected = reference.encode(clip[None], 24)[0]
-    assert_same_codes(model, codes, expected, clip)
-    decoded = reference.decode(codes[None])[0]
-    assert np.abs(audio - decoded).max() <= 1e-4
-
-
-@pytest.fixture(scope="module")
-def full_size_transformers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, Path]:
-    reference = transformers_reference()
-    return reference, reference.save(tmp_path_factory.mktemp("full"))
 
 
 def test_rows_of_a_batch_with_other_bandwidths_get_what_each_gets_alone(embedded: tuple[EncodecModel, str], speech: Audio) -> None:

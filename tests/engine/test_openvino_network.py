@@ -170,7 +170,7 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_process_that_released_its_codecs_survives_a_signal() -> None:
-    done = subprocess.run([sys.executable, "-c", LOAD_AND_RELEASE], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", LOAD_AND_RELEASE], capture_output=True, text=True, timeout=1200)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
