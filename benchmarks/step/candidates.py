@@ -13,7 +13,6 @@ from benchmarks.harness.timing import Candidate
 from benchmarks.peers import Peer
 from streamcodec.codec import Codec
 from streamcodec.engine.openvino.engine import OpenVinoEngine
-from streamcodec.engine.openvino.network import OFTEN
 from streamcodec.types import Samples
 
 __all__ = ["BANDWIDTH", "Pace", "Shape", "Way", "our_clips", "our_steps", "peer_calls", "peer_clips"]
@@ -77,11 +76,11 @@ def our_steps(name: str, codec: Codec, way: Way, speech: Samples, shape: Shape, 
     encode = _chained(lambda x, s: engine.encode(x, s, rows), list(blocks), encoder)
     decode = _chained(engine.decode, codes, decoder)
     if isinstance(engine, OpenVinoEngine) and shape.batch in engine.best_batches:
-        # A shape that comes often gets a network of its own; a server's has.
-        for _ in range(OFTEN):
-            encode()
-            decode()
+        # A server's shapes come often enough for a network of their own.
+        engine.prepare(shape.frames, [shape.batch], decoder=True)
         engine.wait_until_compiled()
+        encode()
+        decode()
     return [
         Candidate(call, audio_s, _labels(name, way, operation, "step", shape, ours=True), pace.burst, pace.every)
         for operation, call in (("encode", encode), ("decode", decode))

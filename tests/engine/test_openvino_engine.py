@@ -166,6 +166,14 @@ def test_torch_runs_the_model_until_the_faster_engine_is_prepared(
     assert make_engine(*small, wait_for_compile=False).name.startswith("OpenVINO")
 
 
+def test_an_engine_prepares_the_shapes_of_chosen_batches_each_way(small: tuple[EncodecModel, str]) -> None:
+    engine = OpenVinoEngine(*small)
+    engine.prepare(2, [3], decoder=True)
+    engine.wait_until_compiled()
+    prepared = {first for first, *_ in engine.specialized_shapes}
+    assert prepared == {(3, 2 * engine.config.hop_length), (3, engine.config.codebook_dim, 2), (3 * 2, engine.config.codebook_dim)}
+
+
 def test_an_engine_cancels_the_preparations_that_have_not_begun(embedded: tuple[EncodecModel, str]) -> None:
     engine, go_on = OpenVinoEngine(*embedded), threading.Event()
     engine._background.submit(go_on.wait, 60)

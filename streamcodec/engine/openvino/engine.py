@@ -92,17 +92,20 @@ class OpenVinoEngine:
             encoder, decoder = cut_before_latents(model.encoder), cut_where_upsampled(model.decoder)
         wide, narrow = cast(CausalConv1d, model.encoder.layers[-1]).conv.in_channels, self.config.num_filters
         self._encoder_parts = self._half(_ENCODER[precision], encoder, torch_engine.encoder_layout, ([hop], [wide, 1]), audio_in=True)
-        decoder_parts = self._half(_DECODER[precision], decoder, torch_engine.decoder_layout, ([dim, 1], [narrow, hop]), audio_out=True)
-        self._encoder, self._decoder = _chained(self._encoder_parts), _chained(decoder_parts)
+        self._decoder_parts = self._half(
+            _DECODER[precision], decoder, torch_engine.decoder_layout, ([dim, 1], [narrow, hop]), audio_out=True
+        )
+        self._encoder, self._decoder = _chained(self._encoder_parts), _chained(self._decoder_parts)
         self._search = OpenVinoSearch(
             model.quantizer, lambda network, specialize: self._compile(network, "fp32", self._background if specialize else None)
         )
 
-    def prepare(self, packet_frames: int) -> None:
-        for part in self._encoder_parts:
+    def prepare(self, packet_frames: int, batches: Sequence[int] = BATCHES, *, decoder: bool = False) -> None:
+        """As the contract says, for these batch sizes; with `decoder` for decoders as well."""
+        for part in [*self._encoder_parts, *(self._decoder_parts if decoder else [])]:
             *channels, length = part.frame
-            part.network.prepare([((rows, *channels, length * packet_frames), (rows, part.states)) for rows in BATCHES])
-        self._search.prepare([rows * packet_frames for rows in BATCHES])
+            part.network.prepare([((rows, *channels, length * packet_frames), (rows, part.states)) for rows in batches])
+        self._search.prepare([rows * packet_frames for rows in batches])
 
     def stop_preparing(self) -> None:
         for network in (self._encoder, self._search, self._decoder):
