@@ -25,6 +25,7 @@ from benchmarks.harness.provenance import Repository, outdated, repository
 from benchmarks.harness.run import RESULTS, Benchmark, Headline
 from benchmarks.harness.sections import figures_of, render_section, runs_of
 from benchmarks.harness.tables import table
+from streamcodec.output_file import write_text
 
 __all__ = ["BENCHMARKS", "HEADLINES", "benchmark", "render_report", "write"]
 
@@ -73,9 +74,9 @@ def write(results: Path, now: Repository) -> Path:
     """Write every section, and RESULTS.md beside the folder; return the latter's path."""
     sections = stored(results)
     for name, section in sections.items():
-        (results / f"{name}.md").write_text(render_section(section, benchmark(name).render, now), encoding="utf-8")
+        write_text(results / f"{name}.md", render_section(section, benchmark(name).render, now))
     path = results.with_name("RESULTS.md")
-    path.write_text(render_report(sections, now), encoding="utf-8")
+    write_text(path, render_report(sections, now))
     return path
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "StreamCodecError",
     "UnsupportedModelError",
     "WireCode",
+    "explain",
 ]
 
 
@@ -102,6 +103,12 @@ _RETRY = {
     WireCode.SERVER_CLOSING,
     WireCode.INTERNAL,
 }
+
+
+def explain(error: OSError) -> str:
+    """An error of the operating system in one line: the file's name, where it has one, and the reason."""
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
 class StreamCodecError(Exception):

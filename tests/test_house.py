@@ -17,12 +17,13 @@ PACKAGE = ROOT / "streamcodec"
 # What each room may import of the package besides itself. `types`, `errors`, `config` <- `model` <- `engine` <- `scheduler` <- `codec` <-
 # `server` <- `cli`; `bitstream`, `protocol`, `audio` <- `server`, `client` <- `cli`, `clients`. "streamcodec" is the root module: its
 # version, and names that it resolves lazily.
-GROUND = {"types", "errors", "config"}
+GROUND = {"types", "errors", "config", "output_file"}
 MAY_IMPORT = {
     "types": set[str](),
     "errors": set[str](),
     "config": {"errors"},
     "gc_freeze": set[str](),
+    "output_file": {"errors"},
     "bitstream": GROUND,
     "model": GROUND,
     "engine": {"model", *GROUND},
@@ -52,6 +53,7 @@ SERVING = {"prometheus_client"}
 FORBIDDEN = {
     "errors": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "config": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
+    "output_file": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "types": SERVING | HEAVY | SOCKETS | SOUND | {"msgpack"},
     "bitstream": SERVING | HEAVY | SOCKETS | SOUND,
     "model": SERVING | SOCKETS | SOUND | {"msgpack"},
@@ -69,6 +71,7 @@ ONLY_THIRD_PARTY = {
     "types": {"numpy"},
     "errors": set[str](),
     "config": set[str](),
+    "output_file": set[str](),
     "bitstream": {"msgpack", "numpy"},
     "protocol": {"msgpack", "numpy"},
     "audio": {"numpy", *SOUND},

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from streamcodec.output_file import replacing
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -25,7 +27,8 @@ def picture(path: Path, width: float, height: float, *, dpi: int = 110) -> Itera
     yield figure
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:])
 
 
 def numbers(values: Sequence[float | None]) -> npt.NDArray[np.float64]:

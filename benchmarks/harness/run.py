@@ -20,6 +20,7 @@ from benchmarks.harness.machine import Observed, describe_machine
 from benchmarks.harness.provenance import commit, repository
 from benchmarks.harness.sections import Figures, figures_of, render_section
 from streamcodec.errors import StreamCodecError
+from streamcodec.output_file import write_text
 
 __all__ = ["RESULTS", "Benchmark", "Headline", "command_of", "main", "store"]
 
@@ -168,9 +169,9 @@ def store(
     else:
         known = json.loads(stored.read_text(encoding="utf-8"))["cases"] if stored.exists() else {}
         section = {"title": benchmark.title, "cases": dict(sorted({**known, case: ran}.items()))}
-    stored.write_text(json.dumps(section, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(stored, json.dumps(section, indent=1, ensure_ascii=False) + "\n")
     path = stored.with_suffix(".md")
-    path.write_text(render_section(json.loads(stored.read_text(encoding="utf-8")), benchmark.render, now), encoding="utf-8")
+    write_text(path, render_section(json.loads(stored.read_text(encoding="utf-8")), benchmark.render, now))
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from streamcodec.audio import write_audio
+from streamcodec.output_file import write_text
 from streamcodec.types import Samples
 
 __all__ = ["write_page"]
@@ -38,5 +39,5 @@ def write_page(folder: Path, title: str, names: Sequence[str], columns: Mapping[
         rows.append(f"<tr><td>{html.escape(name)}</td>{''.join(cells)}</tr>")
     page = folder / "index.html"
     body = "\n".join(rows)
-    page.write_text(f"{_HEAD.format(title=html.escape(title))}<table>\n{body}\n</table></body></html>\n", encoding="utf-8")
+    write_text(page, f"{_HEAD.format(title=html.escape(title))}<table>\n{body}\n</table></body></html>\n")
     return page

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from streamcodec.output_file import replacing
 from streamcodec.types import Samples
 
 __all__ = ["draw_spectra", "spectrum_db"]
@@ -44,4 +45,5 @@ def draw_spectra(path: Path, names: Sequence[str], columns: Mapping[str, Sequenc
                 cell.set_ylabel(f"{name}\nkHz", fontsize=8)
             if row == len(names) - 1:
                 cell.set_xlabel("seconds", fontsize=8)
-    figure.savefig(path)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:])

@@ -7,7 +7,8 @@ from streamcodec.audio.dsp.vad import SILENCE_DB, SilenceDetector
 from streamcodec.audio.io.capture import CaptureBuffer
 from streamcodec.audio.io.capture_clock import CaptureClock
 from streamcodec.audio.io.devices import DeviceInfo, find_device, list_devices, open_input, open_output
-from streamcodec.audio.io.files import AudioBlocks, AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
+from streamcodec.audio.io.files import AudioBlocks, bundled_clip, open_audio_blocks, read_audio
+from streamcodec.audio.io.writer import AudioWriter, write_audio
 from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
 from streamcodec.audio.playout.buffer import PlayoutBuffer
 from streamcodec.audio.samples import Layout, PcmFormat, as_clip, check_block, float_to_pcm, pcm_to_float, to_float

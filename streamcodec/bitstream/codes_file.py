@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import msgpack
 import numpy as np
 
 from streamcodec.bitstream.packing import pack_codes, unpack_codes
-from streamcodec.errors import CodesError
+from streamcodec.errors import CodesError, InputError
+from streamcodec.output_file import Input, check_output, write_bytes
 from streamcodec.types import Codes
 
 __all__ = ["CodesFile", "check_target", "read_codes", "write_codes"]
@@ -29,22 +31,25 @@ class CodesFile:
     samples: int
 
 
-def check_target(path: Path) -> Path:
+def check_target(path: Path, inputs: Iterable[Input] = ()) -> Path:
     """Return `path` if a codes file can be written there. Call it before the encoding, which may take long.
 
-    Raises `CodesError` for a folder, for the suffix of an audio file, and for a path in a folder that does not exist.
+    Raises `CodesError` for a folder, for the suffix of an audio file, for a path in a folder that does not exist, and for a file that is
+    one of `inputs`.
     """
-    if path.is_dir():
-        raise CodesError(f"{path} is a folder, expected a file")
     if path.suffix.lower() in _AUDIO_SUFFIXES:
         raise CodesError(f"{path} is named like audio, expected another suffix for codes, such as .codes")
-    if not path.parent.is_dir():
-        raise CodesError(f"{path} cannot be written: there is no folder {path.parent}")
-    return path
+    try:
+        return check_output(path, inputs)
+    except InputError as exc:
+        raise CodesError(str(exc)) from exc
 
 
-def write_codes(path: Path, clip: CodesFile, bits: int) -> None:
-    """Write a clip with `bits` bits per code. Raises `CodesError` if the file cannot be written."""
+def write_codes(path: Path, clip: CodesFile, bits: int, inputs: Iterable[Input] = ()) -> int:
+    """Write a clip with `bits` bits per code, whole or not at all; return the file's size in bytes.
+
+    Raises `CodesError` if the file cannot be written, or is one of `inputs`.
+    """
     header = {
         "format": _MAGIC,
         "model": clip.model,
@@ -54,10 +59,14 @@ def write_codes(path: Path, clip: CodesFile, bits: int) -> None:
         "frames": clip.codes.shape[1],
         "samples": clip.samples,
     }
+    data: bytes = msgpack.packb(header) + pack_codes(clip.codes, bits)
     try:
-        path.write_bytes(msgpack.packb(header) + pack_codes(clip.codes, bits))
+        write_bytes(path, data, inputs)
+    except InputError as exc:
+        raise CodesError(str(exc)) from exc
     except OSError as exc:
-        raise CodesError(f"{path}: {exc.strerror or exc}") from exc
+        raise CodesError(f"{path} cannot be written: {exc.strerror or exc}") from exc
+    return len(data)
 
 
 def read_codes(path: Path) -> CodesFile:

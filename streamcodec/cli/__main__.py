@@ -1,5 +1,5 @@
 """`python -m streamcodec.cli` is `streamcodec`."""
 
-from streamcodec.cli.app import main
+from streamcodec.cli import main
 
 raise SystemExit(main())

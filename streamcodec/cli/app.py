@@ -1,15 +1,16 @@
 """All commands under one name, and what becomes of their result: each returns its exit status, or a coroutine that does.
 
 0 is success, 1 a failure of the outside world (connection, device, a machine that lacks something), 2 a mistake in what was asked for,
-130 an interrupt. An error that this package raises on purpose is one line on standard error. Any other is a bug and keeps its traceback.
+130 an interrupt. An error that this package raises on purpose, and one of the operating system, is one line on standard error. Any other is
+a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
-import signal
 import sys
 from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any
@@ -30,9 +31,10 @@ from streamcodec.cli.mic import MicCommand, mic
 from streamcodec.cli.models import models
 from streamcodec.cli.play import EXAMPLES as PLAY_EXAMPLES
 from streamcodec.cli.play import play
+from streamcodec.cli.process import ending_by_signals, run_coroutine, secure_standard_streams
 from streamcodec.cli.serve import serve
 from streamcodec.cli.train import PASSED_ON, train
-from streamcodec.errors import InputError, LocalProtocolError, ModelError, StreamCodecError
+from streamcodec.errors import InputError, LocalProtocolError, ModelError, StreamCodecError, explain
 
 __all__ = ["main", "parse", "run_coroutine"]
 
@@ -99,25 +101,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     engine_log.addHandler(told)
     engine_log.setLevel(logging.INFO)
     engine_log.propagate = False
+    secure_standard_streams()
+    with ending_by_signals() as interrupts:
+        try:
+            status = _run(sys.argv[1:] if argv is None else argv)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            # The reader of our output has enough; what Python still wants to flush has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (Exception, KeyboardInterrupt) as exc:
+            if interrupts.count or isinstance(exc, KeyboardInterrupt):
+                return 130
+            raise
+        finally:
+            engine_log.removeHandler(told)
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
-        outcome = parse(sys.argv[1:] if argv is None else argv)
+        outcome = parse(argv)
         return run_coroutine(outcome) if inspect.iscoroutine(outcome) else outcome  # type: ignore[return-value]
     except typer.Exit as exc:
         return exc.exit_code
     except typer.TyperException as exc:
         return _complain_of_usage(exc)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has enough; what Python still wants to flush has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (InputError, ModelError, LocalProtocolError) as exc:
         return _complain("streamcodec", str(exc), 2)
     except StreamCodecError as exc:
         return _complain("streamcodec", str(exc), 1)
-    finally:
-        engine_log.removeHandler(told)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        return _complain("streamcodec", explain(exc), 1)
 
 
 def _complain_of_usage(exc: typer.TyperException) -> int:
@@ -128,43 +146,6 @@ def _complain_of_usage(exc: typer.TyperException) -> int:
 
 
 def _complain(who: str, message: str, status: int) -> int:
-    print(f"{who}: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        print(f"{who}: {message}", file=sys.stderr, flush=True)
     return status
-
-
-def run_coroutine(main_: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine on uvloop where it is installed; Ctrl-C and SIGTERM cancel it, and a second Ctrl-C ends it wherever it is."""
-    import asyncio
-
-    try:
-        import uvloop
-
-        factory: Any = uvloop.new_event_loop
-    except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-
-        async def guarded() -> int:
-            task = asyncio.ensure_future(main_)
-            loop = asyncio.get_running_loop()
-            if sys.platform != "win32":
-                loop.add_signal_handler(signal.SIGTERM, task.cancel)
-            interrupts = 0
-
-            def interrupt(*_: object) -> None:
-                nonlocal interrupts
-                interrupts += 1
-                if interrupts > 1:
-                    raise KeyboardInterrupt
-                # The runner's own handler cancels at once, between any two steps of a callback that may be setting what is awaited.
-                loop.call_soon_threadsafe(task.cancel)
-
-            before = signal.signal(signal.SIGINT, interrupt)
-            try:
-                return await task
-            except asyncio.CancelledError:
-                return 130
-            finally:
-                signal.signal(signal.SIGINT, before)
-
-        return runner.run(guarded())

@@ -37,11 +37,13 @@ def convert(
     import torch
 
     from streamcodec.model.checkpoint import fingerprint, save
-    from streamcodec.model.hub import load_model
+    from streamcodec.model.hub import load_model, locate
 
-    model = load_model(source)
+    where = locate(source)
+    model = load_model(where)
     if search_beam is not None:
         model = model.with_search_beam(search_beam)
-    save(model, target, layout=layout, dtype=torch.float16 if half else torch.float32)
+    sources = [where, *where.iterdir()] if where.is_dir() else [where]
+    save(model, target, layout=layout, dtype=torch.float16 if half else torch.float32, inputs=sources)
     print(f"{target}: layout {layout}, fingerprint {fingerprint(load_model(target))} (from {fingerprint(model)})")
     return 0

@@ -48,7 +48,10 @@ def decode(
         codes = codes[: codec.config.n_q_for(bandwidth)]
     left = file.samples
     decoder = codec.stream_decoder(start="exact")
-    with AudioWriter(target, codec.sample_rate) as writer, progress(left / codec.sample_rate, "decoding") as advance:
+    with (
+        AudioWriter(target, codec.sample_rate, inputs=[input_], whole=True) as writer,
+        progress(left / codec.sample_rate, "decoding") as advance,
+    ):
         for at in range(0, codes.shape[1] + 75, 75):
             samples = decoder.feed(codes[:, at : at + 75]) if at < codes.shape[1] else decoder.flush()
             writer.write(samples[:left])

@@ -11,6 +11,7 @@ import numpy as np
 
 from streamcodec.audio import resample, write_audio
 from streamcodec.errors import MissingDependencyError
+from streamcodec.output_file import replacing
 from streamcodec.types import Samples
 
 __all__ = ["STAGES", "PacketWay", "report"]
@@ -92,7 +93,8 @@ def _draw(path: Path, spoken: Samples, heard: Samples, rate: int, ways: Sequence
         xlabel="packet", ylabel="milliseconds", title="added after each packet's last sample was captured", xlim=(-0.5, max(at) + 0.5)
     )
     latency.legend(loc="upper right", ncols=len(STAGES))
-    figure.savefig(path, dpi=110)
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _spectrogram(axes: Any, samples: Samples, rate: int, seconds: float, title: str) -> Any:

@@ -34,7 +34,7 @@ def encode(
 
     samples = 0
     with open_audio_blocks(input_) as blocks:
-        target = check_target(output or input_.with_suffix(".codes"))
+        target = check_target(output or input_.with_suffix(".codes"), [input_])
         codec = load_codec(model, device, engine, precision, threads)
         encoder = codec.stream_encoder(bandwidth, packet_frames=25, start="exact", sample_rate=blocks.rate, channels=blocks.channels)
         packets = []
@@ -50,8 +50,7 @@ def encode(
     if not packets:
         raise InputError(f"{input_}: is shorter than one sample at {codec.sample_rate} Hz")
     codes = np.concatenate(packets, axis=1)
-    write_codes(target, CodesFile(codes, codec.name, codec.fingerprint, length), codec.config.bits_per_code)
-    size = target.stat().st_size
+    size = write_codes(target, CodesFile(codes, codec.name, codec.fingerprint, length), codec.config.bits_per_code, [input_])
     kbps = 8 * size / duration_s / 1000
     print(f"{target}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)")
     return 0

@@ -24,6 +24,7 @@ from streamcodec.cli.options import (
 )
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import DeviceError, MissingDependencyError
+from streamcodec.output_file import Input, check_outputs
 
 if TYPE_CHECKING:
     from streamcodec.audio import Level
@@ -121,6 +122,8 @@ async def mic(
         except (DeviceError, MissingDependencyError) as exc:
             raise DeviceError(f"{exc}. To publish a file instead: --input FILE") from exc
 
+    read: list[Input] = [0] if input_ == "-" else [input_] if input_ is not None else []
+    check_outputs([keep, ledger], read)
     with Ledger(ledger) as book:
         line = LiveLine(quiet=quiet)
         codec = None

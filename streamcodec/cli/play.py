@@ -9,6 +9,7 @@ import typer
 
 from streamcodec.cli.options import DEFAULT_MODEL, DEFAULT_URL, Model, NoRetry, Quiet, Server, Stream, Token, any_number, number
 from streamcodec.errors import DeviceError, MissingDependencyError
+from streamcodec.output_file import check_outputs
 
 if TYPE_CHECKING:
     from streamcodec.client import Listener, PacketTimes, Sink
@@ -84,6 +85,7 @@ async def play(
                 raise DeviceError(f"{exc}. To record instead: --output heard.wav") from exc
         return sink
 
+    check_outputs([ledger, output if output is not None and output != "-" and Path(output).suffix else None])
     with Ledger(ledger) as book:
         if not pcm:
             from streamcodec.codec import load
@@ -93,9 +95,7 @@ async def play(
             freeze_gc()
         rate = codec.sample_rate if codec is not None else 24_000
         level = Level(rate=rate)
-        if not _is_file(output):
-            # A file that exists is overwritten once there is a connection; any other mistake is told at once.
-            opened()
+        opened()
 
         def show(times: PacketTimes, listener: Listener) -> None:
             assert sink is not None
@@ -131,7 +131,3 @@ async def play(
             line.clear()
             if sink is not None:
                 await sink.finish()
-
-
-def _is_file(output: str | None) -> bool:
-    return output is not None and Path(output).is_file()

@@ -10,11 +10,11 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 __all__ = ["LiveLine", "progress"]
@@ -39,9 +39,10 @@ class LiveLine:
     ) -> None:
         self._console = _console(stream)
         self._clock = clock
-        self._every_s = every_s if self._console.is_terminal else log_every_s
+        self._redraws = _redraws(self._console)
+        self._every_s = every_s if self._redraws else log_every_s
         self._quiet = quiet
-        self._last = -math.inf if self._console.is_terminal else clock()
+        self._last = -math.inf if self._redraws else clock()
         self._live: Live | None = None
 
     def due(self) -> bool:
@@ -51,7 +52,7 @@ class LiveLine:
     def draw(self, text: str) -> None:
         """Replace the line by `text`."""
         self._last = self._clock()
-        if not self._console.is_terminal:
+        if not self._redraws:
             self.note(text)
             return
         if self._live is None:
@@ -73,17 +74,19 @@ class LiveLine:
 
 @contextlib.contextmanager
 def progress(
-    seconds: float, doing: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    seconds: float | None, doing: str, *, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[float], None]]:
-    """Show on a terminal how much of `seconds` of audio is done, once that takes more than a second.
+    """Show on a terminal how much of `seconds` of audio is done and how long the rest will take, once that takes more than a second.
 
-    The value is a function that is told how many seconds more are done.
+    A terminal that cannot redraw a line gets a new one every five seconds. The value is a function that is told how many seconds more are
+    done. `seconds` is None where nobody knows it.
     """
     console = _console(stream)
     columns = (
-        TextColumn("{task.description} {task.percentage:3.0f}%", markup=False),
+        TextColumn("{task.description} {task.percentage:3.0f}%" if seconds is not None else "{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} s", markup=False),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} s" if seconds is not None else "{task.completed:.0f} s", markup=False),
+        *([_Remaining()] if seconds is not None else []),
     )
     display = Progress(
         *columns,
@@ -94,6 +97,7 @@ def progress(
         get_time=clock,
         redirect_stdout=False,
     )
+    redraws = _redraws(console)
     task = display.add_task(doing, total=seconds)
     begun = drawn = clock()
 
@@ -101,10 +105,13 @@ def progress(
         nonlocal drawn
         display.advance(task, done_s)
         now = clock()
-        if now - begun > 1.0 and now - drawn > 0.1:
+        if redraws and now - begun > 1.0 and now - drawn > 0.1:
             drawn = now
             display.start()
             display.refresh()
+        elif console.is_terminal and not redraws and now - drawn > 5.0:
+            drawn = now
+            console.print(_plain(" ".join(str(column(display.tasks[task])) for column in columns if not isinstance(column, BarColumn))))
 
     try:
         yield advance
@@ -112,8 +119,47 @@ def progress(
         display.stop()
 
 
+class _Remaining(ProgressColumn):
+    """How long the rest takes, as far as the speed so far tells."""
+
+    def render(self, task: Task) -> Text:
+        left_s = task.time_remaining
+        return Text("" if left_s is None or task.finished else f"{left_s // 60:.0f}:{left_s % 60:02.0f} left")
+
+
+class _Patient:
+    """A stream that may close at any time, as `2>&1 | head` does: what cannot be written is dropped, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+
 def _console(stream: TextIO | None) -> Console:
-    return Console(file=stream or sys.stderr, markup=False, highlight=False, emoji=False)
+    stream = stream or sys.stderr
+    return Console(file=None if stream is None else cast(TextIO, _Patient(stream)), stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def _redraws(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _plain(text: str) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.audio import PlayoutStats
+from streamcodec.output_file import Input, OutputFile
 
 __all__ = ["Ledger", "PacketTimes"]
 
@@ -47,12 +49,13 @@ class Ledger:
     A listener's has `arrival_ms` until the packet was here: capture, queue, encode and network in one, as a listener cannot tell them
     apart; `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; `device_ms`, the device's part of
     what is buffered, as it tells it; then the playout's `target_ms` and `margin_ms` and its `underruns` so far, null where no device plays.
-    Raises `OSError` where it cannot be written.
+    The file appears with its first line; until then, whatever stands at `path` is left alone. Raises `InputError` for a path that cannot
+    be a file or is one of `inputs`, and `OSError` with the path where it cannot be written.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, inputs: Iterable[Input] = ()) -> None:
         self._totals: deque[float] = deque(maxlen=_WINDOW)
-        self._file = path.open("w", encoding="utf-8") if path is not None else None
+        self._output = OutputFile(path, inputs) if path is not None else None
 
     def add(self, times: PacketTimes, playing: PlayoutStats | None = None) -> None:
         """Enter a packet that was received."""
@@ -77,8 +80,10 @@ class Ledger:
 
     def _enter(self, total_ms: float, line: dict[str, Any]) -> None:
         self._totals.append(total_ms)
-        if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
+        if self._output is not None:
+            with self._output.named_errors():
+                self._output.file.write(json.dumps(line).encode() + b"\n")
+            self._output.put_in_place()
 
     def percentiles(self) -> tuple[float, float, float]:
         """The 50th, 95th and 99th of the last packets' totals, in milliseconds; zeros before the first."""
@@ -89,5 +94,5 @@ class Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._output is not None:
+            self._output.close()

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, float_to_pcm, open_output
-from streamcodec.errors import DeviceError
+from streamcodec.errors import DeviceError, InputError
 from streamcodec.types import Samples
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
@@ -150,6 +150,8 @@ class PipeSink(_StoringSink):
     label = "pipe (s16le)"
 
     def __init__(self, pipe: BinaryIO | None = None) -> None:
+        if pipe is None and sys.stdout is None:
+            raise InputError("standard output is closed, expected a pipe or a file")
         self._pipe = pipe or sys.stdout.buffer
 
     def _store(self, samples: Samples) -> None:

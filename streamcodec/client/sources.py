@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from streamcodec.audio import CaptureBuffer, CaptureClock, find_device, open_audio_blocks, open_input
-from streamcodec.errors import DeviceError
+from streamcodec.errors import DeviceError, InputError
 from streamcodec.protocol import now_us
 from streamcodec.types import Samples
 
@@ -161,6 +161,8 @@ class PipeSource:
     dropped_s = 0.0
 
     def __init__(self, sample_rate: int, channels: int, pipe: BinaryIO | None = None) -> None:
+        if pipe is None and sys.stdin is None:
+            raise InputError("standard input is closed, expected a pipe or a file")
         self.label = f"pipe ({sample_rate} Hz, {channels} channel(s), s16le)"
         self.sample_rate = sample_rate
         self.channels = channels

@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from streamcodec.errors import InputError, MissingDependencyError
+from streamcodec.output_file import replacing
 
 __all__ = ["plot"]
 
@@ -33,7 +34,8 @@ def plot(run: Path, target: Path) -> None:
         axes.set_xlabel("step")
         if len(lines) > 1:
             axes.legend(fontsize="x-small")
-    figure.savefig(target, dpi=100)
+    with replacing(target) as file:
+        figure.savefig(file, format=target.suffix[1:] or "png", dpi=100)
 
 
 def curves(path: Path, by: str | None) -> Curves:

@@ -23,6 +23,7 @@ from streamcodec.model import checkpoint
 from streamcodec.model.checkpoint import fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
+from streamcodec.output_file import write_bytes, write_text
 from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.recipe import Recipe, Stage
 from streamcodec.training.rundir import latest_checkpoint, load_checkpoint
@@ -69,9 +70,7 @@ class Run:
             model = KINDS[stage.kind].run(stage.settings, Work(self.corpus, self.config, folder, self.base, models, self.pace))
             if model is None:
                 return None
-            partial = folder / f"partial-{_MODEL}"
-            checkpoint.save(model, partial, layout="streamcodec")
-            partial.replace(done)
+            checkpoint.save(model, done, layout="streamcodec")
             self._note_stage(number, stage, folder)
         return checkpoint.load_file(done)
 
@@ -85,7 +84,7 @@ class Run:
         text = json.dumps(values, indent=2) + "\n"
         if path.is_file() and path.read_text(encoding="utf-8") != text:
             raise InputError(f"{self.folder}: this run is of another recipe or base ({path}), expected a new name for this one")
-        path.write_text(text, encoding="utf-8")
+        write_text(path, text)
 
     def _note_stage(self, number: int, stage: Stage, folder: Path) -> None:
         saved = latest_checkpoint(folder)
@@ -147,4 +146,4 @@ def _config_of(folder: Path) -> CodecConfig:
 
 def _save_discriminator(weights: dict[str, torch.Tensor], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
+    write_bytes(target, safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))

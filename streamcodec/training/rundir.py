@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from streamcodec.output_file import replacing, write_text
 
 __all__ = ["CsvLog", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
 
@@ -16,12 +18,8 @@ __all__ = ["CsvLog", "latest_checkpoint", "load_checkpoint", "save_checkpoint"]
 def save_checkpoint(folder: Path, step: int, values: Mapping[str, Any], *, keep: int = 2) -> Path:
     """Write `checkpoint-<step>.pt` whole or not at all, and delete all but the newest `keep`."""
     target = folder / f"checkpoint-{step:08d}.pt"
-    partial = target.with_suffix(".part")
-    with partial.open("wb") as file:
+    with replacing(target) as file:
         torch.save(dict(values), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(target)
     for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
         old.unlink()
     return target
@@ -63,9 +61,8 @@ class CsvLog:
             with self.path.open(newline="") as file:
                 rows = list(csv.DictReader(file))
         self._columns += fresh
-        partial = self.path.with_suffix(".part")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        partial.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path, text.getvalue())

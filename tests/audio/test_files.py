@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from streamcodec.audio.io.files import AudioWriter, bundled_clip, open_audio_blocks, read_audio, write_audio
+from streamcodec.audio.io.files import bundled_clip, open_audio_blocks, read_audio
+from streamcodec.audio.io.writer import AudioWriter, write_audio
 from streamcodec.errors import AudioError
 
 
@@ -125,7 +126,7 @@ def test_files_that_cannot_be_written_are_refused(tmp_path, name, options, messa
 def test_a_wav_is_whole_even_if_its_program_is_killed(tmp_path, encoding):
     code = (
         "import os, sys, numpy as np\n"
-        "from streamcodec.audio.io.files import AudioWriter\n"
+        "from streamcodec.audio.io.writer import AudioWriter\n"
         "writer = AudioWriter(sys.argv[1], 24_000, encoding=sys.argv[2])\n"
         "for _ in range(3): writer.write(np.full(1_000, 0.5, np.float32))\n"
         "os._exit(9)\n"
@@ -148,7 +149,7 @@ def test_an_interrupted_recording_is_whole(tmp_path, name):
 def test_a_flac_without_an_end_is_refused(tmp_path):
     code = (
         "import os, sys, numpy as np\n"
-        "from streamcodec.audio.io.files import AudioWriter\n"
+        "from streamcodec.audio.io.writer import AudioWriter\n"
         "writer = AudioWriter(sys.argv[1])\n"
         "writer.write(np.random.default_rng(0).uniform(-1, 1, 50_000).astype(np.float32))\n"
         "os._exit(0)\n"

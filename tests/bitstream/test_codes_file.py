@@ -134,7 +134,7 @@ def test_a_target_that_cannot_or_should_not_be_written_is_refused_before_the_wor
         check_target(tmp_path / "none" / "clip.codes")
     with pytest.raises(CodesError, match="named like audio"):
         check_target(tmp_path / "clip.WAV")
-    with pytest.raises(CodesError, match="No such file"):
+    with pytest.raises(CodesError, match="there is no folder"):
         write_codes(
             tmp_path / "none" / "clip.codes", CodesFile(np.zeros((2, 3), np.int32), speech_codec.name, speech_codec.fingerprint, 960), 10
         )

@@ -435,7 +435,7 @@ def test_an_interrupted_player_leaves_a_whole_file(tmp_path, clip, capsys):
             await until(lambda: server.registry.num_listeners)
             async with publish(server.url, "live", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(x)
-                await until(lambda: heard.stat().st_size)
+                await until(heard.exists)
                 playing.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await playing

@@ -6,6 +6,7 @@ import pytest
 
 from streamcodec.audio import PlayoutStats
 from streamcodec.client.ledger import Ledger, PacketTimes
+from streamcodec.errors import InputError
 
 STATS = PlayoutStats(
     target_s=0.025,
@@ -63,5 +64,5 @@ def test_percentiles_are_of_the_last_packets_only():
 
 
 def test_a_ledger_that_cannot_be_written_says_so_at_once(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(InputError, match="nowhere"):
         Ledger(tmp_path / "nowhere" / "ledger.jsonl")

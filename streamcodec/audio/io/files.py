@@ -1,4 +1,4 @@
-"""Reads sound files as float32 [C, T] at their own rate, and writes 16-bit or float WAV and 16-bit FLAC.
+"""Reads sound files as float32 [C, T] at their own rate.
 
 It reads every format that libsndfile reads. It neither resamples nor mixes channels, and does not support pipes.
 """
@@ -11,21 +11,15 @@ from importlib.resources import files
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import soundfile as sf
 
-from streamcodec.audio.dsp.resample import check_rate
-from streamcodec.audio.samples import MAX_CHANNELS, quantize16, to_float
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
-__all__ = ["AudioBlocks", "AudioWriter", "Encoding", "bundled_clip", "open_audio_blocks", "read_audio", "write_audio"]
-
-Encoding = Literal["pcm16", "float"]
-
-_SUBTYPES = {(".wav", "pcm16"): "PCM_16", (".wav", "float"): "FLOAT", (".flac", "pcm16"): "PCM_16"}
+__all__ = ["AudioBlocks", "bundled_clip", "open_audio_blocks", "read_audio"]
 
 # A FLAC whose recording was cut off has an unknown length, which libsndfile reports as a number near 2**63.
 _UNKNOWN_FRAMES = 2**48
@@ -94,79 +88,6 @@ class AudioBlocks:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-class AudioWriter:
-    """Writes a sound file block by block. The suffix determines the format: .wav, or .flac (16 bits only).
-
-    A WAV is valid and complete after every `write`, even if the program is killed. A FLAC is valid once it is closed; the `with` statement
-    closes it, after an exception as well. Raises `AudioError` for another suffix, encoding, rate or channel count, and if the file cannot
-    be created.
-    """
-
-    def __init__(self, path: str | PathLike[str], rate: int = 24_000, channels: int = 1, encoding: Encoding = "pcm16") -> None:
-        self._path = Path(path)
-        suffix = self._path.suffix.lower()
-        if suffix not in (".wav", ".flac"):
-            raise AudioError(f"{self._path} has the suffix {suffix!r}, expected .wav or .flac")
-        if (suffix, encoding) not in _SUBTYPES:
-            supported = " or ".join(repr(e) for s, e in _SUBTYPES if s == suffix)
-            raise AudioError(f"encoding is {encoding!r} for a {suffix} file, expected {supported}")
-        if check_rate(rate).denominator != 1:
-            raise AudioError(f"sampling rate is {rate!r}, expected whole Hz in a file")
-        if not 1 <= channels <= MAX_CHANNELS:
-            raise AudioError(f"channels is {channels}, expected 1 to {MAX_CHANNELS}")
-        self.rate = int(rate)
-        self.channels = channels
-        self.frames = 0
-        self._is_float = encoding == "float"
-        if self._path.is_dir():
-            raise AudioError(f"{self._path} is a folder, expected a file")
-        if not self._path.parent.is_dir():
-            raise AudioError(f"{self._path} cannot be written: there is no folder {self._path.parent}")
-        try:
-            self._file = sf.SoundFile(self._path, "w", self.rate, channels, _SUBTYPES[suffix, encoding])
-        except (sf.SoundFileError, OSError) as error:
-            raise AudioError(f"{self._path} cannot be written: {error}") from error
-
-    def write(self, samples: Samples) -> None:
-        """Append samples [T] (mono) or [C, T]; 16-bit files saturate.
-
-        Raises `AudioError` for a shape that does not fit the file, for samples that are not finite, for a closed file and for a full disk.
-        """
-        block = to_float(samples)
-        block = block[None] if block.ndim == 1 else block
-        if block.ndim != 2 or block.shape[0] != self.channels:
-            raise AudioError(f"samples have shape {list(np.shape(samples))}, expected [{self.channels}, T] for {self._path}")
-        if not np.isfinite(block).all():
-            raise AudioError(f"samples for {self._path} hold NaN or infinity, expected finite samples")
-        if self._file.closed:
-            raise AudioError(f"{self._path} is closed, expected an open file")
-        try:
-            self._file.write(block.T if self._is_float else quantize16(block.T))
-            self._file.flush()
-        except (sf.SoundFileError, OSError) as error:
-            raise AudioError(f"{self._path} cannot be written: {error}") from error
-        self.frames += block.shape[1]
-
-    def close(self) -> None:
-        """Finish the file; further calls do nothing."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
-def write_audio(path: str | PathLike[str], samples: Samples, rate: int, encoding: Encoding = "pcm16") -> None:
-    """Write a whole clip [T] or [C, T] as .wav or .flac, according to the suffix.
-
-    Raises `AudioError` as `AudioWriter` does.
-    """
-    with AudioWriter(path, rate, 1 if np.ndim(samples) < 2 else len(samples), encoding) as writer:
-        writer.write(samples)
 
 
 def bundled_clip() -> tuple[Samples, int]:

@@ -11,11 +11,13 @@ The first bytes of a file decide how it is read. Its suffix decides only if they
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ import torch
 from torch import Tensor
 
 from streamcodec.config import CodecConfig
-from streamcodec.errors import CheckpointError, ModelNotFoundError, UnsupportedModelError
+from streamcodec.errors import CheckpointError, InputError, ModelNotFoundError, UnsupportedModelError
 from streamcodec.model.checkpoint.infer import infer_config
 from streamcodec.model.checkpoint.layouts import (
     WEIGHT_NORM,
@@ -38,6 +40,7 @@ from streamcodec.model.checkpoint.layouts import (
     with_training_buffers,
 )
 from streamcodec.model.encodec import EncodecModel
+from streamcodec.output_file import replacing, write_bytes
 
 __all__ = ["LAYOUTS", "Layout", "load_file", "save"]
 
@@ -91,34 +94,44 @@ def load_file(path: Path) -> EncodecModel:
     return _build(config, canonical(tensors, path), path)
 
 
-def save(model: EncodecModel, path: Path, *, layout: Layout = "streamcodec", dtype: torch.dtype = torch.float32) -> None:
-    """Write `model` to `path`: a file for the layouts `streamcodec` and `meta`, a folder for `hf`.
+def save(
+    model: EncodecModel,
+    path: Path,
+    *,
+    layout: Layout = "streamcodec",
+    dtype: torch.dtype = torch.float32,
+    inputs: Iterable[Path] = (),
+) -> None:
+    """Write `model` to `path`, whole or not at all: a file for the layouts `streamcodec` and `meta`, a folder for `hf`.
 
-    Raises `CheckpointError` for a path that cannot be written or that `load_file` would refuse, and `UnsupportedModelError` for a model
-    that the layout cannot represent.
+    Raises `CheckpointError` for a path that cannot be written, that `load_file` would refuse or that is one of `inputs`, and
+    `UnsupportedModelError` for a model that the layout cannot represent.
     """
-    _check_target(path, layout)
     try:
-        _write(model, path, layout, dtype)
+        _check_target(path, layout)
+        _write(model, path, layout, dtype, tuple(inputs))
+    except InputError as exc:
+        raise CheckpointError(str(exc)) from exc
     except OSError as exc:
-        raise CheckpointError(f"{path}: cannot be written: {exc.strerror or exc}") from exc
+        raise CheckpointError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
-def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype) -> None:
+def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype, inputs: tuple[Path, ...]) -> None:
     tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in to_canonical(model).items()}
     if layout == "streamcodec":
         stored = EncodecModel(model.config)
         load_canonical(stored, {name: tensor.float() for name, tensor in tensors.items()})
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": fingerprint(stored)}
-        # safetensors' save_file would create a file that only its owner can read.
-        path.write_bytes(safetensors.torch.save(tensors, metadata))
+        write_bytes(path, safetensors.torch.save(tensors, metadata), inputs)
     elif layout == "hf":
-        path.mkdir(parents=True, exist_ok=True)
+        _make_folder(path)
         named = with_training_buffers(unfold(tensors, WEIGHT_NORM[1]))
-        (path / "model.safetensors").write_bytes(safetensors.torch.save(named, {"format": "pt"}))
         config = {**model.config.to_dict(), **_HF_CONSTANTS, "dtype": str(dtype).removeprefix("torch.")}
-        (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        # Neither file takes its place before both are written: old weights with a new config would be another model.
+        with replacing(path / "model.safetensors", inputs) as weights, replacing(path / "config.json", inputs) as text:
+            weights.write(safetensors.torch.save(named, {"format": "pt"}))
+            text.write((json.dumps(config, indent=2) + "\n").encode())
     elif layout == "meta":
         inferred, config = infer_config(tensors, path).to_dict(), {**model.config.to_dict(), "norm_type": "weight_norm"}
         lost = [f"{field} {value!r}" for field, value in config.items() if inferred[field] != value]
@@ -126,9 +139,17 @@ def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype) 
             raise UnsupportedModelError(
                 f"{path}: a .th file carries no config, so it would lose {', '.join(lost)}: use layout hf or streamcodec"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         named = with_training_buffers(unfold(tensors, WEIGHT_NORM[0]))
-        torch.save({to_meta_name(name, model.config): tensor for name, tensor in named.items()}, path)
+        with replacing(path, inputs) as file:
+            torch.save({to_meta_name(name, model.config): tensor for name, tensor in named.items()}, file)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as exc:  # a file, in the place of a folder
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from exc
 
 
 def _check_target(path: Path, layout: str) -> None:

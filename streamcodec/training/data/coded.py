@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from streamcodec.errors import InputError
+from streamcodec.output_file import replacing
 from streamcodec.training.data.batches import Crops, StreamDraw, Turns
 from streamcodec.training.data.corpus import Corpus
 from streamcodec.types import Samples
@@ -89,10 +90,8 @@ class CodedBatches:
             samples = np.round(self._draw(self.turns.crops * self.frames * self.hop, self.seed, number) * 32767.0).astype(np.int16)
             books = int(np.random.default_rng((self.seed, number, 1)).choice(self._n_q))
             codes = self._encode(_as_float(samples), books).astype(np.int16)
-            partial = path.with_suffix(".part")
-            with partial.open("wb") as file:
+            with replacing(path) as file:
                 np.savez(file, samples=samples, codes=codes)
-            partial.replace(path)
         with np.load(path) as kept:
             return _as_float(kept["samples"]), kept["codes"].astype(np.int64)
 

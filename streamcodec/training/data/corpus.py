@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from streamcodec.errors import AudioError, InputError
+from streamcodec.output_file import replacing, write_text
 from streamcodec.training.data.audiofile import AUDIO_SUFFIXES, into_band, read_audio, without_silence
 from streamcodec.training.data.sources import Kind
 from streamcodec.types import Samples
@@ -60,8 +61,7 @@ def build(folders: Sequence[Folder], target: Path, *, rate: int = 24_000, minimu
     target.mkdir(parents=True, exist_ok=True)
     stretches: list[Stretch] = []
     offset = 0
-    partial = target / (_SAMPLES + ".part")
-    with partial.open("wb") as out, ThreadPoolExecutor() as pool:
+    with replacing(target / _SAMPLES) as out, ThreadPoolExecutor() as pool:
         for folder in folders:
             files = _files(folder)
             before = offset
@@ -75,13 +75,12 @@ def build(folders: Sequence[Folder], target: Path, *, rate: int = 24_000, minimu
                 offset += len(samples)
             side = "held out" if folder.held_out else "training"
             log.info("%-16s %6.2f h from %d files, %s", folder.name, (offset - before) / rate / 3600, len(files), side)
-    if not stretches:
-        looked = ", ".join(str(f.path) for f in folders) or "no folders"
-        raise InputError(f"no audio in {looked}: expected files such as .wav, .flac or .ogg")
-    partial.replace(target / _SAMPLES)
+        if not stretches:
+            looked = ", ".join(str(f.path) for f in folders) or "no folders"
+            raise InputError(f"no audio in {looked}: expected files such as .wav, .flac or .ogg")
     licences = {f.name: f.licence for f in folders}
     index = {"rate": rate, "licences": licences, "stretches": [asdict(s) for s in stretches]}
-    (target / _INDEX).write_text(json.dumps(index))
+    write_text(target / _INDEX, json.dumps(index))
     return Corpus(target)
 
 
