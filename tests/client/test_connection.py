@@ -7,6 +7,7 @@ import socket
 
 import pytest
 from client_rig import MODEL, TIMEOUT_S, run, scripted, start
+from patience import pass_time
 
 from streamcodec.client import listen, publish
 from streamcodec.client.connection import open_connection
@@ -70,13 +71,19 @@ def test_a_server_that_does_not_answer_is_given_up():
             with pytest.raises(ConnectionFailed, match=r"does not answer within 0\.05 s"):
                 await open_connection(url, HELLO, timeout_s=0.05)
 
+        greeted = asyncio.Event()
+
         async def silent(server):
             await server.receive()
+            greeted.set()
             await server.ws.wait_closed()
 
         async with scripted(silent) as url:
-            with pytest.raises(ConnectionFailed, match="does not answer the hello"):
-                await open_connection(url, HELLO, timeout_s=0.2)
+            opening = asyncio.ensure_future(open_connection(url, HELLO, timeout_s=30.0))
+            await greeted.wait()
+            await pass_time(31.0)
+            with pytest.raises(ConnectionFailed, match="does not answer the hello within 30 s"):
+                await opening
 
     run(main())
 

@@ -231,15 +231,17 @@ def test_a_connection_on_which_nothing_happens_but_answers_to_pings_is_alive(loo
 
 
 def test_any_byte_is_a_sign_of_life_whole_messages_are_not_needed(looks):
+    message = Waiting(stream="alice").serialize()
+    frame = b"\x82" + bytes([len(message)]) + message
+
     async def main():
         step = asyncio.Event()
 
         async def script(server):
             await server.welcome(resume_ms=3_000_000)
             ws = server.ws
-            message = Waiting(stream="alice").serialize()
             ws.send_data = ws.protocol.data_to_send
-            for byte in b"\x82" + bytes([len(message)]) + message:
+            for byte in frame:
                 await step.wait()
                 step.clear()
                 ws.transport.write(bytes([byte]))
@@ -247,14 +249,12 @@ def test_any_byte_is_a_sign_of_life_whole_messages_are_not_needed(looks):
 
         async with scripted(script) as url, listen(url, "alice", format="pcm_s16le") as listener:
             ws, reading = listener._connection._ws, asyncio.ensure_future(anext(listener))
-            while not reading.done():
+            for _ in frame:
                 await looks.take(6)
-                assert not ws.dead
-                if not reading.done():
-                    ws._quiet = max(1, ws._quiet)
-                    step.set()
-                    await until(lambda: not ws._quiet)
-                    await asyncio.sleep(0.005)
+                assert not ws.dead and not reading.done()
+                ws._quiet = max(1, ws._quiet)
+                step.set()
+                await until(lambda: not ws._quiet)
             assert await reading == Waiting(stream="alice")
             ws.transport.abort()
 

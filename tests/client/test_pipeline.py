@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import run, until
+from live_rig import TIMEOUT_S, run, until
 
 from streamcodec.client import Player
 from streamcodec.client.ledger import PacketTimes
@@ -100,7 +100,7 @@ class Watched(Player):
 
     def feed(self, event: Any) -> Any:
         self.threads.add(threading.get_ident())
-        assert self.loop_runs.wait(10), "the event loop stands still while the model runs"
+        assert self.loop_runs.wait(TIMEOUT_S), "the event loop stands still while the model runs"
         self.loop_runs.clear()
         return super().feed(event)
 
@@ -159,7 +159,7 @@ class Behind(Player):
 
     def catch_up(self) -> None:
         self.did.append("catch_up")
-        assert self.release.wait(10)
+        assert self.release.wait(TIMEOUT_S)
 
 
 class Pausing(Listened):
@@ -177,7 +177,7 @@ class Pausing(Listened):
                 if not self.at_once:
                     self.player.release.set()
                 await until(lambda wanted=wanted: self.player.did.count("catch_up") >= wanted)
-                asyncio.get_running_loop().call_later(0.02, self.player.release.set)
+                asyncio.get_running_loop().call_soon(self.player.release.set)
 
 
 @pytest.mark.parametrize("at_once", [False, True])

@@ -11,6 +11,7 @@ import pytest
 from client_rig import run, scripted, start, until
 from websockets.exceptions import ConnectionClosed
 
+import streamcodec.client.connection as connection_module
 import streamcodec.client.reconnect as reconnect
 import streamcodec.client.uplink as uplink_module
 from streamcodec.client import PublishOptions, listen, publish
@@ -56,10 +57,12 @@ def test_a_listener_resumes_behind_the_last_number_it_took_after_as_many_tries_a
     hellos, notes = [], []
 
     async def main():
+        taken = asyncio.Event()
+
         async def first(server):
             await server.welcome(resume_ms=30_000)
             await server.send(start(format="pcm_s16le", session="5e55"), pcm(0), pcm(1))
-            await asyncio.sleep(0.05)
+            await taken.wait()
             server.ws.transport.abort()
 
         async def second(server):
@@ -71,7 +74,9 @@ def test_a_listener_resumes_behind_the_last_number_it_took_after_as_many_tries_a
 
         async with scripted(lives(first, refusing, refusing, second)) as url:
             async with listen(url, "alice", format="pcm_s16le", note=notes.append) as listener:
-                got = [await anext(listener) for _ in range(5)]
+                got = [await anext(listener) for _ in range(3)]
+                taken.set()
+                got += [await anext(listener) for _ in range(2)]
             assert [type(event) for event in got] == [StreamStart, Packet, Packet, Packet, StreamEnd]
             assert (listener.resumed, listener.lost, listener.packets) == (1, 0, 3)
         assert (hellos[0].resume.session, hellos[0].resume.epoch, hellos[0].resume.next_seq) == ("5e55", 0, 2)
@@ -84,10 +89,12 @@ def test_a_listener_resumes_behind_the_last_number_it_took_after_as_many_tries_a
 @pytest.mark.parametrize("goodbye", ["refused", "in vain"])
 def test_a_listener_that_cannot_resume_says_why_the_connection_was_lost(goodbye):
     async def main():
+        taken = asyncio.Event()
+
         async def first(server):
             await server.welcome(resume_ms=30_000 if goodbye == "refused" else 200)
             await server.send(start(format="pcm_s16le", session="5e55"))
-            await asyncio.sleep(0.05)
+            await taken.wait()
             server.ws.transport.abort()
 
         async def other(server):
@@ -95,6 +102,7 @@ def test_a_listener_that_cannot_resume_says_why_the_connection_was_lost(goodbye)
 
         async with scripted(lives(first, *[other] * 1000)) as url, listen(url, "alice", format="pcm_s16le") as listener:
             assert isinstance(await anext(listener), StreamStart)
+            taken.set()
             with pytest.raises(ConnectionFailed, match="was lost") as caught:
                 await anext(listener)
             assert not isinstance(caught.value, Refused)
@@ -143,10 +151,12 @@ def test_a_server_that_says_goodbye_is_not_called_again():
 @pytest.mark.parametrize("now", ["another stream", "nobody", "another epoch"])
 def test_what_a_listener_missed_for_good_is_told_before_what_comes(now):
     async def main():
+        taken = asyncio.Event()
+
         async def first(server):
             await server.welcome(resume_ms=30_000)
             await server.send(start(format="pcm_s16le", session="5e55"), pcm(0))
-            await asyncio.sleep(0.05)
+            await taken.wait()
             server.ws.transport.abort()
 
         after = {
@@ -161,7 +171,9 @@ def test_what_a_listener_missed_for_good_is_told_before_what_comes(now):
             await server.ws.wait_closed()
 
         async with scripted(lives(first, second)) as url, listen(url, "alice", format="pcm_s16le") as listener:
-            got = [await anext(listener) for _ in range(4)]
+            got = [await anext(listener) for _ in range(2)]
+            taken.set()
+            got += [await anext(listener) for _ in range(2)]
             assert got[3] == after
             if now == "another epoch":
                 assert got[2] == Gap(first_seq=1, count=8, reason="resumed_late")
@@ -278,8 +290,9 @@ def test_what_waited_for_a_lost_connection_has_the_window_to_go_out_and_then_the
     run(main())
 
 
-def test_what_is_under_way_to_a_server_that_answers_is_bounded_and_the_oldest_of_the_rest_is_dropped():
+def test_what_is_under_way_to_a_server_that_answers_is_bounded_and_the_oldest_of_the_rest_is_dropped(monkeypatch):
     servers = []
+    monkeypatch.setattr(connection_module, "now_us", lambda: 1_000_000)  # round trips take no time
 
     async def main():
         async def script(server):
@@ -301,8 +314,8 @@ def test_what_is_under_way_to_a_server_that_answers_is_bounded_and_the_oldest_of
             await until(lambda: publisher._uplink.connection.acknowledged is not None)
             for _ in range(60):
                 publisher.offer(BLOCK)
-                await asyncio.sleep(0.002)
-                assert publisher._uplink.queue.sent_s <= 1.0 + publisher._uplink.connection.window.round_trip_s + 0.1 + 1e-6
+                await asyncio.sleep(0.001)  # so that it is sent, if it may be
+                assert publisher._uplink.queue.sent_s <= 1.0 + 0.1 + 1e-6
                 assert publisher.queued_s <= 0.5 + 1e-6
             assert publisher.dropped_s > 2.0
             await publisher.__aexit__(KeyError, KeyError(), None)
