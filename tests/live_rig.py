@@ -7,6 +7,7 @@ import contextlib
 import functools
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from made_up_models import small_model
+from patience import TIMEOUT_S, patient_limits, run_patiently
 
 import streamcodec
 from streamcodec.cli.app import parse
@@ -24,13 +26,15 @@ from streamcodec.server import Server
 
 Audio = npt.NDArray[np.float32]
 
-# Nothing waits so long but what hangs: a busy machine may take a minute to load what a test needs.
-TIMEOUT_S = 300.0
-
 
 @functools.cache
 def tiny_codec(thread: str = "server") -> Codec:  # noqa: ARG001 - a codec serves one thread at a time
     return streamcodec.load(small_model())
+
+
+def a_server(**options: Any) -> Server:
+    """A server of the small model on a free port, which waits for a slow machine; `options` are what a test is about."""
+    return Server(tiny_codec(), **{"port": 0, "limits": patient_limits(), **options})
 
 
 def command(*argv: str | Path) -> Coroutine[Any, Any, int]:
@@ -43,18 +47,14 @@ def command(*argv: str | Path) -> Coroutine[Any, Any, int]:
 def run(main: Coroutine[Any, Any, Any]) -> Any:
     """Run a test; it may take long, but not for ever."""
 
-    async def bounded() -> Any:
-        async with asyncio.timeout(TIMEOUT_S):
-            return await main
-
-    return asyncio.run(bounded())
+    return run_patiently(main)
 
 
 async def until(condition: Callable[[], Any], what: str = "it never came true") -> None:
     """Wait for `condition` by looking again and again."""
-    give_up = asyncio.get_running_loop().time() + TIMEOUT_S / 2
+    give_up = time.monotonic() + TIMEOUT_S / 2
     while not condition():
-        assert asyncio.get_running_loop().time() < give_up, what
+        assert time.monotonic() < give_up, what
         await asyncio.sleep(0.005)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from fake_sound import FakeSound
 from live_rig import command, run, tiny_codec, voice
 from made_up_models import small_model
 from parity import assert_same_codes
+from patience import patient_limits
 
 from streamcodec.audio import bundled_clip, read_audio, write_audio
 from streamcodec.cli import main
@@ -20,6 +22,13 @@ from streamcodec.cli.demo_report import STAGES
 from streamcodec.client import Player
 from streamcodec.errors import AudioError, CodesError, InputError
 from streamcodec.protocol import Packet, unpack_codes
+from streamcodec.server import Server
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    """The demo's own server waits for a slow machine."""
+    monkeypatch.setattr("streamcodec.server.Server", functools.partial(Server, limits=patient_limits()))
 
 
 def demonstrate(tmp_path: Path, *argv: str | Path) -> int:

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import command, free_port, run, started, tapped, tiny_codec, until, voice
+from live_rig import a_server, command, free_port, run, started, tapped, tiny_codec, until, voice
 from made_up_models import small_model
 from parity import assert_same_codes
+from patience import patient_limits
 
 import streamcodec.client.reconnect
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.client import PublishOptions, publish
 from streamcodec.errors import ConnectionFailed
 from streamcodec.protocol import Gap, Packet
-from streamcodec.server import Limits, Server
 
 STEP = 1.5 / 32_768
 
@@ -27,7 +27,7 @@ def test_a_player_whose_connection_breaks_records_all_of_it_and_says_so_in_a_lin
 
     async def main() -> Any:
         async with (
-            Server(tiny_codec(), port=0) as server,
+            a_server() as server,
             tapped(server) as tap,
             started(command("play", "--server", server.url, "--output", heard, "--model", small_model(), "--quiet")) as play,
         ):
@@ -57,7 +57,7 @@ def test_a_publisher_whose_connection_breaks_loses_nothing_and_says_so_in_a_line
     write_audio(tmp_path / "talk.wav", x, 24_000)
 
     async def main() -> Any:
-        async with Server(tiny_codec(), port=0) as server, tapped(server) as tap:
+        async with a_server() as server, tapped(server) as tap:
             args = ("mic", "--server", server.url, "--input", tmp_path / "talk.wav", "--model", small_model(), "--quiet", *encode)
             async with started(command(*args)) as publishing:
                 await until(lambda: len(tap.of(Packet)) >= 5)
@@ -86,11 +86,11 @@ def test_behind_the_window_a_player_begins_anew(tmp_path, capsys):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(streamcodec.client.reconnect, "backoff", lambda *_: iter(lambda: 0.01, None))
             async with started(command("play", "--server", url, "--output", heard, "--model", small_model(), "--quiet")) as playing:
-                async with Server(tiny_codec(), port=port, limits=Limits(capacity=None, resume_s=0.2)) as server:
+                async with a_server(port=port, limits=patient_limits(resume_s=0.2)) as server:
                     await until(lambda: server.registry.num_listeners)
                     server.registry.closing = True
                     await server.stop()
-                async with Server(tiny_codec(), port=port) as server:
+                async with a_server(port=port) as server:
                     await until(lambda: server.registry.num_listeners)
                     async with publish(url, "live", PublishOptions(pace="fast")) as publisher:
                         await publisher.send(voice(0.4))
@@ -140,7 +140,7 @@ def test_an_interrupted_publisher_that_encodes_sends_its_last_packet_although_it
     async def main() -> Any:
         source = Endless(x)
         monkeypatch.setattr("streamcodec.client.open_source", lambda *_, **__: source)
-        async with Server(tiny_codec(), port=0) as server, tapped(server) as tap:
+        async with a_server() as server, tapped(server) as tap:
             args = ("mic", "--server", server.url, "--model", small_model(), "--encode", "--quiet")
             publishing = asyncio.ensure_future(command(*args))
             await source.given.wait()

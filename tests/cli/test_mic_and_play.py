@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import Tap, command, free_port, run, started, tapped, tiny_codec, until, voice
+from live_rig import Tap, a_server, command, free_port, run, started, tapped, tiny_codec, until, voice
 from made_up_models import small_model
 from parity import assert_same_codes
+from patience import TIMEOUT_S
 
 import streamcodec.client.reconnect
 from streamcodec.audio import float_to_pcm, pcm_to_float, read_audio, write_audio
@@ -25,7 +26,7 @@ from streamcodec.cli import main
 from streamcodec.cli.status import LiveLine
 from streamcodec.client import PublishOptions, publish, sources
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused
-from streamcodec.protocol import Gap, Packet, StreamStart
+from streamcodec.protocol import ClockEstimate, Gap, Packet, StreamStart
 from streamcodec.server import Server, Tokens
 
 # One step of 16 bits, and what sums in another order may add.
@@ -83,7 +84,7 @@ def test_a_recording_is_the_offline_decode_of_the_stream(tmp_path, clip, options
     path, x = clip
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             return await through(server, path, tmp_path / "heard.wav", options)
 
     tap = run(scene())
@@ -103,7 +104,7 @@ def test_hardly_anything_is_sent_of_silence_where_that_is_asked_for_whoever_enco
     write_audio(tmp_path / "talk.wav", x, 24_000)
 
     async def scene() -> list[Tap]:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             taps, heard = [], tmp_path / "heard.wav"
             for options in ((), ("--dtx",), ("--encode", "--dtx"), ("--dtx", "-90"), ("--encode", "--dtx", "-90"), ("--dtx", "0")):
                 taps.append(await through(server, tmp_path / "talk.wav", heard, ("--fast", *options)))
@@ -126,7 +127,7 @@ def test_a_publishers_ledger_has_every_packet_and_how_long_it_took_to_go(tmp_pat
     ledger = tmp_path / "sent.jsonl"
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             return await through(server, path, tmp_path / "heard.wav", ("--ledger", ledger, *options))
 
     packets = run(scene()).of(Packet)
@@ -136,7 +137,7 @@ def test_a_publishers_ledger_has_every_packet_and_how_long_it_took_to_go(tmp_pat
     assert [line["seq"] for line in lines] == list(range(len(packets) if options else 45))
     steps = np.diff([line["captured_us"] for line in lines])[:-1]
     assert steps == pytest.approx(packet_us, abs=5_000)
-    assert all(0.0 <= line["sent_ms"] < 5_000 for line in lines[:-1])
+    assert all(0.0 <= line["sent_ms"] < 1000 * TIMEOUT_S for line in lines[:-1])
     assert lines[-1]["round_trip_ms"] > 0
 
 
@@ -156,23 +157,25 @@ def test_a_file_is_published_at_the_pace_of_a_microphone(tmp_path, clip, monkeyp
         return await until_over(self, duration_s)
 
     monkeypatch.setattr(sources._RealTime, "until_over", measured)
+    # Both ends read one clock here, and an estimate would be off by what the machine takes to answer a ping.
+    monkeypatch.setattr(ClockEstimate, "offset", 0)
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             return await through(server, path, tmp_path / "heard.wav", ())
 
     tap = run(scene())
     assert sum(paces) == pytest.approx(len(x) / 24_000)
     assert max(paces) <= 0.02
     stamps = [packet.timestamp for packet in tap.of(Packet)]
-    np.testing.assert_allclose(np.diff(stamps), 80_000, atol=20_000)  # two clocks, joined by an estimate
+    np.testing.assert_allclose(np.diff(stamps), 80_000, atol=1_000)
 
 
 def test_a_listener_may_take_less_of_the_stream(tmp_path, clip):
     path, _ = clip
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             return await through(server, path, tmp_path / "heard.wav", ("--fast", "--bandwidth", "12"), ("--bandwidth", "1.5"))
 
     tap = run(scene())
@@ -190,7 +193,7 @@ def test_the_server_decodes_for_whoever_has_no_model(tmp_path, clip, monkeypatch
         raise AssertionError("playing PCM must not load a model")
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             monkeypatch.setattr("streamcodec.codec.load", no_model)
             return await through(server, path, tmp_path / "heard.wav", ("--fast",), ("--pcm",))
 
@@ -203,7 +206,7 @@ def test_a_stereo_file_of_another_rate_is_mixed_down_and_keeps_its_length(tmp_pa
     write_audio(tmp_path / "stereo.wav", x, 44_100)
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             return await through(server, tmp_path / "stereo.wav", tmp_path / "heard.wav", ("--fast",))
 
     tap = run(scene())
@@ -223,7 +226,7 @@ def test_pipes_carry_raw_samples_in_and_out(monkeypatch):
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=out))
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             return await through(server, "-", "-", ("--fast", "--rate", "16000"))
 
     tap = run(scene())
@@ -238,7 +241,7 @@ def test_somebody_who_reads_no_more_ends_the_player(monkeypatch, clip):
     async def scene() -> None:
         with os.fdopen(writing, "wb", buffering=0) as pipe:
             monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
-            async with Server(tiny_codec(), port=0) as server:
+            async with a_server() as server:
                 playing = asyncio.ensure_future(play_to("-", server.url))
                 await until(lambda: server.registry.num_listeners)
                 await publish_file(path, server.url, "--fast")
@@ -268,7 +271,7 @@ def test_both_wait_for_a_server_that_is_not_there_yet(tmp_path, clip, capsys):
             await until(refused)
             assert f"cannot connect to {url}: " in said
             assert "Is the server running (streamcodec serve)?" in said
-            async with Server(tiny_codec(), port=port) as server:
+            async with a_server(port=port) as server:
                 await until(lambda: server.registry.num_listeners)
                 assert await publish_file(path, url, "--fast") == 0
                 assert await playing == 0
@@ -292,7 +295,7 @@ def test_a_following_player_records_on_when_the_server_was_restarted(tmp_path, c
     url = f"ws://127.0.0.1:{port}"
 
     async def one_life(parts: int) -> None:
-        async with Server(tiny_codec(), port=port) as server:
+        async with a_server(port=port) as server:
             await until(lambda: server.registry.num_listeners)
             async with publish(url, "live", PublishOptions(pace="fast")) as publisher:
                 for _ in range(parts):
@@ -325,13 +328,13 @@ def test_a_publisher_goes_on_behind_what_was_lost_when_the_server_was_restarted(
             patch.setattr(sys, "stdin", SimpleNamespace(buffer=pipe))
             args = ("--server", url, "--input", "-", "--rate", "24000", "--quiet")
             async with started(command("mic", *args)) as publishing:
-                async with Server(tiny_codec(), port=port) as server, tapped(server) as first:
+                async with a_server(port=port) as server, tapped(server) as first:
                     await until(lambda: server.registry.streams)
                     await asyncio.to_thread(into.write, second)
                     await until(lambda: len(first.of(Packet)) >= 10)
                     await server.stop()  # in the middle of it
                 assert not publishing.done()
-                async with Server(tiny_codec(), port=port) as server, tapped(server) as again:
+                async with a_server(port=port) as server, tapped(server) as again:
                     await asyncio.to_thread(into.write, second)
                     await until(lambda: server.registry.streams)
                     into.close()
@@ -349,7 +352,7 @@ def test_a_file_whose_last_words_were_lost_is_an_error_and_no_empty_stream(clip,
     path, _ = clip
 
     async def scene() -> None:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
 
             async def broken(_: Any) -> None:
                 raise ConnectionFailed("the connection was lost")
@@ -386,7 +389,7 @@ def endless_pipe(monkeypatch) -> Iterator[None]:
 def test_an_interrupted_publisher_ends_its_stream_politely(tmp_path, capsys):
     async def scene() -> Tap:
         async with (
-            Server(tiny_codec(), port=0) as server,
+            a_server() as server,
             tapped(server) as tap,
             started(play_to(tmp_path / "heard.wav", server.url)) as play,
         ):
@@ -409,7 +412,7 @@ def test_an_interrupted_publisher_ends_its_stream_politely(tmp_path, capsys):
 @pytest.mark.usefixtures("endless_pipe")
 def test_an_interrupt_is_obeyed_even_where_the_server_is_gone(monkeypatch):
     async def scene() -> None:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             args = ("mic", "--server", server.url, "--input", "-", "--rate", "24000", "--fast", "--quiet")
             publishing = asyncio.ensure_future(command(*args))
             await until(lambda: server.metrics.packets_emitted)
@@ -430,7 +433,7 @@ def test_an_interrupted_player_leaves_a_whole_file(tmp_path, clip, capsys):
     heard = tmp_path / "heard.flac"
 
     async def scene() -> None:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             playing = asyncio.ensure_future(play_to(heard, server.url))
             await until(lambda: server.registry.num_listeners)
             async with publish(server.url, "live", PublishOptions(pace="fast")) as publisher:
@@ -451,7 +454,7 @@ def test_what_the_server_refuses_for_good_is_not_tried_again(tmp_path, clip, pro
 
     async def scene() -> None:
         tokens = Tokens(publish=("secret",), listen=("secret",))
-        async with Server(tiny_codec(), port=0, tokens=tokens) as server:
+        async with a_server(tokens=tokens) as server:
             with pytest.raises(Refused, match=r"the token does not allow to .* \(unauthorized; do not retry unchanged\)"):
                 await (publish_file(path, server.url) if program == "mic" else play_to(tmp_path / "heard.wav", server.url))
             assert server.metrics.refused == 1
@@ -463,7 +466,7 @@ def test_what_the_server_refuses_for_good_is_not_tried_again(tmp_path, clip, pro
 
 def test_a_player_with_another_model_is_told_so(tmp_path, speech_codec):
     async def scene() -> None:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("streamcodec.codec.load", lambda *_, **__: speech_codec)
                 with pytest.raises(Refused, match="model_mismatch") as refusal:
@@ -478,7 +481,7 @@ def test_a_name_that_is_taken_is_tried_again_until_it_is_free(clip, capsys):
     path, x = clip
 
     async def scene() -> None:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             async with publish(server.url, "live", PublishOptions(pace="fast")) as first:
                 await first.send(x)
                 second = asyncio.ensure_future(publish_file(path, server.url, "--fast"))
@@ -504,7 +507,7 @@ def test_what_cannot_be_published_is_said_at_once(clip, options, message):
     path, _ = clip
 
     async def scene() -> None:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             with pytest.raises((InputError, LocalProtocolError, Refused)) as refusal:
                 await publish_file(path, server.url, "--fast", *options)
             assert message in str(refusal.value)
@@ -517,7 +520,7 @@ def test_a_recording_keeps_its_length_where_packets_were_lost(tmp_path, clip):
 
     async def scene() -> Tap:
         async with (
-            Server(tiny_codec(), port=0) as server,
+            a_server() as server,
             tapped(server) as tap,
             started(play_to(tmp_path / "heard.wav", server.url)) as play,
         ):
@@ -547,7 +550,7 @@ def test_the_live_line_tells_level_latency_and_losses(tmp_path, clip, monkeypatc
 
     async def scene() -> None:
         monkeypatch.setattr("streamcodec.cli.status.LiveLine", lambda **_: LiveLine(log_every_s=0))
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             playing = asyncio.ensure_future(play_to(tmp_path / "heard.wav", server.url))
             await until(lambda: server.registry.num_listeners)
             assert await publish_file(path, server.url, "--fast") == 0
@@ -562,7 +565,7 @@ def test_a_player_says_what_happens(tmp_path, clip, capsys):
     path, _ = clip
 
     async def scene() -> Tap:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             return await through(server, path, tmp_path / "heard.wav", ("--fast",))
 
     tap = run(scene())

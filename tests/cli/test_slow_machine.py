@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_sound import FakeSound
-from live_rig import Tap, command, run, started, tapped, tiny_codec, until, voice
+from live_rig import Tap, a_server, command, run, started, tapped, tiny_codec, until, voice
 from made_up_models import small_model
 from parity import assert_same_codes
 
 from streamcodec.client import pipeline, sources
 from streamcodec.protocol import Gap, StreamStart
-from streamcodec.server import Server
 
 BLOCK = 120  # 5 ms
 
@@ -34,7 +33,7 @@ def test_what_a_slow_machine_did_not_read_in_time_is_a_gap_and_is_said(monkeypat
             sound.streams[0].record(x[at : at + BLOCK, None], age_s=0.005)
 
     async def main() -> Tap:
-        async with Server(tiny_codec(), port=0) as server, tapped(server) as tap:
+        async with a_server() as server, tapped(server) as tap:
             args = ("mic", "--server", server.url, "--model", small_model(), "--quiet", *encode)
             read: list[int] = []
             feed = pipeline._EncodedPieces.feed if encode else pipeline._Pieces.feed

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import TIMEOUT_S, run, until
+from live_rig import run, until
+from patience import TIMEOUT_S
 
 from streamcodec.client import Player
 from streamcodec.client.ledger import PacketTimes

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import run, started, tapped, tiny_codec, until, voice
+from live_rig import a_server, run, started, tapped, tiny_codec, until, voice
 
 from clients import mic, playback
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.client import PublishOptions, publish, reconnect
-from streamcodec.server import Server
 
 # One step of 16 bits, and what sums in another order may add.
 STEP = 1.5 / 32_768
@@ -37,7 +36,7 @@ def test_what_one_program_publishes_the_other_records(tmp_path, capsys, encode, 
 
     async def main() -> Any:
         async with (
-            Server(tiny_codec(), port=0) as server,
+            a_server() as server,
             tapped(server) as tap,
             started(playback.run(server.url, "live", str(heard), pcm)) as playing,
         ):
@@ -58,7 +57,7 @@ def test_a_program_connects_again_when_the_server_comes_late(tmp_path, capsys, m
     heard = tmp_path / "heard.wav"
 
     async def main() -> None:
-        async with Server(tiny_codec(), port=0) as server:
+        async with a_server() as server:
             real = playback.listen
 
             def listen(url: str, *more: Any, **options: Any) -> Any:

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_rig import run, tapped, tiny_codec, until, voice
+from live_rig import a_server, run, tapped, tiny_codec, until, voice
 
 import streamcodec
 from streamcodec.audio import read_audio
 from streamcodec.cli import main
 from streamcodec.client import PublishOptions, publish
-from streamcodec.server import Server
 from streamcodec.training.cli import main as train
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +33,7 @@ def test_the_client_records_what_is_published(tmp_path, monkeypatch):
     programs: list[Any] = []
 
     async def everything() -> None:
-        async with Server(tiny_codec(), port=0) as server, tapped(server) as tap:
+        async with a_server() as server, tapped(server) as tap:
             with monkeypatch.context() as patch:
                 patch.setattr(asyncio, "run", programs.append)
                 exec(CLIENT.replace("ws://127.0.0.1:8765", server.url), {"__name__": "readme"})

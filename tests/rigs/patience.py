@@ -62,6 +62,7 @@ def run_patiently(main: Coroutine[Any, Any, Any], timeout_s: float = TIMEOUT_S) 
                 return await main
             finally:
                 guard.cancel()
+                guard.join()
 
         try:
             return runner.run(guarded())

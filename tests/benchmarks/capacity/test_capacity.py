@@ -13,7 +13,7 @@ from benchmarks.capacity import phases
 from benchmarks.capacity.ledger import CODES, PCM, Ledger, Sample, Schedule, back_after
 from benchmarks.capacity.phases import Course, Run, run_phases
 
-TINY = ["--from", "2", "--step", "2", "--most", "4", "--grow-seconds", "0.6", "--minutes", "0.02", "--overload-seconds", "1"]
+TINY = ["--from", "2", "--step", "2", "--most", "2", "--grow-seconds", "0.3", "--minutes", "0.01", "--overload-seconds", "0.6"]
 WAYS = {
     "in process": ["--way", "inprocess", "--threads", "1"],
     "WebSockets": ["--way", "websocket", "--threads", "1", "--pcm-listeners", "1", "--block-ms", "20"],
@@ -25,8 +25,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The section's cases: one of each way."""
     out = tmp_path_factory.mktemp("results")
     for name, way in WAYS.items():
-        words = [*way, *TINY, "--recovery-seconds", "1", "--patience-seconds", "2", "--case", name]
-        section = run_tiny("capacity", words, out, stands=shlex.join(words))
+        words = [*way, *TINY, "--recovery-seconds", "0.6", "--patience-seconds", "2", "--case", name]
+        section = run_tiny("capacity", words, out, stands=shlex.join(words), here=True)
     assert files_of(out) == {"capacity.json", "capacity.md", "capacity.png"}
     found: dict[str, Any] = section["cases"]
     return found
@@ -42,10 +42,13 @@ def test_every_packet_of_a_tiny_run_comes_out(cases: dict[str, Any], name: str) 
     assert figures["failures"] == []
     assert figures["never_came"] == 0
     assert len(figures["growth"]) >= 1
+    before = figures["hold"]["streams"]
     for phase in ("hold", "overload", "recovery"):
         found = figures[phase]
-        expected = found["streams"] * found["seconds"] / 0.08
-        assert 0.5 * expected < found["packets"] + found["dropped"] <= 1.2 * expected + found["streams"]
+        # Publishers join and leave as fast as the machine lets them: so many are there from one phase to the next, at least and at most.
+        fewest, most = sorted((before, found["streams"]))
+        before, per_stream = found["streams"], found["seconds"] / 0.08
+        assert 0.5 * fewest * per_stream < found["packets"] + found["dropped"] <= most * (per_stream + 1)
         assert found["late_ms"]["p50"] > 0, "nothing is out before it was due"
         assert found["rss_mib"][0] > 0
     if name == "WebSockets":

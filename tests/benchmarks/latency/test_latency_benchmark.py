@@ -26,7 +26,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The section's cases: three, of which two came from one command."""
     out = tmp_path_factory.mktemp("results")
     for names in (["loopback", "shrink"], ["stall-0.5"]):
-        section = run_tiny("latency", ["--case", *names, *TINY], out, stands=f"--case {names[-1]} {' '.join(TINY)}")
+        section = run_tiny("latency", ["--case", *names, *TINY], out, stands=f"--case {names[-1]} {' '.join(TINY)}", here=True)
     assert files_of(out) == {"latency.json", "latency.md", "latency.png", "latency_shrink.png"}
     assert "nan" not in (out / "latency.md").read_text(encoding="utf-8")
     found: dict[str, Any] = section["cases"]
