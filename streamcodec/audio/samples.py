@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
-__all__ = ["MAX_CHANNELS", "Layout", "PcmFormat", "as_clip", "check_block", "float_to_pcm", "pcm_to_float", "to_float"]
+__all__ = ["MAX_CHANNELS", "Layout", "PcmFormat", "as_clip", "check_block", "check_values", "float_to_pcm", "pcm_to_float", "to_float"]
 
 Layout = Literal["single", "batch"]
 PcmFormat = Literal["pcm_s16le", "pcm_f32le"]
@@ -61,7 +61,7 @@ def as_clip(audio: ArrayLike) -> tuple[Samples, Layout]:
         raise AudioError(f"audio is empty (shape {list(samples.shape)}), expected at least one sample")
     if samples.ndim >= 2:
         _check_channel_axis(samples.shape)
-    _check_values(samples)
+    check_values(samples)
     if samples.ndim == 1:
         return samples[None], "single"
     # [..., C, T] -> [..., T]
@@ -84,7 +84,7 @@ def check_block(block: ArrayLike, channels: int) -> Samples:
         if samples.ndim == 2 and samples.shape[1] == channels:
             hint = ": it looks like [samples, channels], transpose it"
         raise AudioError(f"block has shape {list(samples.shape)}, expected {expected} for {channels} channel(s){hint}")
-    _check_values(samples)
+    check_values(samples)
     return _downmix(samples, axis=0)
 
 
@@ -146,8 +146,11 @@ def _check_channel_axis(shape: tuple[int, ...]) -> None:
     raise AudioError(f"audio has shape {list(shape)}: {channels} channels, expected at most {MAX_CHANNELS} (several clips are [B, C, T])")
 
 
-def _check_values(samples: Samples) -> None:
-    """Raise `AudioError` for values that are NaN, infinite or far outside [-1, 1]; the message names the first one."""
+def check_values(samples: Samples, *, first: int = 0, source: str = "") -> None:
+    """Raise `AudioError` for values that are NaN, infinite or far outside [-1, 1]; the message names the first one.
+
+    `source` names the file or stream of which `samples` [C, T] are a block, and `first` is the place of the block's first sample in it.
+    """
     # min and max are NaN if any sample is NaN. They need no temporary array, which keeps the check cheap for every block of a live stream.
     low, high = (float(samples.min()), float(samples.max())) if samples.size else (0.0, 0.0)
     if low >= -_IMPLAUSIBLE and high <= _IMPLAUSIBLE:
@@ -155,7 +158,10 @@ def _check_values(samples: Samples) -> None:
     not_finite = ~np.isfinite(samples)
     bad = not_finite if not_finite.any() else np.abs(samples) > _IMPLAUSIBLE
     index = tuple(int(i) for i in np.argwhere(bad)[0])
-    where = index[0] if len(index) == 1 else list(index)
+    if source:
+        where = f"sample {first + index[-1]} of channel {index[0]}"
+    else:
+        where = f"index {index[0] if len(index) == 1 else list(index)}"
     if not_finite.any():
-        raise AudioError(f"audio holds {samples[index]} at index {where}, expected finite samples")
-    raise AudioError(f"audio holds {samples[index]:g} at index {where}: it looks like integers in a float array, expected [-1, 1]")
+        raise AudioError(f"{source or 'audio'} holds {samples[index]} at {where}, expected finite samples")
+    raise AudioError(f"{source or 'audio'} holds {samples[index]:g} at {where}: it looks like integers in a float array, expected [-1, 1]")

@@ -97,10 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Converting a model takes seconds: the user is told what is going on.
     told = logging.StreamHandler()
     told.setFormatter(logging.Formatter("%(message)s"))
-    engine_log = logging.getLogger("streamcodec.engine")
-    engine_log.addHandler(told)
-    engine_log.setLevel(logging.INFO)
-    engine_log.propagate = False
+    logs = [logging.getLogger(name) for name in ("streamcodec.engine", "streamcodec.audio")]
+    for log in logs:
+        log.addHandler(told)
+        log.setLevel(logging.INFO)
+        log.propagate = False
     secure_standard_streams()
     with ending_by_signals() as interrupts:
         try:
@@ -117,7 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 130
             raise
         finally:
-            engine_log.removeHandler(told)
+            for log in logs:
+                log.removeHandler(told)
 
 
 def _run(argv: Sequence[str]) -> int:

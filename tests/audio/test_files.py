@@ -146,7 +146,7 @@ def test_an_interrupted_recording_is_whole(tmp_path, name):
     assert writer.frames == 1_000
 
 
-def test_a_flac_without_an_end_is_refused(tmp_path):
+def test_a_flac_without_an_end_is_read_to_where_it_stops(tmp_path):
     code = (
         "import os, sys, numpy as np\n"
         "from streamcodec.audio.io.writer import AudioWriter\n"
@@ -155,8 +155,8 @@ def test_a_flac_without_an_end_is_refused(tmp_path):
         "os._exit(0)\n"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "a.flac"], check=True)
-    with pytest.raises(AudioError, match="cut off"):
-        read_audio(tmp_path / "a.flac")
+    samples, _ = read_audio(tmp_path / "a.flac")
+    assert 50_000 - 4_096 <= samples.shape[1] <= 50_000
 
 
 @pytest.mark.parametrize(

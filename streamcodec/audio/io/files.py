@@ -1,13 +1,19 @@
 """Reads sound files as float32 [C, T] at their own rate.
 
-It reads every format that libsndfile reads. It neither resamples nor mixes channels, and does not support pipes.
+It reads every format that libsndfile reads. It neither resamples nor mixes channels.
 """
 
 from __future__ import annotations
 
 import io
+import logging
+import os
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
+from io import FileIO
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +22,17 @@ from typing import Self
 import numpy as np
 import soundfile as sf
 
+from streamcodec.audio.io.containers import Part, split
+from streamcodec.audio.io.sound_bytes import SoundWindow
+from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
 __all__ = ["AudioBlocks", "bundled_clip", "open_audio_blocks", "read_audio"]
+
+log = logging.getLogger("streamcodec.audio")
+
+_READ_S = 10.0
 
 # A FLAC whose recording was cut off has an unknown length, which libsndfile reports as a number near 2**63.
 _UNKNOWN_FRAMES = 2**48
@@ -31,7 +44,7 @@ def read_audio(path: str | PathLike[str]) -> tuple[Samples, int]:
     Raises `AudioError` if the file does not exist, holds no samples or is not audio.
     """
     with AudioBlocks(path, None) as blocks:
-        return next(iter(blocks)), blocks.rate
+        return _joined(list(blocks)), blocks.rate
 
 
 def open_audio_blocks(path: str | PathLike[str], block_s: float = 1.0) -> AudioBlocks:
@@ -47,40 +60,102 @@ def open_audio_blocks(path: str | PathLike[str], block_s: float = 1.0) -> AudioB
 class AudioBlocks:
     """An open sound file; iterating over it gives blocks [C, T] of `block_s` seconds (None: one block). The last block may be shorter.
 
-    `rate` is in Hz; `channels` and `frames` are the size of the file. It is closed after its last block, by `close()`, and at the end of a
-    `with` statement.
+    `rate` is in Hz; `channels` and `frames` are the size of the file, and `frames` is None if its header does not tell it. Files that
+    were joined are read one after the other. It is closed after its last block, by `close()`, and at the end of a `with` statement.
     """
 
     def __init__(self, path: str | PathLike[str], block_s: float | None) -> None:
         self._path = Path(path)
         self._file = _open(self._path)
-        self.rate: int = self._file.samplerate
-        self.channels: int = self._file.channels
-        self.frames: int = self._file.frames
-        if not 0 < self.frames < _UNKNOWN_FRAMES:
+        try:
+            self._parts = self._opened_parts()
+        except BaseException:
             self._file.close()
-            raise AudioError(f"{self._path} {'holds no samples' if self.frames <= 0 else 'gives no length: it was cut off while written'}")
-        self._block = self.frames if block_s is None else max(1, round(block_s * self.rate))
+            raise
+        first = self._parts[0][0]
+        self.rate: int = first.samplerate
+        self.channels: int = first.channels
+        known = [sound.frames for sound, _, _ in self._parts if sound.frames < _UNKNOWN_FRAMES]
+        self.frames: int | None = sum(known) if len(known) == len(self._parts) else None
+        self._block_s = block_s
+
+    def _opened_parts(self) -> list[tuple[_Sound, SoundWindow, Part]]:
+        opened: list[tuple[_Sound, SoundWindow, Part]] = []
+        parts = split(self._file)
+        for part in parts:
+            if part.missing:
+                raise AudioError(f"{self._path} was cut off or is damaged: {part.missing}")
+            data = SoundWindow(self._file, part.start, part.end, part.patches)
+            sound = _decoder(self._path, data)
+            if not sound.frames:
+                raise AudioError(f"{self._path} holds no samples")
+            if sound.channels > MAX_CHANNELS:
+                raise AudioError(f"{self._path} has {sound.channels} channels, expected at most {MAX_CHANNELS}")
+            if opened and (sound.samplerate, sound.channels) != (opened[0][0].samplerate, opened[0][0].channels):
+                raise AudioError(
+                    f"{self._path} is {len(parts)} files in one: the first has {opened[0][0].samplerate} Hz and {opened[0][0].channels} "
+                    f"channel(s), another {sound.samplerate} Hz and {sound.channels}: expected equal ones"
+                )
+            opened.append((sound, data, part))
+        if not all(part.knows_length for part in parts) or any(sound.frames >= _UNKNOWN_FRAMES for sound, _, _ in opened):
+            log.warning("%s does not say how long it is, as if it was cut off while it was written: what is there is read", self._path)
+        return opened
 
     @property
-    def duration_s(self) -> float:
-        """The file's length in seconds."""
-        return self.frames / self.rate
+    def duration_s(self) -> float | None:
+        """The file's length in seconds, or None if its header does not tell it."""
+        return None if self.frames is None else self.frames / self.rate
 
     def __iter__(self) -> Iterator[Samples]:
         with self:
+            position = 0
+            for block in self._blocks():
+                check_values(block, first=position, source=str(self._path))
+                position += block.shape[1]
+                yield block
+            if not position and not self._file.closed:
+                raise AudioError(f"{self._path} holds no samples")
+
+    def _blocks(self) -> Iterator[Samples]:
+        size = max(1, round((self._block_s or _READ_S) * self.rate))
+        held: list[Samples] = []
+        for sound, data, _ in self._parts:
+            done = 0
             while not self._file.closed:
-                try:
-                    # libsndfile's layout is [T, C]
-                    block = self._file.read(self._block, dtype="float32", always_2d=True)
-                except sf.SoundFileError as error:
-                    raise AudioError(f"{self._path} is damaged: {error}") from error
-                if not len(block):
-                    return
-                yield np.ascontiguousarray(block.T)
+                wanted = size if self._block_s is None else size - sum(block.shape[1] for block in held)
+                block = self._read(sound, data, wanted)
+                if not block.shape[1]:
+                    break
+                done += block.shape[1]
+                held.append(block)
+                if self._block_s is not None and sum(block.shape[1] for block in held) == size:
+                    yield _joined(held)
+                    held = []
+            if not self._file.closed and done < sound.frames < _UNKNOWN_FRAMES:
+                raise AudioError(f"{self._path} was cut off or is damaged: it ends after {done} of {sound.frames} samples")
+        if held and not self._file.closed:
+            yield _joined(held)
+
+    def _read(self, sound: _Sound, data: SoundWindow, frames: int) -> Samples:
+        """The next samples [C, T], none at the end of the part."""
+        # libsndfile's layout is [T, C]. It fills the array up to an error; NaN marks what it did not reach.
+        block = np.full((frames, self.channels), np.nan, np.float32)
+        try:
+            with data.errors():
+                block = sound.read(out=block)
+        except OSError as error:
+            raise AudioError(f"{self._path} cannot be read: {error.strerror}") from error
+        except sf.SoundFileError as error:
+            # Where nobody knows the length, a last frame that is incomplete is the end.
+            if sound.frames < _UNKNOWN_FRAMES or not data.at_end:
+                raise AudioError(f"{self._path} is damaged: {error}") from error
+            block = block[: int(np.isfinite(block).all(axis=1).argmin())]
+        return np.ascontiguousarray(block.T)
 
     def close(self) -> None:
         """Close the file; blocks that were read stay valid."""
+        for sound, _, _ in self._parts:
+            sound.close()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -88,6 +163,17 @@ class AudioBlocks:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class _Sound(sf.SoundFile):  # type: ignore[misc]
+    """Reads forwards only: soundfile would seek after each read, which fails at the end of a FLAC that does not know its length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _joined(blocks: list[Samples]) -> Samples:
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
 def bundled_clip() -> tuple[Samples, int]:
@@ -100,17 +186,45 @@ def bundled_clip() -> tuple[Samples, int]:
     return np.asarray(samples, np.float32), int(rate)
 
 
-def _open(path: Path) -> sf.SoundFile:
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder, expected a sound file")
-    if not path.exists():
-        raise AudioError(f"there is no file {path}")
-    if path.stat().st_size == 0:
-        raise AudioError(f"{path} is an empty file, expected audio")
+def _open(path: Path) -> FileIO:
+    """Open a file. What comes through a pipe is copied to a temporary file, because libsndfile needs to seek."""
     try:
-        return sf.SoundFile(path)
+        if path.is_dir():
+            raise AudioError(f"{path} is a folder, expected a sound file")
+        file = FileIO(path)
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            if os.fstat(file.fileno()).st_size == 0:
+                file.close()
+                raise AudioError(f"{path} is an empty file, expected audio")
+            return file
+        with file:
+            return _copied(path, file)
+    except FileNotFoundError as error:
+        raise AudioError(f"there is no file {path}") from error
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _copied(path: Path, pipe: FileIO) -> FileIO:
+    copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it outlives this function
+    try:
+        shutil.copyfileobj(pipe, copy, 1 << 20)
+        if copy.tell() == 0:
+            raise AudioError(f"{path} gave nothing, expected audio")
+    except BaseException:
+        copy.close()
+        raise
+    copy.seek(0)
+    return copy
+
+
+def _decoder(path: Path, data: SoundWindow) -> _Sound:
+    data.seek(0)
+    try:
+        with data.errors():
+            return _Sound(data)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
     # soundfile raises TypeError for a file without a header, because it would need the rate and channels as arguments.
     except (sf.SoundFileError, TypeError) as error:
         raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {error}") from error
-    except OSError as error:
-        raise AudioError(f"{path} cannot be read: {error}") from error
