@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from parity import assert_same_codes
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, ModelError, ModelNotFoundError, UnsupportedModelError
 from streamcodec.model.checkpoint import LAYOUTS, Layout, fingerprint, load_file, save
+from streamcodec.model.checkpoint.layouts import canonical_shapes, to_canonical
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import embedded_models, load_model
 
@@ -648,3 +650,14 @@ def test_one_changed_bit_in_the_embedded_file_is_noticed_by_its_fingerprint(plac
         CheckpointError, match=r"tampered.safetensors: its tensors have fingerprint [0-9a-f]{32}, its header says [0-9a-f]{32}"
     ):
         load_file(path)
+
+
+def test_a_model_loads_without_torch_s_compiler() -> None:
+    script = "import sys, streamcodec; streamcodec.load(engine='torch'); sys.exit('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"the compiler takes seconds to load: {done.stderr}"
+
+
+def test_the_shapes_of_canonical_tensors_are_known_without_tensors(hf_reference: Reference, tmp_path: Path) -> None:
+    model = load_file(hf_reference.save(tmp_path))
+    assert canonical_shapes(model) == {name: tuple(tensor.shape) for name, tensor in to_canonical(model).items()}

@@ -32,6 +32,7 @@ from streamcodec.model.checkpoint.infer import infer_config
 from streamcodec.model.checkpoint.layouts import (
     WEIGHT_NORM,
     canonical,
+    canonical_shapes,
     fingerprint,
     load_canonical,
     to_canonical,
@@ -241,7 +242,7 @@ def _build(config: CodecConfig, tensors: dict[str, Tensor], path: Path) -> Encod
     # The meta device allocates no memory. The config may ask for any size, so the shapes are checked before anything is allocated.
     with torch.device("meta"):
         model = EncodecModel(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in to_canonical(model).items()}
+    expected = canonical_shapes(model)
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
         problems = [f"{label} {_few(names)}" for label, names in (("lacks", missing), ("has unexpected", extra)) if names]

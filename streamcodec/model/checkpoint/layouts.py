@@ -24,6 +24,7 @@ __all__ = [
     "EMBED",
     "WEIGHT_NORM",
     "canonical",
+    "canonical_shapes",
     "fingerprint",
     "load_canonical",
     "to_canonical",
@@ -111,6 +112,22 @@ def to_canonical(model: EncodecModel) -> dict[str, Tensor]:
         else:
             tensors[name] = tensor
     return tensors
+
+
+def canonical_shapes(model: EncodecModel) -> dict[str, tuple[int, ...]]:
+    """The shapes of `to_canonical`, for a model on the meta device: operations there would load torch's compiler, which takes seconds."""
+    transposed = _transposed_layers(model)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in model.state_dict().items():
+        if name == "quantizer.embed":
+            shapes.update({f"quantizer.layers.{i}.codebook.embed": tuple(tensor.shape[1:]) for i in range(len(tensor))})
+        elif name in transposed:
+            outputs, inputs, _ = tensor.shape
+            stride = transposed[name].stride
+            shapes[name] = (inputs, outputs // stride, 2 * stride)
+        else:
+            shapes[name] = tuple(tensor.shape)
+    return shapes
 
 
 def load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
