@@ -30,17 +30,21 @@ __all__ = ["BENCHMARK", "MouthToEar", "measure"]
 
 Audio = npt.NDArray[np.float32]
 
+_SPEECH_POWER = 1e-4  # -40 dB of full scale: a quieter half second is a pause
+
 
 @dataclass(frozen=True)
 class MouthToEar:
     """One run: delay in ms, STOI of what was heard against the offline codec, underruns and lost packets at the player.
 
+    `intact_s` is how much speech was heard as the offline codec makes it: half seconds that correlate with it by 0.9 and more.
     `stages_ms` are the delay's parts, of which the last is what no program accounts for.
     """
 
     packet_frames: int
     delay_ms: float
     stoi: float
+    intact_s: float
     correlation: float
     underruns: int
     lost: int
@@ -113,7 +117,7 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
             time.sleep(1.0)
             room, ear = sound.record("room"), sound.record("speaker")
             sound.play_into_room(path)
-            time.sleep(1.0)
+            time.sleep(1.0 + slack_ms / 1000)  # the end of the clip is heard that much later
             told, heard = room.stop(), ear.stop()
             offset_s = ear.begun - room.begun
             programs[2].stop()
@@ -126,7 +130,7 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
     lag, correlation = _lag(told, heard)
     delay_s = lag / RATE + offset_s
     offline = _offline(captured[0], captured_rate, codec)
-    stoi = _stoi(offline, resample(heard, RATE, 24_000))
+    stoi, intact_s = _likeness(offline, resample(heard, RATE, 24_000))
     packet_s = packet_frames / codec.frame_rate
     now_s = np.array([line["captured_us"] for line in lines]) / 1e6
     # When the first sample of all was captured, as the microphone's program has it.
@@ -135,7 +139,7 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
     playing = [line for line, at in zip(lines, now_s, strict=True) if room.begun <= at <= room.begun + len(told) / RATE]
     stages = _stages(playing, first_s + kept_lag / RATE - room.begun, packet_s, delay_s)
     numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
-    return MouthToEar(packet_frames, 1000 * delay_s, stoi, correlation, numbers[2], numbers[1], stages)
+    return MouthToEar(packet_frames, 1000 * delay_s, stoi, intact_s, correlation, numbers[2], numbers[1], stages)
 
 
 def _stages(lines: list[dict[str, Any]], microphone_s: float, packet_s: float, delay_s: float) -> dict[str, float]:
@@ -171,8 +175,8 @@ def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
     return np.concatenate([decoder.feed(encoder.feed(captured)), decoder.feed(encoder.flush()), decoder.flush()])
 
 
-def _stoi(reference: Audio, heard: Audio) -> float:
-    """STOI of the stretch of `reference` that `heard` is most like.
+def _likeness(reference: Audio, heard: Audio) -> tuple[float, float]:
+    """STOI of the stretch of `reference` that `heard` is most like, and the seconds of speech in it that were heard intact.
 
     Each half second is aligned for itself, within 150 ms: a playout that gives delay back plays a little faster, and that is no loss of
     intelligibility.
@@ -183,13 +187,16 @@ def _stoi(reference: Audio, heard: Audio) -> float:
     reference, heard = (reference, heard[lag:]) if lag >= 0 else (reference[-lag:], heard)
     size, part, reach = min(len(reference), len(heard)), 12_000, 3_600
     padded = np.pad(heard[:size], reach)
-    aligned = []
+    aligned, intact = [], 0
     for at in range(0, size, part):
         wanted = reference[at : min(at + part, size)]
         around = padded[at : at + len(wanted) + 2 * reach]
         shift = int(np.correlate(around, wanted, "valid").argmax()) if wanted.any() else reach
-        aligned.append(around[shift : shift + len(wanted)])
-    return float(stoi(reference[:size], np.concatenate(aligned), 24_000))
+        found = around[shift : shift + len(wanted)]
+        aligned.append(found)
+        if wanted @ found > 0.9 * np.linalg.norm(wanted) * np.linalg.norm(found) > 0.9 * _SPEECH_POWER * len(wanted):
+            intact += len(wanted)
+    return float(stoi(reference[:size], np.concatenate(aligned), 24_000)), intact / 24_000
 
 
 def render(figures: Figures) -> str:
