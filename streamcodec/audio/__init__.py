@@ -6,14 +6,17 @@ from streamcodec.audio.dsp.resample import StreamResampler, resample
 from streamcodec.audio.dsp.vad import SILENCE_DB, SilenceDetector
 from streamcodec.audio.io.capture import CaptureBuffer
 from streamcodec.audio.io.capture_clock import CaptureClock
+from streamcodec.audio.io.containers import bytes_to_recognise, recognise
 from streamcodec.audio.io.devices import DeviceInfo, find_device, list_devices, open_input, open_output
 from streamcodec.audio.io.files import AudioBlocks, bundled_clip, open_audio_blocks, read_audio
+from streamcodec.audio.io.piped import PipedAudio
 from streamcodec.audio.io.writer import AudioWriter, write_audio
 from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
 from streamcodec.audio.playout.buffer import PlayoutBuffer
-from streamcodec.audio.samples import Layout, PcmFormat, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
+from streamcodec.audio.samples import MAX_CHANNELS, Layout, PcmFormat, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
 
 __all__ = [
+    "MAX_CHANNELS",
     "SILENCE_DB",
     "AdaptivePlayout",
     "AudioBlocks",
@@ -25,6 +28,7 @@ __all__ = [
     "Layout",
     "Level",
     "PcmFormat",
+    "PipedAudio",
     "PlayoutBuffer",
     "PlayoutPolicy",
     "PlayoutStats",
@@ -33,6 +37,7 @@ __all__ = [
     "as_clip",
     "bar",
     "bundled_clip",
+    "bytes_to_recognise",
     "check_block",
     "find_device",
     "float_to_pcm",
@@ -42,6 +47,7 @@ __all__ = [
     "open_output",
     "pcm_to_float",
     "read_audio",
+    "recognise",
     "resample",
     "to_float",
     "write_audio",

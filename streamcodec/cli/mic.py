@@ -77,11 +77,12 @@ async def mic(
         typer.Option(
             "--input",
             metavar="WHAT",
-            help="A device's index or a part of its name, an audio file, or - for a pipe (default: the default microphone).",
+            help="A device's index or a part of its name, an audio file, or - for a pipe that gives a sound file or raw 16-bit samples "
+            "(default: the default microphone).",
         ),
     ] = None,
-    rate: Annotated[int, typer.Option(parser=positive_int, metavar="HZ", help="The sampling rate of a pipe.")] = 48_000,
-    channels: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="The channels of a pipe.")] = 1,
+    rate: Annotated[int, typer.Option(parser=positive_int, metavar="HZ", help="The sampling rate of raw samples on a pipe.")] = 48_000,
+    channels: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="The channels of raw samples on a pipe.")] = 1,
     fast: Annotated[bool, typer.Option("--fast", help="Publish a file as fast as the server takes it, and drop nothing.")] = False,
     bandwidth: Bandwidth = None,
     packet_frames: PacketFrames = DEFAULT_PACKET_FRAMES,
@@ -113,10 +114,12 @@ async def mic(
     """
     from streamcodec.audio import AudioWriter, Level
     from streamcodec.cli.status import LiveLine
-    from streamcodec.client import Ledger, PublishOptions, Tee, keep_trying, open_source, publish, publish_source
+    from streamcodec.client import Ledger, PublishOptions, Tee, keep_trying, open_pipe, open_source, publish, publish_source
     from streamcodec.gc_freeze import freeze_gc
 
-    def opened() -> Source:
+    async def opened() -> Source:
+        if input_ == "-":
+            return await open_pipe(rate, channels)
         try:
             return open_source(input_, fast=fast, rate=rate, channels=channels)
         except (DeviceError, MissingDependencyError) as exc:
@@ -134,7 +137,7 @@ async def mic(
             # A microphone does not wait: the first packet must not take longer than the others.
             codec.warm_up(packet_frames)
             freeze_gc()
-        source = opened()
+        source = await opened()
         level = Level(rate=source.sample_rate)
         kept = AudioWriter(keep, source.sample_rate) if keep is not None else None
         if kept is not None:

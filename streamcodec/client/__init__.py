@@ -3,6 +3,7 @@
 from streamcodec.client.ledger import Ledger, PacketTimes
 from streamcodec.client.listener import Event, Listener, listen
 from streamcodec.client.pipeline import Decoded, decode, play, publish_source
+from streamcodec.client.pipes import open_pipe
 from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher, PublishOptions, publish
 from streamcodec.client.reconnect import backoff, keep_trying
@@ -34,6 +35,7 @@ __all__ = [
     "keep_trying",
     "listen",
     "now_us",
+    "open_pipe",
     "open_sink",
     "open_source",
     "play",

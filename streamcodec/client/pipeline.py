@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from streamcodec.audio import Level
 from streamcodec.client.ledger import PacketTimes
 from streamcodec.client.listener import Event, Listener
+from streamcodec.client.pipes import PipeSink
 from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher
 from streamcodec.client.sinks import DeviceSink, Sink
@@ -196,6 +197,8 @@ async def play(
     async with contextlib.aclosing(decode(listener, player)) as heard:
         async for item in heard:
             event, samples = item.event, item.samples
+            if isinstance(sink, PipeSink):
+                await sink.room()
             if level is not None:
                 level.feed(samples)
             if isinstance(event, Packet):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, float_to_pcm, open_output
-from streamcodec.errors import DeviceError, InputError
+from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, open_output
+from streamcodec.client.pipes import PipeSink
+from streamcodec.errors import DeviceError
 from streamcodec.types import Samples
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
@@ -144,24 +144,6 @@ class FileSink(_StoringSink):
         self._writer.close()
 
 
-class PipeSink(_StoringSink):
-    """Raw 16-bit little-endian PCM, mono, on a pipe."""
-
-    label = "pipe (s16le)"
-
-    def __init__(self, pipe: BinaryIO | None = None) -> None:
-        if pipe is None and sys.stdout is None:
-            raise InputError("standard output is closed, expected a pipe or a file")
-        self._pipe = pipe or sys.stdout.buffer
-
-    def _store(self, samples: Samples) -> None:
-        self._pipe.write(float_to_pcm(samples, "pcm_s16le"))
-        self._pipe.flush()
-
-    async def finish(self) -> None:
-        self._pipe.flush()
-
-
 def open_sink(spec: str | None = None, rate: int = 24_000, slack_s: float = 0.02, max_s: float = 0.25) -> Sink:
     """Open what `spec` names: None the default speaker, "-" standard output, a path with a suffix a file, else a device by index or name.
 
@@ -169,7 +151,7 @@ def open_sink(spec: str | None = None, rate: int = 24_000, slack_s: float = 0.02
     is not there.
     """
     if spec == "-":
-        return PipeSink()
+        return PipeSink(rate=rate)
     if spec is not None and (Path(spec).suffix or "/" in spec):
         return FileSink(Path(spec), rate)
     return DeviceSink(spec, rate, slack_s, max_s)

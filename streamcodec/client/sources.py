@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
-
-import numpy as np
+from typing import Any, Protocol
 
 from streamcodec.audio import CaptureBuffer, CaptureClock, find_device, open_audio_blocks, open_input
-from streamcodec.errors import DeviceError, InputError
+from streamcodec.client.pipes import PipeSource
+from streamcodec.errors import DeviceError
 from streamcodec.protocol import now_us
 from streamcodec.types import Samples
 
@@ -155,60 +151,6 @@ class ClipSource:
         pass
 
 
-class PipeSource:
-    """Raw 16-bit little-endian PCM on a pipe, interleaved, as fast as it is written."""
-
-    dropped_s = 0.0
-
-    def __init__(self, sample_rate: int, channels: int, pipe: BinaryIO | None = None) -> None:
-        if pipe is None and sys.stdin is None:
-            raise InputError("standard input is closed, expected a pipe or a file")
-        self.label = f"pipe ({sample_rate} Hz, {channels} channel(s), s16le)"
-        self.sample_rate = sample_rate
-        self.channels = channels
-        self.exhausted = False
-        self._pipe = pipe or sys.stdin.buffer
-        self._queue: asyncio.Queue[bytes] | None = None
-        self._held = b""
-
-    async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
-        if self._queue is None:
-            self._queue = asyncio.Queue(4)
-            # One thread for good, which is never joined: a read from a pipe cannot be interrupted, and two readers would split its bytes.
-            threading.Thread(target=self._read, args=(self._queue, asyncio.get_running_loop()), daemon=True).start()
-        width = 2 * self.channels
-        while not self.exhausted:
-            data = await self._queue.get()
-            self.exhausted = not data
-            self._held += data
-            whole = len(self._held) - len(self._held) % width
-            values = np.frombuffer(self._held[:whole], "<i2").reshape(-1, self.channels).T
-            samples = values.astype(np.float32) / np.float32(32768)
-            self._held = self._held[whole:]
-            if samples.size:
-                yield samples, now_us() - round(samples.shape[1] / self.sample_rate * 1e6)
-
-    def _read(self, queue: asyncio.Queue[bytes], loop: asyncio.AbstractEventLoop) -> None:
-        size = max(1, round(_BLOCK_S * self.sample_rate)) * 2 * self.channels
-        # Not through Python's buffer: its lock, held by a read that never returns, would make the end of the program a crash.
-        read = getattr(self._pipe, "raw", self._pipe).read
-        data = b"-"
-        while data:
-            try:
-                data = read(size) or b""
-            except (OSError, ValueError):
-                data = b""  # closed meanwhile
-            putting = queue.put(data)
-            try:
-                asyncio.run_coroutine_threadsafe(putting, loop).result()
-            except (RuntimeError, CancelledError):
-                putting.close()
-                return  # the loop is gone
-
-    def close(self) -> None:
-        pass
-
-
 class Tee:
     """A source whose blocks are also given to `keep`, mixed down [T]; it ends after `seconds` if they are given."""
 
@@ -244,7 +186,8 @@ class Tee:
 def open_source(spec: str | None = None, *, fast: bool = False, rate: int = 48_000, channels: int = 1) -> Source:
     """Open what `spec` names: None the default microphone, "-" standard input, an audio file, else a device by index or name.
 
-    `fast` gives a file's blocks as fast as they are read. A pipe carries `channels` channels at `rate` Hz. Raises `AudioError` for a file
+    `fast` gives a file's blocks as fast as they are read. A pipe carries raw samples of `channels` channels at `rate` Hz; `open_pipe` reads
+    sound files from it, too. Raises `AudioError` for a file
     that cannot be read, and `DeviceError` for a device that is not there.
     """
     if spec == "-":

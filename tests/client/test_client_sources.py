@@ -306,7 +306,9 @@ def test_what_a_name_stands_for_is_found_out(tmp_path):
 
     async def main() -> None:
         assert isinstance(open_source("-", fast=False, rate=8000, channels=1), PipeSource)
-        assert isinstance(open_source(str(tmp_path / "x.wav"), fast=False, rate=1, channels=1), FileSource)
+        source = open_source(str(tmp_path / "x.wav"), fast=False, rate=1, channels=1)
+        assert isinstance(source, FileSource)
+        source.close()
         assert isinstance(open_source(None, fast=False, rate=1, channels=1), DeviceSource)
         assert isinstance(open_source("0", fast=False, rate=1, channels=1), DeviceSource)
         assert isinstance(open_source("mouth", fast=False, rate=1, channels=1), DeviceSource)

@@ -48,7 +48,7 @@ def test_a_pipe_gets_16_bit_samples_as_soon_as_they_are_written():
     async def main() -> None:
         sink = PipeSink(pipe)
         sink.write(x[:1000])
-        assert raw.got == float_to_pcm(x[:1000], "pcm_s16le")
+        await until(lambda: raw.got == float_to_pcm(x[:1000], "pcm_s16le"))
         sink.write(x[1000:])
         await sink.finish()
 
@@ -197,7 +197,9 @@ def test_a_speaker_that_does_not_start_is_an_error_in_words(sound):
 
 def test_what_a_name_stands_for_is_found_out(tmp_path, sound):
     assert isinstance(open_sink("-", 24_000), PipeSink)
-    assert isinstance(open_sink(str(tmp_path / "x.wav"), 24_000), FileSink)
+    file = open_sink(str(tmp_path / "x.wav"), 24_000)
+    assert isinstance(file, FileSink)
+    run(file.finish())
     assert isinstance(open_sink(None, 24_000), DeviceSink)
     assert isinstance(open_sink("ear", 24_000), DeviceSink)
     with pytest.raises(AudioError, match=r"heard\.mp3 has the suffix '\.mp3', expected \.wav or \.flac"):

@@ -11,9 +11,11 @@ import struct
 from dataclasses import dataclass
 from io import FileIO
 
-from streamcodec.audio.io.mp3 import Mp3File, is_frame
+from streamcodec.audio.io.mp3 import Mp3File, frame_size, is_frame
 
-__all__ = ["Part", "recognise", "split"]
+__all__ = ["Part", "bytes_to_recognise", "recognise", "split"]
+
+_HEAD = 2_048
 
 _MAGIC = (
     (0, b"RIFF", "WAV"),
@@ -51,8 +53,16 @@ class Part:
 
 
 def recognise(head: bytes) -> str | None:
-    """The usual name of the container that begins with `head` (12 bytes or more), or None if none that is known does."""
-    return next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
+    """The usual name of the container that begins with `head`, or None if none that is known does; see `bytes_to_recognise`."""
+    found = next((name for at, magic, name in _MAGIC if head[at : at + len(magic)] == magic), None)
+    # An MP3 without a tag begins with a frame. Raw samples may look like one, but hardly like two.
+    return "MP3" if found is None and is_frame(head, 0) else found
+
+
+def bytes_to_recognise(head: bytes) -> int:
+    """How many bytes `recognise` needs of what begins with `head`: 12, or the first frame of an MP3 and the start of the second."""
+    size = frame_size(head, 0)
+    return 12 if size is None else size + 4
 
 
 def split(file: FileIO) -> list[Part]:
@@ -61,14 +71,14 @@ def split(file: FileIO) -> list[Part]:
         parts = [_first(data, 0)]
         while parts[-1].start < parts[-1].end < len(data):
             after = parts[-1].end
-            if recognise(data[after : after + 12]) is None and not is_frame(data, after):
+            if recognise(data[after : after + _HEAD]) is None:
                 break
             parts.append(_first(data, after))
         return parts
 
 
 def _first(data: mmap.mmap, start: int) -> Part:
-    head = data[start : start + 12]
+    head = data[start : start + _HEAD]
     match recognise(head):
         case "WAV" if head[8:12] == b"WAVE":
             return _riff(data, start, ">" if head[:4] == b"RIFX" else "<")
@@ -87,7 +97,7 @@ def _first(data: mmap.mmap, start: int) -> Part:
             return _ogg(data, start)
         case "MP3":
             return _mp3(data, start)
-    return _mp3(data, start) if is_frame(data, start) else Part(start, len(data))
+    return Part(start, len(data))
 
 
 def _chunks(data: mmap.mmap, start: int, at: int, wanted: bytes, size_format: str) -> Part:

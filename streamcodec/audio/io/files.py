@@ -23,7 +23,7 @@ import numpy as np
 import soundfile as sf
 
 from streamcodec.audio.io.containers import Part, split
-from streamcodec.audio.io.sound_bytes import SoundWindow
+from streamcodec.audio.io.sound_bytes import ForwardSoundFile, SoundWindow
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
@@ -79,8 +79,8 @@ class AudioBlocks:
         self.frames: int | None = sum(known) if len(known) == len(self._parts) else None
         self._block_s = block_s
 
-    def _opened_parts(self) -> list[tuple[_Sound, SoundWindow, Part]]:
-        opened: list[tuple[_Sound, SoundWindow, Part]] = []
+    def _opened_parts(self) -> list[tuple[ForwardSoundFile, SoundWindow, Part]]:
+        opened: list[tuple[ForwardSoundFile, SoundWindow, Part]] = []
         parts = split(self._file)
         for part in parts:
             if part.missing:
@@ -136,7 +136,7 @@ class AudioBlocks:
         if held and not self._file.closed:
             yield _joined(held)
 
-    def _read(self, sound: _Sound, data: SoundWindow, frames: int) -> Samples:
+    def _read(self, sound: ForwardSoundFile, data: SoundWindow, frames: int) -> Samples:
         """The next samples [C, T], none at the end of the part."""
         # libsndfile's layout is [T, C]. It fills the array up to an error; NaN marks what it did not reach.
         block = np.full((frames, self.channels), np.nan, np.float32)
@@ -163,13 +163,6 @@ class AudioBlocks:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-class _Sound(sf.SoundFile):  # type: ignore[misc]
-    """Reads forwards only: soundfile would seek after each read, which fails at the end of a FLAC that does not know its length."""
-
-    def seekable(self) -> bool:
-        return False
 
 
 def _joined(blocks: list[Samples]) -> Samples:
@@ -218,11 +211,11 @@ def _copied(path: Path, pipe: FileIO) -> FileIO:
     return copy
 
 
-def _decoder(path: Path, data: SoundWindow) -> _Sound:
+def _decoder(path: Path, data: SoundWindow) -> ForwardSoundFile:
     data.seek(0)
     try:
         with data.errors():
-            return _Sound(data)
+            return ForwardSoundFile(data)
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
     # soundfile raises TypeError for a file without a header, because it would need the rate and channels as arguments.

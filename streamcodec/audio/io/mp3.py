@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["Mp3File", "is_frame"]
+__all__ = ["Mp3File", "frame_size", "is_frame"]
 
 _KBPS = {
     True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),  # MPEG 1
@@ -34,7 +34,7 @@ class Mp3File:
         """Follow the frames from `start` to the next file's tag or header frame, or to the end of `data`."""
         at, told, frames = _after_tag(data, start), None, 0
         while at < len(data):
-            size = _frame_size(data, at)
+            size = frame_size(data, at)
             if size is None:
                 if data[at : at + 3] == _ID3 and frames:
                     return cls(at, frames, told)
@@ -55,11 +55,12 @@ class Mp3File:
 
 def is_frame(data: mmap.mmap | bytes, at: int) -> bool:
     """Whether an MPEG layer 3 frame begins at `at`, and another one where it ends."""
-    size = _frame_size(data, at)
-    return size is not None and (at + size == len(data) or _frame_size(data, at + size) is not None)
+    size = frame_size(data, at)
+    return size is not None and frame_size(data, at + size) is not None
 
 
-def _frame_size(data: mmap.mmap | bytes, at: int) -> int | None:
+def frame_size(data: mmap.mmap | bytes, at: int) -> int | None:
+    """The bytes of the MPEG layer 3 frame at `at`, from its header, or None if there is no such header."""
     head = data[at : at + 4]
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
         return None

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import soundfile as sf
 
-__all__ = ["SoundBytes", "SoundWindow"]
+__all__ = ["ForwardSoundFile", "SoundBytes", "SoundWindow"]
 
 T = TypeVar("T")
 
@@ -103,3 +103,10 @@ class SoundWindow(SoundBytes):
 
     def tell(self) -> int:
         return self._at - self._start
+
+
+class ForwardSoundFile(sf.SoundFile):  # type: ignore[misc]
+    """Reads forwards only: soundfile would seek after each read, which fails at the end of a FLAC that does not know its length."""
+
+    def seekable(self) -> bool:
+        return False
