@@ -63,6 +63,7 @@ def test_an_interrupted_client_says_no_more_than_it_must(argv, model, here):
         script = "import sys; from streamcodec.cli import main; sys.exit(main())"
         command = [sys.executable, "-c", script, argv[0], "--server", url, *argv[1:], "--quiet"]
         reading, writing = os.pipe()
+        os.write(writing, bytes(4_800))  # a publisher begins when something comes
         process = subprocess.Popen(command, stdin=reading, stderr=subprocess.PIPE, text=True, cwd=here)
         assert process.stderr is not None
         assert process.stderr.readline().startswith(("publishing pipe", "listening to 'live'"))
