@@ -14,10 +14,10 @@ from websockets.uri import parse_uri
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ClientSession, ListenHello, Message, PublishHello
 
-__all__ = ["Connection"]
+__all__ = ["LoadConnection"]
 
 
-class Connection(asyncio.Protocol):
+class LoadConnection(asyncio.Protocol):
     """One connection: calls `heard` with each message, `lost` when it is over."""
 
     def __init__(self, url: str, hello: PublishHello | ListenHello, heard: Callable[[Message], None], lost: Callable[[str], None]):

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import numpy as np
 
-from benchmarks.capacity.connection import Connection
+from benchmarks.capacity.connection import LoadConnection
 from benchmarks.capacity.ledger import CODES, PCM, Sample, Schedule, Voice, speech_from
 from benchmarks.harness.machine import usage
 from benchmarks.harness.processes import run_loop
@@ -80,16 +80,16 @@ class _Speaker:
         self.last_due = 0.0
         self._owner = owner
         self._unsent = 0
-        self._publisher: Connection | None = None
-        self._listeners: list[Connection] = []
+        self._publisher: LoadConnection | None = None
+        self._listeners: list[LoadConnection] = []
         self._expected = 1 + with_pcm
         self._ready = 0
         self._listen(CODES)
         if with_pcm:
             self._listen(PCM)
 
-    def _connect(self, hello: PublishHello | ListenHello, heard: Callable[[Message], None]) -> Connection:
-        connection = Connection(self._owner.load.url, hello, heard, self._lost)
+    def _connect(self, hello: PublishHello | ListenHello, heard: Callable[[Message], None]) -> LoadConnection:
+        connection = LoadConnection(self._owner.load.url, hello, heard, self._lost)
         connection.open()
         return connection
 

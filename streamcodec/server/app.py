@@ -23,7 +23,8 @@ from streamcodec.server.auth import Tokens
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.calibration import cores, measure
 from streamcodec.server.capacity.monitor import CapacityMonitor
-from streamcodec.server.connection import Connection
+from streamcodec.server.connection import ClientHandler
+from streamcodec.server.handshake import Handshake
 from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
@@ -62,16 +63,15 @@ class Server:
         self.port = port
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self.tokens = tokens or Tokens()
         self._max_batch = max_batch
-        self._connections: set[Connection] = set()
+        self._connections: set[ClientHandler] = set()
         self._stopping = False
         self._worker: Worker
         self._socket: WebSocketServer
         self._loop: asyncio.AbstractEventLoop
         self.registry: Registry
         config = codec.config
-        self._model = ModelInfo(
+        model = ModelInfo(
             name=codec.name[:200],
             fingerprint=codec.fingerprint,
             sampling_rate=config.sampling_rate,
@@ -80,6 +80,7 @@ class Server:
             num_quantizers=config.num_quantizers,
             bandwidths=tuple(sorted(config.target_bandwidths)),
         )
+        self._handshake = Handshake(model, tokens or Tokens(), config, self.limits, f"streamcodec {streamcodec.__version__}")
 
     @property
     def url(self) -> str:
@@ -159,7 +160,7 @@ class Server:
             if late:
                 # A peer that reads nothing cannot be told.
                 for connection in self._connections:
-                    connection.abort()
+                    connection.peer.abort()
                 done, _ = await asyncio.wait(closing)
             for task in done:
                 if (error := task.exception()) is not None:
@@ -177,7 +178,7 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def _handle(self, ws: ServerConnection) -> None:
-        connection = Connection(ws, self.registry, self._model, self.tokens, f"streamcodec {streamcodec.__version__}")
+        connection = ClientHandler(ws, self.registry, self._handshake)
         if self._stopping:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return

@@ -19,7 +19,7 @@ from streamcodec.server.fanout.fan_out import FanOut, StreamEvents
 from streamcodec.server.info import Numbering, StreamInfo
 from streamcodec.server.ingest.pcm import PcmSource
 from streamcodec.server.ingest.relay import CodesSource
-from streamcodec.server.ingest.source import Source
+from streamcodec.server.ingest.source import IngestSource
 from streamcodec.server.lease import Failed, PublisherLease
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
@@ -72,7 +72,7 @@ class Stream:
         self._end_reason: str | None = None
         self._source = self._open_source(worker, limits)
 
-    def _open_source(self, worker: Worker, limits: Limits) -> Source:
+    def _open_source(self, worker: Worker, limits: Limits) -> IngestSource:
         hello, info = self.hello, self.info
         if hello.format == "codes":
             return CodesSource(self, worker.engine.config)

@@ -37,8 +37,8 @@ def test_a_player_whose_connection_breaks_records_all_of_it_and_says_so_in_a_lin
                 await until(lambda: len(tap.of(Packet)) >= 9)
                 # The tap's too: it is a listener like any other.
                 for connection in list(server._connections):
-                    if connection._session.hello.role == "listen":
-                        connection.abort()
+                    if connection.peer.session.hello.role == "listen":
+                        connection.peer.abort()
                 await publisher.send(x[19_200:])
             assert await play == 0
         return tap
@@ -61,8 +61,8 @@ def test_a_publisher_whose_connection_breaks_loses_nothing_and_says_so_in_a_line
             args = ("mic", "--server", server.url, "--input", tmp_path / "talk.wav", "--model", small_model(), "--quiet", *encode)
             async with started(command(*args)) as publishing:
                 await until(lambda: len(tap.of(Packet)) >= 5)
-                [connection] = [c for c in server._connections if c._session.hello.role == "publish"]
-                connection.abort()
+                [connection] = [c for c in server._connections if c.peer.session.hello.role == "publish"]
+                connection.peer.abort()
                 assert await publishing == 0
             assert server.metrics.publishers_resumed == 1
         return tap

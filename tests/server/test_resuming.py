@@ -430,7 +430,7 @@ def test_connections_that_die_without_a_word_on_either_side_cost_nothing(monkeyp
             x = voice(1, 30 * 0.08)
             await publisher.send(x[: 10 * PACKET])
             await until(lambda: len(heard.of(Packet)) >= 9)
-            silent = list(server._connections)
+            silent = [connection.peer for connection in server._connections]
             for connection in silent:
                 # Nothing that is sent arrives, in either direction, and nobody is told.
                 connection._ws.transport.pause_reading()

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from server_rig import OURS, Heard, figures, listen_hello, listening, offline_audio, offline_codec, raw, run, serving, small_limits, until
 
+import streamcodec.server.listening as listening_module
 from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
-from streamcodec.server import connection
 from streamcodec.server.fanout.subscriber import Subscriber
 
 STRICT = {"listener_max_lag_s": 0.3, "listener_give_up_s": 0.5, "listener_window_s": 0.3}
@@ -31,7 +31,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(connection, "Subscriber", functools.partial(Subscriber, clock=clock))
+    monkeypatch.setattr(listening_module, "Subscriber", functools.partial(Subscriber, clock=clock))
     return clock
 
 

@@ -45,8 +45,8 @@ def test_what_a_stalled_uplink_would_make_seconds_late_is_dropped_and_told_altho
             for _ in range(5):
                 publisher.offer(BLOCK)
             await until(lambda: connection.acknowledged == 5)
-            [peer] = server._connections
-            peer._ws.transport.pause_reading()
+            [handler] = server._connections
+            handler.peer._ws.transport.pause_reading()
             for _ in range(60):
                 publisher.offer(BLOCK)
                 await asyncio.sleep(0.001)  # so that it is sent, if it may be
@@ -55,7 +55,7 @@ def test_what_a_stalled_uplink_would_make_seconds_late_is_dropped_and_told_altho
             await until(lambda: queue.sent_s > 1.0)
             assert publisher.dropped_s == pytest.approx(6.0 - queue.sent_s - publisher.queued_s)
             sent = 5 + round(queue.sent_s / 0.1)
-            peer._ws.transport.resume_reading()
+            handler.peer._ws.transport.resume_reading()
             ended = await publisher.end()
             assert (ended.received, ended.dropped) == (len(numbers), 0)
             assert numbers == [*range(sent), *range(60, 65)]

@@ -10,7 +10,7 @@ from streamcodec.protocol import Packet, sample_width
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 from streamcodec.scheduler.worker import Result, Worker
 from streamcodec.server.ingest.frontend import PcmFrontend
-from streamcodec.server.ingest.source import MAX_BACKLOG_S, SourceSink
+from streamcodec.server.ingest.source import MAX_BACKLOG_S, IngestSink
 from streamcodec.server.ingest.timeline import Timeline, WaitMeter
 
 __all__ = ["PcmSource"]
@@ -27,7 +27,7 @@ class PcmSource:
 
     def __init__(
         self,
-        sink: SourceSink,
+        sink: IngestSink,
         worker: Worker,
         *,
         format: PcmFormat,

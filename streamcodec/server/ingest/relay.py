@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamcodec.config import CodecConfig
 from streamcodec.protocol import Packet, payload_frames
-from streamcodec.server.ingest.source import SourceSink
+from streamcodec.server.ingest.source import IngestSink
 
 __all__ = ["CodesSource"]
 
@@ -14,7 +14,7 @@ class CodesSource:
 
     backlog_s = 0.0
 
-    def __init__(self, sink: SourceSink, config: CodecConfig) -> None:
+    def __init__(self, sink: IngestSink, config: CodecConfig) -> None:
         self._sink = sink
         self._bits = config.bits_per_code
         self._epoch = 0

@@ -6,14 +6,14 @@ from typing import Protocol
 
 from streamcodec.protocol import Packet
 
-__all__ = ["MAX_BACKLOG_S", "Source", "SourceSink"]
+__all__ = ["MAX_BACKLOG_S", "IngestSink", "IngestSource"]
 
 
 MAX_BACKLOG_S = 10.0
 """The most audio of one stream that may wait for the engine, however fast it is: this bounds the memory that it takes."""
 
 
-class SourceSink(Protocol):
+class IngestSink(Protocol):
     """What a source tells its stream."""
 
     def emit(self, payload: bytes, n_q: int, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
@@ -38,7 +38,7 @@ class SourceSink(Protocol):
         """What was fed cannot be used, or the engine broke."""
 
 
-class Source(Protocol):
+class IngestSource(Protocol):
     """A publisher's packets on their way into a stream."""
 
     @property

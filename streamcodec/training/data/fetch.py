@@ -9,19 +9,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from streamcodec.errors import InputError, MissingDependencyError
-from streamcodec.training.data.sources import SOURCES, Source
+from streamcodec.training.data.sources import SOURCES, CorpusSource
 
 __all__ = ["fetch", "unpacked"]
 
 log = logging.getLogger(__name__)
 
 
-def unpacked(folder: Path, source: Source) -> Path:
+def unpacked(folder: Path, source: CorpusSource) -> Path:
     """Where the package of `source` lies below `folder`."""
     return folder / source.package
 
 
-def fetch(folder: Path, sources: Iterable[Source] = SOURCES) -> None:
+def fetch(folder: Path, sources: Iterable[CorpusSource] = SOURCES) -> None:
     """Download and unpack every source's package into `folder`, one sub-folder a package; those already there are left alone.
 
     Raises `MissingDependencyError` where there is no `apt-get` or `dpkg`, `InputError` for a package that cannot be had.

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["SOURCES", "Kind", "Source"]
+__all__ = ["SOURCES", "CorpusSource", "Kind"]
 
 Kind = Literal["speech", "music"]
 
 
 @dataclass(frozen=True)
-class Source:
+class CorpusSource:
     """A set of files of one Debian package: those below the package whose path matches `pattern` (a regular expression, searched).
 
     A held-out source is never trained on: it is what quality is measured on.
@@ -29,19 +29,19 @@ class Source:
     held_out: bool = False
 
 
-def _asterisk(language: str, what: str, *, held_out: bool = False) -> Source:
-    return Source(f"asterisk-{language}", f"asterisk-core-sounds-{language}-g722", "CC-BY-SA-3.0", what, held_out=held_out)
+def _asterisk(language: str, what: str, *, held_out: bool = False) -> CorpusSource:
+    return CorpusSource(f"asterisk-{language}", f"asterisk-core-sounds-{language}-g722", "CC-BY-SA-3.0", what, held_out=held_out)
 
 
-def _tuxpaint(language: str, what: str, *, held_out: bool = False) -> Source:
+def _tuxpaint(language: str, what: str, *, held_out: bool = False) -> CorpusSource:
     pattern = rf"_desc_{language}\.ogg$"
-    return Source(f"tuxpaint-{language}", "tuxpaint-stamps-default", "GPL-2", what, pattern=pattern, held_out=held_out)
+    return CorpusSource(f"tuxpaint-{language}", "tuxpaint-stamps-default", "GPL-2", what, pattern=pattern, held_out=held_out)
 
 
-SOURCES: tuple[Source, ...] = (
-    Source("fillets-cs", "fillets-ng-data-cs", "GPL-2+", "Czech, several actors, dialogue, 22 kHz"),
-    Source("fillets-nl", "fillets-ng-data-nl", "GPL-2+", "Dutch, several actors, dialogue, 22 kHz"),
-    Source("klettres", "klettres-data", "GPL-2+", "letters and syllables in many languages and voices, 44 kHz"),
+SOURCES: tuple[CorpusSource, ...] = (
+    CorpusSource("fillets-cs", "fillets-ng-data-cs", "GPL-2+", "Czech, several actors, dialogue, 22 kHz"),
+    CorpusSource("fillets-nl", "fillets-ng-data-nl", "GPL-2+", "Dutch, several actors, dialogue, 22 kHz"),
+    CorpusSource("klettres", "klettres-data", "GPL-2+", "letters and syllables in many languages and voices, 44 kHz"),
     _asterisk("en", "American English, one voice, 16 kHz", held_out=True),
     _asterisk("es", "Mexican Spanish, one voice, 16 kHz"),
     _asterisk("fr", "Canadian French, one voice, 16 kHz"),
@@ -55,13 +55,15 @@ SOURCES: tuple[Source, ...] = (
     _tuxpaint("fr", "French, words and sentences, 44 kHz"),
     _tuxpaint("ro", "Romanian, words and sentences, 44 kHz"),
     _tuxpaint("ru", "Russian, words and sentences, 44 kHz"),
-    Source("ktuberling", "ktuberling-data", "GPL-2+", "words in many languages and voices, 44 kHz", pattern=r"/sounds/(?!el/|en/)[^/]+/"),
-    Source("ktuberling-en", "ktuberling-data", "GPL-2+", "English words, 44 kHz", pattern=r"/sounds/en/", held_out=True),
-    Source("ktuberling-el", "ktuberling-data", "GPL-2+", "Greek words, 44 kHz", pattern=r"/sounds/el/", held_out=True),
-    Source("hedgewars", "hedgewars-data", "GPL-2", "shouted character voices, 44 kHz", pattern=r"/voices/(?!Robot/)[^/]+/"),
-    Source("gcin", "gcin-voice", "CC-BY-3.0", "Mandarin syllables, one voice, 44 kHz"),
-    Source("kajongg", "kajongg", "GPL-2+", "German and English words, four voices, 44 kHz"),
-    Source("wesnoth-music", "wesnoth-1.16-music", "GPL-2+", "orchestral music", kind="music"),
-    Source("fillets-music", "fillets-ng-data", "GPL-2+", "electronic music and sound effects", kind="music"),
-    Source("opsound-music", "asterisk-moh-opsound-g722", "CC-BY-SA-3.0", "hold music, 16 kHz", kind="music", held_out=True),
+    CorpusSource(
+        "ktuberling", "ktuberling-data", "GPL-2+", "words in many languages and voices, 44 kHz", pattern=r"/sounds/(?!el/|en/)[^/]+/"
+    ),
+    CorpusSource("ktuberling-en", "ktuberling-data", "GPL-2+", "English words, 44 kHz", pattern=r"/sounds/en/", held_out=True),
+    CorpusSource("ktuberling-el", "ktuberling-data", "GPL-2+", "Greek words, 44 kHz", pattern=r"/sounds/el/", held_out=True),
+    CorpusSource("hedgewars", "hedgewars-data", "GPL-2", "shouted character voices, 44 kHz", pattern=r"/voices/(?!Robot/)[^/]+/"),
+    CorpusSource("gcin", "gcin-voice", "CC-BY-3.0", "Mandarin syllables, one voice, 44 kHz"),
+    CorpusSource("kajongg", "kajongg", "GPL-2+", "German and English words, four voices, 44 kHz"),
+    CorpusSource("wesnoth-music", "wesnoth-1.16-music", "GPL-2+", "orchestral music", kind="music"),
+    CorpusSource("fillets-music", "fillets-ng-data", "GPL-2+", "electronic music and sound effects", kind="music"),
+    CorpusSource("opsound-music", "asterisk-moh-opsound-g722", "CC-BY-SA-3.0", "hold music, 16 kHz", kind="music", held_out=True),
 )

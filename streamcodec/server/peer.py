@@ -1,0 +1,201 @@
+"""One client's socket and its session: messages come in, messages go out, pings are answered, and the connection ends with a code.
+
+It knows nothing of streams: what the messages are for is the handlers' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
+from websockets.frames import CloseCode
+from websockets.protocol import State
+
+from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.protocol import Error, ListenHello, Message, Ping, Pong, PublishHello, ServerSession, Welcome, now_us
+
+__all__ = ["Peer", "broke", "retrieved"]
+
+T = TypeVar("T")
+
+log = logging.getLogger("streamcodec.server")
+
+
+class Peer:
+    """A connected client. `session` checks what it sends and what it is sent."""
+
+    def __init__(self, ws: ServerConnection) -> None:
+        self.session = ServerSession()
+        self._ws = ws
+        self._sending = asyncio.Lock()
+        self._reading: asyncio.Task[bytes | str] | None = None  # started before the hello is answered
+        self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    @property
+    def name(self) -> str:
+        """Its address, for the log."""
+        address = self._ws.remote_address
+        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "peer"
+
+    @property
+    def gone(self) -> bool:
+        """Whether it does not wait for the answer to its hello any longer, or has sent more before that came."""
+        assert self._reading is not None
+        return self._ws.state is not State.OPEN or self._reading.done()
+
+    def fail(self, exc: Exception) -> None:
+        """Say why the connection cannot go on: whatever waits in `messages` or `unless_failed` raises `exc`."""
+        if not self._failure.done():
+            self._failure.set_result(exc)
+
+    # In ------------------------------------------------------------------------------------------------------------------------------
+
+    async def hello(self, within_s: float) -> PublishHello | ListenHello:
+        """Its first message. Raises `RemoteProtocolError` TIMEOUT."""
+        try:
+            data = await asyncio.wait_for(self._ws.recv(), within_s)
+        except TimeoutError:
+            raise RemoteProtocolError(WireCode.TIMEOUT, f"no hello within {within_s:g} s") from None
+        [hello] = self.session.feed(data)
+        assert isinstance(hello, (PublishHello, ListenHello))
+        return hello
+
+    async def read_ahead(self) -> None:
+        """Read the next message already: one that comes before the hello is answered is out of turn."""
+        self._reading = asyncio.create_task(self._ws.recv())
+        await asyncio.sleep(0)  # so that it finds what has come with the hello
+
+    async def refuse_early(self) -> None:
+        """End the connection where a message has come before the hello was answered."""
+        assert self._reading is not None
+        if self._reading.done():
+            self.session.feed(self._reading.result())
+            await self._close(self.session.close_code or CloseCode.NORMAL_CLOSURE)
+
+    async def messages(self, writer: asyncio.Task[None] | None = None) -> AsyncIterator[Message]:
+        """What it sends until it closes, except pings, which are answered. Raises why the connection failed, or the `writer`'s error."""
+        while self.session.close_code is None:
+            reading, self._reading = self._reading, None
+            data = await self.unless_failed(reading or self._ws.recv(), writer)
+            for message in self.session.feed(data):
+                if isinstance(message, Ping):
+                    self.session.send(Pong(time=message.time, server_time=now_us()))
+                    await self.flush()
+                elif isinstance(message, Error):
+                    log.info("%s gave up: %s (%s)", self.name, message.reason, message.code)
+                else:
+                    yield message
+        await self._close(self.session.close_code)
+
+    async def read_until(self, event: asyncio.Event) -> bool:
+        """Wait for `event` and read meanwhile: pings are answered, all else is out of turn. Returns False where the peer gave up."""
+        reading = asyncio.create_task(self._read_on())
+        try:
+            await self.unless_failed(event.wait(), reading)
+        finally:
+            reading.add_done_callback(retrieved)
+            reading.cancel()
+        await asyncio.wait({reading})
+        return self.session.close_code is None
+
+    async def _read_on(self) -> None:
+        async for message in self.messages():
+            raise AssertionError(f"a session that is draining took {message.type!r}")
+
+    async def unless_failed(self, work: Coroutine[Any, Any, T] | asyncio.Future[T], writer: asyncio.Task[None] | None = None) -> T:
+        """Await `work`; raise the reason where the connection or the writer fails first."""
+        task = asyncio.ensure_future(work)
+        others: set[asyncio.Future[Any]] = {self._failure} if writer is None else {self._failure, writer}
+        try:
+            await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Where both failed, only the other's reason is raised: asyncio complains about an exception that nobody retrieves.
+            task.add_done_callback(retrieved)
+            if not task.done():
+                task.cancel()
+        if self._failure.done():
+            exc = self._failure.result()
+            raise RemoteProtocolError(WireCode.BAD_PAYLOAD, str(exc)) if isinstance(exc, InputError) else exc
+        if writer is not None and writer.done():
+            writer.result()
+        return await task
+
+    # Out -----------------------------------------------------------------------------------------------------------------------------
+
+    def accept(self, welcome: Welcome) -> None:
+        """Answer its hello; `flush` sends that."""
+        self.session.accept(welcome)
+
+    async def flush(self) -> None:
+        """Send what the session has to send."""
+        async with self._sending:
+            for message in self.session.data_to_send():
+                await self._ws.send(message)
+
+    # The end -------------------------------------------------------------------------------------------------------------------------
+
+    async def leave(self) -> None:
+        """End the connection in order."""
+        await self._close(CloseCode.NORMAL_CLOSURE)
+
+    async def end(self) -> None:
+        """Send the close frame of a session that is closed already."""
+        assert self.session.close_code is not None
+        await self._close(self.session.close_code)
+
+    async def close(self, exc: Exception, reason: str) -> None:
+        """End the connection because of `exc`; the client is told why."""
+        await self._close(self.session.fail(exc), reason)
+
+    async def give_up(self, exc: Exception, within_s: float) -> None:
+        """End the connection because of what the client or this server did wrong; a client that reads nothing gets no close frame."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self.close(exc, str(exc) if isinstance(exc, RemoteProtocolError) else "internal error")
+        except TimeoutError:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection without a close frame."""
+        self._ws.transport.abort()
+
+    def release(self) -> None:
+        """Stop reading; the connection is over."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading.add_done_callback(retrieved)
+
+    async def _close(self, code: int, reason: str = "") -> None:
+        discarding = asyncio.create_task(self._discard())
+        try:
+            await self.flush()
+            # A close frame's reason may have 123 bytes.
+            await self._ws.close(code, reason.encode()[:120].decode(errors="ignore"))
+        except ConnectionClosed:
+            pass
+        finally:
+            discarding.cancel()
+
+    async def _discard(self) -> None:
+        """Read what still comes: a peer's close frame comes after all that it sent before."""
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # another task may be reading already
+            if self._reading is not None:
+                await self._reading
+            while True:
+                await self._ws.recv()
+
+
+def retrieved(done: asyncio.Future[Any]) -> None:
+    """Retrieve what a task has raised: asyncio complains about an exception that nobody retrieves."""
+    if not done.cancelled():
+        done.exception()
+
+
+def broke(exc: ConnectionClosed) -> bool:
+    """Whether a connection broke without a close frame or as pings were not answered (1011), not because of what was sent over it."""
+    return all(close is None or close.code == CloseCode.INTERNAL_ERROR for close in (exc.rcvd, exc.sent))

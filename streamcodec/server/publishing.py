@@ -1,0 +1,81 @@
+"""A publisher's connection: its messages go to its stream, and the stream's counts come back to it."""
+
+from __future__ import annotations
+
+import logging
+
+from websockets.exceptions import ConnectionClosed
+
+from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.protocol import End, Ended, Gap, Packet, PublishHello
+from streamcodec.server.handshake import Handshake
+from streamcodec.server.peer import Peer, broke
+from streamcodec.server.registry import Registry
+from streamcodec.server.stream import Stream
+
+__all__ = ["serve_publisher"]
+
+log = logging.getLogger("streamcodec.server")
+
+
+async def serve_publisher(peer: Peer, hello: PublishHello, registry: Registry, handshake: Handshake) -> None:
+    """Open the stream, or go on with the one that `hello` resumes, and feed it until the publisher ends it or is gone."""
+    stream = registry.publish(hello)
+    stream.attach(peer, peer.fail, lambda: _taken_over(peer))
+    lost = False
+    try:
+        peer.accept(handshake.welcome(hello, stream))
+        if hello.resume is None:
+            registry.metrics.publishers_accepted += 1
+            registry.announce(stream)
+            what = f"{hello.format}, {stream.info.bandwidth:g} kbps, {stream.info.packet_frames} frames a packet"
+            log.info("%s publishes %s: %s", peer.name, hello.stream, what)
+        else:
+            registry.metrics.publishers_resumed += 1
+            log.info("%s resumes publishing %s", peer.name, hello.stream)
+        await peer.flush()
+        await _read(peer, hello, stream)
+    except ConnectionClosed as exc:
+        lost = broke(exc)
+        raise
+    finally:
+        stream.detach(peer, resume_s=registry.limits.resume_s if lost else 0.0)
+
+
+async def _read(peer: Peer, hello: PublishHello, stream: Stream) -> None:
+    reported = stream.totals.dropped
+    late_until = 0 if hello.resume is None else hello.resume.next_seq
+    async for message in peer.messages():
+        if isinstance(message, Packet):
+            stream.feed(message)
+            if hello.pace == "fast":
+                await peer.unless_failed(stream.back_pressure.room())
+            elif message.seq < late_until:
+                await peer.unless_failed(stream.back_pressure.caught_up())
+        elif isinstance(message, Gap):
+            stream.publisher_gap(message)
+        elif isinstance(message, End):
+            stream.publisher_end()
+            if not await peer.read_until(stream.ended):
+                return
+            _report_dropped(peer, stream, reported)
+            totals = stream.totals
+            peer.session.send(Ended(received=totals.received, emitted=totals.emitted, dropped=totals.dropped))
+            await peer.leave()
+            return
+        if stream.totals.dropped > reported:
+            reported = _report_dropped(peer, stream, reported)
+            await peer.flush()
+
+
+def _report_dropped(peer: Peer, stream: Stream, reported: int) -> int:
+    """Name the packets that were dropped since the last report, the newest ones sent, in a gap. Returns how many were dropped in all."""
+    if stream.totals.dropped > reported:
+        count = stream.totals.dropped - reported
+        reason = "closing" if stream.ending else "overload"
+        peer.session.send(Gap(first_seq=peer.session.next_seq - count, count=count, reason=reason))
+    return stream.totals.dropped
+
+
+def _taken_over(peer: Peer) -> None:
+    peer.fail(RemoteProtocolError(WireCode.TAKEN_OVER, "another connection has resumed this session: do not resume it here"))
