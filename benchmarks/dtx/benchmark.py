@@ -13,10 +13,10 @@ from benchmarks.dtx.figures import trace as trace_of
 from benchmarks.dtx.render import draw, headlines, render
 from benchmarks.dtx.talks import PAUSE_S, TCP_IP_BYTES, noise, send, talk, utterances
 from benchmarks.harness.machine import Observed
+from benchmarks.harness.models import Loading
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 from streamcodec.audio import SILENCE_DB, bundled_clip
-from streamcodec.codec import load
 from streamcodec.protocol import QUIET_EVERY_S
 
 __all__ = ["BENCHMARK"]
@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     """Send all talks through all rooms, whole and thinned."""
-    codec = load(args.model)
+    codec = Loading(args.model)()
     said = [utterances(bundled_clip()[0][: round(args.seconds * codec.sample_rate)], codec.sample_rate)]
     if args.corpus is not None:
         clips = [clip.samples for clip in heldout.select(heldout.Corpus(args.corpus), "speech", 5 * args.talks, args.seed)]

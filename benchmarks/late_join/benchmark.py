@@ -11,12 +11,13 @@ import numpy.typing as npt
 
 from benchmarks import heldout
 from benchmarks.harness.machine import Observed
+from benchmarks.harness.models import Loading
 from benchmarks.harness.plots import picture
 from benchmarks.harness.run import Benchmark, Headline
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.tables import table
 from streamcodec.audio import bundled_clip
-from streamcodec.codec import Codec, load
+from streamcodec.codec import Codec
 from streamcodec.types import Codes, Samples
 
 __all__ = ["BENCHMARK", "join_errors", "render"]
@@ -46,7 +47,7 @@ def measure_all(args: argparse.Namespace, observed: Observed) -> Figures:
     """Join all streams as late as the command line asks for."""
     from streamcodec.server.limits import Limits
 
-    codec = load(args.model)
+    codec = Loading(args.model)()
     sounds: list[Samples] = [np.resize(bundled_clip()[0], 24 * codec.sample_rate)]
     if args.corpus is not None:
         clips = [clip.samples for clip in heldout.select(heldout.Corpus(args.corpus), "speech", 5 * args.streams, args.seed)]

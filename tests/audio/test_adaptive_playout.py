@@ -78,11 +78,11 @@ def test_a_quiet_network_after_jitter_gives_the_delay_back(minute):
 def test_drifting_clocks_are_followed_without_an_underrun(ppm):
     chance = np.random.default_rng(2)
     # Silence is quick to play: what matters here are clocks.
-    course = play(np.zeros(600 * RATE, np.float32), lambda sent: [t + 0.01 + 0.002 * chance.random() for t in sent], device_ppm=ppm)
-    assert course.delay_between(540, 600) == pytest.approx(course.delay_between(60, 120), abs=0.005)
+    course = play(np.zeros(300 * RATE, np.float32), lambda sent: [t + 0.01 + 0.002 * chance.random() for t in sent], device_ppm=ppm)
+    assert course.delay_between(240, 300) == pytest.approx(course.delay_between(60, 120), abs=0.005)
     last = course.stats[-1]
     assert (last.underruns, last.jumps, last.dropped_s) == (0, 0, 0)
-    assert np.mean([s.steering for s in course.stats[-3_000:]]) == pytest.approx(-ppm * 1e-6, abs=50e-6)
+    assert np.mean([s.steering for s in course.stats[-1_500:]]) == pytest.approx(-ppm * 1e-6, abs=50e-6)
 
 
 def test_small_packets_are_held_to_the_same_rules(minute):
@@ -166,9 +166,10 @@ def test_all_of_the_speech_after_a_pause_is_heard_and_the_pause_has_its_length_a
     assert course.heard.size == every.size
     error, silent = course.heard - every, np.flatnonzero(np.repeat(quiet, 2 * PACKET))
     delay = round((course.delay_between(2, 6)) * DEVICE_RATE)
-    spoken = np.setdiff1d(
-        np.arange(2 * DEVICE_RATE, 58 * DEVICE_RATE), (silent[:, None] + delay - 2 * PACKET + np.arange(-480, 481, 240)).ravel()
-    )
+    spoken = np.zeros(every.size, bool)
+    spoken[2 * DEVICE_RATE : 58 * DEVICE_RATE] = True
+    for shift in range(-480, 481, 240):
+        spoken[silent + delay - 2 * PACKET + shift] = False
     assert np.sqrt(np.mean(error[spoken] ** 2)) < 0.01 * np.sqrt(np.mean(every[spoken] ** 2))
     for begin, end in PAUSES:
         pause = course.heard[round((begin + 0.2) * DEVICE_RATE) : round((end - 0.05) * DEVICE_RATE)]

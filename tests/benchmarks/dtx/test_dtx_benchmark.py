@@ -57,9 +57,9 @@ def test_a_room_has_its_level_and_as_much_power_in_each_octave() -> None:
     assert not np.array_equal(room, noise(20 * RATE, RATE, -55.0, seed=2))
 
 
-def test_what_is_sent_is_thinned_in_the_pauses_only(speech_codec: Codec, speech: Samples) -> None:
+def test_what_is_sent_is_thinned_in_the_pauses_only(codec: Codec, speech: Samples) -> None:
     sound = talk([speech[24_000:48_000], speech[48_000:72_000]], RATE, seed=0)
-    sent = send(speech_codec, sound, 6.0, 6, -50.0)
+    sent = send(codec, sound, 6.0, 6, -50.0)
     assert len(sent.every) == len(sent.fewer) == len(sound)
     first, _ = sent.pauses[0]
     np.testing.assert_array_equal(sent.every[: first * PACKET], sent.fewer[: first * PACKET])
@@ -168,7 +168,7 @@ def test_a_talk_without_pauses_has_nothing_to_tell_and_says_so() -> None:
 
 
 def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> None:
-    section = run_tiny("dtx", TINY, tmp_path)
+    section = run_tiny("dtx", TINY, tmp_path, here=True)
     assert files_of(tmp_path) == {"dtx.json", "dtx.md", "dtx.png"}
     rows = section["figures"]["rows"]
     assert [row["noise_db"] for row in rows] == [None, -55]

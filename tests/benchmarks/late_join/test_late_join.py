@@ -39,6 +39,6 @@ def test_a_sound_that_is_too_short_is_refused(speech_codec: Codec) -> None:
 
 
 def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> None:
-    section = run_tiny("late_join", TINY, tmp_path)
+    section = run_tiny("late_join", TINY, tmp_path, here=True)
     assert files_of(tmp_path) == {"late_join.json", "late_join.md", "late_join.png"}
     assert [row["history_ms"] for row in section["figures"]["rows"]] == [0, 160]
