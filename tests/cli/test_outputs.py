@@ -9,14 +9,8 @@ import pytest
 import soundfile as sf
 from cli_rig import fails
 from live_rig import free_port
-from small_model import save_small_model
 
 from streamcodec.cli import main
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    return str(save_small_model(tmp_path_factory.mktemp("model") / "m.safetensors"))
 
 
 @pytest.fixture
