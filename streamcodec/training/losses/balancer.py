@@ -18,16 +18,23 @@ class Balancer:
         self.decay = decay
         self.norms: dict[str, list[float]] = {}  # of each loss: the decaying sum of its gradients' norms, and of ones
 
-    def __call__(self, losses: Mapping[str, Tensor], y: Tensor) -> Tensor:
-        """The weighted sum of the gradients of `losses` by `y`, each first divided by its average norm; its norm is about 1."""
-        total, whole = torch.zeros_like(y), sum(self.weights.values())
-        for name, weight in self.weights.items():
-            gradient = torch.autograd.grad(losses[name], y, retain_graph=True)[0]
+    def __call__(self, losses: Mapping[str, Tensor], y: Tensor, *, measure: bool = True) -> Tensor:
+        """The weighted sum of the gradients of `losses` by `y`, each first divided by its average norm; its norm is about 1.
+
+        Where norms need not be measured anew, one pass back serves all losses.
+        """
+        if not measure and self.norms.keys() >= self.weights.keys():
+            total = torch.stack([losses[name] * self._scale(name) for name in self.weights]).sum()
+            return torch.autograd.grad(total, y, retain_graph=True)[0]
+        gradients = {name: torch.autograd.grad(losses[name], y, retain_graph=True)[0] for name in self.weights}
+        for name, gradient in gradients.items():
             norms, ones = self.norms.get(name, [0.0, 0.0])
-            norms, ones = norms * self.decay + float(gradient.norm()), ones * self.decay + 1.0
-            self.norms[name] = [norms, ones]
-            total += gradient * (weight / whole / (norms / ones + 1e-12))
-        return total
+            self.norms[name] = [norms * self.decay + float(gradient.norm()), ones * self.decay + 1.0]
+        return torch.stack([gradient * self._scale(name) for name, gradient in gradients.items()]).sum(dim=0)
+
+    def _scale(self, name: str) -> float:
+        norms, ones = self.norms[name]
+        return self.weights[name] / sum(self.weights.values()) / (norms / ones + 1e-12)
 
 
 def scaled(pull: Tensor, at_y: Tensor, share: float) -> Tensor:

@@ -26,7 +26,14 @@ from streamcodec.training.data.batches import Crops
 from streamcodec.training.data.coded import CodedBatches
 from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.losses.balancer import Balancer
-from streamcodec.training.losses.discriminator import Discriminator, adversarial_loss, discriminator_loss, feature_matching_loss
+from streamcodec.training.losses.discriminator import (
+    Discriminator,
+    DiscriminatorSettings,
+    adversarial_loss,
+    alike,
+    discriminator_loss,
+    feature_matching_loss,
+)
 from streamcodec.training.losses.spectral import SpectralLoss
 from streamcodec.training.stages.decoding import StreamDecoder
 from streamcodec.training.stages.optimizers import Optimizers, averaging, follow
@@ -36,12 +43,16 @@ from streamcodec.types import Samples
 __all__ = ["AdversarialLearner", "AdversarialSettings"]
 
 
+_MEASURE_STEPS = 8  # how often the norms of the losses' gradients are measured: they change slowly, and cost a pass back each
+
+
 @dataclass(frozen=True)
 class AdversarialSettings:
     """An adversarial stage: `losses` are shares of the gradient; the decoder begins to learn after `discriminator_alone` steps.
 
     `streams` are coded once and heard over and over, each with a number of codebooks from `n_q`; at `late_joins` of the crops the decoder
-    begins anew in the middle of a stream. Rates go up over `warmup_steps`, and down to 2% by half a cosine from `decay_from` of the steps
+    begins anew in the middle of a stream. The discriminator hears both sides through one filter, drawn anew for each crop, that turns phases
+    and tilts the spectrum by up to `tilt_db` an octave. Rates go up over `warmup_steps`, and down to 2% by half a cosine from `decay_from` of the steps
     on.
     """
 
@@ -52,6 +63,8 @@ class AdversarialSettings:
     n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
     late_joins: float = 0.05
     losses: Mapping[str, float] = field(default_factory=lambda: {"mel": 1.0, "features": 3.0, "adversarial": 3.0})
+    discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    tilt_db: float = 3.0
     discriminator_alone: int = 100
     rate: float = 2e-4
     small_rate: float = 3e-5
@@ -69,18 +82,23 @@ class AdversarialSettings:
 
 
 class AdversarialLearner:
-    """The decoder of a model, its discriminator, their optimizers and the averaged copy; `folder` keeps the coded streams."""
+    """The decoder of a model, its discriminator, their optimizers and the averaged copy; `folder` keeps the coded streams.
 
-    def __init__(self, base: EncodecModel, settings: AdversarialSettings, corpus: Corpus, folder: Path) -> None:
+    `discriminator` is one to go on with, instead of a new one. Raises `InputError` where it is of another kind than the settings say.
+    """
+
+    def __init__(
+        self, base: EncodecModel, settings: AdversarialSettings, corpus: Corpus, folder: Path, discriminator: Discriminator | None = None
+    ) -> None:
         config = base.config
         self.settings = settings
         self.model = deepcopy(base).eval().requires_grad_(False)
         self.average = deepcopy(self.model)
         self.model.decoder.requires_grad_(True)
         torch.manual_seed(settings.seed)
-        self.discriminator = Discriminator(config.sampling_rate)
+        self.discriminator = _discriminator(settings, config.sampling_rate, discriminator)
         self.spectral = SpectralLoss(config.sampling_rate, floor=2e-4)
-        self.balancer = Balancer(settings.losses)
+        self.balancer = Balancer(settings.losses, decay=0.9)  # of measurements, which are every few steps
         parameters = list(self.model.decoder.parameters())
         self.optimizer = Optimizers([(1.0, parameters)], settings.rate, settings.small_rate, settings.betas, settings.clip)
         self.discriminator_optimizer = torch.optim.AdamW(
@@ -113,7 +131,7 @@ class AdversarialLearner:
 
         # One pass of each through the discriminator serves both sides.
         gain = 1.0 / (x.square().mean(dim=1, keepdim=True).sqrt() + 1e-3)
-        real, fake = self.discriminator(x * gain), self.discriminator(heard * gain)
+        real, fake = (self.discriminator(side) for side in alike((x * gain, heard * gain), chance, settings.tilt_db))
         critic = discriminator_loss(real, fake)
         weights = list(self.discriminator.parameters())
         gradients = torch.autograd.grad(critic, weights, retain_graph=learns)
@@ -125,7 +143,7 @@ class AdversarialLearner:
                 "features": feature_matching_loss(real, fake), "adversarial": adversarial_loss(fake),
             }  # fmt: skip
             self.optimizer.zero_grad()
-            torch.autograd.backward(y, self.balancer(losses, heard))
+            torch.autograd.backward(y, self.balancer(losses, heard, measure=step % _MEASURE_STEPS == 0))
             logged |= losses | {"gradient": self.optimizer.step(factor)}
             follow(self.average.decoder, self.model.decoder, averaging(settings.average, step - settings.discriminator_alone))
         for weight, gradient in zip(weights, gradients, strict=True):
@@ -158,6 +176,16 @@ class AdversarialLearner:
             "optimizer": self.optimizer,
             "discriminator_optimizer": self.discriminator_optimizer,
         }
+
+
+def _discriminator(settings: AdversarialSettings, rate: int, given: Discriminator | None) -> Discriminator:
+    if given is None:
+        return Discriminator(rate, settings.discriminator)
+    if (given.rate, given.settings) != (rate, settings.discriminator):
+        raise InputError(
+            f"the discriminator is of {given.settings} at {given.rate} Hz, expected {settings.discriminator} at {rate} Hz, as the stage says"
+        )
+    return deepcopy(given)
 
 
 def _schedule(step: int, progress: float, settings: AdversarialSettings) -> float:

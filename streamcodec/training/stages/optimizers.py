@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-__all__ = ["Optimizers", "averaging", "follow"]
+__all__ = ["Muon", "Optimizers", "averaging", "follow", "orthogonal"]
 
 
 class Optimizers:
@@ -34,7 +34,7 @@ class Optimizers:
             for kind, chosen in zip(made, ([views[p] for p in group if p in views], [p for p in group if p not in views]), strict=True):
                 if chosen:
                     kind.append({"params": chosen, "share": share})
-        self.muon = torch.optim.Muon(made[0], rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        self.muon = Muon(made[0], rate)
         self.adam = torch.optim.AdamW(made[1], small_rate, betas, weight_decay=0.0)
 
     def step(self, factor: float) -> Tensor:
@@ -63,6 +63,36 @@ class Optimizers:
         """The inverse of `state_dict`."""
         self.muon.load_state_dict(state["muon"])
         self.adam.load_state_dict(state["adam"])
+
+
+class Muon(torch.optim.Muon):
+    """PyTorch's Muon, orthogonalised in the precision of the gradients: a processor that only emulates bfloat16 takes 25 times as long."""
+
+    def __init__(self, params: Sequence[Any], rate: float) -> None:
+        super().__init__(params, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move every parameter that has a gradient."""
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                momentum = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+                momentum.lerp_(matrix.grad, 1.0 - group["momentum"])
+                update = orthogonal(matrix.grad.lerp(momentum, group["momentum"]), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, least: float) -> Tensor:
+    """`matrix` [M, N] with its singular values brought near 1 by `steps` Newton-Schulz iterations a x + b (x x') x + c (x x')^2 x."""
+    a, b, c = coefficients
+    x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    x = x / x.norm().clamp(min=least)
+    for _ in range(steps):
+        gram = x @ x.t()
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if matrix.shape[0] <= matrix.shape[1] else x.t()
 
 
 def averaging(decay: float, step: int) -> float:
