@@ -45,10 +45,10 @@ class Repository:
 def repository() -> Repository:
     """What the repository holds now."""
     # Here: what loads a server must not have torch beside it.
-    from streamcodec.model.checkpoint import fingerprint
+    from streamcodec.model.checkpoint import weights_fingerprint
     from streamcodec.model.hub import embedded_models, load_model
 
-    return Repository({name: fingerprint(load_model(name)) for name in embedded_models()}, engine_checksum(_ROOT / "streamcodec"))
+    return Repository({name: weights_fingerprint(load_model(name)) for name in embedded_models()}, engine_checksum(_ROOT / "streamcodec"))
 
 
 def engine_checksum(package: Path) -> str:

@@ -36,7 +36,7 @@ def convert(
     """
     import torch
 
-    from streamcodec.model.checkpoint import fingerprint, save
+    from streamcodec.model.checkpoint import codes_fingerprint, save, weights_fingerprint
     from streamcodec.model.hub import load_model, locate
 
     where = locate(source)
@@ -45,5 +45,9 @@ def convert(
         model = model.with_search_beam(search_beam)
     sources = [where, *where.iterdir()] if where.is_dir() else [where]
     save(model, target, layout=layout, dtype=torch.float16 if half else torch.float32, inputs=sources)
-    print(f"{target}: layout {layout}, fingerprint {fingerprint(load_model(target))} (from {fingerprint(model)})")
+    written = load_model(target)
+    print(
+        f"{target}: layout {layout}, fingerprint {codes_fingerprint(written)} (from {codes_fingerprint(model)}), "
+        f"weights {weights_fingerprint(written)} (from {weights_fingerprint(model)})"
+    )
     return 0

@@ -13,7 +13,7 @@ def models(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Embedded names, files, folders or hub ids.")] = None,
 ) -> int:
     """List the embedded models, or describe the ones named."""
-    from streamcodec.model.checkpoint import fingerprint
+    from streamcodec.model.checkpoint import codes_fingerprint, weights_fingerprint
     from streamcodec.model.encodec import macs_per_second
     from streamcodec.model.hub import embedded_models, load_model, locate
 
@@ -23,7 +23,8 @@ def models(
         macs = macs_per_second(config, usual)
         size = sum(p.numel() for p in model.parameters()) / 1e6
         print(f"{name}")
-        print(f"  fingerprint  {fingerprint(model)}")
+        print(f"  fingerprint  {codes_fingerprint(model)}, of what its codes mean")
+        print(f"  weights      {weights_fingerprint(model)}, of all of it")
         print(f"  file         {path}")
         print(
             f"  size         {size:.1f} M parameters, {config.num_quantizers} codebooks of {config.codebook_size} x {config.codebook_dim}"

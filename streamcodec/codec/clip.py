@@ -30,7 +30,8 @@ class Codec:
     """One model and an engine that runs it.
 
     Audio is mono at `sample_rate` inside; codes are integers [n_q, frames], or [B, n_q, frames] for a batch. Torch tensors as input give
-    torch tensors as output; all other input gives numpy arrays. Only one thread at a time may use a codec.
+    torch tensors as output; all other input gives numpy arrays. Only one thread at a time may use a codec. `fingerprint` is what two ends
+    compare before they exchange codes: it is equal for models that read each other's codes, whatever their decoders.
     """
 
     def __init__(self, engine: Engine, *, name: str, fingerprint: str) -> None:

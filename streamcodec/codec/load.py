@@ -44,14 +44,20 @@ def load(
     except ImportError as exc:
         raise MissingDependencyError(f"running a model needs {exc.name}: pip install 'streamcodec[codec]'") from exc
     from streamcodec.engine.factory import make_engine
-    from streamcodec.model.checkpoint import fingerprint
+    from streamcodec.model.checkpoint import codes_fingerprint, weights_fingerprint
     from streamcodec.model.hub import load_model
 
     if threads is not None:
         torch.set_num_threads(max(1, threads // workers))
     model = load_model(name_or_path)
-    digest = fingerprint(model)
     runner = make_engine(
-        model, digest, engine, precision, device=device, threads=threads or workers, workers=workers, wait_for_compile=wait_for_compile
+        model,
+        weights_fingerprint(model),
+        engine,
+        precision,
+        device=device,
+        threads=threads or workers,
+        workers=workers,
+        wait_for_compile=wait_for_compile,
     )
-    return Codec(runner, name=str(name_or_path), fingerprint=digest)
+    return Codec(runner, name=str(name_or_path), fingerprint=codes_fingerprint(model))

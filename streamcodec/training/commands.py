@@ -55,16 +55,18 @@ def run(
     corpus: Path = Path("corpus"),
     runs: Path = Path("runs"),
     base: str | None = None,
+    discriminator: Path | None = None,
     threads: int | None = None,
 ) -> bool:
     """Run a recipe, shipped or a file, or go on with it, in `runs`/`name` (the recipe's own by default); False where told to stop.
 
-    `base` is the model to begin with instead of the recipe's: by name, file or hub id, but with the same fingerprint.
+    `base` is the model to begin with instead of the recipe's: by name, file or hub id, but with the same fingerprint; `discriminator` is an
+    exported one for the first adversarial stage to go on with.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     wanted = load_recipe(recipe)
-    return Run(runs / (name or wanted.name), wanted, Corpus(corpus), base=base).train()
+    return Run(runs / (name or wanted.name), wanted, Corpus(corpus), base=base, discriminator=discriminator).train()
 
 
 def export(run_folder: Path, target: Path, *, layout: Layout = "hf", discriminator: Path | None = None) -> None:

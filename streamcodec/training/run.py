@@ -13,21 +13,22 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
-import safetensors.torch
 import torch
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError, ModelNotFoundError
 from streamcodec.model import checkpoint
-from streamcodec.model.checkpoint import fingerprint
+from streamcodec.model.checkpoint import weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
 from streamcodec.output_file import write_bytes, write_text
 from streamcodec.training.data.corpus import Corpus
+from streamcodec.training.losses.discriminator import Discriminator, DiscriminatorSettings, load_discriminator, save_discriminator
 from streamcodec.training.recipe import Recipe, Stage
 from streamcodec.training.rundir import latest_checkpoint, load_checkpoint
-from streamcodec.training.stages.kinds import KINDS, Work
+from streamcodec.training.stages.kinds import DISCRIMINATOR, KINDS, Work
 from streamcodec.training.stages.loop import DEFAULT_PACE, Pace
 
 __all__ = ["Run", "export_run"]
@@ -43,8 +44,17 @@ class Run:
     Raises `InputError` for a base with another fingerprint, or a folder whose run was of another recipe.
     """
 
-    def __init__(self, folder: Path, recipe: Recipe, corpus: Corpus, pace: Pace = DEFAULT_PACE, *, base: str | None = None) -> None:
-        self.folder, self.recipe, self.corpus, self.pace = folder, recipe, corpus, pace
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        corpus: Corpus,
+        pace: Pace = DEFAULT_PACE,
+        *,
+        base: str | None = None,
+        discriminator: Path | None = None,
+    ) -> None:
+        self.folder, self.recipe, self.corpus, self.pace, self.discriminator = folder, recipe, corpus, pace, discriminator
         self.base = _base(recipe, base)
         self.config = recipe.config if self.base is None else self.base.config
         corpus.check_rate(self.config.sampling_rate)
@@ -62,34 +72,42 @@ class Run:
         return True
 
     def _stage(self, number: int, stage: Stage, models: list[EncodecModel]) -> EncodecModel | None:
-        folder = self.folder / f"{number:02d}-{stage.kind}"
+        folder = self._folders()[number - 1]
         done = folder / _MODEL
         if not done.is_file():
             log.info("stage %d of %d: %s", number, len(self.recipe.stages), stage.kind)
             folder.mkdir(exist_ok=True)
-            model = KINDS[stage.kind].run(stage.settings, Work(self.corpus, self.config, folder, self.base, models, self.pace))
+            left = [path for path in self._folders()[: number - 1] if (path / DISCRIMINATOR).is_file()]
+            discriminator = left[-1] / DISCRIMINATOR if left else self.discriminator
+            work = Work(self.corpus, self.config, folder, self.base, models, self.pace, discriminator)
+            model = KINDS[stage.kind].run(stage.settings, work)
             if model is None:
                 return None
             checkpoint.save(model, done, layout="streamcodec")
             self._note_stage(number, stage, folder)
         return checkpoint.load_file(done)
 
+    def _folders(self) -> list[Path]:
+        return [self.folder / f"{number:02d}-{stage.kind}" for number, stage in enumerate(self.recipe.stages, 1)]
+
     def _note_recipe(self) -> None:
         path = self.folder / "recipe.json"
         values = {
-            "base": None if self.base is None else fingerprint(self.base),
+            "base": None if self.base is None else weights_fingerprint(self.base),
             "config": self.config.to_dict(),
             "stages": [stage.to_dict() for stage in self.recipe.stages],
         }
         text = json.dumps(values, indent=2) + "\n"
-        if path.is_file() and path.read_text(encoding="utf-8") != text:
+        # Stages that have not begun may change: what was run is what is noted.
+        begun = sum(folder.is_dir() for folder in self._folders())
+        if path.is_file() and _begun(json.loads(path.read_text(encoding="utf-8")), begun) != _begun(json.loads(text), begun):
             raise InputError(f"{self.folder}: this run is of another recipe or base ({path}), expected a new name for this one")
         write_text(path, text)
 
     def _note_stage(self, number: int, stage: Stage, folder: Path) -> None:
         saved = latest_checkpoint(folder)
         hours = None if saved is None else load_checkpoint(saved)["seconds"] / 3600.0
-        digits = fingerprint(checkpoint.load_file(folder / _MODEL))
+        digits = weights_fingerprint(checkpoint.load_file(folder / _MODEL))
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": number, "kind": stage.kind, "fingerprint": digits, "hours": hours}) + "\n")
         log.info("stage %d of %d: %s is done, fingerprint %s", number, len(self.recipe.stages), stage.kind, digits)
@@ -98,7 +116,7 @@ class Run:
 def export_run(folder: Path, target: Path, layout: checkpoint.Layout = "hf", discriminator: Path | None = None) -> EncodecModel:
     """Write the model that a run left last to `target`: of its last stage that is done, or the averaged weights of one that is under way.
 
-    `discriminator` is where the weights go that an adversarial stage's discriminator has, for who wants to train on. Raises
+    `discriminator` is where that of the last adversarial stage goes, for who wants to train on. Raises
     `ModelNotFoundError` where there is neither. Weights are stored in float16, but in float32 where that would change the codes of a
     model whose decoder alone was trained.
     """
@@ -115,12 +133,14 @@ def export_run(folder: Path, target: Path, layout: checkpoint.Layout = "hf", dis
         model.load_state_dict(learner["average"])
         model.eval()
     if discriminator is not None:
-        if learner is None or "discriminator" not in learner:
-            raise ModelNotFoundError(f"{stages[-1]}: no discriminator in this stage")
-        _save_discriminator(learner["discriminator"], discriminator)
+        save_discriminator(_discriminator_of(folder, stages), discriminator)
     codes_are_kept = all(path.name.endswith("-adversarial") for path in stages)
     checkpoint.save(model, target, layout=layout, dtype=torch.float32 if codes_are_kept and not _fits_half(model) else torch.float16)
     return checkpoint.load_file(target)
+
+
+def _begun(values: dict[str, Any], stages: int) -> dict[str, Any]:
+    return values | {"stages": values["stages"][:stages]}
 
 
 def _base(recipe: Recipe, instead: str | None) -> EncodecModel | None:
@@ -128,10 +148,8 @@ def _base(recipe: Recipe, instead: str | None) -> EncodecModel | None:
     if name is None:
         return None
     model = load_model(name)
-    if recipe.fingerprint is not None and fingerprint(model) != recipe.fingerprint:
-        raise InputError(
-            f"base {name} has fingerprint {fingerprint(model)}, the recipe expects {recipe.fingerprint}: give a file of that model as base"
-        )
+    if recipe.fingerprint is not None and (found := weights_fingerprint(model)) != recipe.fingerprint:
+        raise InputError(f"base {name} has fingerprint {found}, the recipe expects {recipe.fingerprint}: give a file of that model as base")
     return model
 
 
@@ -144,6 +162,17 @@ def _config_of(folder: Path) -> CodecConfig:
     return CodecConfig.from_dict(json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["config"])
 
 
-def _save_discriminator(weights: dict[str, torch.Tensor], target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(target, safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()}))
+def _discriminator_of(folder: Path, stages: list[Path]) -> Discriminator:
+    """What the last of `stages` that has a discriminator left, or learns with at the moment."""
+    values = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    for path in reversed(stages):
+        if (path / DISCRIMINATOR).is_file():
+            return load_discriminator(path / DISCRIMINATOR)
+        saved = latest_checkpoint(path)
+        learner = {} if saved is None else load_checkpoint(saved)["learner"]
+        if "discriminator" in learner:
+            given = values["stages"][int(path.name[:2]) - 1]["discriminator"]
+            discriminator = Discriminator(_config_of(folder).sampling_rate, DiscriminatorSettings.from_dict(given))
+            discriminator.load_state_dict(learner["discriminator"])
+            return discriminator
+    raise ModelNotFoundError(f"{folder}: no stage with a discriminator has begun")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import streamcodec
 from streamcodec.cli import main
+from streamcodec.model.checkpoint import load_file, weights_fingerprint
 
 
 @pytest.mark.parametrize("layout", ["hf", "streamcodec", "meta"])
@@ -17,7 +19,9 @@ def test_converting_between_layouts_keeps_the_fingerprint(tmp_path, model, codec
     target = {"hf": first, "streamcodec": first.with_suffix(".safetensors"), "meta": first.with_suffix(".th")}[layout]
     assert main(["convert", model, str(target), "--layout", layout]) == 0
     told = capsys.readouterr().out
-    assert told == f"{target}: layout {layout}, fingerprint {codec.fingerprint} (from {codec.fingerprint})\n"
+    weights = weights_fingerprint(load_file(Path(model)))
+    same = f"fingerprint {codec.fingerprint} (from {codec.fingerprint}), weights {weights} (from {weights})"
+    assert told == f"{target}: layout {layout}, {same}\n"
     assert main(["convert", str(target), str(second)]) == 0
     assert capsys.readouterr().out.count(codec.fingerprint) == 2
 
@@ -51,7 +55,7 @@ def test_the_embedded_models_are_listed(speech_codec, capsys):
     assert main(["models"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("speech-24k\n")
-    assert re.search(rf"fingerprint +{speech_codec.fingerprint}\n", told)
+    assert re.search(rf"fingerprint +{speech_codec.fingerprint}, of what its codes mean\n", told)
     assert "24000 Hz mono, 75 frames per second" in told
     assert "1.5, 3, 6, 12, 24 kbps" in told
 

@@ -8,12 +8,15 @@ import itertools
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 from cli_rig import Terminal, fails
 from parity import assert_same_codes
 
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.bitstream.codes_file import read_codes
 from streamcodec.cli import main, status
+from streamcodec.model.checkpoint import save
+from streamcodec.model.hub import load_model
 
 
 def test_encode_and_decode_are_the_codecs_own(here, speech_file, codec, model, capsys):
@@ -82,6 +85,17 @@ def test_codes_of_another_model_are_refused_by_name(here, model, codec, speech_c
     assert status == 2
     assert f"made with {model} ({codec.fingerprint}); speech-24k is {speech_codec.fingerprint}: give its model with --model" in line
     assert not (here / "talk.decoded.wav").exists()
+
+
+@pytest.mark.usefixtures("speech_file")
+def test_codes_are_read_by_a_model_whose_decoder_alone_is_another(here, model):
+    tuned = load_model(model)
+    with torch.no_grad():
+        next(tuned.decoder.parameters()).mul_(1.01)
+    save(tuned, here / "tuned.safetensors")
+    assert main(["encode", "talk.wav", "--model", model]) == 0
+    assert main(["decode", "talk.codes", "--model", str(here / "tuned.safetensors"), "--engine", "torch"]) == 0
+    assert read_audio(here / "talk.decoded.wav")[0].any()
 
 
 def test_a_long_file_shows_its_progress_on_a_terminal(here, model, monkeypatch, capsys):

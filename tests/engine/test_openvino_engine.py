@@ -22,7 +22,7 @@ from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf1
 from streamcodec.engine.switching import SwitchingEngine
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
-from streamcodec.model.checkpoint import fingerprint
+from streamcodec.model.checkpoint import codes_fingerprint, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
 
@@ -39,7 +39,7 @@ def _engine_of_the_user_s() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def embedded() -> tuple[EncodecModel, str]:
     model = load_model()
-    return model, fingerprint(model)
+    return model, weights_fingerprint(model)
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,11 @@ def small() -> tuple[EncodecModel, str]:
     model = EncodecModel(CodecConfig(upsampling_ratios=(60,), target_bandwidths=(6.0, 24.0), **shape)).eval()  # type: ignore[arg-type]
     embed = model.quantizer.embed
     embed.copy_(torch.randn(embed.shape) * 0.7 ** torch.arange(len(embed))[:, None, None])
-    return model, fingerprint(model)
+    return model, weights_fingerprint(model)
 
 
 def codec_of(model: EncodecModel, engine: object) -> Codec:
-    return Codec(engine, name="test", fingerprint=fingerprint(model))  # type: ignore[arg-type]
+    return Codec(engine, name="test", fingerprint=codes_fingerprint(model))  # type: ignore[arg-type]
 
 
 def streamed(codec: Codec, clip: Audio, bandwidth: float, packet_frames: int = 6) -> tuple[npt.NDArray[np.int32], Audio]:

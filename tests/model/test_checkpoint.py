@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from parity import assert_same_codes
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, ModelError, ModelNotFoundError, UnsupportedModelError
-from streamcodec.model.checkpoint import LAYOUTS, Layout, fingerprint, load_file, save
+from streamcodec.model.checkpoint import LAYOUTS, Layout, codes_fingerprint, load_file, save, weights_fingerprint
 from streamcodec.model.checkpoint.layouts import canonical_shapes, to_canonical
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import embedded_models, load_model
@@ -195,7 +196,7 @@ def written(model: EncodecModel, folder: Path, layout: Layout) -> Path:
 def test_a_model_survives_every_layout_bit_for_bit(layout: Layout, mini: EncodecModel, tmp_path: Path) -> None:
     loaded = load_file(written(mini, tmp_path, layout))
     assert same_bits(loaded, mini)
-    assert fingerprint(loaded) == fingerprint(mini)
+    assert weights_fingerprint(loaded) == weights_fingerprint(mini)
     assert loaded.config == mini.config
 
 
@@ -210,14 +211,14 @@ def test_a_model_survives_a_chain_of_all_layouts(mini: EncodecModel, tmp_path: P
     model = mini
     for i, layout in enumerate((*LAYOUTS, *LAYOUTS[::-1])):
         model = load_file(written(model, tmp_path / str(i), layout))
-    assert fingerprint(model) == fingerprint(mini)
+    assert weights_fingerprint(model) == weights_fingerprint(mini)
 
 
 @pytest.mark.parametrize("layout", ["streamcodec", "hf"])
 def test_the_embedded_model_survives_the_layouts_that_can_hold_it(layout: Layout, tmp_path: Path) -> None:
     model = load_file(embedded_models()["speech-24k"])
     loaded = load_file(written(model, tmp_path, layout))
-    assert fingerprint(loaded) == fingerprint(model)
+    assert weights_fingerprint(loaded) == weights_fingerprint(model)
     assert loaded.config == model.config
 
 
@@ -291,18 +292,37 @@ def test_a_fingerprint_tells_weights_and_configs_apart_but_not_how_numbers_are_s
         model.load_state_dict(mini.state_dict())
         return model
 
-    original = fingerprint(mini)
+    original = weights_fingerprint(mini)
     assert re.fullmatch("[0-9a-f]{32}", original)
-    assert fingerprint(with_config()) == original
-    assert fingerprint(with_config(norm_type="none")) == original
-    assert fingerprint(with_config(pad_mode="constant")) != original
+    assert weights_fingerprint(with_config()) == original
+    assert weights_fingerprint(with_config(norm_type="none")) == original
+    assert weights_fingerprint(with_config(pad_mode="constant")) != original
     changed = with_config()
     with torch.no_grad():
         changed.quantizer.embed[-1, -1, -1] += 1e-3
-    assert fingerprint(changed) != original
-    assert fingerprint(with_config(target_bandwidths=[3.0], trim_right_ratio=1.0)) == fingerprint(
+    assert weights_fingerprint(changed) != original
+    assert codes_fingerprint(changed) != codes_fingerprint(mini)
+    assert weights_fingerprint(with_config(target_bandwidths=[3.0], trim_right_ratio=1.0)) == weights_fingerprint(
         with_config(target_bandwidths=[3], trim_right_ratio=1)
     )
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_codes_mean_the_same_where_only_an_encoder_or_a_decoder_changed(mini: EncodecModel, part: str) -> None:
+    changed = deepcopy(mini)
+    with torch.no_grad():
+        next(getattr(changed, part).parameters()).mul_(1.01)
+    assert weights_fingerprint(changed) != weights_fingerprint(mini)
+    assert codes_fingerprint(changed) == codes_fingerprint(mini)
+    assert re.fullmatch("[0-9a-f]{32}", codes_fingerprint(mini)) and codes_fingerprint(mini) != weights_fingerprint(mini)
+
+
+def test_the_same_codebooks_at_another_frame_rate_mean_something_else(mini: EncodecModel) -> None:
+    ratios = [2 * mini.config.upsampling_ratios[0], *mini.config.upsampling_ratios[1:]]
+    halves = [kbps / 2 for kbps in mini.config.target_bandwidths]
+    slower = EncodecModel(CodecConfig.from_dict({**mini.config.to_dict(), "upsampling_ratios": ratios, "target_bandwidths": halves}))
+    slower.quantizer.embed.copy_(mini.quantizer.embed)
+    assert codes_fingerprint(slower) != codes_fingerprint(mini)
 
 
 # Damaged and foreign files -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from made_up_models import save_made_up_model
 
 import streamcodec
 from streamcodec.errors import CheckpointError, ModelNotFoundError
-from streamcodec.model.checkpoint import fingerprint, load_file
+from streamcodec.model.checkpoint import codes_fingerprint, load_file, weights_fingerprint
 from streamcodec.model.hub import DEFAULT_MODEL, embedded_models, load_model, locate
 
 MINI = {"num_filters": 2, "hidden_size": 4, "codebook_dim": 4, "num_lstm_layers": 1, "target_bandwidths": [1.5, 3.0]}
@@ -68,7 +68,7 @@ def put_into_cache(cache: Path, repo_id: str, folder: Path) -> Path:
 def test_the_default_model_is_embedded_and_loads_by_its_name(no_network: list[float]) -> None:
     assert DEFAULT_MODEL in embedded_models()
     assert locate(DEFAULT_MODEL) == embedded_models()[DEFAULT_MODEL]
-    assert fingerprint(load_model()) == fingerprint(load_file(embedded_models()[DEFAULT_MODEL]))
+    assert weights_fingerprint(load_model()) == weights_fingerprint(load_file(embedded_models()[DEFAULT_MODEL]))
     assert no_network == []
 
 
@@ -79,12 +79,12 @@ def test_an_embedded_name_wins_over_a_file_of_the_same_name(tmp_path: Path, monk
 
 
 def test_a_file_and_a_folder_load_by_path_in_whatever_form(hf_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = fingerprint(load_file(hf_folder))
-    assert fingerprint(load_model(hf_folder)) == expected
-    assert fingerprint(load_model(str(hf_folder))) == expected
-    assert fingerprint(load_model(hf_folder / "model.safetensors")) == expected
+    expected = weights_fingerprint(load_file(hf_folder))
+    assert weights_fingerprint(load_model(hf_folder)) == expected
+    assert weights_fingerprint(load_model(str(hf_folder))) == expected
+    assert weights_fingerprint(load_model(hf_folder / "model.safetensors")) == expected
     monkeypatch.setenv("HOME", str(hf_folder.parent))
-    assert fingerprint(load_model(f"~/{hf_folder.name}")) == expected
+    assert weights_fingerprint(load_model(f"~/{hf_folder.name}")) == expected
     # A folder of two parts looks like a hub id: what exists wins.
     shutil.copytree(hf_folder, tmp_path / "some" / "model")
     monkeypatch.chdir(tmp_path)
@@ -111,7 +111,7 @@ def test_a_cached_hub_id_loads_without_a_network(hf_folder: Path, hub_cache: Pat
     snapshot = put_into_cache(hub_cache, "facebook/encodec_24khz", hf_folder)
     assert locate("facebook/encodec_24khz") == snapshot
     codec = streamcodec.load("facebook/encodec_24khz")
-    assert codec.fingerprint == fingerprint(load_file(hf_folder))
+    assert codec.fingerprint == codes_fingerprint(load_file(hf_folder))
     assert codec.name == "facebook/encodec_24khz"
     assert no_network == []
 

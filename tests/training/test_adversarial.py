@@ -11,10 +11,20 @@ import torch
 from training_material import ADVERSARIAL, AUTOENCODER, CROPS, RATE, TINY, voice, write_voices
 
 from streamcodec.errors import InputError
+from streamcodec.model.checkpoint import save
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.data.coded import CodedBatches
 from streamcodec.training.data.corpus import Corpus, Folder, build
-from streamcodec.training.losses.discriminator import Discriminator, adversarial_loss, discriminator_loss, feature_matching_loss
+from streamcodec.training.losses.discriminator import (
+    Discriminator,
+    DiscriminatorSettings,
+    adversarial_loss,
+    alike,
+    discriminator_loss,
+    feature_matching_loss,
+    load_discriminator,
+    save_discriminator,
+)
 from streamcodec.training.stages.adversarial import AdversarialLearner
 from streamcodec.training.stages.autoencoder import AutoencoderLearner
 
@@ -121,3 +131,46 @@ def test_hinge_losses_ask_for_opposite_scores() -> None:
     assert float(discriminator_loss(judged(1.5), judged(-1.5))) == 0.0
     assert float(discriminator_loss(judged(0.0), judged(0.0))) == 2.0
     assert float(adversarial_loss(judged(0.7))) == pytest.approx(-0.7)
+
+
+def test_both_sides_go_through_one_filter_that_changes_with_every_draw() -> None:
+    x = torch.from_numpy(np.stack([voice(0.4, RATE, seed) for seed in range(2)]))
+    first, second = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    real, fake = alike((x, x), first, 3.0)
+    other, _ = alike((x, x), second, 3.0)
+    assert torch.equal(real, fake) and real.shape == x.shape
+    assert float((real - other).norm()) > 0.1 * float(x.norm())
+    turned, double = alike((x, 2.0 * x), first, 0.0)
+    torch.testing.assert_close(double, 2.0 * turned)
+    magnitudes = [torch.fft.rfft(side).abs()[:, 1:-1] for side in (x, turned)]  # the ends have no phase
+    torch.testing.assert_close(magnitudes[0], magnitudes[1], atol=1e-3, rtol=1e-3)
+
+
+def test_a_discriminator_is_read_as_it_was_written(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    settings = DiscriminatorSettings(windows=(256,), channels=(4, 8), lowest=500.0)
+    written, path = Discriminator(RATE, settings), tmp_path / "deep" / "critic.safetensors"
+    save_discriminator(written, path)
+    read = load_discriminator(path)
+    assert (read.rate, read.settings) == (RATE, settings)
+    x = torch.from_numpy(voice(0.4, RATE, 0))[None]
+    assert torch.equal(read(x)[0][0], written(x)[0][0])
+
+
+def test_what_holds_no_discriminator_is_named(tmp_path: Path, base: EncodecModel) -> None:
+    save(base, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"model\.safetensors: its header has format 'streamcodec', expected 'streamcodec discriminator'"):
+        load_discriminator(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="none"):
+        load_discriminator(tmp_path / "none")
+
+
+def test_a_discriminator_of_another_kind_is_refused(corpus: Corpus, base: EncodecModel, tmp_path: Path) -> None:
+    other = Discriminator(RATE, DiscriminatorSettings(channels=(4,)))
+    with pytest.raises(InputError, match=r"channels=\(4,\).* the stage wants .*channels=\(16, 32, 32, 32\)"):
+        AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path, other)
+
+
+def test_a_discriminator_without_a_window_is_refused() -> None:
+    with pytest.raises(InputError, match=r"windows is \(\)"):
+        DiscriminatorSettings(windows=())

@@ -33,11 +33,11 @@ from streamcodec.model.checkpoint.layouts import (
     WEIGHT_NORM,
     canonical,
     canonical_shapes,
-    fingerprint,
     load_canonical,
     to_canonical,
     to_meta_name,
     unfold,
+    weights_fingerprint,
     with_training_buffers,
 )
 from streamcodec.model.encodec import EncodecModel
@@ -83,9 +83,9 @@ def load_file(path: Path) -> EncodecModel:
             raise CheckpointError(f"{path}: no config in its header and no config.json beside it")
         model = _build(config, canonical(tensors, path), path)
         stored = metadata.get("fingerprint")
-        if stored is not None and stored != fingerprint(model):
+        if stored is not None and stored != weights_fingerprint(model):
             raise CheckpointError(
-                f"{path}: its tensors have fingerprint {fingerprint(model)}, its header says {stored}: the file is damaged"
+                f"{path}: its tensors have fingerprint {weights_fingerprint(model)}, its header says {stored}: the file is damaged"
             )
         return model
     else:
@@ -123,7 +123,7 @@ def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype, 
         stored = EncodecModel(model.config)
         load_canonical(stored, {name: tensor.float() for name, tensor in tensors.items()})
         _make_folder(path.parent)
-        metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": fingerprint(stored)}
+        metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": weights_fingerprint(stored)}
         write_bytes(path, safetensors.torch.save(tensors, metadata), inputs)
     elif layout == "hf":
         _make_folder(path)

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +26,12 @@ __all__ = [
     "WEIGHT_NORM",
     "canonical",
     "canonical_shapes",
-    "fingerprint",
+    "codes_fingerprint",
     "load_canonical",
     "to_canonical",
     "to_meta_name",
     "unfold",
+    "weights_fingerprint",
     "with_training_buffers",
 ]
 
@@ -44,8 +46,8 @@ _TRAINING_ONLY = re.compile(r"^quantizer\.layers\.\d+\.codebook\.(inited|cluster
 EMBED = re.compile(r"^quantizer\.layers\.(\d+)\.codebook\.embed$")
 
 
-def fingerprint(model: EncodecModel) -> str:
-    """The model's identity, which client and server compare: 32 hexadecimal digits.
+def weights_fingerprint(model: EncodecModel) -> str:
+    """The identity of all of a model's weights: 32 hexadecimal digits.
 
     It is a hash of the folded weights as float32 and of the config, except the fields that do not affect decoding: how the weights are
     stored (`norm_type`) and how wide the encoder's search is (`search_beam`).
@@ -53,8 +55,22 @@ def fingerprint(model: EncodecModel) -> str:
     config = model.config.to_dict()
     for field in ("norm_type", "search_beam"):
         del config[field]
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    for name, tensor in sorted(to_canonical(model).items()):
+    return _digest(config, to_canonical(model))
+
+
+def codes_fingerprint(model: EncodecModel) -> str:
+    """The identity of what a model's codes mean, which client and server compare: 32 hexadecimal digits.
+
+    It is a hash of the codebooks as float32 and of the rates. Models whose codebooks are equal read each other's codes: one whose decoder
+    alone was trained on, or whose encoder was rounded, has the fingerprint that it had. Training that moves latents moves codebooks too.
+    """
+    rates = {"sampling_rate": model.config.sampling_rate, "hop_length": model.config.hop_length}
+    return _digest(rates, {name: tensor for name, tensor in to_canonical(model).items() if EMBED.match(name)})
+
+
+def _digest(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().astype("<f4", copy=False).tobytes())
     return digest.hexdigest()[:32]

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from streamcodec.errors import InputError
+from streamcodec.output_file import write_bytes
 
 __all__ = [
     "Discriminator",
@@ -33,6 +35,7 @@ __all__ = [
 
 Judgement = tuple[Tensor, list[Tensor]]
 
+_FORMAT = "streamcodec discriminator"
 _QUIET = 1e-7  # power per bin under which nothing is heard, where white noise has the same in each
 
 
@@ -47,6 +50,11 @@ class DiscriminatorSettings:
     def __post_init__(self) -> None:
         if not self.windows or not self.channels or min(*self.windows, *self.channels) < 1:
             raise InputError(f"windows is {self.windows} and channels {self.channels}, expected at least one of each, all positive")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DiscriminatorSettings:
+        """The inverse of `dataclasses.asdict`, also behind JSON."""
+        return cls(tuple(values["windows"]), tuple(values["channels"]), float(values["lowest"]))
 
 
 class _Resolution(nn.Module):
@@ -94,11 +102,12 @@ class Discriminator(nn.Module):
         return [resolution(x) for resolution in self.resolutions]
 
 
-def save_discriminator(weights: Mapping[str, Tensor], rate: int, settings: DiscriminatorSettings, target: Path) -> None:
-    """Write a discriminator's state, and in the file's header what it is of."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"format": "streamcodec discriminator", "rate": str(rate), "settings": json.dumps(asdict(settings))}
-    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in weights.items()}, target, metadata)
+def save_discriminator(discriminator: Discriminator, path: Path) -> None:
+    """Write the weights, and what they are of in the file's header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": _FORMAT, "rate": str(discriminator.rate), "settings": json.dumps(asdict(discriminator.settings))}
+    weights = {name: tensor.contiguous() for name, tensor in discriminator.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(weights, metadata))
 
 
 def load_discriminator(path: Path) -> Discriminator:
@@ -107,11 +116,12 @@ def load_discriminator(path: Path) -> Discriminator:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(metadata["settings"]).items()}
-        discriminator = Discriminator(int(metadata["rate"]), DiscriminatorSettings(**given))
-        discriminator.load_state_dict(weights)
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path}: no discriminator: {error}") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise InputError(f"{path}: its header has format {metadata.get('format')!r}, expected {_FORMAT!r}")
+    discriminator = Discriminator(int(metadata["rate"]), DiscriminatorSettings.from_dict(json.loads(metadata["settings"])))
+    discriminator.load_state_dict(weights)
     return discriminator
 
 

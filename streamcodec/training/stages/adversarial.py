@@ -51,9 +51,9 @@ class AdversarialSettings:
     """An adversarial stage: `losses` are shares of the gradient; the decoder begins to learn after `discriminator_alone` steps.
 
     `streams` are coded once and heard over and over, each with a number of codebooks from `n_q`; at `late_joins` of the crops the decoder
-    begins anew in the middle of a stream. The discriminator hears both sides through one filter, drawn anew for each crop, that turns phases
-    and tilts the spectrum by up to `tilt_db` an octave. Rates go up over `warmup_steps`, and down to 2% by half a cosine from `decay_from` of the steps
-    on.
+    begins anew in the middle of a stream. The discriminator hears both sides through one filter, drawn anew for each crop, that turns
+    phases and tilts the spectrum by up to `tilt_db` an octave. Rates go up over `warmup_steps`, and down to 2% by half a cosine from
+    `decay_from` of the steps on.
     """
 
     steps: int
@@ -182,9 +182,7 @@ def _discriminator(settings: AdversarialSettings, rate: int, given: Discriminato
     if given is None:
         return Discriminator(rate, settings.discriminator)
     if (given.rate, given.settings) != (rate, settings.discriminator):
-        raise InputError(
-            f"the discriminator is of {given.settings} at {given.rate} Hz, expected {settings.discriminator} at {rate} Hz, as the stage says"
-        )
+        raise InputError(f"the discriminator is {given.settings} at {given.rate} Hz, the stage wants {settings.discriminator} at {rate} Hz")
     return deepcopy(given)
 
 

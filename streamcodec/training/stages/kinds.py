@@ -14,6 +14,7 @@ from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.data.batches import Batches, Crops
 from streamcodec.training.data.corpus import Corpus
+from streamcodec.training.losses.discriminator import load_discriminator, save_discriminator
 from streamcodec.training.rundir import latest_checkpoint
 from streamcodec.training.stages.adversarial import AdversarialLearner, AdversarialSettings
 from streamcodec.training.stages.autoencoder import AutoencoderLearner, AutoencoderSettings
@@ -23,12 +24,18 @@ from streamcodec.training.stages.latents import weighed
 from streamcodec.training.stages.loop import Learner, Pace, learn
 from streamcodec.training.stages.rounding import rounded
 
-__all__ = ["KINDS", "Kind", "Work"]
+__all__ = ["DISCRIMINATOR", "KINDS", "Kind", "Work"]
+
+DISCRIMINATOR = "discriminator.safetensors"
+"""What an adversarial stage leaves in its folder beside the model."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage has to work with: the recipe's base, if it has one, the models that stages before it left, and a folder of its own."""
+    """What a stage has to work with: the recipe's base, if it has one, the models that stages before it left, and a folder of its own.
+
+    `discriminator` is the file of one to go on with.
+    """
 
     corpus: Corpus
     config: CodecConfig
@@ -36,6 +43,7 @@ class Work:
     base: EncodecModel | None
     models: Sequence[EncodecModel]
     pace: Pace
+    discriminator: Path | None = None
 
     @property
     def so_far(self) -> EncodecModel | None:
@@ -89,8 +97,12 @@ class AveragingSettings:
 
 
 def _adversarial(settings: AdversarialSettings, work: Work) -> EncodecModel | None:
-    learner = AdversarialLearner(work.model, settings, work.corpus, work.folder / "coded")
-    return _learnt(learner, settings.steps, work)
+    begun = None if work.discriminator is None else load_discriminator(work.discriminator)
+    learner = AdversarialLearner(work.model, settings, work.corpus, work.folder / "coded", begun)
+    model = _learnt(learner, settings.steps, work)
+    if model is not None:
+        save_discriminator(learner.discriminator, work.folder / DISCRIMINATOR)
+    return model
 
 
 def _autoencoder(settings: AutoencoderSettings, work: Work) -> EncodecModel | None:
