@@ -18,7 +18,7 @@ from streamcodec.training.data.corpus import Corpus, Folder, build
 from streamcodec.training.losses.balancer import Balancer, scaled
 from streamcodec.training.recipe import EMBEDDED
 from streamcodec.training.stages.autoencoder import AutoencoderLearner
-from streamcodec.training.stages.optimizers import averaging
+from streamcodec.training.stages.optimizers import Muon, averaging, orthogonal
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,20 @@ def test_every_weight_and_bias_moves(corpus: Corpus) -> None:
     for step in range(100, 103):  # what starts at zero moves first, and then what is behind it
         learner.step(step, 0.0)
     assert all(not torch.equal(a, b) for a, b in zip(before, learner.optimizer.parameters, strict=True))
+
+
+@pytest.mark.parametrize(("n_q", "moves"), [(2, False), (4, True)])
+def test_waveforms_band_by_band_are_asked_of_the_upper_codebooks_alone(corpus: Corpus, n_q: int, moves: bool) -> None:
+    after = []
+    for weight in (0.0, 5.0):
+        losses = {"mel": 1.0, "band_snr": weight}
+        settings = replace(AUTOENCODER, n_q=(n_q,), losses=losses, pulls={}, band_snr_from=4)
+        learner = AutoencoderLearner(TINY, settings, corpus, None)
+        for step in range(100, 102):
+            logged = learner.step(step, 0.0)
+        after.append([p.detach().clone() for p in learner.optimizer.parameters])
+        assert (logged["band_snr"] != 0.0) == moves
+    assert any(not torch.equal(a, b) for a, b in zip(*after, strict=True)) == moves
 
 
 def test_latents_that_shout_cost_something(corpus: Corpus) -> None:
@@ -50,9 +64,10 @@ def test_latents_that_shout_cost_something(corpus: Corpus) -> None:
 
 def test_losses_fall(corpus: Corpus) -> None:
     learner = AutoencoderLearner(TINY, AUTOENCODER, corpus, None)
-    logged = [learner.step(step, step / 30) for step in range(30)]
+    before = [learner.step(step, step / 30) for step in range(30)][:8]
+    after = [learner.step(step, 1.0) for step in range(8)]  # the same crops and draws
     for name in ("mel", "stoi"):
-        assert sum(row[name] for row in logged[-8:]) < sum(row[name] for row in logged[:8])
+        assert sum(row[name] for row in after) < sum(row[name] for row in before)
 
 
 def test_it_takes_a_model_on_from_where_it_was(corpus: Corpus) -> None:
@@ -120,6 +135,16 @@ def test_losses_of_any_size_share_a_gradient_by_their_weights() -> None:
     torch.testing.assert_close(total.norm(dim=1), torch.tensor([0.25, 0.75]), rtol=1e-4, atol=0.0)
 
 
+def test_one_pass_back_gives_what_measured_norms_give() -> None:
+    y = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    losses = {"square": y.square().sum(), "line": 1e4 * y.abs().sum()}
+    balancer = Balancer({"square": 1.0, "line": 3.0})
+    measured = balancer(losses, y, measure=False)  # nothing is known yet
+    assert balancer.norms["square"][1] == 1.0
+    torch.testing.assert_close(balancer(losses, y, measure=False), measured)
+    assert balancer.norms["square"][1] == 1.0
+
+
 def test_the_embedded_model_keeps_within_its_means() -> None:
     macs = macs_per_second(EMBEDDED)
     assert max(macs["encoder"], macs["decoder"]) <= 400e6
@@ -134,3 +159,24 @@ def test_a_learner_goes_on_as_if_it_had_not_stopped(corpus: Corpus, tmp_path: Pa
     second = AutoencoderLearner(TINY, AUTOENCODER, corpus, None, fresh=False)
     second.restore(torch.load(tmp_path / "state.pt", weights_only=True))
     assert second.step(3, 0.1) == pytest.approx(first.step(3, 0.1), rel=0.01)
+
+
+def test_steps_are_those_of_muon() -> None:
+    """PyTorch's takes its steps in bfloat16, so they are alike and no more."""
+    generator = torch.Generator().manual_seed(0)
+    for shape in ((48, 16), (16, 48)):
+        ours, theirs = (torch.nn.Parameter(torch.zeros(shape)) for _ in range(2))
+        mine = Muon([{"params": [ours]}], 1e-3)
+        reference = torch.optim.Muon([theirs], 1e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        for _ in range(3):
+            ours.grad = torch.randn(shape, generator=generator)
+            theirs.grad = ours.grad.clone()
+            mine.step()
+            reference.step()  # type: ignore[no-untyped-call]
+        assert float((ours - theirs).detach().norm()) < 0.03 * float(theirs.detach().norm())
+
+
+def test_a_step_makes_all_directions_alike() -> None:
+    matrix = torch.randn(24, 64, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, 24)[:, None]
+    values = torch.linalg.svdvals(orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7))
+    assert float(values.min()) > 0.4 and float(values.max()) < 1.3

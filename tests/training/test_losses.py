@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_material import RATE, voice
 
-from streamcodec.training.losses.spectral import SpectralLoss, level, mel_bands, si_sdr, snr
+from streamcodec.training.losses.spectral import BandSnrLoss, SpectralLoss, level, mel_bands, si_sdr, snr
 
 
 @pytest.fixture
@@ -62,3 +62,39 @@ def test_si_sdr_does_not_hear_level_but_snr_does(pair: tuple[torch.Tensor, torch
     y, x = pair
     torch.testing.assert_close(si_sdr(0.3 * y, x), si_sdr(y, x), rtol=0.0, atol=0.01)
     assert float(snr(0.3 * y, x).max()) < float(snr(y, x).min())
+
+
+def test_an_error_costs_the_same_whatever_its_bands_level() -> None:
+    white = torch.fft.rfft(torch.randn(12_000, generator=torch.Generator().manual_seed(0)))
+    hertz = torch.fft.rfftfreq(12_000, 1.0 / RATE)
+    loss = BandSnrLoss(RATE)
+
+    def cost(spectrum: torch.Tensor, kept: torch.Tensor) -> float:
+        x, y = (torch.fft.irfft(some)[None] for some in (spectrum, spectrum * kept))
+        return float(loss(y, x))
+
+    tilted = white * 10.0 ** (-hertz / 4000.0)  # 40 dB less at 8 kHz
+    everywhere = torch.ones_like(hertz)
+    assert cost(tilted, everywhere) == pytest.approx(math.log(0.03), abs=0.01)
+    assert cost(tilted, 0.5 * everywhere) == pytest.approx(math.log(0.25 + 0.03), abs=0.01)
+    for low, high in ((500.0, 1000.0), (4000.0, 6000.0)):
+        without = ((hertz < low) | (hertz > high)).float()
+        assert cost(tilted, without) == pytest.approx(cost(white, without), abs=0.1)
+        assert cost(tilted, without) > math.log(0.03) + 0.3
+
+
+def test_no_waveform_is_asked_for_above_the_highest_band() -> None:
+    x = 0.1 * torch.randn(1, 12_000, generator=torch.Generator().manual_seed(0))
+    t = torch.arange(12_000) / RATE
+    loss = BandSnrLoss(RATE)
+    above, below = (loss(x + 0.1 * torch.sin(2 * math.pi * hertz * t), x) - loss(x, x) for hertz in (9500.0, 7000.0))
+    assert float(above) < 0.05 * float(below)
+
+
+def test_rows_are_judged_alone_and_silence_has_a_finite_gradient() -> None:
+    x = torch.stack([torch.zeros(4096), 0.1 * torch.randn(4096, generator=torch.Generator().manual_seed(0))])
+    y = torch.zeros(2, 4096, requires_grad=True)
+    rows = BandSnrLoss(RATE)(y, x)
+    assert rows.tolist() == pytest.approx([math.log(1.03)] * 2, abs=0.01)
+    rows.sum().backward()  # type: ignore[no-untyped-call]
+    assert y.grad is not None and torch.isfinite(y.grad).all() and not y.grad[0].any() and y.grad[1].any()

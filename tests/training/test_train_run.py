@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,16 @@ import torch
 from training_material import RATE, TINY, voice, write_voices
 
 from streamcodec.errors import InputError, ModelNotFoundError
-from streamcodec.model.checkpoint import fingerprint, load_file, save
+from streamcodec.model.checkpoint import load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.cli import main
 from streamcodec.training.data.corpus import Corpus
+from streamcodec.training.losses.discriminator import load_discriminator
 from streamcodec.training.plots import curves
 from streamcodec.training.recipe import load_recipe
 from streamcodec.training.run import Run, export_run
 from streamcodec.training.stages.adversarial import AdversarialLearner
-from streamcodec.training.stages.kinds import KINDS
+from streamcodec.training.stages.kinds import DISCRIMINATOR, KINDS
 from streamcodec.training.stages.loop import Pace
 
 CROPS = "crops = { batch = 2, crop_frames = 24, stream_seconds = 0.64 }"
@@ -43,6 +45,8 @@ steps = 4
 warmup_steps = 1
 rate = 0.01
 n_q = [2, 4]
+losses = {{ mel = 1.6, relative = 0.3, noise = 3.0, snr = 0.04, band_snr = 0.1 }}
+band_snr_from = 4
 fit_batches = 40
 kmeans_batches = 10
 {CROPS}
@@ -112,7 +116,7 @@ def stages(run: Path) -> list[EncodecModel]:
     return [load_file(path) for path in sorted(run.glob("*/model.safetensors"))]
 
 
-def changed(before: EncodecModel, after: EncodecModel) -> set[str]:
+def changed(before: torch.nn.Module, after: torch.nn.Module) -> set[str]:
     return {name for name, tensor in before.state_dict().items() if not torch.equal(tensor, after.state_dict()[name])}
 
 
@@ -120,7 +124,7 @@ def test_every_kind_of_stage_is_run_in_order_and_noted(runs: Path) -> None:
     noted = [json.loads(line) for line in (runs / "tiny" / "log.jsonl").read_text().splitlines()]
     assert {entry["kind"] for entry in noted} == set(KINDS) and [entry["stage"] for entry in noted] == [1, 2, 3, 4, 5, 6]
     models = stages(runs / "tiny")
-    assert [entry["fingerprint"] for entry in noted] == [fingerprint(model) for model in models]
+    assert [entry["fingerprint"] for entry in noted] == [weights_fingerprint(model) for model in models]
     assert [entry["hours"] is None for entry in noted] == [False, True, True, True, False, True]
     written_out = json.loads((runs / "tiny" / "recipe.json").read_text())
     assert written_out["base"] is None and written_out["stages"][4]["losses"] == {"mel": 1.0, "features": 3.0, "adversarial": 3.0}
@@ -167,7 +171,7 @@ def test_the_exported_model_streams_exactly_what_it_codes_whole(runs: Path, tmp_
 
 
 def based(folder: Path, base: Path) -> Path:
-    return written(folder, f'base = "{base}@{fingerprint(load_file(base))}"\n{ADVERSARIAL}')
+    return written(folder, f'base = "{base}@{weights_fingerprint(load_file(base))}"\n{ADVERSARIAL}')
 
 
 def test_a_run_told_to_stop_goes_on_as_if_it_had_not(runs: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,9 +203,25 @@ def test_codes_of_a_base_stay_bit_for_bit_through_an_export(runs: Path, corpus: 
     assert main(["export", str(tmp_path / "tiny"), target, "--layout", "streamcodec", "--discriminator", str(critic)]) == 0
     moved = changed(load_file(base), load_file(Path(target)))
     assert moved == {name for name in load_file(base).state_dict() if name.startswith("decoder.")}
-    assert critic.stat().st_size > 10_000
-    with pytest.raises(ModelNotFoundError, match="no discriminator"):
-        export_run(runs / "tiny", tmp_path / "none.safetensors", "streamcodec", critic)
+    assert changed(load_discriminator(critic), load_discriminator(tmp_path / "tiny" / "01-adversarial" / DISCRIMINATOR)) == set()
+
+
+def test_a_discriminator_is_exported_and_goes_on(runs: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    critic, later = tmp_path / "critic.safetensors", tmp_path / "later.safetensors"
+    export_run(runs / "tiny", tmp_path / "model.safetensors", "streamcodec", critic)  # its last stage has none
+    monkeypatch.setattr("streamcodec.training.stages.loop._told_to_stop", _AlreadyTold)
+    recipe = str(based(tmp_path, runs / "tiny" / "04-averaging" / "model.safetensors"))
+    command = ["run", recipe, "--corpus", str(corpus), "--runs", str(tmp_path), "--discriminator", str(critic)]
+    assert main(command) == 3
+    export_run(tmp_path / "tiny", tmp_path / "model.safetensors", "streamcodec", later)
+    assert changed(load_discriminator(critic), load_discriminator(later)) == set()
+
+
+def test_a_run_without_a_discriminator_has_none_to_export(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "tiny" / "01-autoencoder", tmp_path / "01-autoencoder")
+    shutil.copy(runs / "tiny" / "recipe.json", tmp_path)
+    with pytest.raises(ModelNotFoundError, match="no stage with a discriminator has begun"):
+        export_run(tmp_path, tmp_path / "none.safetensors", "streamcodec", tmp_path / "critic.safetensors")
 
 
 def test_weights_can_be_exported_while_a_stage_is_under_way(
@@ -245,6 +265,17 @@ def test_a_folder_holds_one_recipes_run(runs: Path, corpus: Path, tmp_path: Path
     other = written(tmp_path, ALL_KINDS.replace("share = 0.25", "share = 0.5"))
     with pytest.raises(InputError, match="this run is of another recipe or base"):
         main(["run", str(other), "--corpus", str(corpus), "--runs", str(runs)])
+
+
+def test_stages_that_have_not_begun_may_change(runs: Path, corpus: Path, tmp_path: Path) -> None:
+    for name in ("01-autoencoder", "02-codebooks"):
+        shutil.copytree(runs / "tiny" / name, tmp_path / "tiny" / name)
+    shutil.copy(runs / "tiny" / "recipe.json", tmp_path / "tiny")
+    rest = '[[stages]]\nkind = "averaging"\nstage = 1\nshare = 1.0'
+    recipe = written(tmp_path, ALL_KINDS[: ALL_KINDS.index('[[stages]]\nkind = "latent-weighting"')] + rest)
+    assert main(["run", str(recipe), "--corpus", str(corpus), "--runs", str(tmp_path)]) == 0
+    first, _, averaged = stages(tmp_path / "tiny")
+    assert changed(first, averaged) == set()
 
 
 @pytest.mark.parametrize("stage", ["kind = 'adversarial'\nsteps = 1", "kind = 'bf16-rounding'"])

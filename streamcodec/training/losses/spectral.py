@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SpectralLoss", "SpectralTerms", "level", "mel_bands", "si_sdr", "snr"]
+__all__ = ["BandSnrLoss", "SpectralLoss", "SpectralTerms", "level", "mel_bands", "si_sdr", "snr"]
 
 
 def mel_bands(rate: int, window: int, bands: int) -> Tensor:
@@ -112,6 +112,33 @@ class SpectralLoss(nn.Module):
 
 
 _QUIET = 1e-7  # sounds under -70 dBFS count as silence, so no ratio is infinite
+_INAUDIBLE = 1e-8  # power per bin, where white noise has the same in each
+
+
+class BandSnrLoss(nn.Module):
+    """How far the waveform is off in each band up to `highest` Hz, whatever the band's level: rows [B, T] -> [B], in nepers of power.
+
+    It is the mean over mel bands of log(r + `enough`), r being the error's power over the original's, each over the whole row. A quiet band
+    pulls as hard as a loud one. Where r is below `enough` (an SNR above 15 dB), what is left is hardly heard, and the band pulls less.
+    """
+
+    def __init__(self, rate: int, highest: float = 8000.0, window: int = 512, bands: int = 72, enough: float = 0.03) -> None:
+        super().__init__()
+        self.window, self.enough = window, enough
+        hann = torch.hann_window(window)
+        filters = mel_bands(rate, window, bands)
+        centres = torch.linspace(0.0, rate / 2, window // 2 + 1) @ filters
+        self.register_buffer("hann", hann / hann.square().sum().sqrt(), persistent=False)
+        self.register_buffer("filters", filters[:, centres <= highest], persistent=False)
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        ratio = (self._power(y - x) + _INAUDIBLE) / (self._power(x) + _INAUDIBLE)
+        return (ratio + self.enough).log().mean(dim=1)
+
+    def _power(self, x: Tensor) -> Tensor:
+        stft = torch.stft(x, self.window, self.window // 2, window=self.get_buffer("hann"), return_complex=True)
+        power: Tensor = (stft.real.square() + stft.imag.square()).mean(dim=2) @ self.get_buffer("filters")  # [B, bands]
+        return power
 
 
 def snr(y: Tensor, x: Tensor) -> Tensor:

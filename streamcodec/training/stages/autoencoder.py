@@ -19,7 +19,7 @@ from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.losses.balancer import scaled
 from streamcodec.training.losses.nsim import NsimLoss
 from streamcodec.training.losses.pesq import PesqLoss
-from streamcodec.training.losses.spectral import SpectralLoss, level, snr
+from streamcodec.training.losses.spectral import BandSnrLoss, SpectralLoss, level, snr
 from streamcodec.training.losses.stoi import StoiLoss
 from streamcodec.training.stages.decoding import StreamDecoder, bf16_where_fast
 from streamcodec.training.stages.initialise import LATENT_RMS, initialise
@@ -30,7 +30,7 @@ from streamcodec.training.stages.streams import Streams
 
 __all__ = ["AutoencoderLearner", "AutoencoderSettings"]
 
-_LOSSES = ("mel", "relative", "noise", "snr", "level")
+_LOSSES = ("mel", "relative", "noise", "snr", "level", "band_snr")
 _PULLS = ("pesq", "stoi", "nsim")
 
 
@@ -38,10 +38,11 @@ _PULLS = ("pesq", "stoi", "nsim")
 class AutoencoderSettings:
     """An autoencoder's stage.
 
-    `losses` are weights of distances; `pulls` are the shares, row by row, that models of hearing add to their gradient; the PESQ-like one
-    forgives a band that is steadily up to `forgiven_db` too loud or too quiet. `n_q` is what rows
-    draw their number of codebooks from; at `late_joins` of the crops the decoder begins anew in the middle of a stream. Rates go up over
-    `warmup_steps`, down to a half until `decay_from` of the steps, and by half a cosine to 2% from there.
+    `losses` are weights of distances, `band_snr` of rows with at least `band_snr_from` codebooks alone: the upper ones code what the lower
+    ones left out, and all else stays what it is told. `pulls` are the shares, row by row, that models of hearing add to their gradient; the
+    PESQ-like one forgives a band that is steadily up to `forgiven_db` too loud or too quiet. `n_q` is what rows draw their number of
+    codebooks from; at `late_joins` of the crops the decoder begins anew in the middle of a stream. Rates go up over `warmup_steps`, down to
+    a half until `decay_from` of the steps, and by half a cosine to 2% from there.
     """
 
     steps: int
@@ -51,6 +52,7 @@ class AutoencoderSettings:
     n_q: tuple[int, ...] = (2, 4, 8, 8, 16, 32)
     losses: Mapping[str, float] = field(default_factory=lambda: {"mel": 1.6, "relative": 0.3, "noise": 3.0, "snr": 0.04})
     pulls: Mapping[str, float] = field(default_factory=lambda: {"pesq": 0.4, "stoi": 0.3})
+    band_snr_from: int = 16
     mel_floor: float = 3e-4
     forgiven_db: float = 0.0
     commitment: float = 0.1
@@ -85,6 +87,7 @@ class _Output(NamedTuple):
     samples: Tensor
     latents: Tensor
     regular: Tensor
+    n_q: Tensor
 
 
 class AutoencoderLearner:
@@ -102,6 +105,7 @@ class AutoencoderLearner:
         sizes = config.num_quantizers, config.codebook_size, config.codebook_dim
         self.rvq = LearningRVQ(*sizes, decay=settings.codebook_decay, beam=config.search_beam, stops=config.search_stops)
         self.spectral = SpectralLoss(config.sampling_rate, floor=settings.mel_floor)
+        self.band_snr = BandSnrLoss(config.sampling_rate)
         self._heard = {
             "pesq": PesqLoss(config.sampling_rate, forgiven_db=settings.forgiven_db),
             "stoi": StoiLoss(config.sampling_rate),
@@ -171,6 +175,9 @@ class AutoencoderLearner:
             "mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": -ratios.mean(),
             "level": F.huber_loss(level(y, original), torch.zeros(len(y))),
         }  # fmt: skip
+        if "band_snr" in settings.losses:
+            distances["band_snr"] = (self.band_snr(y, original) * (output.n_q >= settings.band_snr_from)).mean()
+            logged["band_snr"] = distances["band_snr"]
         loss = torch.stack([weight * distances[name] for name, weight in settings.losses.items()]).sum()
         logged["latents"] = output.latents.square().mean().sqrt()
         at_y = torch.autograd.grad(loss, y)[0]
@@ -197,7 +204,7 @@ class AutoencoderLearner:
         # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
         regular = 0.3 * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
         decoded = self._decode(self.straight(latents, quantized), goes_on)
-        return _Output(decoded, latents.detach(), regular + self.settings.commitment * distance)
+        return _Output(decoded, latents.detach(), regular + self.settings.commitment * distance, n_q)
 
     @torch.no_grad()
     def _follow(self, output: _Output, step: int, chance: torch.Generator) -> None:

@@ -46,7 +46,7 @@ class Optimizers:
         if torch.isfinite(norm):
             for view, matrix in zip(self._views, self._matrices, strict=True):
                 view.grad = None if matrix.grad is None else matrix.grad.flatten(1)
-            self.muon.step()  # type: ignore[no-untyped-call]
+            self.muon.step()
             self.adam.step()
         return norm
 
@@ -72,7 +72,7 @@ class Muon(torch.optim.Muon):
         super().__init__(params, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch's has one
         """Move every parameter that has a gradient."""
         for group in self.param_groups:
             for matrix in group["params"]:
@@ -80,7 +80,8 @@ class Muon(torch.optim.Muon):
                     continue
                 momentum = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
                 momentum.lerp_(matrix.grad, 1.0 - group["momentum"])
-                update = orthogonal(matrix.grad.lerp(momentum, group["momentum"]), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                ahead = matrix.grad.lerp(momentum, group["momentum"])
+                update = orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"])
                 matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
 
 
