@@ -23,7 +23,7 @@ from streamcodec.model import checkpoint
 from streamcodec.model.checkpoint import weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
-from streamcodec.output_file import write_bytes, write_text
+from streamcodec.output_file import write_text
 from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.losses.discriminator import Discriminator, DiscriminatorSettings, load_discriminator, save_discriminator
 from streamcodec.training.recipe import Recipe, Stage
