@@ -46,18 +46,21 @@ def load(
     from streamcodec.engine.factory import make_engine
     from streamcodec.model.checkpoint import codes_fingerprint, weights_fingerprint
     from streamcodec.model.hub import load_model
+    from streamcodec.model.modes import building
 
     if threads is not None:
         torch.set_num_threads(max(1, threads // workers))
     model = load_model(name_or_path)
-    runner = make_engine(
-        model,
-        weights_fingerprint(model),
-        engine,
-        precision,
-        device=device,
-        threads=threads or workers,
-        workers=workers,
-        wait_for_compile=wait_for_compile,
-    )
-    return Codec(runner, name=str(name_or_path), fingerprint=codes_fingerprint(model))
+    with building():
+        runner = make_engine(
+            model,
+            weights_fingerprint(model),
+            engine,
+            precision,
+            device=device,
+            threads=threads or workers,
+            workers=workers,
+            wait_for_compile=wait_for_compile,
+        )
+        digest = codes_fingerprint(model)
+    return Codec(runner, name=str(name_or_path), fingerprint=digest)

@@ -38,6 +38,9 @@ class SwitchingEngine:
         self.preparing = threading.Thread(target=self._switch, args=(make,), name="streamcodec-prepare")
         self.preparing.start()
 
+    def __reduce__(self) -> str:
+        raise TypeError("an engine that still switches to a faster one cannot be copied or pickled: load with wait_for_compile")
+
     def _switch(self, make: Callable[[], Engine]) -> None:
         try:
             engine = make()

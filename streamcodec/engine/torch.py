@@ -14,6 +14,7 @@ from streamcodec.config import Start
 from streamcodec.engine.graph import StateLayout
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.modes import running
 from streamcodec.types import Codes, Samples, States
 
 __all__ = ["TorchEngine"]
@@ -28,14 +29,14 @@ class TorchEngine:
         self.best_batches: tuple[int, ...] = ()
         self.device = torch.device(device)
         self.name = f"torch {torch.__version__} on {device}"
-        self._model = model.to(self.device).eval().requires_grad_(False)
+        self.model = model.to(self.device).eval().requires_grad_(False)
         self.encoder_start_frames = model.encoder_start_frames
         self.decoder_start_frames = model.decoder_start_frames
         self.decoder_hold_frames = 0 if model.config.trim_right_ratio == 1.0 else 1
         self.default_live_start: Start = model.default_live_start
         self.search = CodebookSearch(model.quantizer)
         self._primed_decoders: dict[int, States] = {}
-        with torch.inference_mode():
+        with running(self.device):
             primed = model.primed_encoder_state()
             self.encoder_layout = StateLayout.of(primed)
             self._primed_encoder: States = self._to_numpy(self.encoder_layout.pack(primed))[0]
@@ -58,8 +59,8 @@ class TorchEngine:
     def decoder_start(self, start: Start, n_q: int) -> States | None:
         if start == "primed":
             if n_q not in self._primed_decoders:
-                with torch.inference_mode():
-                    state = self.decoder_layout.pack(self._model.primed_decoder_state(n_q))
+                with running(self.device):
+                    state = self.decoder_layout.pack(self.model.primed_decoder_state(n_q))
                 self._primed_decoders[n_q] = self._to_numpy(state)[0]
             return self._primed_decoders[n_q].copy()
         if self.config.pad_mode == "constant" and not self.decoder_hold_frames:
@@ -67,24 +68,24 @@ class TorchEngine:
         return None
 
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
-        with torch.inference_mode():
+        with running(self.device):
             state = None if states is None else self.encoder_layout.unpack(self._to_torch(states))
-            latents, state = self._model.encoder(self._to_torch(samples)[:, None], state, final)
+            latents, state = self.model.encoder(self._to_torch(samples)[:, None], state, final)
             return self.search(self._to_numpy(latents), n_q), self._to_numpy(self.encoder_layout.pack(state))
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
-        with torch.inference_mode():
+        with running(self.device):
             state = None if states is None else self.decoder_layout.unpack(self._to_torch(states))
-            samples, state = self._model.decode(self._to_torch(codes).to(torch.int64), state, final)
+            samples, state = self.model.decode(self._to_torch(codes).to(torch.int64), state, final)
             return self._to_numpy(samples[:, 0]), self._to_numpy(self.decoder_layout.pack(state))
 
     def embed(self, codes: Codes) -> Samples:
-        with torch.inference_mode():
-            return self._to_numpy(self._model.quantizer.decode(self._to_torch(codes).to(torch.int64)).contiguous())
+        with running(self.device):
+            return self._to_numpy(self.model.quantizer.decode(self._to_torch(codes).to(torch.int64)).contiguous())
 
     def decode_latents(self, latents: Samples) -> Samples:
-        with torch.inference_mode():
-            return self._to_numpy(self._model.decoder(self._to_torch(latents), None, True)[0][:, 0])
+        with running(self.device):
+            return self._to_numpy(self.model.decoder(self._to_torch(latents), None, True)[0][:, 0])
 
     def _to_torch(self, array: npt.NDArray[Any]) -> Tensor:
         # torch warns about a read-only array, since writing to the tensor would write to it; so a read-only array is copied.

@@ -71,7 +71,7 @@ class EncodecModel(nn.Module):
 
     def _silence(self, n_q: int) -> tuple[Tensor, State]:
         hop = self.config.hop_length
-        samples = torch.zeros(1, 1, -(-self.config.sampling_rate // hop) * hop, device=self.quantizer.embed.device)
+        samples = self.quantizer.embed.new_zeros(1, 1, -(-self.config.sampling_rate // hop) * hop)
         return self.encode(samples, None, n_q)
 
 

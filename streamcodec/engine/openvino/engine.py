@@ -33,6 +33,7 @@ from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.layers import CausalConv1d, Sequence1d
+from streamcodec.model.modes import building
 from streamcodec.types import Codes, Samples, States
 
 __all__ = ["NETWORKS", "OpenVinoEngine", "has_bf16"]
@@ -99,6 +100,10 @@ class OpenVinoEngine:
         self._search = OpenVinoSearch(
             model.quantizer, lambda network, specialize: self._compile(network, "fp32", self._background if specialize else None)
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made anew from the model: compiled networks belong to this process."""
+        return OpenVinoEngine, (self._torch.model, self._fingerprint, self.precision, self._threads, self.workers)
 
     def prepare(self, packet_frames: int, batches: Sequence[int] = BATCHES, *, decoder: bool = False) -> None:
         """As the contract says, for these batch sizes; with `decoder` for decoders as well."""
@@ -175,14 +180,15 @@ class OpenVinoEngine:
     def _network(self, name: str, module: FlatLayers, frame: Sequence[int], precision: Precision) -> OpenVinoNetwork:
         """Load or convert `module` for x [B, *frame], whose last dimension may be any multiple of the frame's."""
         *channels, length = frame
-        example = (torch.zeros(2, *channels, 2 * length), torch.zeros(2, module.layout.size))
+        with building():
+            example = (torch.zeros(2, *channels, 2 * length), torch.zeros(2, module.layout.size))
         shapes = ([-1, *channels, -1], [-1, module.layout.size])
         network = load_or_convert(self._fingerprint, name, lambda: self._convert(module, example, shapes))
         return self._compile(network, precision, self._background)
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns about loops over a fixed number of codebooks, and that tracing is deprecated.
-        with torch.no_grad(), warnings.catch_warnings():
+        with building(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = self._ov.convert_model(module.eval(), example_input=example)
         network.reshape({i: self._ov.PartialShape(shape) for i, shape in enumerate(shapes)})

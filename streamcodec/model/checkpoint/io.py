@@ -41,6 +41,7 @@ from streamcodec.model.checkpoint.layouts import (
     with_training_buffers,
 )
 from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.modes import building
 from streamcodec.output_file import replacing, write_bytes
 
 __all__ = ["LAYOUTS", "Layout", "load_file", "save"]
@@ -61,6 +62,7 @@ _HF_CONSTANTS = {
 }
 
 
+@building()
 def load_file(path: Path) -> EncodecModel:
     """Load a checkpoint of any layout: a safetensors file, a folder with `config.json`, or a PyTorch state dict with any name.
 
@@ -95,6 +97,7 @@ def load_file(path: Path) -> EncodecModel:
     return _build(config, canonical(tensors, path), path)
 
 
+@building()
 def save(
     model: EncodecModel,
     path: Path,
