@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_model import save_small_model
+from made_up_models import small_model
 
 import streamcodec
 from streamcodec.model.checkpoint import load_file, save
@@ -58,8 +58,8 @@ MODES: dict[str, Callable[[], AbstractContextManager[object]]] = {
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory) -> Path:
-    return save_small_model(tmp_path_factory.mktemp("model") / "m.safetensors")
+def path() -> Path:
+    return Path(small_model())
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])
