@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamcodec.audio.dsp.fades import fade_in
+from streamcodec.audio.playout.ring import RingWriter, SampleRing
+from streamcodec.audio.playout.transitions import Transitions
 from streamcodec.errors import AudioError, InputError
 from streamcodec.types import Samples
 
@@ -31,34 +32,21 @@ class PlayoutBuffer:
         self.ceiling = ceiling
         self.landing = target
         # The ring is at least twice the ceiling: only the device's callback drops what is above it, and a stalled device does not call.
-        self._ring = np.zeros(max(2 * ceiling, capacity or 0), np.float32)
-        self._up = fade_in(fade)
-        self._down: Samples = self._up[::-1].copy()
-        self._old = np.empty(fade, np.float32)
-        self._new = np.empty(fade, np.float32)
-        # Only the pushing thread writes these. `_tail` is the number of samples written so far and the noise that follows them; it is one
-        # tuple, so that the other thread always reads a matching pair.
-        self._tail: tuple[int, Samples | None] = (0, None)
-        self._overflowed = 0
-        self._cut = False
-        self._finished = False
+        self._ring = SampleRing(max(2 * ceiling, capacity or 0))
+        self._writer = RingWriter(self._ring, fade)
         # Only the pulling thread writes these.
+        self._transitions = Transitions(fade)
         self._read = 0
         self._skipped = 0
         self._jumps = 0
         self._underruns = 0
         self._pauses = 0
-        self._comforted = 0
-        self._comfort: Samples | None = None
-        self._comfort_at = 0
         self._playing = False
-        self._faded_in = 0
-        self._last = 0.0
 
     @property
     def buffered(self) -> int:
         """Samples waiting to be played."""
-        return self._written - self._read
+        return self._writer.written - self._read
 
     @property
     def underruns(self) -> int:
@@ -73,7 +61,7 @@ class PlayoutBuffer:
     @property
     def comforted(self) -> int:
         """Samples of comfort noise handed to the device."""
-        return self._comforted
+        return self._transitions.comforted
 
     @property
     def jumps(self) -> int:
@@ -83,7 +71,7 @@ class PlayoutBuffer:
     @property
     def dropped_samples(self) -> int:
         """Samples that were never played, because the buffer held too many."""
-        return self._skipped + self._overflowed
+        return self._skipped + self._writer.overflowed
 
     @property
     def played(self) -> int:
@@ -93,11 +81,7 @@ class PlayoutBuffer:
     @property
     def drained(self) -> bool:
         """Whether `finish()` was called and everything has been played."""
-        return self._finished and self._read == self._written
-
-    @property
-    def _written(self) -> int:
-        return self._tail[0]
+        return self._writer.finished and self._read == self._writer.written
 
     def push(self, samples: Samples, noise: Samples | None = None) -> None:
         """Append samples [T]. If they do not fit, because the device does not pull, all of them are dropped between fades and counted.
@@ -105,33 +89,11 @@ class PlayoutBuffer:
         If the buffer becomes empty after these samples, `noise` [T] is played once and no underrun is counted. The caller must not change
         that array afterwards. Raises `AudioError` for anything but a one-dimensional float32 array, and `InputError` after `finish()`.
         """
-        if samples.ndim != 1 or samples.dtype != np.float32:
-            raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape [T]")
-        if self._finished:
-            raise InputError("the playout buffer was finished, expected no more samples: a new stream takes a new buffer")
-        fitting = len(samples) <= len(self._ring) - self.buffered
-        if not fitting or self._cut:
-            samples = self._around_cut(samples, fitting)
-        self._store(self._written, samples)
-        self._tail = self._written + len(samples), noise
-
-    def _around_cut(self, samples: Samples, fitting: bool) -> Samples:
-        """Handle blocks that do not fit: fade out the samples before them and fade in the next ones that fit. Returns what to store."""
-        fade = min(len(self._down), self.buffered if not fitting else len(samples))
-        if fitting:
-            self._cut = False
-            return np.concatenate([samples[:fade] * self._up[:fade], samples[fade:]])
-        self._overflowed += len(samples)
-        if not self._cut:
-            self._cut = True
-            tail = np.empty(fade, np.float32)
-            self._load(self._written - fade, tail)
-            self._store(self._written - fade, tail * self._down[len(self._down) - fade :])
-        return samples[:0]
+        self._writer.push(samples, noise, self.buffered)
 
     def finish(self) -> None:
         """Mark the end of the samples: the rest is played to its end, whatever the target, and its end does not count as an underrun."""
-        self._finished = True
+        self._writer.finished = True
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
         """Fill `out` [n] with the samples that are due, or with comfort noise or silence, and return it. Without `out`, make an array.
@@ -142,113 +104,54 @@ class PlayoutBuffer:
             out = np.empty(n, np.float32)
         elif out.shape != (n,) or out.dtype != np.float32:
             raise AudioError(f"out is {out.dtype} of shape {list(out.shape)}, expected float32 of shape [{n}]")
-        # `_finished` must be read before `_tail`: if it is set, the number of samples is final.
-        finished = self._finished
-        written, noise = self._tail
+        # `finished` must be read before `tail`: if it is set, the number of samples is final.
+        finished = self._writer.finished
+        written, noise = self._writer.tail
         buffered = written - self._read
         if not self._playing and (buffered >= self.target or (finished and buffered)):
             self._playing = True
-            self._faded_in = 0
+            self._transitions.start()
         if not self._playing:
             out[:] = 0.0
             if finished:
-                self._fade_in(out)
+                self._transitions.fade_in(out)
             else:
-                self._add_comfort(out, self._comfort_at)
+                self._transitions.add_noise(out)
             return out
         if buffered > self.ceiling and not finished:
             landing = min(self.landing, buffered)
             self._skip(buffered - landing)
             buffered = landing
         take = min(n, buffered)
-        self._load(self._read, out[:take])
+        self._ring.load(self._read, out[:take])
         self._read += take
         out[take:] = 0.0
-        self._fade_in(out[:take])
+        self._transitions.fade_in(out[:take])
         if take < n:
-            self._playing = False
-            self._faded_in = 0
-            if not finished:
-                start = self._fade_out(out, take)
-                self._comfort = noise
-                if noise is None:
-                    self._underruns += 1
-                else:
-                    self._pauses += 1
-                    self._add_comfort(out[start:], 0)
+            self._stop(out, take, noise, finished)
         elif n:
-            self._last = float(out[-1])
+            self._transitions.keep_last(out)
         return out
 
-    def _fade_in(self, out: Samples) -> None:
-        count = min(len(out), len(self._up) - self._faded_in)
-        if count > 0:
-            part = slice(self._faded_in, self._faded_in + count)
-            out[:count] *= self._up[part]
-            if self._comfort is not None:
-                old = self._old[:count]
-                self._next_comfort(self._comfort, old, self._comfort_at)
-                old *= self._down[part]
-                out[:count] += old
-            self._faded_in += count
-        if self._faded_in == len(self._up):
-            self._comfort = None
-
-    def _add_comfort(self, out: Samples, at: int) -> None:
-        """Add the comfort noise, from its sample `at` on, to `out`. It fades in over `out`, then replaces it; silence follows its end."""
-        if self._comfort is None:
+    def _stop(self, out: Samples, take: int, noise: Samples | None, finished: bool) -> None:
+        """Playing stops, as only `take` samples of `out` were left."""
+        self._playing = False
+        self._transitions.start()
+        if finished:
             return
-        self._comfort_at = at
-        fading = min(len(out), max(0, len(self._up) - at))
-        if fading:
-            new = self._new[:fading]
-            self._next_comfort(self._comfort, new, at)
-            new *= self._up[at : at + fading]
-            out[:fading] += new
-        self._next_comfort(self._comfort, out[fading:], self._comfort_at)
-
-    def _next_comfort(self, noise: Samples, out: Samples, at: int) -> None:
-        count = max(0, min(len(out), len(noise) - at))
-        out[:count] = noise[at : at + count]
-        out[count:] = 0.0
-        self._comfort_at = at + len(out)
-        self._comforted += count
-
-    def _fade_out(self, out: Samples, take: int) -> int:
-        """Fade out the last of the `take` samples, and return the index where the fade begins.
-
-        If they are fewer than a fade, the last value is held until the fade ends.
-        """
-        fade = min(len(self._down), len(out))
-        start = max(0, take - fade)
-        out[take : start + fade] = out[take - 1] if take else self._last
-        # A block shorter than a fade is rare, so this allocation is acceptable.
-        out[start : start + fade] *= self._down if fade == len(self._down) else np.linspace(1, 0, fade + 2, dtype=np.float32)[1:-1]
-        return start
+        self._transitions.fade_out(out, take, noise)
+        if noise is None:
+            self._underruns += 1
+        else:
+            self._pauses += 1
 
     def _skip(self, count: int) -> None:
         """Skip `count` samples, with a cross-fade in place from the skipped samples to the ones after them."""
-        fade = min(len(self._up), self.buffered - count)
-        old, new = self._old[:fade], self._new[:fade]
-        self._load(self._read, old)
-        self._load(self._read + count, new)
-        # new + (old - new) * down is a cross-fade whose gains sum to one.
-        old -= new
-        old *= self._down[-fade:]
-        new += old
-        self._store(self._read + count, new)
+        old, new = self._transitions.blocks(self.buffered - count)
+        self._ring.load(self._read, old)
+        self._ring.load(self._read + count, new)
+        self._transitions.cross_fade(old, new)
+        self._ring.store(self._read + count, new)
         self._skipped += count
         self._jumps += 1
         self._read += count
-
-    def _store(self, position: int, samples: Samples) -> None:
-        start = position % len(self._ring)
-        first = min(len(samples), len(self._ring) - start)
-        self._ring[start : start + first] = samples[:first]
-        self._ring[: len(samples) - first] = samples[first:]
-
-    def _load(self, position: int, out: Samples) -> None:
-        start = position % len(self._ring)
-        first = min(len(out), len(self._ring) - start)
-        out[:first] = self._ring[start : start + first]
-        out[first:] = self._ring[: len(out) - first]
