@@ -159,11 +159,13 @@ def test_the_figures_of_this_repository_are_those_of_the_code():
     assert f"| hello | {limits.handshake_s:g} s |" in timeouts
     assert f"sent every {PING_EVERY_S:g} s, answered within {PING_EVERY_S:g} s" in timeouts
     lag = " ".join(section("Lag").split())
-    assert f"more than {limits.listener_window_s:g} s and a round trip to report" in lag
-    assert f"longer than {limits.listener_max_lag_s:g} s, until the oldest is {limits.listener_max_lag_s / 2:g} s old" in lag
+    assert f"while more audio is sent and not yet reported than {limits.listener_window_s:g} s and a round trip" in lag
+    assert f"has waited for a listener for more than {limits.listener_max_lag_s:g} s, it drops" in lag
+    assert f"until none has waited for more than {limits.listener_max_lag_s / 2:g} s" in lag
     assert f"stays above {2 * limits.listener_max_lag_s:g} s for {limits.listener_give_up_s:g} s" in lag
     assert f"waits for them, for {limits.stall_s:g} s at most" in lag
-    assert f"Only where more than {limits.listener_queue_s + limits.resume_s:g} s wait" in lag
+    assert f"For {limits.resume_s:g} s from then on" in lag
+    assert f"Only if more than {limits.listener_queue_s + limits.resume_s:g} s wait" in lag
     assert f"at most {round(LITTLE_S, 2):g} s more than the last trip that was alone, and {SendWindow(1.0).round_trip_s:g} s before" in lag
     assert f"`resume_ms` of `welcome` ({limits.resume_s:g} s; 0" in " ".join(section("Resuming").split())
     assert f"what it keeps (here {limits.history_s:g} s)" in section("hello (listen)")
