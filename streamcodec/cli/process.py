@@ -84,9 +84,11 @@ def run_coroutine(main_: Coroutine[Any, Any, int]) -> int:
         async def guarded() -> int:
             task = asyncio.ensure_future(main_)
             loop = asyncio.get_running_loop()
+            before: dict[signal.Signals, Any] = {}
             if sys.platform != "win32":
                 for number in (signal.SIGTERM, signal.SIGHUP):
-                    if signal.getsignal(number) is not signal.SIG_IGN:
+                    if (handler := signal.getsignal(number)) is not signal.SIG_IGN:
+                        before[number] = handler
                         loop.add_signal_handler(number, task.cancel)
             interrupts = 0
 
@@ -98,12 +100,14 @@ def run_coroutine(main_: Coroutine[Any, Any, int]) -> int:
                 # The runner's own handler cancels at once, between any two steps of a callback that may be setting what is awaited.
                 loop.call_soon_threadsafe(task.cancel)
 
-            before = signal.signal(signal.SIGINT, interrupt)
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
             try:
                 return await task
             except asyncio.CancelledError:
                 return 130
             finally:
-                signal.signal(signal.SIGINT, before)
+                for number, handler in before.items():
+                    loop.remove_signal_handler(number)
+                    signal.signal(number, handler)
 
         return runner.run(guarded())

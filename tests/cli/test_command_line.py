@@ -171,6 +171,7 @@ def test_an_interrupt_exits_with_130(monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_interrupt_in_the_middle_of_a_callback_lets_it_end():
     reported: list[dict[str, object]] = []
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
     async def waiting() -> int:
         loop = asyncio.get_running_loop()
@@ -188,7 +189,7 @@ def test_an_interrupt_in_the_middle_of_a_callback_lets_it_end():
 
     assert run_coroutine(waiting()) == 130
     assert reported == []
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == handlers
 
 
 def test_a_second_interrupt_ends_a_command_that_is_busy():
