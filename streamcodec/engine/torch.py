@@ -74,9 +74,13 @@ class TorchEngine:
             return self.search(self._to_numpy(latents), n_q), self._to_numpy(self.encoder_layout.pack(state))
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
+        return self.decode_step(self.embed(codes), states, final)
+
+    def decode_step(self, latents: Samples, states: States | None, final: bool = False) -> tuple[Samples, States]:
+        """The decoder without the look-up: latents [B, hidden_size, F] and states [B, S] -> samples [B, F * hop] and new states [B, S]."""
         with running(self.device):
             state = None if states is None else self.decoder_layout.unpack(self._to_torch(states))
-            samples, state = self.model.decode(self._to_torch(codes).to(torch.int64), state, final)
+            samples, state = self.model.decoder(self._to_torch(latents), state, final)
             return self._to_numpy(samples[:, 0]), self._to_numpy(self.decoder_layout.pack(state))
 
     def embed(self, codes: Codes) -> Samples:
@@ -84,8 +88,7 @@ class TorchEngine:
             return self._to_numpy(self.model.quantizer.decode(self._to_torch(codes).to(torch.int64)).contiguous())
 
     def decode_latents(self, latents: Samples) -> Samples:
-        with running(self.device):
-            return self._to_numpy(self.model.decoder(self._to_torch(latents), None, True)[0][:, 0])
+        return self.decode_step(latents, None, final=True)[0]
 
     def _to_torch(self, array: npt.NDArray[Any]) -> Tensor:
         # torch warns about a read-only array, since writing to the tensor would write to it; so a read-only array is copied.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from made_up_models import FEW_CHANNELS, save_made_up_model
 from parity import assert_same_codes
 
 import streamcodec
@@ -22,7 +23,7 @@ from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf1
 from streamcodec.engine.switching import SwitchingEngine
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
-from streamcodec.model.checkpoint import codes_fingerprint, weights_fingerprint
+from streamcodec.model.checkpoint import codes_fingerprint, load_file, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
 
@@ -85,6 +86,30 @@ def test_rows_of_a_batch_with_other_bandwidths_get_what_each_gets_alone(embedded
     audio, _ = engine.decode(mixed, decoder_states)
     assert np.abs(audio[1] - torch_engine.decode(np.ascontiguousarray(together[1:2, :2]), decoder_states[:1])[0][0]).max() < 1e-4
     assert np.abs(audio[0] - torch_engine.decode(together[:1], decoder_states[:1])[0][0]).max() < 1e-4
+
+
+@pytest.mark.parametrize(("pad_mode", "reflected"), [("constant", 0), ("reflect", 7)])
+def test_a_clip_is_run_from_its_first_frame_to_its_last_but_where_padding_depends_on_it(
+    pad_mode: str, reflected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
+) -> None:
+    model = load_file(save_made_up_model(tmp_path, pad_mode=pad_mode, **FEW_CHANNELS))
+    engine = OpenVinoEngine(model, weights_fingerprint(model))
+    hop, by_torch = engine.config.hop_length, []
+    for name in ("encode", "decode_step"):
+        run = getattr(engine._torch, name)
+        monkeypatch.setattr(
+            engine._torch, name, lambda data, *more, run=run, name=name: by_torch.append((name, data.shape[-1])) or run(data, *more)
+        )
+    codec, offline = codec_of(model, engine), codec_of(model, TorchEngine(model))
+    clip = speech[24_000 : 24_000 + 20 * hop + 77]
+    codes = codec.encode(clip, bandwidth=24)
+    assert by_torch == [("encode", samples) for samples in (reflected * hop, 77) if samples], "all whole frames that nothing reflects over"
+    assert_same_codes(model, codes, offline.encode(clip, bandwidth=24), clip)
+    by_torch.clear()
+    audio = codec.decode(codes)
+    assert by_torch == [("decode_step", frames) for frames in (reflected,) if frames]
+    assert np.abs(audio - offline.decode(codes)).max() <= 1e-4
+    assert np.array_equal(codec.decode_latents(codec.embed(codes)), audio)
 
 
 def test_a_stream_may_change_engines_between_any_two_packets(embedded: tuple[EncodecModel, str], speech: Audio) -> None:

@@ -1,7 +1,12 @@
 """The fast CPU engine: OpenVINO networks, converted in memory from the torch module that defines the model.
 
-OpenVINO runs only the steps in the middle of a stream. Torch runs the first step of a reflect-padded stream and the last step of every
-stream, on the same states. Each network is compiled once for all batch and packet sizes, and once more for each size that is used often.
+OpenVINO runs every whole frame whose padding does not depend on what is in it. Torch runs the rest, on the same states:
+
+- the frames over which an exact stream of a reflect-padded model reflects (7 for the published model),
+- the last frame of a clip if it is not whole,
+- the last frame of a decoder that trims on the left.
+
+Each network is compiled once for all batch and packet sizes, and once more for each size that is used often.
 
 Two parts always run in float32, whatever the precision of the rest:
 
@@ -132,23 +137,60 @@ class OpenVinoEngine:
         return self._torch.decoder_start(start, n_q)
 
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
-        if states is None or final:
-            return self._torch.encode(samples, states, n_q, final)
-        latents, new_states = self._encoder(samples, states)
-        return self._search(latents, n_q), new_states
+        hop, parts = self.config.hop_length, []
+        if states is None:
+            states, opened = self._start(self._torch.encoder_start("exact"), len(samples)), 0
+            if states is None:
+                opened = self.encoder_start_frames * hop
+                if samples.shape[1] <= opened:
+                    return self._torch.encode(samples, None, n_q, final)
+                codes, states = self._torch.encode(np.ascontiguousarray(samples[:, :opened]), None, n_q)
+                parts.append(codes)
+            samples = samples[:, opened:]
+        whole = samples.shape[1] // hop * hop
+        if whole:
+            latents, states = self._encoder(np.ascontiguousarray(samples[:, :whole]), states)
+            parts.append(self._search(latents, n_q))
+        if whole < samples.shape[1]:
+            codes, states = self._torch.encode(np.ascontiguousarray(samples[:, whole:]), states, n_q, final)
+            parts.append(codes)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2), states
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
-        if states is None or final:
-            return self._torch.decode(codes, states, final)
-        samples, new_states = self._decoder(self.embed(codes), states)
-        return samples, new_states
+        return self._decode(self.embed(codes), states, final)
+
+    def _decode(self, latents: Samples, states: States | None, final: bool) -> tuple[Samples, States]:
+        parts = []
+        if states is None:
+            states, opened = self._start(self._torch.decoder_start("exact", 1), len(latents)), 0
+            if states is None:
+                opened = self.decoder_start_frames
+                if latents.shape[2] <= opened + self.decoder_hold_frames:
+                    return self._torch.decode_step(latents, None, final)
+                samples, states = self._torch.decode_step(np.ascontiguousarray(latents[..., :opened]), None)
+                parts.append(samples)
+            latents = latents[..., opened:]
+        held = self.decoder_hold_frames if final else 0
+        middle = latents.shape[2] - held
+        if middle:
+            samples, states = self._decoder(np.ascontiguousarray(latents[..., :middle]), states)
+            parts.append(samples)
+        if held:
+            samples, states = self._torch.decode_step(np.ascontiguousarray(latents[..., middle:]), states, final)
+            parts.append(samples)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1), states
+
+    @staticmethod
+    def _start(state: States | None, rows: int) -> States | None:
+        """The state of `rows` streams that start from `state`."""
+        return None if state is None else np.tile(state, (rows, 1))
 
     def embed(self, codes: Codes) -> Samples:
         offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * self._rows_per_codebook
         return np.ascontiguousarray(self._table[codes + offsets].sum(axis=1).transpose(0, 2, 1))
 
     def decode_latents(self, latents: Samples) -> Samples:
-        return self._torch.decode_latents(latents)
+        return self._decode(latents, None, final=True)[0]
 
     def _compile(self, network: Any, precision: Precision, background: ThreadPoolExecutor | None) -> OpenVinoNetwork:
         options = {
