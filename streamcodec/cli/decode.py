@@ -37,7 +37,7 @@ def decode(
     # Not the input's name with .wav: that is often the recording that was encoded.
     target = output or input_.with_suffix(".decoded.wav")
     codec = load_codec(model, device, engine, precision, threads)
-    if file.fingerprint != codec.fingerprint:
+    if file.fingerprint not in (codec.fingerprint, *codec.former_fingerprints):
         raise InputError(
             f"{input_}: made with {file.model} ({file.fingerprint}); {codec.name} is {codec.fingerprint}: give its model with --model"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,15 @@ class Codec:
 
     Audio is mono at `sample_rate` inside; codes are integers [n_q, frames], or [B, n_q, frames] for a batch. Torch tensors as input give
     torch tensors as output; all other input gives numpy arrays. Only one thread at a time may use a codec. `fingerprint` is what two ends
-    compare before they exchange codes: it is equal for models that read each other's codes, whatever their decoders.
+    compare before they exchange codes: it is equal for models that read each other's codes, whatever their decoders. `former_fingerprints`
+    are names that files of earlier versions have for it, which were fingerprints of all weights.
     """
 
-    def __init__(self, engine: Engine, *, name: str, fingerprint: str) -> None:
+    def __init__(self, engine: Engine, *, name: str, fingerprint: str, former_fingerprints: Collection[str] = ()) -> None:
         self.engine = engine
         self.name = name
         self.fingerprint = fingerprint
+        self.former_fingerprints = frozenset(former_fingerprints)
 
     @property
     def config(self) -> CodecConfig:

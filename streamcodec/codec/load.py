@@ -45,16 +45,17 @@ def load(
         raise MissingDependencyError(f"running a model needs {exc.name}: pip install 'streamcodec[codec]'") from exc
     from streamcodec.engine.factory import make_engine
     from streamcodec.model.checkpoint import codes_fingerprint, weights_fingerprint
-    from streamcodec.model.hub import load_model
+    from streamcodec.model.hub import FORMER_FINGERPRINTS, load_model
     from streamcodec.model.modes import building
 
     if threads is not None:
         torch.set_num_threads(max(1, threads // workers))
     model = load_model(name_or_path)
     with building():
+        weights, codes = weights_fingerprint(model), codes_fingerprint(model)
         runner = make_engine(
             model,
-            weights_fingerprint(model),
+            weights,
             engine,
             precision,
             device=device,
@@ -62,5 +63,5 @@ def load(
             workers=workers,
             wait_for_compile=wait_for_compile,
         )
-        digest = codes_fingerprint(model)
-    return Codec(runner, name=str(name_or_path), fingerprint=digest)
+    former = {weights, *FORMER_FINGERPRINTS.get(codes, ())}
+    return Codec(runner, name=str(name_or_path), fingerprint=codes, former_fingerprints=former)

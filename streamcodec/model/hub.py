@@ -11,9 +11,12 @@ from streamcodec.errors import CheckpointError, MissingDependencyError, ModelNot
 from streamcodec.model.checkpoint import load_file
 from streamcodec.model.encodec import EncodecModel
 
-__all__ = ["DEFAULT_MODEL", "embedded_models", "load_model", "locate"]
+__all__ = ["DEFAULT_MODEL", "FORMER_FINGERPRINTS", "embedded_models", "load_model", "locate"]
 
 DEFAULT_MODEL = "speech-24k"
+
+FORMER_FINGERPRINTS = {"97353ceef41f88ef58b954905822c5ec": ("6e4dfc35667801a34f1cc3f235132847",)}
+"""The weights that earlier versions embedded, by the fingerprint of their codes: files of codes from then name the model by these."""
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")
 _HUB_FILES = ("config.json", "model.safetensors")

@@ -13,10 +13,10 @@ from cli_rig import Terminal, fails
 from parity import assert_same_codes
 
 from streamcodec.audio import read_audio, write_audio
-from streamcodec.bitstream.codes_file import read_codes
+from streamcodec.bitstream.codes_file import CodesFile, read_codes, write_codes
 from streamcodec.cli import main, status
-from streamcodec.model.checkpoint import save
-from streamcodec.model.hub import load_model
+from streamcodec.model.checkpoint import save, weights_fingerprint
+from streamcodec.model.hub import FORMER_FINGERPRINTS, load_model
 
 
 def test_encode_and_decode_are_the_codecs_own(here, speech_file, codec, model, capsys):
@@ -85,6 +85,15 @@ def test_codes_of_another_model_are_refused_by_name(here, model, codec, speech_c
     assert status == 2
     assert f"made with {model} ({codec.fingerprint}); speech-24k is {speech_codec.fingerprint}: give its model with --model" in line
     assert not (here / "talk.decoded.wav").exists()
+
+
+def test_codes_that_an_earlier_version_wrote_are_read(here, model):
+    """Earlier versions named a model by all of its weights, and the embedded one may have other weights since."""
+    [(_, [embedded])] = FORMER_FINGERPRINTS.items()
+    for name, fingerprint in ((model, weights_fingerprint(load_model(model))), ("speech-24k", embedded)):
+        write_codes(here / "old.codes", CodesFile(np.zeros((2, 3), np.int32), name, fingerprint, 960), 10)
+        assert main(["decode", "old.codes", "--model", name, "--engine", "torch"]) == 0
+        assert read_audio(here / "old.decoded.wav")[0].shape == (1, 960)
 
 
 @pytest.mark.usefixtures("speech_file")
