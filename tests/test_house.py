@@ -74,7 +74,7 @@ ONLY_THIRD_PARTY = {
     "output_file": set[str](),
     "bitstream": {"msgpack", "numpy"},
     "protocol": {"msgpack", "numpy"},
-    "audio": {"numpy", *SOUND},
+    "audio": {"numpy", "av", *SOUND},
 }
 
 LONGEST_MODULE = 350

@@ -43,7 +43,9 @@ def _checked_capacity(text: str) -> str:
 
 
 def serve(
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every network, :: with IPv6.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(parser=port_number, metavar="PORT", help="The port; 0 takes any free one.")] = DEFAULT_PORT,
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",
@@ -108,7 +110,7 @@ def _tokens(path: Path | None, variable: str) -> tuple[str, ...]:
     found = [os.environ[variable]] if os.environ.get(variable) else []
     if path is not None:
         try:
-            listed = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            listed = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         except OSError as exc:
             raise InputError(f"{path}: {exc.strerror or exc}") from exc
         except UnicodeDecodeError as exc:

@@ -16,9 +16,10 @@ import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
-from streamcodec.errors import StreamCodecError, WireCode
+from streamcodec.errors import WireCode
 from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo
 from streamcodec.scheduler.worker import Calls, Worker
+from streamcodec.server.address import explain_refusal, where_to_listen
 from streamcodec.server.auth import Tokens
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.calibration import cores, measure
@@ -85,8 +86,8 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients connect."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ws://{host}:{self.port}"
+        host = self.host or "localhost"
+        return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
 
     @property
     def room(self) -> int | None:
@@ -112,8 +113,7 @@ class Server:
         try:
             self._socket = await serve(
                 self._handle,
-                self.host,
-                self.port,
+                **await where_to_listen(self.host, self.port),
                 subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
                 compression=None,
                 max_size=READ_BYTES,
@@ -129,9 +129,7 @@ class Server:
             )
         except OSError as exc:
             self.codec.engine.stop_preparing()
-            raise StreamCodecError(
-                f"cannot listen on {self.host}:{self.port}: {exc.strerror or exc}. Another port: --port N, or 0 for any free one"
-            ) from exc
+            raise explain_refusal(self.host, self.port, exc) from exc
         # After all that may fail or be cancelled, as the program would wait for it when it ends.
         if self.limits.capacity is not None:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)

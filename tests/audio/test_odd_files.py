@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import soundfile as sf
 
 from streamcodec.audio import AudioWriter, open_audio_blocks, read_audio
 from streamcodec.audio.io import wav
-from streamcodec.errors import AudioError
+from streamcodec.errors import AudioError, MissingDependencyError
 
 RATE = 24_000
 FORMATS = {
@@ -249,3 +250,50 @@ def test_25_hours_are_read_back(tmp_path):
         np.testing.assert_allclose(file.read(dtype="float32"), noise(1_000), atol=2**-14)
     with open_audio_blocks(tmp_path / "x.wav") as blocks:
         assert blocks.frames == frames
+
+
+def media(path: Path, seconds: float = 2.0, channels: int = 2) -> Path:
+    """A file that libsndfile does not read."""
+    av = pytest.importorskip("av")
+    t = np.arange(round(seconds * 48_000)) / 48_000
+    tone = np.stack([np.sin(2 * np.pi * 440 * t) * (0.5 - 0.25 * c) for c in range(channels)]).astype(np.float32)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(
+            "libopus" if path.suffix == ".webm" else "aac", rate=48_000, layout="stereo" if channels == 2 else "mono"
+        )
+        for at in range(0, tone.shape[1], 960):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(tone[:, at : at + 960]), format="fltp", layout=stream.layout.name)
+            frame.sample_rate, frame.pts = 48_000, at
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.m4a", "x.mp4", "x.webm", "x.aac", "renamed.wav"])
+def test_media_files_are_read_if_pyav_is_there(tmp_path, name):
+    path = media(tmp_path / ("x.m4a" if name == "renamed.wav" else name))
+    path = path.rename(tmp_path / name)
+    samples, rate = read_audio(path)
+    assert (rate, samples.shape[0]) == (48_000, 2)
+    assert samples.shape[1] == pytest.approx(96_000, abs=3_000)
+    middle = samples[:, 40_000:50_000]
+    np.testing.assert_allclose(np.abs(middle).max(axis=1), [0.5, 0.25], rtol=0.15)
+    blocks = list(open_audio_blocks(path, 0.5))
+    assert [block.shape[1] for block in blocks[:-1]] == [24_000] * (len(blocks) - 1)
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), samples)
+
+
+@pytest.mark.parametrize("name", ["x.m4a", "x.webm"])
+def test_media_files_that_were_cut_off_are_refused(tmp_path, name):
+    data = media(tmp_path / name).read_bytes()
+    with pytest.raises(AudioError, match=r"was cut off or is damaged|is not audio that can be read"):
+        read_audio(stored(tmp_path, data[: len(data) // 2], f"cut-{name}"))
+
+
+def test_a_media_file_says_what_helps_without_pyav(tmp_path, monkeypatch):
+    path = stored(tmp_path, b"\0\0\0\x20ftypM4A " + bytes(100), "talk.m4a")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"pip install 'streamcodec\[formats\]', or convert it: ffmpeg -i .*talk\.m4a talk\.wav"
+    ):
+        read_audio(path)

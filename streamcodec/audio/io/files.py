@@ -22,13 +22,16 @@ from typing import Self
 import numpy as np
 import soundfile as sf
 
-from streamcodec.audio.io.containers import Part, split
+from streamcodec.audio.io.containers import Part, recognise, split
+from streamcodec.audio.io.media import MediaFile, is_media
 from streamcodec.audio.io.sound_bytes import ForwardSoundFile, SoundWindow
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
 __all__ = ["AudioBlocks", "bundled_clip", "open_audio_blocks", "read_audio"]
+
+_Decoder = ForwardSoundFile | MediaFile
 
 log = logging.getLogger("streamcodec.audio")
 
@@ -79,8 +82,8 @@ class AudioBlocks:
         self.frames: int | None = sum(known) if len(known) == len(self._parts) else None
         self._block_s = block_s
 
-    def _opened_parts(self) -> list[tuple[ForwardSoundFile, SoundWindow, Part]]:
-        opened: list[tuple[ForwardSoundFile, SoundWindow, Part]] = []
+    def _opened_parts(self) -> list[tuple[_Decoder, SoundWindow, Part]]:
+        opened: list[tuple[_Decoder, SoundWindow, Part]] = []
         parts = split(self._file)
         for part in parts:
             if part.missing:
@@ -136,7 +139,7 @@ class AudioBlocks:
         if held and not self._file.closed:
             yield _joined(held)
 
-    def _read(self, sound: ForwardSoundFile, data: SoundWindow, frames: int) -> Samples:
+    def _read(self, sound: _Decoder, data: SoundWindow, frames: int) -> Samples:
         """The next samples [C, T], none at the end of the part."""
         # libsndfile's layout is [T, C]. It fills the array up to an error; NaN marks what it did not reach.
         block = np.full((frames, self.channels), np.nan, np.float32)
@@ -211,8 +214,12 @@ def _copied(path: Path, pipe: FileIO) -> FileIO:
     return copy
 
 
-def _decoder(path: Path, data: SoundWindow) -> ForwardSoundFile:
+def _decoder(path: Path, data: SoundWindow) -> _Decoder:
     data.seek(0)
+    kind = recognise(data.read(2_048))
+    data.seek(0)
+    if kind in ("MP4", "Matroska"):
+        return MediaFile(path, data)
     try:
         with data.errors():
             return ForwardSoundFile(data)
@@ -220,4 +227,7 @@ def _decoder(path: Path, data: SoundWindow) -> ForwardSoundFile:
         raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
     # soundfile raises TypeError for a file without a header, because it would need the rate and channels as arguments.
     except (sf.SoundFileError, TypeError) as error:
+        if is_media(path, kind):
+            data.seek(0)
+            return MediaFile(path, data)
         raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {error}") from error

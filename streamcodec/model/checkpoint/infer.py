@@ -58,5 +58,5 @@ def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
     except KeyError as exc:
         raise CheckpointError(f"{path}: not an EnCodec state dict: {exc} is missing among {len(tensors)} tensors") from exc
     highest = draft.bandwidth_of(len(codebooks))
-    possible = tuple(b for b in bandwidths if b <= highest + 1e-6)
-    return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": possible or (highest,)})
+    lower = [kbps for kbps in bandwidths if kbps < highest - 1e-6]
+    return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": [*lower, highest]})

@@ -12,14 +12,11 @@ The first bytes of a file decide how it is read. Its suffix decides only if they
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
-import re
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import safetensors
 import safetensors.torch
@@ -27,7 +24,7 @@ import torch
 from torch import Tensor
 
 from streamcodec.config import CodecConfig
-from streamcodec.errors import CheckpointError, InputError, ModelNotFoundError, UnsupportedModelError
+from streamcodec.errors import CheckpointError, InputError, UnsupportedModelError
 from streamcodec.model.checkpoint.infer import infer_config
 from streamcodec.model.checkpoint.layouts import (
     WEIGHT_NORM,
@@ -40,6 +37,7 @@ from streamcodec.model.checkpoint.layouts import (
     weights_fingerprint,
     with_training_buffers,
 )
+from streamcodec.model.checkpoint.stored import NAMED_HASH, TORCH_SUFFIXES, read
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.modes import building
 from streamcodec.output_file import replacing, write_bytes
@@ -49,8 +47,6 @@ __all__ = ["LAYOUTS", "Layout", "load_file", "save"]
 Layout = Literal["streamcodec", "hf", "meta"]
 LAYOUTS: tuple[Layout, ...] = ("streamcodec", "hf", "meta")
 
-_TORCH_SUFFIXES = (".th", ".pt")
-_NAMED_HASH = re.compile(r"-([0-9a-f]{8})\.th$")
 _HF_CONSTANTS = {
     "architectures": ["EncodecModel"],
     "model_type": "encodec",
@@ -64,37 +60,23 @@ _HF_CONSTANTS = {
 
 @building()
 def load_file(path: Path) -> EncodecModel:
-    """Load a checkpoint of any layout: a safetensors file, a folder with `config.json`, or a PyTorch state dict with any name.
+    """Load a checkpoint of any layout: a safetensors file, a PyTorch state dict with any name, or a folder with `config.json`.
+
+    The config is the one that the checkpoint carries (a safetensors header, audiocraft's `xp.cfg`) or that lies beside it (`config.json`).
+    Only a bare state dict has none: its shapes then tell what they can, and the rest is as in the published 24 kHz model.
 
     Raises `ModelNotFoundError` if nothing exists at `path`, `CheckpointError` if the checkpoint is damaged or its tensors do not match its
     config, and `UnsupportedModelError` for a model that cannot stream.
     """
-    if path.is_dir():
-        config = _read_config(path / "config.json")
-        tensors, _ = _read_safetensors(path / "model.safetensors")
-    elif not path.exists():
-        raise ModelNotFoundError(f"{path}: no such file or folder")
-    elif _is_safetensors(path):
-        tensors, metadata = _read_safetensors(path)
-        sibling = path.with_name("config.json")
-        if "config" in metadata:
-            config = CodecConfig.from_dict(_parse_config(metadata["config"], path))
-        elif sibling.exists():
-            config = _read_config(sibling)
-        else:
-            raise CheckpointError(f"{path}: no config in its header and no config.json beside it")
-        model = _build(config, canonical(tensors, path), path)
-        stored = metadata.get("fingerprint")
-        if stored is not None and stored != weights_fingerprint(model):
-            raise CheckpointError(
-                f"{path}: its tensors have fingerprint {weights_fingerprint(model)}, its header says {stored}: the file is damaged"
-            )
-        return model
-    else:
-        tensors = _read_torch(path)
-        named = canonical(tensors, path)
-        return _build(infer_config(named, path), named, path)
-    return _build(config, canonical(tensors, path), path)
+    stored = read(path)
+    named = canonical(stored.tensors, path)
+    config = infer_config(named, path) if stored.config is None else stored.config
+    model = _build(config, named, path)
+    if stored.fingerprint is not None and stored.fingerprint != weights_fingerprint(model):
+        raise CheckpointError(
+            f"{path}: its tensors have fingerprint {weights_fingerprint(model)}, its header says {stored.fingerprint}: the file is damaged"
+        )
+    return model
 
 
 @building()
@@ -165,80 +147,12 @@ def _check_target(path: Path, layout: str) -> None:
         return
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected a file for the layout {layout}")
-    others = _TORCH_SUFFIXES if layout == "streamcodec" else (".safetensors",)
+    others = TORCH_SUFFIXES if layout == "streamcodec" else (".safetensors",)
     if path.suffix in others:
         right = ".safetensors" if layout == "streamcodec" else ".th"
         raise CheckpointError(f"{path} has the suffix of another layout, expected {right} for the layout {layout}")
-    if layout == "meta" and _NAMED_HASH.search(path.name):
+    if layout == "meta" and NAMED_HASH.search(path.name):
         raise CheckpointError(f"{path} names the start of a sha256, which a new file cannot match: leave out the digits")
-
-
-def _parse_config(text: str, path: Path) -> Mapping[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        raise CheckpointError(f"{path}: the config is not JSON: {exc}") from exc
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: the config is a {type(values).__name__}, expected an object")
-    kind = values.get("model_type", "encodec")
-    if kind != "encodec":
-        raise UnsupportedModelError(f"{path}: model_type is {kind!r}, expected 'encodec'")
-    return values
-
-
-def _read_config(path: Path) -> CodecConfig:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as exc:
-        raise ModelNotFoundError(f"{path.parent}: has no config.json, so it is not a model folder") from exc
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CheckpointError(f"{path}: cannot be read: {exc}") from exc
-    return CodecConfig.from_dict(_parse_config(text, path))
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.exists():
-        raise ModelNotFoundError(f"{path}: no such file")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError, ValueError) as exc:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({exc})") from exc
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether to read a file as safetensors (True) or as a PyTorch state dict (False); raises `CheckpointError` if it is neither."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as exc:
-        raise CheckpointError(f"{path}: cannot be read: {exc.strerror or exc}") from exc
-    if head[8:] == b"{":  # 8 bytes with the header's length, then the header as JSON
-        return True
-    if head.startswith((b"PK\x03\x04", b"\x80")):  # a zip file, as torch writes it, or a bare pickle
-        return False
-    if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
-        raise CheckpointError(f"{path}: not a readable checkpoint, expected a safetensors file or a PyTorch state dict")
-    return path.suffix == ".safetensors"
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    named_hash = _NAMED_HASH.search(path.name)
-    if named_hash:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if not digest.startswith(named_hash[1]):
-            raise CheckpointError(f"{path}: its sha256 starts with {digest[:8]}, its name says {named_hash[1]}: the file is damaged")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as exc:  # a damaged pickle can make torch's restricted unpickler raise any type of error
-        raise CheckpointError(f"{path}: not a readable PyTorch state dict: it is damaged, or holds more than tensors") from exc
-    if isinstance(loaded, dict) and isinstance(loaded.get("best_state"), dict):
-        loaded = loaded["best_state"]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()):
-        raise CheckpointError(f"{path}: holds {type(loaded).__name__}, expected a state dict of named tensors")
-    return loaded
 
 
 def _build(config: CodecConfig, tensors: dict[str, Tensor], path: Path) -> EncodecModel:

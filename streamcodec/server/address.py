@@ -1,0 +1,54 @@
+"""The address that a server listens on: one port, on IPv4 and IPv6 alike where an address stands for both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from typing import Any
+
+from streamcodec.errors import StreamCodecError
+
+__all__ = ["explain_refusal", "where_to_listen"]
+
+_EVERYWHERE = ("", "::", "*")
+
+
+async def where_to_listen(host: str, port: int) -> dict[str, Any]:
+    """The arguments of `websockets.serve` that say where: {sock}, or {host, port}.
+
+    "" and "::" are every address of this machine, IPv4 and IPv6, on one socket. A name with several addresses (localhost) gets one port
+    for all of them, also if `port` is 0, which takes any free one. Raises `OSError`.
+    """
+    if host in _EVERYWHERE and socket.has_dualstack_ipv6():
+        return {"sock": socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)}
+    host = "0.0.0.0" if host in _EVERYWHERE else host
+    if port == 0:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        port = _free_port({(family, address[:2][0]) for family, *_, address in found})
+    return {"host": host, "port": port}
+
+
+def _free_port(addresses: set[tuple[int, Any]]) -> int:
+    """A port that is free on all addresses; with one address the system finds it by itself: 0."""
+    if len(addresses) == 1:
+        return 0
+    (family, address), *others = sorted(addresses)
+    for _ in range(20):
+        with socket.create_server((address, 0), family=family) as first:
+            port: int = first.getsockname()[1]
+            with contextlib.suppress(OSError):
+                for other_family, other in others:
+                    socket.create_server((other, port), family=other_family).close()
+                return port
+    raise OSError(errno.EADDRINUSE, "no port is free on all its addresses")
+
+
+def explain_refusal(host: str, port: int, error: OSError) -> StreamCodecError:
+    """The error to raise for an address that cannot be listened on, with what helps."""
+    reason = f"cannot listen on {host}:{port}: {error.strerror or error}"
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return StreamCodecError(f"{reason}. Expected an address of this machine: 127.0.0.1 for itself, 0.0.0.0 or :: for every network")
+    return StreamCodecError(f"{reason}. Another port: --port N, or 0 for any free one")
