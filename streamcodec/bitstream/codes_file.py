@@ -18,7 +18,7 @@ from streamcodec.types import Codes
 __all__ = ["CodesFile", "check_target", "read_codes", "write_codes"]
 
 _MAGIC = "streamcodec codes 1"
-_AUDIO_SUFFIXES = (".aif", ".aiff", ".flac", ".m4a", ".mp3", ".ogg", ".opus", ".wav")
+_AUDIO_SUFFIXES = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus", ".wav", ".webm")
 
 
 @dataclass(frozen=True)

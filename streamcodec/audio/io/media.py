@@ -14,29 +14,10 @@ from streamcodec.errors import AudioError, MissingDependencyError
 __all__ = ["MediaFile", "is_media"]
 
 _SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".aac",
-        ".ac3",
-        ".amr",
-        ".ape",
-        ".avi",
-        ".flv",
-        ".m4a",
-        ".m4b",
-        ".m4v",
-        ".mka",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpg",
-        ".ts",
-        ".weba",
-        ".webm",
-        ".wma",
-        ".wmv",
-        ".wv",
-    ]
+    (
+        *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpg"),
+        *(".ts", ".weba", ".webm", ".wma", ".wmv", ".wv"),
+    )
 )
 
 _UNKNOWN = 2**62
@@ -64,7 +45,7 @@ class MediaFile:
         self._av: Any = av
         self._path = path
         try:
-            self._container: Any = av.open(cast(BinaryIO, data))
+            self._container: Any = self._av.open(cast(BinaryIO, data))
         except (av.error.FFmpegError, ValueError) as exc:
             raise AudioError(f"{path} is not audio that can be read: {exc}") from exc
         if not self._container.streams.audio:
