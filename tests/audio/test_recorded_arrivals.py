@@ -41,6 +41,12 @@ def trace(request):
     return Trace(request.param)
 
 
+@pytest.fixture(scope="module")
+def course(trace, minute):
+    """Speech that arrived as the trace says."""
+    return trace.play(minute)
+
+
 def check_misses(trace: Trace, course: Course) -> None:
     """Hardly anything is missed but what stalls cost: the policy's target keeps 98% of the packets."""
     last, policy = course.stats[-1], PlayoutPolicy()
@@ -72,14 +78,13 @@ def test_the_traces_are_what_they_say():
     assert [round(came - begun, 1) for begun, came in stopped.stalls] == [0.4, 0.8, 0.6, 0.7, 0.4]
 
 
-def test_hardly_anything_is_missed_and_the_delay_comes_back_after_each_stall(trace, minute):
-    course = trace.play(minute)
+def test_hardly_anything_is_missed_and_the_delay_comes_back_after_each_stall(trace, course):
     check_misses(trace, course)
     check_delay(trace, course)
 
 
-def test_nothing_clicks(trace, minute):
-    assert np.abs(np.diff(trace.play(minute).heard)).max() <= 1.3 * np.abs(np.diff(resample(minute, RATE, DEVICE_RATE))).max()
+def test_nothing_clicks(course, minute):
+    assert np.abs(np.diff(course.heard)).max() <= 1.3 * np.abs(np.diff(resample(minute, RATE, DEVICE_RATE))).max()
 
 
 def test_what_is_heard_breaks_off_as_often_and_is_as_long_as_the_figures_say(trace):
