@@ -56,17 +56,18 @@ def run(
     runs: Path = Path("runs"),
     base: str | None = None,
     discriminator: Path | None = None,
+    device: str = "cpu",
     threads: int | None = None,
 ) -> bool:
     """Run a recipe, shipped or a file, or go on with it, in `runs`/`name` (the recipe's own by default); False where told to stop.
 
     `base` is the model to begin with instead of the recipe's: by name, file or hub id, but with the same fingerprint; `discriminator` is an
-    exported one for the first adversarial stage to go on with.
+    exported one for the first adversarial stage to go on with. `device` is where adversarial stages learn, such as "cuda".
     """
     if threads is not None:
         torch.set_num_threads(threads)
     wanted = load_recipe(recipe)
-    return Run(runs / (name or wanted.name), wanted, Corpus(corpus), base=base, discriminator=discriminator).train()
+    return Run(runs / (name or wanted.name), wanted, Corpus(corpus), base=base, discriminator=discriminator, device=device).train()
 
 
 def export(run_folder: Path, target: Path, *, layout: Layout = "hf", discriminator: Path | None = None) -> None:

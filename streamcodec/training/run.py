@@ -53,8 +53,10 @@ class Run:
         *,
         base: str | None = None,
         discriminator: Path | None = None,
+        device: str = "cpu",
     ) -> None:
-        self.folder, self.recipe, self.corpus, self.pace, self.discriminator = folder, recipe, corpus, pace, discriminator
+        self.folder, self.recipe, self.corpus, self.pace = folder, recipe, corpus, pace
+        self.discriminator, self.device = discriminator, device
         self.base = _base(recipe, base)
         self.config = recipe.config if self.base is None else self.base.config
         corpus.check_rate(self.config.sampling_rate)
@@ -79,7 +81,7 @@ class Run:
             folder.mkdir(exist_ok=True)
             left = [path for path in self._folders()[: number - 1] if (path / DISCRIMINATOR).is_file()]
             discriminator = left[-1] / DISCRIMINATOR if left else self.discriminator
-            work = Work(self.corpus, self.config, folder, self.base, models, self.pace, discriminator)
+            work = Work(self.corpus, self.config, folder, self.base, models, self.pace, discriminator, self.device)
             model = KINDS[stage.kind].run(stage.settings, work)
             if model is None:
                 return None

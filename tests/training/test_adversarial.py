@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,3 +175,18 @@ def test_a_discriminator_of_another_kind_is_refused(corpus: Corpus, base: Encode
 def test_a_discriminator_without_a_window_is_refused() -> None:
     with pytest.raises(InputError, match=r"windows is \(\)"):
         DiscriminatorSettings(windows=())
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_all_of_a_step_is_computed_on_the_learners_device(
+    corpus: Corpus, base: EncodecModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Tensors of the device "meta" have no values, but an operation that mixes them with the processor's fails as on a GPU."""
+    with pytest.raises(RuntimeError, match=r"same device|meta"):
+        torch.zeros(2) + torch.zeros(2, device="meta")
+    AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path).batches(step)  # codes its streams, which takes values
+    monkeypatch.setattr("streamcodec.training.stages.decoding.bf16_where_fast", lambda _device: contextlib.nullcontext())
+    learner = AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path, device="meta")
+    # The first number that the step has to say: a loss where the discriminator learns alone, the norm of a gradient later.
+    with pytest.raises(RuntimeError, match=r"Tensor\.item\(\) cannot be called on meta tensors"):
+        learner.step(step, 0.1)

@@ -135,7 +135,7 @@ def alike(pair: Sequence[Tensor], generator: torch.Generator, tilt_db: float) ->
     phase = 2.0 * torch.pi * torch.rand(rows, 1, generator=generator)
     tilt = tilt_db * (2.0 * torch.rand(rows, 1, generator=generator) - 1.0)
     octaves = torch.linspace(0.0, 4.0, length // 2 + 1).clamp(min=1 / 8).log2()
-    response = torch.polar(10.0 ** (tilt * octaves / 20.0), phase.expand(rows, length // 2 + 1))
+    response = torch.polar(10.0 ** (tilt * octaves / 20.0), phase.expand(rows, length // 2 + 1)).to(pair[0].device)
     return [torch.fft.irfft(torch.fft.rfft(x) * response, length) for x in pair]
 
 

@@ -84,20 +84,28 @@ class AdversarialSettings:
 class AdversarialLearner:
     """The decoder of a model, its discriminator, their optimizers and the averaged copy; `folder` keeps the coded streams.
 
-    `discriminator` is one to go on with, instead of a new one. Raises `InputError` where it is of another kind than the settings say.
+    `discriminator` is one to go on with, instead of a new one. Everything learns on `device`. Raises `InputError` where the discriminator
+    is of another kind than the settings say.
     """
 
     def __init__(
-        self, base: EncodecModel, settings: AdversarialSettings, corpus: Corpus, folder: Path, discriminator: Discriminator | None = None
+        self,
+        base: EncodecModel,
+        settings: AdversarialSettings,
+        corpus: Corpus,
+        folder: Path,
+        discriminator: Discriminator | None = None,
+        device: str = "cpu",
     ) -> None:
         config = base.config
         self.settings = settings
-        self.model = deepcopy(base).eval().requires_grad_(False)
+        self.device = torch.device(device)
+        self.model = deepcopy(base).eval().requires_grad_(False).to(self.device)
         self.average = deepcopy(self.model)
         self.model.decoder.requires_grad_(True)
         torch.manual_seed(settings.seed)
-        self.discriminator = _discriminator(settings, config.sampling_rate, discriminator)
-        self.spectral = SpectralLoss(config.sampling_rate, floor=2e-4)
+        self.discriminator = _discriminator(settings, config.sampling_rate, discriminator).to(self.device)
+        self.spectral = SpectralLoss(config.sampling_rate, floor=2e-4).to(self.device)
         self.balancer = Balancer(settings.losses, decay=0.9)  # of measurements, which are every few steps
         parameters = list(self.model.decoder.parameters())
         self.optimizer = Optimizers([(1.0, parameters)], settings.rate, settings.small_rate, settings.betas, settings.clip)
@@ -114,8 +122,8 @@ class AdversarialLearner:
 
     @torch.no_grad()
     def _encode(self, samples: Samples, n_q: int) -> NDArray[np.integer]:
-        codes = self.model.encode(torch.from_numpy(samples)[None, None], None, n_q, True)[0][0]
-        return np.asarray(codes.numpy())
+        codes = self.model.encode(torch.from_numpy(samples)[None, None].to(self.device), None, n_q, True)[0][0]
+        return np.asarray(codes.cpu().numpy())
 
     def step(self, step: int, progress: float) -> dict[str, float]:
         """Learn from the batch of `step`; returns the losses."""
@@ -125,8 +133,8 @@ class AdversarialLearner:
         goes_on = batch.goes_on & (torch.rand(len(batch.samples), generator=chance) >= settings.late_joins)
         learns = step >= settings.discriminator_alone
         with torch.set_grad_enabled(learns):
-            y = self._decode(self.model.quantizer.decode(batch.codes), goes_on)
-        x, heard = batch.samples, y.detach().requires_grad_(learns)
+            y = self._decode(self.model.quantizer.decode(batch.codes.to(self.device)), goes_on)
+        x, heard = batch.samples.to(self.device), y.detach().requires_grad_(learns)
         factor = _schedule(step, progress, settings)
 
         # One pass of each through the discriminator serves both sides.
@@ -163,7 +171,7 @@ class AdversarialLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
-        self.streams.state = state["streams"]
+        self.streams.state = {name: [part.to(self.device) for part in parts] for name, parts in state["streams"].items()}
         self.balancer.norms = state["balancer"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

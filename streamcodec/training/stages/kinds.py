@@ -34,7 +34,7 @@ DISCRIMINATOR = "discriminator.safetensors"
 class Work:
     """What a stage has to work with: the recipe's base, if it has one, the models that stages before it left, and a folder of its own.
 
-    `discriminator` is the file of one to go on with.
+    `discriminator` is the file of one to go on with; `device` is where adversarial stages learn, all else is the processor's.
     """
 
     corpus: Corpus
@@ -44,6 +44,7 @@ class Work:
     models: Sequence[EncodecModel]
     pace: Pace
     discriminator: Path | None = None
+    device: str = "cpu"
 
     @property
     def so_far(self) -> EncodecModel | None:
@@ -98,7 +99,7 @@ class AveragingSettings:
 
 def _adversarial(settings: AdversarialSettings, work: Work) -> EncodecModel | None:
     begun = None if work.discriminator is None else load_discriminator(work.discriminator)
-    learner = AdversarialLearner(work.model, settings, work.corpus, work.folder / "coded", begun)
+    learner = AdversarialLearner(work.model, settings, work.corpus, work.folder / "coded", begun, work.device)
     model = _learnt(learner, settings.steps, work)
     if model is not None:
         save_discriminator(learner.discriminator, work.folder / DISCRIMINATOR)
@@ -112,7 +113,7 @@ def _autoencoder(settings: AutoencoderSettings, work: Work) -> EncodecModel | No
 
 def _learnt(learner: Learner, steps: int, work: Work) -> EncodecModel | None:
     clips = work.corpus.clips(work.pace.clip_seconds, work.pace.clips) if work.pace.clips else []
-    return learner.average if learn(learner, steps, work.folder, work.pace, clips) else None
+    return learner.average.cpu() if learn(learner, steps, work.folder, work.pace, clips) else None
 
 
 def _codebooks(settings: CodebooksSettings, work: Work) -> EncodecModel:
