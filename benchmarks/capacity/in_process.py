@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks.capacity.ledger import CODES, Sample, Schedule, Voice, speech_from
 from benchmarks.harness.machine import rss_mib
 from streamcodec.codec import Codec
-from streamcodec.scheduler.worker import Calls, Result, Worker, WorkerStream
+from streamcodec.scheduler.streams import Result, WorkerStream
+from streamcodec.scheduler.worker import Calls, Worker
 
 __all__ = ["InProcess"]
 

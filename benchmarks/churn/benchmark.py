@@ -25,7 +25,8 @@ from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 from streamcodec.codec import Codec
 from streamcodec.scheduler.rows import DecoderRow, EncoderRow
-from streamcodec.scheduler.worker import Calls, Worker, WorkerStream
+from streamcodec.scheduler.streams import WorkerStream
+from streamcodec.scheduler.worker import Calls, Worker
 
 __all__ = ["BENCHMARK", "churn", "failures", "left_behind", "memory"]
 

@@ -15,7 +15,8 @@ from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.openvino.network import OFTEN
-from streamcodec.scheduler.worker import Result, Worker, WorkerStream
+from streamcodec.scheduler.streams import Result, WorkerStream
+from streamcodec.scheduler.worker import Worker
 from streamcodec.types import Codes, Samples
 
 __all__ = ["PACKET_FRAMES", "LiveStream", "Spec", "draw_spec", "make_sound", "touch"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -21,34 +20,15 @@ from typing import Any
 
 from streamcodec.config import Start
 from streamcodec.engine.base import Engine
-from streamcodec.errors import LocalProtocolError
 from streamcodec.scheduler.batcher import Batcher
 from streamcodec.scheduler.memory import MemoryReturn
 from streamcodec.scheduler.rows import DecoderRow, EncoderRow, Step, run_steps
+from streamcodec.scheduler.streams import Command, Functions, Result, Sink, Task, WorkerStream
 from streamcodec.types import Codes
 
-__all__ = ["Result", "Worker", "WorkerStats", "WorkerStream"]
+__all__ = ["Calls", "Worker", "WorkerStats"]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The result of one step for one stream.
-
-    `outputs` are the packets or samples after `finish`. `ended` means that a run is over, after `end`, `restart` or `cut`. `due`,
-    `started` and `done` are `time.perf_counter()` seconds: when the step's input was complete, when the step began and when it was done.
-    `error` is the reason if the stream was closed by an error.
-    """
-
-    outputs: list[Any]
-    ended: bool
-    due: float
-    started: float
-    done: float
-    error: Exception | None = None
-
-
-_ignore: Callable[[Any], None] = lambda _: None  # noqa: E731
-Sink = Callable[[Result], None]
 Calls = list[tuple[Sink, Result]]
 
 
@@ -62,68 +42,7 @@ class WorkerStats:
     scheduling_s: float = 0.0
 
 
-class WorkerStream:
-    """A handle to one stream in the worker, made by `Worker.open_encoder` and `Worker.open_decoder`. Any thread may call its methods."""
-
-    def __init__(
-        self,
-        worker: Worker,
-        make_row: Callable[[], EncoderRow | DecoderRow],
-        sink: Sink,
-        prepare: Callable[[Any], Any],
-        finish: Callable[[Any], Any],
-        drain: Callable[[], Any] | None,
-    ) -> None:
-        self._worker = worker
-        self._ended = False
-        self._closed = False
-        # Only the holder of the scheduling lock uses the attributes below. It also makes the row, as a start state may need an engine run.
-        self.make_row = make_row
-        self.row: EncoderRow | DecoderRow | None = None
-        self.due = 0.0
-        self.last_done = 0.0  # when its last step was done: a stream with a backlog queues again after each step
-        self.sink = sink
-        self.prepare = prepare
-        self.finish = finish
-        self.drain = drain
-        self.inbox: deque[tuple[str, Any, float]] = deque()
-        self.ending: str | None = None
-        self.input_error: Exception | None = None
-        self.waiting = False
-        self.released = False
-        self._post("open", None)
-
-    def feed(self, item: Any) -> None:
-        """Queue `item` as input; `prepare(item)` converts it to samples or codes on a worker thread."""
-        self._post("feed", item)
-
-    def restart(self) -> None:
-        """End the current run as `end` does, then continue with a fresh state."""
-        self._post("restart", None)
-
-    def cut(self) -> None:
-        """End the current run after its last whole packet and drop the remaining input, then continue with a fresh state."""
-        self._post("cut", None)
-
-    def end(self) -> None:
-        """Process all input and close the stream; its last result has `ended` set."""
-        self._post("end", None)
-        self._ended = True
-
-    def close(self) -> None:
-        """Close the stream at once and drop its waiting input. Steps that have not begun give no result. Works after `end` as well."""
-        if not self._closed:
-            self._closed = self._ended = True
-            self._worker._inbox.put((self, "close", None, time.perf_counter()))
-
-    def _post(self, verb: str, item: Any) -> None:
-        if self._ended:
-            raise LocalProtocolError(f"{verb} on a stream that was ended or closed")
-        self._worker._inbox.put((self, verb, item, time.perf_counter()))
-
-
-_Command = tuple[WorkerStream, str, Any, float]
-_Batch = list[tuple[float, tuple[WorkerStream, Step[Any]]]]
+_Batch = list[tuple[float, tuple[Task, Step[Any]]]]
 
 
 @dataclass
@@ -145,8 +64,8 @@ class Worker:
         self.engine = engine
         self.stats = WorkerStats()
         self._deliver = deliver
-        self._batcher: Batcher[tuple[WorkerStream, Step[Any]]] = Batcher(max_batch)
-        self._inbox: SimpleQueue[_Command | _Done | None] = SimpleQueue()
+        self._batcher: Batcher[tuple[Task, Step[Any]]] = Batcher(max_batch)
+        self._inbox: SimpleQueue[Command | _Done | None] = SimpleQueue()
         self._calls: Calls = []
         self._scheduling = threading.Lock()
         self._memory = MemoryReturn()
@@ -180,7 +99,7 @@ class Worker:
         `finish` converts each packet's codes [n_q, F] to an output.
         """
         make_row = lambda: EncoderRow(self.engine, n_q=n_q, packet_frames=packet_frames, start=start)  # noqa: E731
-        return WorkerStream(self, make_row, sink, prepare, finish, drain)
+        return WorkerStream(self._inbox, Task(make_row, Functions(sink, prepare, finish, drain)))
 
     def open_decoder(
         self,
@@ -199,7 +118,7 @@ class Worker:
         """
         starts = chain([start], repeat(restart or start))
         make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=next(starts))  # noqa: E731
-        return WorkerStream(self, make_row, sink, prepare, finish, None)
+        return WorkerStream(self._inbox, Task(make_row, Functions(sink, prepare, finish)))
 
     # The worker's threads ----------------------------------------------------------------------------------------------------------
 
@@ -241,67 +160,67 @@ class Worker:
             if isinstance(entry, _Done):
                 self._complete(entry)
                 continue
-            stream, verb, item, posted = entry
+            task, verb, item, posted = entry
             if verb == "close":
-                self._drop(stream)
-            elif not stream.released:
-                stream.inbox.append((verb, item, posted))
-                self._pump(stream)
+                self._drop(task)
+            elif not task.released:
+                task.inbox.append((verb, item, posted))
+                self._pump(task)
 
-    def _pump(self, stream: WorkerStream) -> None:
+    def _pump(self, task: Task) -> None:
         """Feed the stream's input to its row until a step is due. After the end of a run, the row first finishes all its steps."""
         try:
-            while not stream.waiting and not stream.released:
-                step = stream.row.next_step() if stream.row is not None else None
+            while not task.waiting and not task.released:
+                step = task.row.next_step() if task.row is not None else None
                 if step is not None:
-                    stream.waiting = True
-                    self._batcher.add(step.key, (stream, step), max(stream.due, stream.last_done))
-                elif stream.input_error is not None:
-                    self._fail(stream, stream.input_error)
-                elif stream.ending is not None:
-                    self._end_run(stream)
-                elif stream.inbox:
-                    self._take(stream)
+                    task.waiting = True
+                    self._batcher.add(step.key, (task, step), max(task.due, task.last_done))
+                elif task.input_error is not None:
+                    self._fail(task, task.input_error)
+                elif task.ending is not None:
+                    self._end_run(task)
+                elif task.inbox:
+                    self._take(task)
                 else:
                     return
         except Exception as exc:  # an error in one stream's functions must not end the thread that serves all streams
-            self._fail(stream, exc)
+            self._fail(task, exc)
 
-    def _take(self, stream: WorkerStream) -> None:
-        verb, item, stream.due = stream.inbox.popleft()
+    def _take(self, task: Task) -> None:
+        verb, item, task.due = task.inbox.popleft()
         if verb == "open":
-            stream.row = stream.make_row()
+            task.row = task.make_row()
             return
-        assert stream.row is not None
+        assert task.row is not None
         if verb == "feed":
             try:
-                stream.row.feed(stream.prepare(item))
+                task.row.feed(task.functions.prepare(item))
             except Exception as exc:
                 # The input before it is valid, so its whole packets are delivered first.
-                stream.input_error = exc
+                task.input_error = exc
         else:
-            stream.ending = verb
-            rest = stream.drain() if stream.drain is not None else None
+            task.ending = verb
+            rest = task.functions.drain() if task.functions.drain is not None else None
             if verb != "cut":
                 if rest is not None:
-                    stream.row.feed(rest)
-                stream.row.finish()
+                    task.row.feed(rest)
+                task.row.finish()
 
-    def _end_run(self, stream: WorkerStream) -> None:
-        rest = stream.row.remainder() if isinstance(stream.row, EncoderRow) and stream.ending != "cut" else []
+    def _end_run(self, task: Task) -> None:
+        rest = task.row.remainder() if isinstance(task.row, EncoderRow) and task.ending != "cut" else []
         now = time.perf_counter()
-        self._calls.append((stream.sink, Result([stream.finish(part) for part in rest], True, stream.due, now, now)))
-        if stream.ending == "end":
-            self._release(stream)
+        self._calls.append((task.functions.sink, Result([task.functions.finish(part) for part in rest], True, task.due, now, now)))
+        if task.ending == "end":
+            self._release(task)
         else:
-            stream.row = stream.make_row()
-        stream.ending = None
+            task.row = task.make_row()
+        task.ending = None
 
     def _step(self, batch: _Batch) -> _Done:
         """Run the engine; another thread may hold the scheduling lock meanwhile."""
         done = _Done(batch, time.perf_counter())
         try:
-            done.results, done.states = run_steps(self.engine, [stream.row for _, (stream, _) in batch], [step for _, (_, step) in batch])
+            done.results, done.states = run_steps(self.engine, [task.row for _, (task, _) in batch], [step for _, (_, step) in batch])
         except Exception as exc:  # an error of the engine must not end the thread that serves all streams
             done.error = exc
         done.done = time.perf_counter()
@@ -312,39 +231,40 @@ class Worker:
         self.stats.rows += len(step.batch)
         self.stats.busy_s += step.done - step.started
         self._batcher.record_duration(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
-        for row, (_, (stream, _)) in enumerate(step.batch):
-            stream.waiting = False
-            stream.last_done = step.done
-            if stream.released:
+        for row, (_, (task, _)) in enumerate(step.batch):
+            task.waiting = False
+            task.last_done = step.done
+            if task.released:
                 continue
             if step.error is not None:
-                self._fail(stream, step.error)
+                self._fail(task, step.error)
                 continue
-            assert stream.row is not None
+            assert task.row is not None
             try:
-                outputs = [stream.finish(output) for output in stream.row.complete(step.results[row], step.states[row])]
+                outputs = [task.functions.finish(output) for output in task.row.complete(step.results[row], step.states[row])]
             except Exception as exc:
-                self._fail(stream, exc)
+                self._fail(task, exc)
                 continue
-            self._calls.append((stream.sink, Result(outputs, False, stream.due, step.started, step.done)))
-            self._pump(stream)
+            self._calls.append((task.functions.sink, Result(outputs, False, task.due, step.started, step.done)))
+            self._pump(task)
 
-    def _fail(self, stream: WorkerStream, exc: Exception) -> None:
+    def _fail(self, task: Task, exc: Exception) -> None:
         now = time.perf_counter()
-        self._calls.append((stream.sink, Result([], True, now, now, now, exc)))
-        self._drop(stream)
+        self._calls.append((task.functions.sink, Result([], True, now, now, now, exc)))
+        self._drop(task)
 
-    def _release(self, stream: WorkerStream) -> None:
+    def _release(self, task: Task) -> None:
         """Deliver nothing more, and drop the references to the owner's functions.
 
-        The owner refers to the stream, so these references form a cycle: both would stay in memory until the next garbage collection.
+        The owner refers to the task through its stream, so these references form a cycle: all would stay in memory until the next
+        garbage collection.
         """
-        stream.released = True
-        stream.sink, stream.prepare, stream.finish, stream.drain = _ignore, _ignore, _ignore, None
+        task.released = True
+        task.functions = Functions()
         self._memory.stream_ended()
 
-    def _drop(self, stream: WorkerStream) -> None:
-        self._release(stream)
-        stream.waiting = False
-        stream.inbox.clear()
-        self._batcher.discard_if(lambda item: item[0] is stream)
+    def _drop(self, task: Task) -> None:
+        self._release(task)
+        task.waiting = False
+        task.inbox.clear()
+        self._batcher.discard_if(lambda item: item[0] is task)

@@ -18,7 +18,8 @@ from worker_rig import Collector, deliver, first_book, open_encoder
 
 import streamcodec
 from streamcodec.errors import AudioError, LocalProtocolError
-from streamcodec.scheduler.worker import Result, Worker
+from streamcodec.scheduler.streams import Result
+from streamcodec.scheduler.worker import Worker
 from streamcodec.types import Samples
 
 

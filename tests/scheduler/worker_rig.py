@@ -9,7 +9,8 @@ from typing import Any
 from fake_engine import TIMEOUT_S
 
 from streamcodec.config import Start
-from streamcodec.scheduler.worker import Calls, Result, Worker
+from streamcodec.scheduler.streams import Result
+from streamcodec.scheduler.worker import Calls, Worker
 
 
 class Collector:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.config import CodecConfig
-from streamcodec.scheduler.worker import Result
+from streamcodec.scheduler.streams import Result
 
 
 class FakeStream:

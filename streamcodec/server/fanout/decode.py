@@ -10,7 +10,8 @@ import numpy as np
 
 from streamcodec.config import Start
 from streamcodec.protocol import Gap, Message, Packet, StreamStart, append_gap, unpack_codes
-from streamcodec.scheduler.worker import Result, Worker
+from streamcodec.scheduler.streams import Result
+from streamcodec.scheduler.worker import Worker
 from streamcodec.server.ingest.source import MAX_BACKLOG_S
 from streamcodec.types import Codes, Samples
 

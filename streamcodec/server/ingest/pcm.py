@@ -8,7 +8,8 @@ from streamcodec.audio.samples import PcmFormat
 from streamcodec.config import Start
 from streamcodec.protocol import Packet, sample_width
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
-from streamcodec.scheduler.worker import Result, Worker
+from streamcodec.scheduler.streams import Result
+from streamcodec.scheduler.worker import Worker
 from streamcodec.server.ingest.frontend import PcmFrontend
 from streamcodec.server.ingest.source import MAX_BACKLOG_S, IngestSink
 from streamcodec.server.ingest.timeline import Timeline, WaitMeter
