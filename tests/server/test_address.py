@@ -60,6 +60,6 @@ def test_a_name_with_two_addresses_gets_one_port(monkeypatch):
         (PermissionError(errno.EACCES, "Permission denied"), "Another port: --port N"),
     ],
 )
-def test_a_refusal_says_what_helps(error, helps):
+def test_a_refusal_says_what_would_help(error, helps):
     told = str(explain_refusal("there", 80, error))
     assert told.startswith(f"cannot listen on there:80: {error.strerror}. {helps}")

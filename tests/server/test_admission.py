@@ -42,7 +42,7 @@ def test_small_packets_take_more_room_and_long_ones_less():
     assert policy.room() == policy.room("decode", 6) == int((0.75 - 50 * 0.004) / (12.5 * 0.002))
 
 
-def test_two_lanes_have_room_for_twice_as_many():
+def test_two_workers_have_room_for_twice_as_many():
     assert admission(FREE_STEPS, workers=2).room() == 2 * admission(FREE_STEPS).room() == 40
 
 
@@ -82,7 +82,7 @@ def test_what_costs_the_engine_nothing_is_let_in_however_full_it_is():
     assert admission().refusal(0.0, Counter({ENCODE: 500}), Counter()) is None
 
 
-def test_an_idle_machine_takes_anyone_even_if_it_is_too_slow():
+def test_an_idle_machine_admits_anybody_even_if_it_is_too_slow():
     policy = admission({"encode": Cost(1.0, 1.0, 1.0), "decode": Cost(1.0, 1.0, 1.0)})
     wait(policy, 0.0, 9.0)
     assert policy.room() == 1
@@ -141,7 +141,7 @@ def test_the_newest_second_is_enough_to_refuse_and_not_enough_to_let_in_again():
     assert "wait 35 ms or more" in policy.refusal(13.6, ONE, ONE).reason
 
 
-def test_a_few_late_packets_say_nothing():
+def test_a_few_late_packets_refuse_nobody():
     policy = admission()
     wait(policy, 0.0, 5.0, count=19)
     assert policy.waits(0.1, 0.5, 0.99) == [0.0, 0.0]
@@ -175,13 +175,13 @@ def test_a_crowd_takes_half_of_what_is_free_at_once_and_half_of_the_rest_after_e
         assert demand.total() == pytest.approx(share * room, abs=2)
 
 
-def test_a_few_come_in_however_little_is_free():
+def test_a_few_newcomers_are_admitted_however_little_is_free():
     policy, demand = admission(FREE_STEPS), Counter({ENCODE: 16})
     assert rush(policy, 0.0, demand).again_s is None
     assert demand.total() == policy.room() == 20
 
 
-def test_who_came_and_went_at_once_is_no_newcomer_any_more():
+def test_a_client_that_came_and_left_does_not_count_as_a_newcomer():
     policy = admission(FREE_STEPS)
     demand = Counter({ENCODE: 2})
     for visit in range(50):

@@ -121,7 +121,7 @@ def come(machine: Machine, asking: int, per_s: float, waits_s: Callable[[int], f
     [Machine(), Machine(1.3, 0.0004), Machine(1.3, 0.0006), Machine(2.0, 0.0002), Machine(0.5, 0.0001), Machine(0.2, 0.0005)],
     ids=str,
 )
-def test_as_many_come_in_as_the_machine_holds_though_it_is_not_what_was_measured(machine, per_s):
+def test_as_many_are_admitted_as_the_machine_can_serve_although_it_differs_from_what_was_measured(machine, per_s):
     machine = replace(machine)
     crowd = come(machine, 2 * machine.holds(), per_s)
     assert 0.9 * machine.holds() <= crowd.most <= 1.05 * machine.holds()
@@ -135,7 +135,7 @@ def test_a_machine_whose_steps_are_slower_the_more_it_has_to_do_is_not_overfille
     assert 0.9 * machine.holds() <= crowd.most <= 1.05 * machine.holds()
 
 
-def test_a_crowd_that_comes_before_anything_is_known_takes_half_of_what_is_foretold():
+def test_a_crowd_that_comes_before_anything_is_known_takes_half_of_what_is_predicted():
     foretold, machine = Machine().holds(), Machine(beside_s=0.001)
     crowd = come(machine, 2 * foretold, 1000)
     assert machine.holds() < crowd.most <= foretold / 2, "a machine three times as slow is overfilled, but by no more"
@@ -143,7 +143,7 @@ def test_a_crowd_that_comes_before_anything_is_known_takes_half_of_what_is_foret
 
 
 @pytest.mark.parametrize("per_s", [5, 20, 100])
-def test_where_packets_are_late_for_a_reason_that_nobody_foretold_the_crowd_is_stopped_within_a_moment(per_s):
+def test_newcomers_are_refused_soon_after_packets_become_late_for_an_unpredicted_reason(per_s):
     machine = Machine()
     crowd = come(machine, 2 * machine.holds(), per_s, lambda streams: 0.005 + 0.02 * max(0, streams - 80))
     assert 80 <= crowd.most <= 1.1 * 80

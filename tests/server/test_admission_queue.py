@@ -44,7 +44,7 @@ async def ask(server, name, answered, **options):
         answered.append((name, exc))
 
 
-def test_newcomers_come_in_one_after_another_as_they_came():
+def test_newcomers_are_admitted_one_after_another_in_the_order_of_arrival():
     async def main():
         async with serving(limits=small_limits(join_wait_s=30.0)) as server:
             door, answered = Doorkeeper(server), []
@@ -65,7 +65,7 @@ def test_newcomers_come_in_one_after_another_as_they_came():
     run(main())
 
 
-def test_who_waits_in_vain_is_told_why_and_when_to_come_again():
+def test_a_client_that_waits_in_vain_is_told_why_and_when_to_try_again():
     async def main():
         async with serving(limits=small_limits(join_wait_s=0.05)) as server:
             door, answered = Doorkeeper(server), []
@@ -95,7 +95,7 @@ def test_a_machine_that_is_full_says_so_at_once_and_to_who_waited_as_soon_as_it_
     run(main())
 
 
-def test_who_needs_no_room_does_not_stand_behind_those_who_do():
+def test_a_client_that_needs_no_room_does_not_wait_behind_those_that_do():
     codec = offline_codec()
 
     async def main():
@@ -130,7 +130,7 @@ def test_a_listener_that_needs_a_decoder_waits_in_order_too():
     run(main())
 
 
-def test_who_goes_while_it_waits_publishes_nothing_and_holds_nobody_up():
+def test_a_client_that_leaves_while_it_waits_publishes_nothing_and_delays_nobody():
     async def main():
         async with serving(limits=small_limits(join_wait_s=30.0, resume_s=10.0)) as server:
             door, answered = Doorkeeper(server), []

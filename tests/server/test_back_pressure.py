@@ -70,7 +70,7 @@ def test_a_listener_that_lags_holds_a_fast_publisher_back_but_not_one_that_only_
     asyncio.run(main())
 
 
-def test_listeners_that_lag_too_long_are_given_up_and_the_machine_is_not():
+def test_a_publisher_waits_a_limited_time_for_listeners_and_as_long_as_needed_for_the_machine():
     async def main():
         rig = Rig(backlog_s=2.0, lagging=[False, True], stall_s=0.0)
         task = await started(rig.back_pressure.room())

@@ -257,7 +257,7 @@ def test_a_name_is_taken_until_the_last_of_its_audio_has_come_out():
     run(main())
 
 
-def test_whoever_says_nothing_is_sent_away():
+def test_a_client_that_says_nothing_is_disconnected():
     async def main():
         async with serving(limits=small_limits(handshake_s=0.05)) as server, raw(server.url) as client:
             word, close_code = await client.last_word()
@@ -318,7 +318,7 @@ async def send_at_once(client, *messages):
 
 
 @pytest.mark.parametrize("early", [packet(0), END, CODES, {"type": "ping", "time": 0}], ids=["packet", "end", "hello", "ping"])
-def test_whatever_comes_right_behind_a_hello_is_out_of_turn(early):
+def test_any_message_right_after_a_hello_is_out_of_turn(early):
     async def main():
         async with serving() as server:
             for hello in (CODES, LISTEN):
@@ -344,7 +344,7 @@ def test_a_client_that_gives_up_before_it_has_an_answer_gets_none():
 
 
 @pytest.mark.parametrize("late", [packet(1, n_q=0), {**END, "last_seq": 0}, PCM], ids=["packet", "end", "hello"])
-def test_whatever_comes_behind_the_end_is_out_of_turn_and_the_stream_comes_out_whole(late):
+def test_any_message_after_the_end_is_out_of_turn_and_the_stream_comes_out_whole(late):
     codec, engine = gated()
 
     async def main():

@@ -22,11 +22,11 @@ def looks(bitrate, lags, *, every_s=0.1, begun=0.0, **more):
     return [bitrate.look(begun + i * every_s, lag_s, **more).n_q for i, lag_s in enumerate(lags)]
 
 
-def test_a_listener_in_good_health_gets_all_of_it():
+def test_a_listener_that_keeps_up_gets_every_packet():
     assert set(looks(controller(), [0.1, 0.25, 0.39] * 100)) == {16}
 
 
-def test_lag_that_rises_costs_bandwidth_at_once_and_more_each_half_second():
+def test_a_rising_lag_lowers_the_bandwidth_at_once_and_again_each_half_second():
     steps = looks(controller(), [0.61 + i / 10 for i in range(20)])
     assert steps[0] == 8
     assert steps[4:6] == [8, 4]
@@ -34,15 +34,15 @@ def test_lag_that_rises_costs_bandwidth_at_once_and_more_each_half_second():
     assert steps[-1] == 2
 
 
-def test_lag_that_falls_again_costs_no_more_than_one_step():
+def test_a_lag_that_falls_again_lowers_the_bandwidth_by_one_step_only():
     assert looks(controller(), [1.5 - i / 20 for i in range(20)])[-1] == 8
 
 
-def test_lag_that_stays_costs_more():
+def test_a_lag_that_stays_lowers_the_bandwidth_further():
     assert looks(controller(), [1.0] * 30)[-1] == 2
 
 
-def test_the_round_trip_is_no_lag():
+def test_the_round_trip_does_not_count_as_lag():
     assert set(looks(controller(), [0.9] * 50, round_trip_s=0.8)) == {16}
 
 
@@ -96,7 +96,7 @@ def test_a_lag_that_stays_too_long_ends_the_connection():
     assert verdicts.index(True) == 101
 
 
-def test_a_lag_that_falls_below_the_bound_once_counts_anew():
+def test_the_time_of_a_lag_starts_again_once_the_lag_was_below_the_bound():
     subject = controller()
     for i in range(1000):
         assert not subject.look(i / 10, 3.9 if i % 99 == 0 else 9.0).give_up
@@ -111,21 +111,21 @@ def test_nothing_is_judged_in_a_burst_until_the_listener_has_caught_up():
     assert subject.look(9.95, 9.0).n_q == 8, "it had caught up"
 
 
-def test_a_burst_has_an_end():
+def test_after_a_burst_the_listener_is_judged_again():
     subject = controller()
     subject.expect_burst(10.0)
     assert subject.look(10.1, 9.0).n_q == 8
 
 
 @pytest.mark.parametrize(("min_n_q", "asked", "given"), [(None, 4, 4), (2, 4, 4), (8, 2, 2), (None, 5, 4), (None, 1, 2), (None, 99, 16)])
-def test_a_wish_is_met_at_once_by_the_nearest_step_below(min_n_q, asked, given):
+def test_a_requested_bandwidth_is_given_at_once_as_the_nearest_step_below(min_n_q, asked, given):
     subject = controller(min_n_q=min_n_q)
     subject.ask(asked)
     assert subject.n_q == given
 
 
 @pytest.mark.parametrize(("min_n_q", "lowest"), [(8, 8), (4, 4), (None, 16)])
-def test_a_wish_below_the_lower_bound_leaves_it_where_it_was(min_n_q, lowest):
+def test_a_request_below_the_lower_bound_changes_nothing(min_n_q, lowest):
     subject = controller(min_n_q=min_n_q)
     subject.ask(2)
     assert set(looks(subject, [1.9] * 30)) == {2}
@@ -133,7 +133,7 @@ def test_a_wish_below_the_lower_bound_leaves_it_where_it_was(min_n_q, lowest):
     assert min(looks(subject, [1.9] * 100, begun=10.0)) == lowest
 
 
-def test_what_adapts_does_not_rise_beyond_the_wish():
+def test_the_bandwidth_does_not_rise_above_what_the_listener_asked_for():
     subject = controller()
     subject.ask(8)
     looks(subject, [1.9] * 30)

@@ -59,7 +59,7 @@ async def publish_with_gaps(publisher):
 
 @needs_node
 @pytest.mark.parametrize("form", ["codes", "pcm_s16le", "pcm_f32le"])
-def test_the_one_in_javascript_hears_every_packet_and_gap_of_a_stream_to_its_end(form):
+def test_the_client_in_javascript_gets_every_packet_and_gap_of_a_stream_to_its_end(form):
     fingerprint = [tiny_codec().fingerprint] if form == "codes" else []
 
     async def main():
@@ -81,7 +81,7 @@ def test_the_one_in_javascript_hears_every_packet_and_gap_of_a_stream_to_its_end
 
 
 @needs_node
-def test_the_one_in_javascript_is_told_why_it_is_refused():
+def test_the_client_in_javascript_is_told_why_it_is_refused():
     async def main():
         async with serving() as server:
             heard = await javascript(server.url, "a", "codes", "f00d")
@@ -90,7 +90,7 @@ def test_the_one_in_javascript_is_told_why_it_is_refused():
     run(main())
 
 
-def test_the_one_in_the_document_plays_a_stream_at_its_length_with_silence_for_what_is_missing(tmp_path):
+def test_the_client_in_the_document_plays_a_stream_at_its_length_with_silence_for_what_is_missing(tmp_path):
     [source] = re.findall(r"^```python\n(.*?)\n```$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     (tmp_path / "client.py").write_text(source, encoding="utf-8")
 

@@ -136,7 +136,7 @@ def test_where_the_publisher_waits_nothing_is_left_out_however_long_it_takes():
     assert rig.shown == list(range(200))
 
 
-def test_a_long_history_is_no_backlog():
+def test_a_long_history_does_not_count_as_backlog():
     rig = Setup(wait_s=0.4, next_seq=30)
     rig.feed(*range(34))
     assert rig.dropped == 0

@@ -83,7 +83,7 @@ def test_each_subscriber_gets_the_codebooks_that_it_wants():
 
 
 @pytest.mark.parametrize(("history_s", "first", "start"), [(0.0, 5, "resumed"), (0.16, 3, "resumed"), (60.0, 0, "primed")])
-def test_who_comes_late_gets_as_much_history_as_it_wants_and_is_told_where_it_begins(history_s, first, start):
+def test_a_late_listener_gets_as_much_history_as_it_wants_and_is_told_where_it_begins(history_s, first, start):
     async def main():
         rig = Rig()
         rig.emit(5)
@@ -129,7 +129,7 @@ def test_the_decoder_stays_as_long_as_a_lost_subscriber_may_resume():
     asyncio.run(main())
 
 
-def test_who_resumes_gets_what_it_missed_with_its_gaps_and_the_end():
+def test_a_listener_that_resumes_gets_what_it_missed_with_the_gaps_and_the_end():
     async def main():
         rig = Rig()
         rig.emit(2)

@@ -12,7 +12,7 @@ def test_each_number_is_given_once_and_what_is_left_out_is_a_gap():
     assert numbering.take() == 5
 
 
-def test_nothing_that_is_left_out_is_no_gap():
+def test_where_nothing_was_left_out_there_is_no_gap():
     numbering = Numbering()
     assert numbering.skip(0, "uplink") is None
     assert numbering.next_seq == 0

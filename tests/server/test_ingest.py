@@ -167,7 +167,7 @@ def test_time_wraps_with_its_32_bits():
 
 
 @given(st.lists(st.integers(1, 300), min_size=1, max_size=30), st.integers(0, MODULUS - 1))
-def test_an_even_clock_gives_even_times(blocks, first):
+def test_timestamps_of_a_steady_clock_are_evenly_spaced(blocks, first):
     rig = Rig(wait_s=None)
     at = 0
     for ms in blocks:
@@ -254,7 +254,7 @@ def test_what_a_cut_left_over_is_no_part_of_the_next_run(cut):
     assert [rig.quiet(), rig.quiet()] == [True, False]
 
 
-def test_a_run_of_nothing_leaves_nothing_behind():
+def test_a_run_without_samples_leaves_no_state_behind():
     rig = Rig(rate=16_000, silence_db=-50)
     rig.stream.options["prepare"](pcm(40, 3000, 16_000))
     rig.stream.options["drain"]()
@@ -408,7 +408,7 @@ def test_a_gap_across_the_wrap_of_time_is_measured_all_the_same():
 
 
 @pytest.mark.parametrize("timestamp", [0, 5_000_000, 1_000_000], ids=["0", "the same", "gone back"])
-def test_where_timestamps_say_nothing_a_gap_is_as_long_as_its_messages_were(timestamp):
+def test_if_timestamps_stand_still_a_gap_is_as_long_as_its_messages_were(timestamp):
     rig = Rig()
     rig.feed(40, timestamp and 5_000_000)
     rig.feed(40, timestamp and 5_000_000)
@@ -447,7 +447,7 @@ def test_a_gap_is_told_once():
     assert rig.sink.events[-2:] == [("packet", 6, 0), ("finished",)]
 
 
-def test_a_gap_before_the_first_packet_says_nothing():
+def test_a_gap_before_the_first_packet_has_no_effect():
     rig = Rig()
     rig.source.gap(7, "uplink")
     rig.feed(80, 0)
@@ -485,7 +485,7 @@ def test_a_stream_that_breaks_says_why():
     assert rig.sink.events == [("failed", error)]
 
 
-def test_a_closed_source_says_nothing_any_more():
+def test_a_closed_source_reports_nothing():
     rig = Rig()
     rig.feed(80, 0)
     rig.source.close()
@@ -494,7 +494,7 @@ def test_a_closed_source_says_nothing_any_more():
     assert rig.sink.events == []
 
 
-def test_a_bug_on_the_way_out_ends_the_stream_instead_of_leaving_it_for_ever():
+def test_an_error_while_results_are_passed_on_ends_the_stream():
     rig = Rig()
     rig.give()  # nothing was fed: there is no time to give it
     assert rig.sink.events[0][0] == "failed"

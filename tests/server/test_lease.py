@@ -7,7 +7,7 @@ import pytest
 from streamcodec.server.lease import PublisherLease
 
 
-def test_who_takes_over_evicts_the_holder_and_hears_of_failures_from_then_on():
+def test_a_new_holder_evicts_the_old_one_and_hears_of_failures_from_then_on():
     lease, told = PublisherLease(), []
     lease.take("first", lambda exc: told.append(("first", exc)), lambda: told.append("first is evicted"))
     lease.take("second", lambda exc: told.append(("second", exc)), lambda: told.append("second is evicted"))
@@ -18,7 +18,7 @@ def test_who_takes_over_evicts_the_holder_and_hears_of_failures_from_then_on():
     assert told[1:] == [("second", error)]
 
 
-def test_a_lease_that_was_given_back_tells_nobody():
+def test_nobody_hears_of_failures_after_a_lease_was_given_back():
     lease, told = PublisherLease(), []
     lease.take("first", told.append, lambda: told.append("evicted"))
     lease.give_back()

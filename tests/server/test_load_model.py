@@ -50,13 +50,13 @@ def test_each_kind_and_length_of_packet_takes_steps_of_its_own():
     assert engine(subject, crowd) == pytest.approx(sum(engine(subject, Counter({key: n})) for key, n in crowd.items()))
 
 
-def test_without_costs_nothing_is_foretold():
+def test_without_costs_nothing_is_predicted():
     subject = forecast(None)
     teach(subject, 3, beside_s=0.9)
     assert subject.shares(Counter({ENCODE: 9_000})) == (0.0, 0.0, 0.0)
 
 
-def test_lanes_share_the_engine_processors_share_all_of_it_and_one_interpreter_runs_the_rest():
+def test_workers_share_the_engine_and_all_processors_but_one_interpreter_runs_the_rest():
     engine_s, beside_s = 0.45, 125 * PACKET_S
     assert forecast(workers=1, cores=4).shares(TEN) == pytest.approx((engine_s, (engine_s + beside_s) / 4, beside_s))
     assert forecast(workers=2, cores=4).shares(TEN) == pytest.approx((engine_s / 2, (engine_s + beside_s) / 4, beside_s))
@@ -80,7 +80,7 @@ def test_what_goes_beside_the_engine_is_learnt_whatever_a_packet_was_taken_for(p
     assert subject.shares(Counter({ENCODE: 120})).interpreter == pytest.approx(1500 * packet_s, rel=0.15), "and as it would be"
 
 
-def test_a_few_packets_do_not_answer_for_what_a_server_does_when_it_is_idle():
+def test_costs_beside_the_engine_are_not_extrapolated_from_a_few_packets_of_an_idle_server():
     subject = forecast()
     alone = Counter({ENCODE: 2})
     teach(subject, 30, alone, steps=25, rows=25, beside_s=0.05, messages=50)
@@ -147,14 +147,14 @@ def test_a_server_whose_publishers_say_nothing_is_known_to_be_idle_again():
     assert subject.shares(TEN).interpreter < 0.1
 
 
-def test_a_cost_is_found_from_three_steps():
+def test_the_costs_of_a_step_are_derived_from_three_timed_steps():
     cost = Cost(0.004, 0.0005, 0.0002)
     found = cost_of(*(cost.step + rows * cost.of_row(frames) for rows, frames in ((1, 6), (16, 6), (16, 1))))
     assert (found.step, found.row, found.frame) == pytest.approx((cost.step, cost.row, cost.frame))
 
 
 @pytest.mark.parametrize("times", [(0.01, 0.01, 0.02), (0.01, 0.005, 0.004), (0.001, 0.1, 0.2), (0.1, 0.2, 0.0)])
-def test_times_that_make_no_sense_give_no_negative_costs(times):
+def test_inconsistent_times_give_no_negative_costs(times):
     cost = cost_of(*times)
     assert min(cost.step, cost.row, cost.frame) >= 0
 

@@ -19,7 +19,7 @@ def test_every_counter_is_there_from_the_start():
     assert {value for name, value in values.items() if not name.endswith("_created")} == {0.0}
 
 
-def test_counters_and_gauges_keep_every_digit():
+def test_counters_and_gauges_are_written_without_rounding():
     metrics = Metrics(packets_sent=123_456_789)
     metrics.collect_from(lambda: [gauge_family("listeners", "Listeners.", 3), counter_family("busy_seconds", "Time.", 1234567.25)])
     values = samples(metrics.render()[0])
@@ -63,7 +63,7 @@ def test_two_servers_in_one_program_count_for_themselves():
     assert not [family for family in REGISTRY.collect() if family.name.startswith("streamcodec")]
 
 
-def test_who_asks_for_openmetrics_gets_it():
+def test_a_client_that_asks_for_openmetrics_gets_it():
     metrics = Metrics(packets_sent=7)
     text, media_type = metrics.render("application/openmetrics-text; version=1.0.0, text/plain; q=0.5")
     assert media_type.startswith("application/openmetrics-text; version=1.0.0")

@@ -48,7 +48,7 @@ def decoded(codec, packets, start):
 
 
 @pytest.mark.parametrize("middle", [LOUD + 10, LOUD + 15, LOUD + QUIET - 1])
-def test_who_joins_in_a_pause_gets_its_history_across_what_was_left_out(middle):
+def test_a_listener_that_joins_in_a_pause_gets_history_from_before_the_packets_that_were_left_out(middle):
     codec, packets = offline_codec(), talk()
 
     async def main():
@@ -87,7 +87,7 @@ def test_who_joins_in_a_pause_gets_its_history_across_what_was_left_out(middle):
     run(main())
 
 
-def test_who_loses_its_connection_in_a_pause_hears_it_as_if_nothing_had_been():
+def test_a_listener_that_loses_its_connection_in_a_pause_hears_the_stream_as_if_nothing_had_happened():
     codec, packets = offline_codec(), talk()
     middle = LOUD + 15
 

@@ -121,7 +121,7 @@ def test_control_messages_are_never_dropped_and_keep_their_place():
     st.lists(st.sampled_from(["packet", "packet", "packet", "quiet", "quiet", "long", "gap", "silence", "epoch", "get"]), max_size=200),
     st.floats(0.1, 2.0),
 )
-def test_the_books_balance_and_the_bound_holds_whatever_happens(actions, limit_s):
+def test_every_number_is_sent_or_named_by_a_gap_and_the_bound_holds_whatever_happens(actions, limit_s):
     rig = Rig(limit_s)
     seq = epoch = 0
     rig.put(start(0))
@@ -162,7 +162,7 @@ def test_of_a_pause_few_packets_are_put_and_what_is_left_out_is_named_right_befo
 @pytest.mark.parametrize(
     "message", [start(3, epoch=1), StreamEnd(next_seq=3), Gap(first_seq=3, count=2, reason="overload")], ids=lambda m: m.type
 )
-def test_whatever_needs_the_number_comes_behind_what_was_left_out(message):
+def test_every_message_that_needs_a_number_comes_after_the_gap_of_what_was_left_out(message):
     rig = Rig()
     for seq in range(3):
         rig.put(packet(seq), PACKET_S, quiet=True)
@@ -186,7 +186,7 @@ def test_what_a_publisher_has_left_out_itself_is_passed_on_as_it_is():
     assert rig.queue.thinned == 0
 
 
-def test_both_ends_may_leave_out_of_one_pause():
+def test_publisher_and_server_may_both_leave_out_packets_of_one_pause():
     rig = Rig()
     for seq in range(3):
         rig.put(packet(seq), PACKET_S, quiet=True)
@@ -206,7 +206,7 @@ def test_what_is_dropped_in_a_pause_does_not_make_a_loss_of_the_rest_of_it():
     assert sum(m.count for m in got if isinstance(m, Gap) and m.reason == SILENCE) == rig.queue.thinned == 27
 
 
-def test_the_next_stream_begins_with_a_packet_that_is_sent():
+def test_the_first_packet_of_the_next_stream_is_always_sent():
     rig = Rig()
     rig.put(packet(0), PACKET_S, quiet=True)
     rig.put(StreamEnd(next_seq=1))

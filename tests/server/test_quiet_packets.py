@@ -198,7 +198,7 @@ def test_a_publisher_that_starts_afresh_is_heard_afresh():
 
 
 @pytest.mark.parametrize("history_ms", [0, 800])
-def test_who_joins_or_comes_back_in_the_silence_hears_what_everybody_hears(history_ms):
+def test_a_listener_that_joins_or_comes_back_during_silence_hears_what_the_others_hear(history_ms):
     codec = offline_codec()
     x = with_a_pause()
 

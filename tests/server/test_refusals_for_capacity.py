@@ -138,7 +138,7 @@ def test_a_publisher_brings_the_decoder_that_waiting_listeners_need():
     run(main())
 
 
-def test_with_capacity_off_everybody_comes_in_up_to_the_hard_bounds():
+def test_without_a_capacity_everybody_is_admitted_up_to_the_hard_limits():
     async def main():
         async with serving(limits=small_limits(capacity=None, max_publishers=8)) as server, contextlib.AsyncExitStack() as stack:
             assert server.room is None

@@ -10,7 +10,7 @@ def packet(seq):
     return Packet(seq, 0, 0, 2, b"x" * 15)
 
 
-def test_a_publisher_that_sends_gaps_for_ever_fills_nothing():
+def test_a_publisher_that_sends_endless_gaps_does_not_fill_the_queue():
     history = ReplayBuffer(10.0, 75, lambda _: 6)
     history.add(packet(0))
     for i in range(10_000):
@@ -20,7 +20,7 @@ def test_a_publisher_that_sends_gaps_for_ever_fills_nothing():
 
 
 @pytest.mark.parametrize("seq", [1, 2, 3, 5])
-def test_who_had_heard_of_some_gaps_is_told_of_the_rest(seq):
+def test_a_listener_that_knew_some_gaps_is_told_of_the_rest(seq):
     history = ReplayBuffer(10.0, 75, lambda _: 6)
     history.add(packet(0))
     for first in (1, 3, 5):
@@ -51,7 +51,7 @@ def test_a_pause_does_not_end_the_history_of_who_comes_later(seconds, begins):
     assert history.recent(seconds) == entries[begins:]
 
 
-def test_what_was_lost_does_although_silence_was_left_out_in_the_same_place():
+def test_a_lost_packet_makes_a_loss_although_silence_was_left_out_in_the_same_place():
     history, _ = a_pause()
     history.gap(Gap(first_seq=41, count=1, reason="uplink"))
     assert history.recent(1.0) == []
@@ -61,7 +61,7 @@ def test_what_was_lost_does_although_silence_was_left_out_in_the_same_place():
 
 
 @pytest.mark.parametrize("seq", [1, 2, 5, 11, 12, 35, 40])
-def test_who_lost_its_connection_in_a_pause_is_told_what_was_left_out_behind_what_it_has(seq):
+def test_a_listener_that_lost_its_connection_in_a_pause_is_told_what_was_left_out_after_its_last_packet(seq):
     history, entries = a_pause()
     found = history.since(seq, 41)
     first = found[0]

@@ -91,7 +91,7 @@ def test_a_listener_that_was_cut_off_hears_what_an_unbroken_one_hears(kind, star
 
 
 @pytest.mark.parametrize("leaving", ["in order", "lost"])
-def test_who_listens_to_codes_leaves_alone_the_decoder_that_is_kept_for_a_lost_listener_of_pcm(leaving):
+def test_a_listener_of_codes_does_not_close_the_decoder_that_is_kept_for_a_lost_listener_of_pcm(leaving):
     codec = offline_codec()
 
     async def main():
@@ -117,7 +117,7 @@ def test_who_listens_to_codes_leaves_alone_the_decoder_that_is_kept_for_a_lost_l
 
 
 @pytest.mark.parametrize("came", ["before", "after"])
-def test_who_leaves_in_order_leaves_the_decoder_to_another_listener_of_pcm_that_was_lost(came):
+def test_a_listener_that_leaves_in_order_keeps_the_decoder_for_another_listener_of_pcm_that_was_lost(came):
     async def main():
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             unbroken = Heard(listen(server.url, "a", format="pcm_f32le"))
@@ -143,7 +143,7 @@ def test_who_leaves_in_order_leaves_the_decoder_to_another_listener_of_pcm_that_
     run(main())
 
 
-def test_a_decoder_that_was_kept_for_a_lost_listener_goes_with_its_time_and_with_nobody_who_needs_it():
+def test_a_decoder_that_is_kept_for_a_lost_listener_is_closed_when_nobody_can_resume_or_needs_it():
     async def main():
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             other = await stack.enter_async_context(raw(server.url))
@@ -308,7 +308,7 @@ def test_what_the_server_no_longer_has_is_a_gap_and_the_listener_joins_anew():
     run(main())
 
 
-def test_a_listener_that_waited_waits_on_and_hears_of_it_once():
+def test_a_listener_that_reconnects_while_it_waits_is_told_only_once_that_it_waits():
     async def main():
         async with serving(limits=RESUMING) as server, contextlib.AsyncExitStack() as stack:
             heard = await listening(stack, server.url, "a", format="pcm_s16le")
@@ -418,7 +418,7 @@ def test_a_live_publisher_that_was_away_for_seconds_sends_what_it_could_not_send
     run(main())
 
 
-def test_connections_that_die_without_a_word_on_either_side_cost_nothing(monkeypatch):
+def test_connections_that_die_silently_on_both_sides_lose_nothing(monkeypatch):
     monkeypatch.setattr(heartbeat, "_LOOK_EVERY_S", 0.05)
     offline = offline_codec()
 
@@ -473,7 +473,7 @@ def test_a_publisher_that_comes_again_before_its_old_connection_is_missed_takes_
     run(main())
 
 
-def test_two_programs_that_live_do_not_take_a_session_from_each_other_for_ever():
+def test_two_running_programs_do_not_take_a_session_from_each_other_again_and_again():
     async def main():
         async with serving(limits=RESUMING) as server, raw(server.url) as thief:
             async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
@@ -525,7 +525,7 @@ def test_nobody_else_can_resume_a_stream():
     run(main())
 
 
-def test_behind_the_window_the_stream_has_ended_and_its_publisher_is_told_that_the_connection_was_lost(monkeypatch):
+def test_after_the_window_the_stream_has_ended_and_its_publisher_is_told_that_the_connection_was_lost(monkeypatch):
     monkeypatch.setattr(reconnect, "_MAX_WAIT_S", 0.05)
     codec = offline_codec()
 

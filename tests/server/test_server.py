@@ -184,7 +184,7 @@ async def halves(server, codec, join, start=None, seconds=1.6, bandwidth=6.0):
 
 
 @pytest.mark.parametrize("start", ["exact", "primed"])
-def test_who_joins_within_the_first_second_has_all_of_it_and_hears_the_same(start):
+def test_a_listener_that_joins_within_the_first_second_hears_exactly_what_the_others_hear(start):
     codec = offline_codec()
 
     async def main():
@@ -209,7 +209,7 @@ def test_who_joins_within_the_first_second_has_all_of_it_and_hears_the_same(star
     run(main())
 
 
-def test_who_joins_later_gets_a_history_that_ends_where_the_present_begins():
+def test_a_listener_that_joins_later_gets_a_history_that_ends_where_the_live_packets_begin():
     codec = offline_codec()
 
     async def main():
@@ -549,7 +549,7 @@ def test_live_codes_that_the_decoder_cannot_follow_reach_listeners_of_codes_whol
 
 
 @pytest.mark.parametrize("capacity", [None, 3])
-def test_who_comes_first_meets_nothing_that_runs_for_the_first_time(capacity):
+def test_the_first_client_meets_nothing_that_runs_for_the_first_time(capacity):
     workers, frames = 2, (1, 2, 3, 6)
     codec, engine = gated()
     engine.workers = workers
@@ -701,7 +701,7 @@ def test_metrics_count_what_happened_and_read_as_text():
     run(main())
 
 
-def test_whoever_comes_with_a_browser_is_told_what_this_is():
+def test_a_browser_is_told_what_this_server_is():
     async def main():
         async with serving() as server:
             status, text = await http_get(server, "/")

@@ -57,7 +57,7 @@ def test_a_waiting_reader_gets_what_comes_and_the_publisher_hears_of_progress():
     asyncio.run(main())
 
 
-def test_a_listener_that_not_even_gaps_can_mend_is_told_so():
+def test_a_listener_with_too_many_messages_waiting_is_refused_as_slow():
     listener = make()
     for seq in range(0, 4 * MAX_MESSAGES, 2):
         listener.put(start(seq))
@@ -208,7 +208,7 @@ def test_a_burst_makes_no_lag_and_loses_nothing():
     assert live.listener.n_q == 8
 
 
-def test_a_pause_is_no_lag_and_what_is_said_behind_it_goes_out_at_once():
+def test_a_pause_does_not_count_as_lag_and_the_speech_after_it_goes_out_at_once():
     live = Live(min_n_q=2)
     live.run(2.4)
     sent = len(live.got)
@@ -231,7 +231,7 @@ def test_a_pause_is_no_lag_and_what_is_said_behind_it_goes_out_at_once():
     check_books(live.got)
 
 
-def test_a_burst_that_was_held_up_elsewhere_may_take_long():
+def test_a_listener_has_time_to_catch_up_with_a_burst_that_was_held_up_elsewhere():
     live = Live(min_n_q=2)
     live.run(2.4)
     live.listener.expect_burst()
@@ -246,7 +246,7 @@ def test_a_burst_that_was_held_up_elsewhere_may_take_long():
     assert live.listener.n_q == 8
 
 
-def test_a_report_of_a_stream_that_is_over_says_nothing_of_the_next_one():
+def test_a_report_about_a_stream_that_is_over_is_ignored_in_the_next_one():
     live = Live()
     live.run(2.4)
     live.listener.put(StreamEnd(next_seq=live.seq))
@@ -329,7 +329,7 @@ def test_a_link_whose_delay_changes_for_good_is_not_held_up_for_good(before_s, a
 
 @pytest.mark.parametrize("delay_s", [0.03, 0.3])
 @pytest.mark.parametrize("rate", [0.95, 0.75, 0.5])
-def test_a_link_that_is_too_thin_is_not_taken_for_a_longer_one(rate, delay_s):
+def test_a_link_with_too_low_a_rate_is_not_mistaken_for_a_longer_one(rate, delay_s):
     live = Link(delay_s)
     live.run(20.0)
     live.rate = rate

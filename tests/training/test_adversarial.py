@@ -79,7 +79,7 @@ def test_a_learner_goes_on_as_if_it_had_not_stopped(corpus: Corpus, base: Encode
     assert second.step(6, 0.1) == pytest.approx(first.step(6, 0.1), rel=0.01)
 
 
-def test_a_loss_that_is_none_is_refused() -> None:
+def test_an_unknown_loss_is_refused() -> None:
     with pytest.raises(InputError, match="losses has pesq, expected some of mel"):
         replace(ADVERSARIAL, losses={"pesq": 1.0})
 

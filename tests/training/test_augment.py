@@ -32,7 +32,7 @@ def test_every_change_at_once_keeps_length_and_never_clips(seed: int) -> None:
     assert np.isfinite(y).all() and np.abs(y).max() <= 0.991
 
 
-def test_with_no_change_the_sound_stays_itself() -> None:
+def test_without_augmentation_the_sound_stays_the_same() -> None:
     still = Augmentation(speed=0.0, reverb=0.0, noise=0.0, other=0.0, band=0.0, level=(0.0, 0.0))
     x = voice(0.2, RATE, 1)
     assert np.array_equal(augment(lambda n: x[:n], lambda n: x[:n], 4800, RATE, still, chance()), x)
@@ -43,7 +43,7 @@ def test_silence_stays_finite() -> None:
     assert np.isfinite(y).all()
 
 
-def test_steeper_noise_is_darker() -> None:
+def test_noise_of_a_steeper_spectrum_has_less_treble() -> None:
     brightness = [levels(noise(RATE, slope, chance()), 4000, 12_000) / RATE for slope in (0.0, 1.0, 2.0)]
     assert brightness == sorted(brightness, reverse=True)
     assert np.sqrt(np.mean(noise(RATE, 1.0, chance()) ** 2)) == pytest.approx(1.0, rel=1e-3)
@@ -55,7 +55,7 @@ def test_mixing_is_at_the_ratio_asked_for() -> None:
     assert 10 * np.log10(np.mean(x**2) / np.mean(added**2)) == pytest.approx(12.0, abs=0.1)
 
 
-def test_a_room_rings_on_and_keeps_the_energy() -> None:
+def test_reverberation_has_a_tail_and_keeps_the_energy() -> None:
     x = np.zeros(RATE, np.float32)
     x[100] = 1.0
     y = reverberant(x, RATE, 0.4, 0.4, chance())

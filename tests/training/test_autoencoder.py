@@ -49,7 +49,7 @@ def test_waveforms_band_by_band_are_asked_of_the_upper_codebooks_alone(corpus: C
     assert any(not torch.equal(a, b) for a, b in zip(*after, strict=True)) == moves
 
 
-def test_latents_that_shout_cost_something(corpus: Corpus) -> None:
+def test_latents_that_are_too_large_are_penalised(corpus: Corpus) -> None:
     """Codebooks follow the latents anywhere and the commitment is relative: without this term nothing holds their scale."""
 
     def regular(loudness: float) -> float:
@@ -62,7 +62,7 @@ def test_latents_that_shout_cost_something(corpus: Corpus) -> None:
     assert regular(10.0) > regular(1.0) + 0.5
 
 
-def test_losses_fall(corpus: Corpus) -> None:
+def test_losses_fall_during_training(corpus: Corpus) -> None:
     learner = AutoencoderLearner(TINY, AUTOENCODER, corpus, None)
     before = [learner.step(step, step / 30) for step in range(30)][:8]
     after = [learner.step(step, 1.0) for step in range(8)]  # the same crops and draws
@@ -70,7 +70,7 @@ def test_losses_fall(corpus: Corpus) -> None:
         assert sum(row[name] for row in after) < sum(row[name] for row in before)
 
 
-def test_it_takes_a_model_on_from_where_it_was(corpus: Corpus) -> None:
+def test_a_stage_continues_to_train_the_given_model(corpus: Corpus) -> None:
     base = AutoencoderLearner(TINY, AUTOENCODER, corpus, None).average
     learner = AutoencoderLearner(TINY, replace(AUTOENCODER, encoder_rate=0.5), corpus, base)
     assert torch.equal(learner.rvq.embed, base.quantizer.embed)
@@ -112,7 +112,7 @@ def test_averages_grow_longer() -> None:
     assert averaging(0.999, 0) < 0.2 and averaging(0.999, 10**6) == 0.999
 
 
-def test_a_loss_that_is_none_is_refused() -> None:
+def test_an_unknown_loss_is_refused() -> None:
     with pytest.raises(InputError, match="losses has pesq, expected some of mel"):
         replace(AUTOENCODER, losses={"pesq": 1.0})
     with pytest.raises(InputError, match="pulls has mel, expected some of pesq"):
@@ -176,7 +176,7 @@ def test_steps_are_those_of_muon() -> None:
         assert float((ours - theirs).detach().norm()) < 0.03 * float(theirs.detach().norm())
 
 
-def test_a_step_makes_all_directions_alike() -> None:
+def test_an_orthogonalised_step_has_nearly_equal_singular_values() -> None:
     matrix = torch.randn(24, 64, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, 24)[:, None]
     values = torch.linalg.svdvals(orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7))
     assert float(values.min()) > 0.4 and float(values.max()) < 1.3

@@ -45,7 +45,7 @@ def test_codebooks_are_fitted_and_the_rest_is_left(begun: EncodecModel) -> None:
         refit(begun, [])
 
 
-def test_an_encoder_is_rounded_to_bfloat16_and_still_says_the_same(begun: EncodecModel) -> None:
+def test_rounding_an_encoder_to_bfloat16_keeps_its_mean_latents(begun: EncodecModel) -> None:
     x = heard()
     after, merely = rounded(begun, [x]), deepcopy(begun)
     assert all(name.startswith("encoder.") for name in changed(begun, after))
@@ -61,7 +61,7 @@ def test_an_encoder_is_rounded_to_bfloat16_and_still_says_the_same(begun: Encode
         rounded(begun, [])
 
 
-def test_latents_are_weighed_and_say_the_same(begun: EncodecModel) -> None:
+def test_weighted_latents_give_the_same_samples(begun: EncodecModel) -> None:
     x = heard(2.0)
     after = weighed(begun, [x])
     deepest = len(begun.encoder.layers) - 1
@@ -78,7 +78,7 @@ def test_latents_are_weighed_and_say_the_same(begun: EncodecModel) -> None:
         weighed(begun, [])
 
 
-def test_weighed_latents_have_room_for_what_is_heard(begun: EncodecModel) -> None:
+def test_weighted_latents_keep_precision_for_what_is_audible(begun: EncodecModel) -> None:
     model, deaf = deepcopy(begun), [1, 4, 6]
     x = heard()
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_weighed_latents_have_room_for_what_is_heard(begun: EncodecModel) -> Non
             assert (after[deaf] / before[deaf]).max() < most * (after[kept] / before[kept]).max()
 
 
-def test_weighed_latents_lose_less_in_codebooks(begun: EncodecModel) -> None:
+def test_weighted_latents_lose_less_in_the_codebooks(begun: EncodecModel) -> None:
     """Latents whose directions have wrong sizes are weighed anew; codebooks are fitted to either, and nothing else learns."""
     model = deepcopy(begun)
     x = heard(count=4)

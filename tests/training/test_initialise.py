@@ -53,7 +53,7 @@ def test_what_is_like_the_training_audio_comes_through(config: CodecConfig) -> N
     assert snr(through(started(config), x), x).min() > 12.0
 
 
-def test_nothing_is_heard_before_anything_is_said() -> None:
+def test_an_untrained_model_gives_silence_for_silence() -> None:
     assert through(started(EMBEDDED), torch.zeros(1, 10 * EMBEDDED.hop_length)).abs().max() < 1e-3
 
 

@@ -51,14 +51,14 @@ def test_snr_is_in_decibels() -> None:
     assert float(snr(torch.zeros_like(x), x)) == pytest.approx(0.0, abs=0.01)
 
 
-def test_level_is_in_decibels_and_silence_has_one(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_the_level_is_in_decibels_and_finite_for_silence(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     assert level(0.5 * pair[1], pair[1]).numpy() == pytest.approx([-6.02, -6.02], abs=0.02)
     y = torch.zeros(1, 4096, requires_grad=True)
     level(y, torch.zeros(1, 4096)).sum().backward()  # type: ignore[no-untyped-call]
     assert y.grad is not None and torch.isfinite(y.grad).all()
 
 
-def test_si_sdr_does_not_hear_level_but_snr_does(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_si_sdr_ignores_the_level_and_snr_does_not(pair: tuple[torch.Tensor, torch.Tensor]) -> None:
     y, x = pair
     torch.testing.assert_close(si_sdr(0.3 * y, x), si_sdr(y, x), rtol=0.0, atol=0.01)
     assert float(snr(0.3 * y, x).max()) < float(snr(y, x).min())

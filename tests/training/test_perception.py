@@ -57,7 +57,7 @@ def test_the_disturbance_is_that_of_the_reference_package(damage: Callable[[Tens
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
-def test_lost_envelopes_are_those_of_the_reference_package(damage: Callable[[Tensor], Tensor]) -> None:
+def test_the_envelope_loss_equals_the_reference_package(damage: Callable[[Tensor], Tensor]) -> None:
     x = speech()
     y = damage(x)
     assert 1.0 - float(StoiLoss(RATE)(y, x)) == pytest.approx(pystoi.stoi(x[0].numpy(), y[0].numpy(), RATE), abs=0.02)
@@ -81,7 +81,7 @@ def test_the_same_speech_costs_nothing_whatever_its_level(loss: torch.nn.Module)
 @pytest.mark.parametrize(
     "original", [torch.zeros(2, 9600), 1e-4 * torch.ones(2, 9600), speech()[:, :2400]], ids=["silent", "constant", "short"]
 )
-def test_nothing_to_hear_has_finite_losses_and_gradients(loss: torch.nn.Module, original: Tensor) -> None:
+def test_silent_input_has_finite_losses_and_gradients(loss: torch.nn.Module, original: Tensor) -> None:
     for scale in (0.0, 1.0, 100.0):
         y = (scale * original + (0.01 if scale else 0.0) * torch.randn(original.shape)).requires_grad_(True)
         value = loss(y, original)

@@ -61,7 +61,7 @@ def test_rows_of_one_batch_use_different_numbers_of_codebooks() -> None:
         torch.testing.assert_close(mixed[row], rvq(z, torch.full((4,), n))[0][row])
 
 
-def test_the_commitment_pulls() -> None:
+def test_the_commitment_loss_pulls_latents_towards_their_codes() -> None:
     z, rvq = latents().requires_grad_(True), started().eval()
     quantized, commitment, _ = rvq(z, torch.full((4,), 2))
     assert not quantized.requires_grad

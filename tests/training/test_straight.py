@@ -43,7 +43,7 @@ def test_what_is_coded_as_well_as_it_can_be_does_not_drift() -> None:
     assert linear_part(corrected, z).abs().max() < 0.02 * linear_part(uncorrected, z).abs().max()
 
 
-def test_what_codes_do_tell_of_the_loss_still_passes() -> None:
+def test_the_part_of_the_gradient_that_codes_explain_still_passes() -> None:
     """A loss that wants what is coded twice as loud still says so."""
     z, q = coded()
     corrected = passed(-2.0 * q, StraightThrough(DIM, 0.01), z, q)

@@ -54,7 +54,7 @@ def test_any_step_can_be_the_first(corpus: Corpus) -> None:
         assert torch.equal(Batches(corpus, CROPS, HOP, 0)(step), heard[step])
 
 
-def test_a_source_shorter_than_a_stream_is_heard_again(tmp_path: Path) -> None:
+def test_a_source_shorter_than_a_stream_is_repeated(tmp_path: Path) -> None:
     corpus = build([Folder("short", write_voices(tmp_path / "short", 1, 1, 0.5))], tmp_path / "corpus")
     batches = Batches(corpus, replace(PLAIN, batch=1), HOP, 0)
     whole = torch.cat([batches(step)[0, 0] for step in range(4)])
@@ -62,7 +62,7 @@ def test_a_source_shorter_than_a_stream_is_heard_again(tmp_path: Path) -> None:
     assert torch.equal(whole[: end - start], whole[end - start : 2 * (end - start)]) and bool(whole.any())
 
 
-def test_carried_crops_are_what_a_whole_clip_is(corpus: Corpus) -> None:
+def test_crops_whose_state_is_carried_on_equal_the_whole_clip(corpus: Corpus) -> None:
     model = EncodecModel(TINY)
     x = Batches(corpus, replace(PLAIN, crop_frames=4 * CROPS.crop_frames, stream_seconds=0.0), HOP, 0)(0)
     streams, on = Streams(), torch.ones(len(x), dtype=torch.bool)
@@ -89,7 +89,7 @@ def test_a_row_of_a_reflecting_model_begins_behind_zeros() -> None:
     assert float((mixed[1] - opened[1]).abs().max()) > 1e-3
 
 
-def test_a_decoder_that_lags_hears_whole_clips(corpus: Corpus) -> None:
+def test_a_decoder_with_a_delay_is_trained_on_whole_clips(corpus: Corpus) -> None:
     learner = AutoencoderLearner(replace(TINY, trim_right_ratio=0.5), replace(AUTOENCODER, crops=PLAIN), corpus, None)
     assert learner.step(1, 0.0)["mel"] > 0.0
     assert learner.streams.state == {}
@@ -107,7 +107,7 @@ def test_a_learner_remembers_and_begins_where_it_is_told(corpus: Corpus) -> None
     assert kept[0.0] != kept[1.0]  # a decoder that joined late has forgotten
 
 
-def test_crops_that_make_no_sense_are_refused() -> None:
+def test_invalid_crops_are_refused() -> None:
     with pytest.raises(InputError, match=r"stream_seconds is -1\.0, expected at least 0"):
         Crops(stream_seconds=-1.0)
     with pytest.raises(InputError, match="batch is 0 and crop_frames 48, expected at least 1"):

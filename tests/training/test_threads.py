@@ -43,7 +43,7 @@ def test_only_the_time_since_the_last_look_counts() -> None:
     assert cores.count() == 2
 
 
-def test_a_machine_that_does_not_tell_gives_all_threads() -> None:
+def test_all_threads_are_used_on_a_machine_that_does_not_report_its_load() -> None:
     machine = Machine()
     machine.busy = None
     cores = machine.cores()
@@ -51,6 +51,6 @@ def test_a_machine_that_does_not_tell_gives_all_threads() -> None:
     assert cores.count() == 4
 
 
-def test_this_machine_tells_or_says_that_it_does_not() -> None:
+def test_the_load_of_this_machine_is_read_or_reported_as_unknown() -> None:
     busy = busy_seconds()
     assert busy is None or busy > 0.0

@@ -130,7 +130,7 @@ def test_every_kind_of_stage_is_run_in_order_and_noted(runs: Path) -> None:
     assert written_out["base"] is None and written_out["stages"][4]["losses"] == {"mel": 1.0, "features": 3.0, "adversarial": 3.0}
 
 
-def test_a_discriminator_touches_the_decoder_alone(runs: Path) -> None:
+def test_an_adversarial_stage_changes_only_the_decoder(runs: Path) -> None:
     before, after = stages(runs / "tiny")[3:5]
     assert changed(before, after) == {name for name in before.state_dict() if name.startswith("decoder.")}
 
@@ -206,7 +206,9 @@ def test_codes_of_a_base_stay_bit_for_bit_through_an_export(runs: Path, corpus: 
     assert changed(load_discriminator(critic), load_discriminator(tmp_path / "tiny" / "01-adversarial" / DISCRIMINATOR)) == set()
 
 
-def test_a_discriminator_is_exported_and_goes_on(runs: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_discriminator_that_was_exported_can_be_trained_further(
+    runs: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     critic, later = tmp_path / "critic.safetensors", tmp_path / "later.safetensors"
     export_run(runs / "tiny", tmp_path / "model.safetensors", "streamcodec", critic)  # its last stage has none
     monkeypatch.setattr("streamcodec.training.stages.loop._told_to_stop", _AlreadyTold)
