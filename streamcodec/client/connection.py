@@ -1,4 +1,4 @@
-"""A client's end of one connection: a socket joined to a session, its errors turned into ours, its clock set by the server's."""
+"""A client's end of one connection: it joins a socket to a session, turns its errors into ours, and estimates the server's clock."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["Connection", "open_connection"]
 
 _PINGS_AT_START = 4
 _PING_EVERY_S = 5.0
-# How much of a publisher's audio may be under way besides what a round trip takes; of so many pings the quickest says how long that is.
+# How much of a publisher's audio may be in flight, besides one round trip of it. The quickest of the last pings gives the round trip.
 _WINDOW_S = 1.0
 _TRIPS = 8
 
@@ -78,7 +78,7 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
         async with asyncio.timeout(timeout_s):
             await connection.greet()
     except TimeoutError as exc:
-        ws.transport.abort()  # who says nothing would not say goodbye either
+        ws.transport.abort()  # a server that says nothing would not answer a close frame either
         await connection.close()
         raise ConnectionFailed(f"{url} does not answer the hello within {timeout_s:g} s") from exc
     except BaseException:
@@ -112,7 +112,7 @@ class Connection:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether nothing comes of the server, so that the connection may be lost already."""
+        """Whether nothing comes from the server, so that the connection may be lost already."""
         return self._ws.in_doubt
 
     async def greet(self) -> None:
@@ -180,8 +180,8 @@ class Connection:
                 self._watcher.cancel()
 
     async def _discard(self) -> None:
-        """Read what still comes: the server's close frame is behind all that it sent before."""
-        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # whoever reads already does as well
+        """Read what still comes: the server's close frame comes after all that it sent before."""
+        with contextlib.suppress(ConnectionClosed, ConcurrencyError):  # another task that reads already does this as well
             while True:
                 await self._ws.recv()
 
@@ -190,7 +190,7 @@ class Connection:
         return unwrap_timestamp(timestamp, self.clock.to_server(now_us()))
 
     async def ping(self, *, clock: bool = False) -> None:
-        """Ask the server how far it has read, and for its time where it is for the `clock`: among packets a ping is often late."""
+        """Ask the server how far it has read. With `clock`, use its time as well: a ping among packets is often too late for that."""
         sent = now_us()
         self._pings.append((sent, self.session.next_seq, clock, self.window.depart(self.ahead_s())))
         self.session.ping(sent)
@@ -217,7 +217,7 @@ class Connection:
                 await self.ping(clock=True)
                 count += 1
         except (ConnectionFailed, LocalProtocolError):
-            return  # whoever receives or sends learns why
+            return  # the task that receives or sends learns why
 
     def _lost(self, exc: ConnectionClosed) -> ConnectionFailed:
         if exc.rcvd is not None and 4000 <= exc.rcvd.code < 5000:

@@ -1,4 +1,4 @@
-"""Whether the other end is still there: a connection that dies silently is found out by asking, and by looking how long nothing comes.
+"""Whether the other end is still there: a connection that dies silently is noticed by asking, and by looking how long nothing comes.
 
 Silence is counted in looks, not read from a clock: a program that was too busy to look was too busy to listen. Every byte breaks it, and
 it does not count while the question is on its way behind what was sent before: a slow link is no dead one.
@@ -24,7 +24,7 @@ __all__ = ["WatchedConnection"]
 _LOOK_EVERY_S = 0.5
 _ASK_AFTER = 2  # looks
 _GIVE_UP_AFTER = 8
-# A server may leave unread what comes faster than it can work.
+# A server may stop reading while a fast publisher sends more than it can encode.
 _GIVE_UP_FAST_AFTER = 40
 
 

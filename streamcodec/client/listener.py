@@ -33,7 +33,7 @@ __all__ = ["Event", "Listener", "listen"]
 
 Event = Waiting | StreamStart | Packet | Gap | StreamEnd
 
-# How much audio comes between two reports, and how much time at most while anything comes at all.
+# How much audio comes between two reports; and the longest time between them while packets come.
 _REPORT_AUDIO_S = 0.24
 _REPORT_EVERY_S = 0.5
 
@@ -114,10 +114,10 @@ class Listener:
             except ConnectionFailed as exc:
                 await self._resume(exc)
                 continue
-            # Kept before the report is sent: whoever gives up waiting meanwhile finds it there.
+            # Kept before the report is sent: if the caller gives up waiting meanwhile, the next call finds it there.
             self._ready.extend(self._events(message))
             if self._report_is_due(message):
-                with contextlib.suppress(ConnectionFailed):  # whoever receives learns why
+                with contextlib.suppress(ConnectionFailed):  # the task that receives learns why
                     await self._report()
         return self._ready.popleft()
 

@@ -77,7 +77,7 @@ async def publish_source(
                 await send()
                 on_block(publisher)
         except asyncio.CancelledError:
-            # An interrupt is how a microphone ends: the stream is ended properly, so that nothing that was said is lost.
+            # A microphone is ended by an interrupt. The stream is then ended in order, so that nothing that was said is lost.
             with contextlib.suppress(TimeoutError, StreamCodecError):
                 on_interrupt(await asyncio.wait_for(finish(), 2.0))
             raise
@@ -142,7 +142,7 @@ class _EncodedPieces(_Pieces):
 
     def _give(self, packets: list[Any], now: int) -> None:
         for codes in packets:
-            # A packet began before this block did, by as much as went in and has not come out.
+            # The packet began before this block, by the samples that went in and have not come out yet.
             self._ready.append((codes, now + round((self._out_s - self._fed_s) * 1e6)))
             self._out_s += codes.shape[1] * self._hop_s
 
@@ -176,7 +176,7 @@ async def decode(listener: Listener, player: Player) -> AsyncGenerator[Decoded]:
             owed = [thread.submit(player.catch_up) for _ in range(skipped)]
             yield Decoded(event, samples, received, decoded)
     finally:
-        # At most the step that runs now is waited for.
+        # This waits at most for the step that runs now.
         thread.shutdown(cancel_futures=True)
 
 
@@ -205,7 +205,7 @@ async def play(
                 if samples.size:
                     times = _write_packet(item, listener, player, sink)
                     on_packet(times, listener)
-                # A packet without samples warmed the decoder up: its age says nothing about the way here.
+                # A packet without samples only warmed the decoder up: its age does not show how long the transport took.
                 continue
             if samples.size:
                 sink.write(samples)

@@ -48,20 +48,20 @@ class Player:
 
     @property
     def behind(self) -> int:
-        """How often `catch_up` has something to do: what the decoder has not seen of a pause, until the next packet is fed."""
+        """How many calls of `catch_up` are useful now: one for each packet of the current pause that the decoder has not seen."""
         return len(self._owed)
 
     def catch_up(self) -> None:
-        """Let the decoder see the like of one packet that was left out of a pause, at leisure: the next words are the better for it.
+        """Feed the decoder a quiet packet in the place of one that was left out of a pause. This makes the next words sound better.
 
-        With `fill_gaps` nobody waits, and `feed` has done it.
+        With `fill_gaps`, `feed` does this itself.
         """
         if self._owed and self._decoder is not None:
             self._decoder.feed(self._owed.popleft())
 
     @property
     def quiet(self) -> bool:
-        """Whether the last packet is silence to its sender, or in PCM sounds so (RMS below -50 dBFS): others may be left out behind it."""
+        """Whether the last packet was sent as silence, or is quiet PCM (RMS below -50 dBFS): packets after it may be left out."""
         return self._quiet
 
     @property
@@ -81,7 +81,7 @@ class Player:
         if isinstance(event, Gap):
             self._pause.gap(event.count, event.reason)
         if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
-            # Of the history nothing is heard, what is missing in it included.
+            # Nothing of the history is heard, and its gaps are not heard either.
             missing = max(0, event.next_seq - max(event.first_seq, self._silent_before)) * self._packet_samples()
             if event.reason == SILENCE and self._comfort is not None and missing:
                 return self._comfort.go_on(missing)
@@ -125,7 +125,7 @@ class Player:
         self._quiet = is_quiet(packet.n_q, self._start.n_q, self._codec.config.bits_per_code)
         self._held += codes.shape[1] * self._codec.hop_length - samples.size
         owed = self._pause.packet(codes, self._quiet)
-        # A decoder that still holds some of the packet would bring it out among what nobody is to hear.
+        # A decoder that still holds a part of the packet would output it among samples that are not to be heard.
         self._owed = deque([] if self._held else owed)
         while self._owed and self._fill_gaps:
             self.catch_up()

@@ -150,7 +150,7 @@ class Publisher:
         """
         self._enqueue(block, captured_us)
         queue = self._uplink.queue
-        # What an uplink that may be lost already does not take would be missing when the connection is resumed.
+        # If the connection may be lost already, its queue may be longer: what is dropped now would be missing after it is resumed.
         self.dropped_s += queue.drop_beyond(self._queue_s + (queue.keep_s if self._uplink.catching_up else 0.0))
 
     def lose(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Connecting again: a connection that broke is resumed where it was, and an attempt that failed is made anew.
+"""Connecting again: a connection that broke is resumed where it was, and an attempt that failed is repeated.
 
 `reopen` resumes one connection for as long as the server keeps its state. `keep_trying` runs a whole attempt again, from its beginning.
 """
@@ -20,7 +20,7 @@ Note = Callable[[str], None]
 
 _FIRST_WAIT_S = 0.1
 _MAX_WAIT_S = 2.0
-# A connection that lasted so long was no failed attempt.
+# A connection that lasted longer than this does not count as a failed attempt.
 _LASTED_S = 10.0
 
 
@@ -52,7 +52,7 @@ async def reopen(url: str, hello: Callable[[], PublishHello | ListenHello], lost
         if left_s <= 0:
             break
         await asyncio.sleep(min(wait_s, left_s))
-        # An attempt on a network that is just going away may never be answered: there must be time for another on the next network.
+        # If a network is about to be lost, an attempt may never be answered. There must be time for another attempt on the next network.
         share_s = (give_up - time.monotonic()) / 3
         try:
             return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, share_s)))
@@ -67,7 +67,7 @@ async def reopen(url: str, hello: Callable[[], PublishHello | ListenHello], lost
 async def keep_trying(
     attempt: Callable[[], Awaitable[None]], *, note: Note = lambda _: None, give_up: Callable[[], bool] = lambda: False
 ) -> None:
-    """Await `attempt()` until it succeeds; the waiting time between two attempts grows, and starts anew after a connection that lasted.
+    """Await `attempt()` until it succeeds; the waiting time between two attempts grows. It is short again after a connection that lasted.
 
     Where the server named a time before which it wants no new attempt, that time is added. `note` gets a line about each failure.
 

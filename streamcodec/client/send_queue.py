@@ -29,7 +29,7 @@ class Lost:
 
 
 class SendQueue:
-    """Entries in the order of their numbers. What was sent is kept for `keep_s`, to be sent again behind a connection that was lost."""
+    """Entries in the order of their numbers. What was sent is kept for `keep_s`, to be sent again after a connection was lost."""
 
     def __init__(self, keep_s: float = 0.0) -> None:
         self.keep_s = keep_s
@@ -38,19 +38,19 @@ class SendQueue:
         self._waiting: deque[Audio | Lost] = deque()
         self._sent: deque[tuple[int, Audio | Lost]] = deque()
         self.closed = False
-        self._silent = 0  # packets that were left out behind those that wait, and are named before what comes next
+        self._silent = 0  # packets left out after those that wait; a gap names them before the next entry
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     @property
     def numbers(self) -> int:
-        """How many numbers those that wait, or that were left out behind them, will use."""
+        """How many numbers the waiting entries, and the packets left out after them, will use."""
         return sum(_count(entry) for entry in self._waiting) + self._silent
 
     @property
     def ahead_s(self) -> float:
-        """Seconds of what was sent and not acknowledged, but for the newest."""
+        """Seconds of audio that were sent and not acknowledged, without the newest packet."""
         return self.sent_s - _duration_s(self._sent[-1][1]) if self._sent else 0.0
 
     def add(self, audio: Audio) -> None:
@@ -60,7 +60,7 @@ class SendQueue:
         self.waiting_s += audio.duration_s
 
     def lose(self, count: int) -> None:
-        """Say that so many packets, behind those that wait, will never come: they were lost before they came here."""
+        """Say that so many packets, after those that wait, will never come: they were lost before they reached the queue."""
         self._name_silence()
         self._waiting.append(Lost(count, "publisher"))
 
@@ -79,7 +79,7 @@ class SendQueue:
             self._silent = 0
 
     def drop_beyond(self, bound_s: float) -> float:
-        """Drop the oldest that waits where more than `bound_s` does, never the newest; returns the seconds dropped."""
+        """If more than `bound_s` waits, drop the oldest packets, never the newest; return the seconds dropped."""
         lost: list[Lost] = []
         dropped_s = 0.0
         while self.waiting_s > bound_s and len(self._waiting) > 1:
@@ -90,7 +90,7 @@ class SendQueue:
                 entry = Lost(1)
             elif entry.reason != SILENCE:
                 entry = Lost(entry.count)
-            # What was silence anyway was not lost.
+            # Silence that was left out does not count as lost.
             if lost and lost[-1].reason == entry.reason:
                 entry = Lost(lost.pop().count + entry.count, entry.reason)
             lost.append(entry)
@@ -98,7 +98,7 @@ class SendQueue:
         return dropped_s
 
     def next(self) -> Audio | Lost:
-        """What to send now; it waits no more, and `sent` is to be told its number."""
+        """Take the next entry to send; then call `sent` with its number."""
         entry = self._waiting.popleft()
         while isinstance(entry, Lost) and self._waiting and isinstance(after := self._waiting[0], Lost) and after.reason == entry.reason:
             self._waiting.popleft()
@@ -121,11 +121,11 @@ class SendQueue:
             self.sent_s = self.sent_s - _duration_s(entry) if self._sent else 0.0
 
     def send_again(self, next_seq: int) -> None:
-        """The connection was lost and the server has all before `next_seq`: what was sent behind it waits again."""
+        """The connection was lost and the server has all before `next_seq`: what was sent after that waits again."""
         self.acknowledge(next_seq)
         again = [entry for _, entry in self._sent]
         if self._sent and self._sent[0][0] > next_seq:
-            # More was under way than is kept.
+            # More was in flight than is kept.
             again.insert(0, Lost(self._sent[0][0] - next_seq))
         self._waiting.extendleft(reversed(again))
         self.waiting_s += sum(map(_duration_s, again))

@@ -23,7 +23,7 @@ __all__ = ["OnSent", "Uplink"]
 OnSent = Callable[[int, int, int], None]
 
 _ACK_EVERY_S = 0.5  # how often the server is asked how far it has read
-_MEASURED_S = 2.0  # how much more is kept than a resumption needs: what a window holds is measured there too
+_MEASURED_S = 2.0  # how much more is kept than a resumption needs: the seconds in flight are counted there too
 
 
 class Uplink:
@@ -109,10 +109,10 @@ class Uplink:
             return replace(self._hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
 
         self.connection = await reopen(self._url, hello, lost, resume_s)
-        # The welcome says so as a pong would: what waits must not all be on its way before the first one comes.
+        # The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.
         self.connection.acknowledged = self.connection.session.next_seq
         self.queue.send_again(self.connection.session.next_seq)
-        # An uplink that is too slow never catches up: after as long again the stream is a clock again.
+        # An uplink that is too slow never catches up: after `resume_s` the queue has its usual bound again.
         self._catch_up_until = time.monotonic() + resume_s
         self.resumed += 1
         self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
@@ -147,17 +147,17 @@ class Uplink:
                         return
                 self.changed.clear()
                 if unasked_s and connection.window.in_doubt:
-                    # The window is measured by letting what is under way run out, and only a pong says that it has.
+                    # The round trip is measured once nothing is in flight, and only a pong tells that.
                     unasked_s = 0.0
                     await connection.ping()
                 await self.changed.wait()
         except ConnectionFailed:
-            return  # whoever receives learns why
+            return  # the task that receives learns why
         except Exception as exc:
             self._fail(exc)
 
     def _is_full(self, connection: Connection) -> bool:
-        """Whether so much is under way that more would only wait in buffers; unknown before the server's first pong."""
+        """Whether so much is in flight that more would only wait in buffers; unknown before the server's first pong."""
         return connection.acknowledged is not None and self.queue.sent_s > connection.window.max_s
 
     def _acknowledged(self, connection: Connection) -> None:
