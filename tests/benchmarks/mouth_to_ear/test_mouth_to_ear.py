@@ -40,7 +40,7 @@ def test_speech_goes_from_a_virtual_mouth_to_a_virtual_ear_and_comes_out_as_the_
         if good(runs[-1], slack_ms):
             return
         starved = starved and waited_s() - waited > 0.25 * (time.monotonic() - begun)
-    # Virtual sound cards are programs too. Where programs had to wait for a processor, what they dropped says nothing of what is tested here.
+    # Virtual sound cards are programs too. Where programs waited for a processor, what they dropped says nothing of what is tested here.
     if starved:
         pytest.skip(f"this machine is too busy for virtual sound cards, which play in real time: {runs}")
     raise AssertionError(f"nothing whole was heard in any of {runs}")
