@@ -8,7 +8,7 @@ from streamcodec.audio.io.capture import CaptureBuffer
 from streamcodec.audio.io.capture_clock import CaptureClock
 from streamcodec.audio.io.containers import bytes_to_recognise, recognise
 from streamcodec.audio.io.devices import DeviceInfo, find_device, list_devices, open_input, open_output
-from streamcodec.audio.io.files import AudioBlocks, bundled_clip, open_audio_blocks, read_audio
+from streamcodec.audio.io.files import AUDIO_SUFFIXES, AudioBlocks, bundled_clip, open_audio_blocks, read_audio
 from streamcodec.audio.io.piped import PipedAudio
 from streamcodec.audio.io.writer import AudioWriter, write_audio
 from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy, PlayoutStats
@@ -16,6 +16,7 @@ from streamcodec.audio.playout.buffer import PlayoutBuffer
 from streamcodec.audio.samples import MAX_CHANNELS, Layout, PcmFormat, as_clip, check_block, float_to_pcm, pcm_to_float, to_float
 
 __all__ = [
+    "AUDIO_SUFFIXES",
     "MAX_CHANNELS",
     "SILENCE_DB",
     "AdaptivePlayout",

@@ -52,7 +52,8 @@ def write_codes(path: Path, clip: CodesFile, bits: int, inputs: Iterable[Input] 
     """
     header = {
         "format": _MAGIC,
-        "model": clip.model,
+        # A path may be no UTF-8, which a header has to be.
+        "model": clip.model.encode("utf-8", "backslashreplace").decode(),
         "fingerprint": clip.fingerprint,
         "n_q": clip.codes.shape[0],
         "bits": bits,

@@ -1,23 +1,32 @@
-"""`streamcodec encode`: an audio file into a file of codes."""
+"""`streamcodec encode`: audio files into files of codes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamcodec.cli.options import DEFAULT_MODEL, Bandwidth, Device, Engine, Model, Precision, Threads, load_codec
+from streamcodec.cli.options import DEFAULT_MODEL, Again, Bandwidth, Device, Engine, Into, Model, Precision, Threads, load_codec
 from streamcodec.errors import InputError
+
+if TYPE_CHECKING:
+    from streamcodec.cli.batch import Advance, Job
+    from streamcodec.codec import Codec
 
 __all__ = ["encode"]
 
 
 def encode(
-    input_: Annotated[Path, typer.Argument(metavar="INPUT", help="Any audio file that libsndfile reads.")],
-    output: Annotated[
-        Path | None, typer.Argument(metavar="[OUTPUT]", help="The file of codes (default: the input's name with .codes).")
-    ] = None,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT... [OUTPUT]",
+            help="Audio files, or folders of them; after a single file the file of codes (default: the input's name with .codes).",
+        ),
+    ],
+    into: Into = None,
+    again: Again = False,
     bandwidth: Bandwidth = None,
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",
@@ -25,32 +34,60 @@ def encode(
     precision: Precision = "fp32",
     threads: Threads = 1,
 ) -> int:
-    """Encode an audio file into a file of codes."""
+    """Encode audio files into files of codes."""
+    from streamcodec.audio import AUDIO_SUFFIXES, open_audio_blocks
+    from streamcodec.bitstream.codes_file import check_target, read_codes
+    from streamcodec.cli.batch import is_newer, is_pipe, plan, run
+    from streamcodec.errors import CodesError
+
+    def seconds(source: Path) -> float | None:
+        if is_pipe(source):
+            return None  # it is read once
+        with open_audio_blocks(source) as blocks:
+            return blocks.duration_s
+
+    jobs, is_many = plan(files, into, AUDIO_SUFFIXES, ".codes")
+    if not is_many:
+        # Mistakes are told before a model is loaded, which takes long.
+        check_target(jobs[0].target, [jobs[0].source])
+        seconds(jobs[0].source)
+    codec = load_codec(model, device, engine, precision, threads)
+    n_q = codec.config.n_q_for(bandwidth)
+
+    def is_done(job: Job) -> bool:
+        if again or not is_newer(job.target, job.source):
+            return False
+        try:
+            done = read_codes(job.target)
+        except CodesError:
+            return False
+        return done.fingerprint in (codec.fingerprint, *codec.former_fingerprints) and done.codes.shape[0] == n_q
+
+    return run(jobs, is_many, "encoding", seconds, is_done, lambda job, advance: _encode(codec, job, bandwidth, advance))
+
+
+def _encode(codec: Codec, job: Job, bandwidth: float | None, advance: Advance) -> str:
     import numpy as np
 
     from streamcodec.audio import open_audio_blocks
     from streamcodec.bitstream.codes_file import CodesFile, check_target, write_codes
-    from streamcodec.cli.status import progress
 
     samples = 0
-    with open_audio_blocks(input_) as blocks:
-        target = check_target(output or input_.with_suffix(".codes"), [input_])
-        codec = load_codec(model, device, engine, precision, threads)
+    with open_audio_blocks(job.source) as blocks:
+        target = check_target(job.target, [job.source])
         encoder = codec.stream_encoder(bandwidth, packet_frames=25, start="exact", sample_rate=blocks.rate, channels=blocks.channels)
         packets = []
-        with progress(blocks.duration_s, "encoding") as advance:
-            for block in blocks:
-                packets += encoder.feed(block)
-                samples += block.shape[1]
-                advance(block.shape[1] / blocks.rate)
+        for block in blocks:
+            packets += encoder.feed(block)
+            samples += block.shape[1]
+            advance(block.shape[1] / blocks.rate)
         packets += encoder.flush()
         duration_s = samples / blocks.rate
         # Rounded half up, as the resampler does.
         length = (2 * samples * codec.sample_rate + blocks.rate) // (2 * blocks.rate)
     if not packets:
-        raise InputError(f"{input_}: is shorter than one sample at {codec.sample_rate} Hz")
+        raise InputError(f"{job.source}: is shorter than one sample at {codec.sample_rate} Hz")
     codes = np.concatenate(packets, axis=1)
-    size = write_codes(target, CodesFile(codes, codec.name, codec.fingerprint, length), codec.config.bits_per_code, [input_])
+    size = write_codes(target, CodesFile(codes, codec.name, codec.fingerprint, length), codec.config.bits_per_code, [job.source])
     kbps = 8 * size / duration_s / 1000
-    print(f"{target}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)")
-    return 0
+    return f"{target}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,10 +17,12 @@ __all__ = [
     "DEFAULT_MODEL",
     "DEFAULT_PORT",
     "DEFAULT_URL",
+    "Again",
     "Bandwidth",
     "Device",
     "Engine",
     "EngineName",
+    "Into",
     "Model",
     "NoRetry",
     "PacketFrames",
@@ -92,6 +95,10 @@ Bandwidth = Annotated[
     typer.Option(parser=any_number, metavar="KBPS", help="1.5, 3, 6, 12 or 24 with the models known today (default: 6)."),
 ]
 PacketFrames = Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Frames in a packet, 1 to 25; 6 are 80 ms.")]
+
+# Many files in one go.
+Into = Annotated[Path | None, typer.Option("--into", metavar="FOLDER", help="The folder for the results (default: beside the inputs).")]
+Again = Annotated[bool, typer.Option("--again", help="Of many files, convert also those whose results are there already.")]
 
 # Which model, and what it runs on.
 Model = Annotated[str, typer.Option(metavar="NAME", help="The model: an embedded name, a file, a folder or a hub id.")]

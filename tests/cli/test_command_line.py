@@ -78,7 +78,7 @@ def test_what_follows_train_is_the_recipes_own(monkeypatch):
         (("play", "--slack-ms", "-5"), "'-5' is no number from 0 to 5000"),
         (("play", "--slack-ms", "nan"), "'nan' is no number from 0 to 5000"),
         (("mic", "--bandwidth", "high"), "'high' is no number"),
-        (("encode",), "missing argument 'INPUT'"),
+        (("encode",), "missing argument 'INPUT"),
         (("demo", "--clip", "--input", "x.wav"), "invalid value for '--clip': not allowed with --input"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -93,7 +93,9 @@ def test_a_wrong_command_line_exits_with_2(argv, message, capsys):
     ("argv", "message"),
     [
         (("encode", "none.wav"), "there is no file none.wav"),
-        (("encode", "."), r"\. is a folder, expected a sound file"),
+        (("encode", "empty"), r"empty holds no file that ends in \.3gp, "),
+        (("decode", "empty"), r"empty holds no file that ends in \.codes"),
+        (("encode", "talk.wav", "x.codes", "--into", "empty"), "x.codes is the output, and --into names a folder for it"),
         (("encode", "text.wav"), "text.wav is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like"),
         (("encode", "empty.wav"), "empty.wav is an empty file, expected audio"),
         (("encode", "silent.wav"), "silent.wav holds no samples"),
@@ -127,6 +129,7 @@ def test_a_wrong_command_line_exits_with_2(argv, message, capsys):
 def test_a_mistake_is_one_line_and_exits_with_2(argv, message, here, model, capsys):
     (here / "text.wav").write_text("this is no audio\n")
     (here / "empty.wav").touch()
+    (here / "empty").mkdir()
     write_audio(here / "silent.wav", np.zeros(0, np.float32), 24_000)
     write_audio(here / "instant.wav", np.zeros(1, np.float32), 192_000)
     if argv[0] not in ("convert", "models", "mic"):

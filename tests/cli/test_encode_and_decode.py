@@ -14,7 +14,7 @@ from parity import assert_same_codes
 
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.bitstream.codes_file import CodesFile, read_codes, write_codes
-from streamcodec.cli import main, status
+from streamcodec.cli import batch, main, status
 from streamcodec.model.checkpoint import save, weights_fingerprint
 from streamcodec.model.hub import FORMER_FINGERPRINTS, load_model
 
@@ -109,7 +109,7 @@ def test_codes_are_read_by_a_model_whose_decoder_alone_is_another(here, model):
 
 def test_a_long_file_shows_its_progress_on_a_terminal(here, model, monkeypatch, capsys):
     screen, seconds = Terminal(), itertools.count(0.0, 1.5)
-    monkeypatch.setattr(status, "progress", functools.partial(status.progress, stream=screen, clock=lambda: next(seconds)))
+    monkeypatch.setattr(batch, "progress", functools.partial(status.progress, stream=screen, clock=lambda: next(seconds)))
     write_audio(here / "x.wav", np.zeros(72_000, np.float32), 24_000)
     assert main(["encode", "x.wav", "--model", model]) == 0
     assert "encoding" in screen.getvalue() and "100%" in screen.getvalue() and "3/3 s" in screen.getvalue()

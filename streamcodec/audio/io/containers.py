@@ -97,7 +97,8 @@ def _first(data: mmap.mmap, start: int) -> Part:
             return _ogg(data, start)
         case "MP3":
             return _mp3(data, start)
-    return Part(start, len(data))
+    # A damaged MP3 may have a single frame where it begins.
+    return _mp3(data, start) if frame_size(data, start) is not None else Part(start, len(data))
 
 
 def _chunks(data: mmap.mmap, start: int, at: int, wanted: bytes, size_format: str) -> Part:

@@ -23,19 +23,26 @@ import numpy as np
 import soundfile as sf
 
 from streamcodec.audio.io.containers import Part, recognise, split
-from streamcodec.audio.io.media import MediaFile, is_media
+from streamcodec.audio.io.media import MEDIA_SUFFIXES, MediaFile, is_media
 from streamcodec.audio.io.sound_bytes import ForwardSoundFile, SoundWindow
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
-__all__ = ["AudioBlocks", "bundled_clip", "open_audio_blocks", "read_audio"]
+__all__ = ["AUDIO_SUFFIXES", "AudioBlocks", "bundled_clip", "open_audio_blocks", "read_audio"]
+
+AUDIO_SUFFIXES = MEDIA_SUFFIXES | {
+    *(".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav"),
+}
+"""What files that may hold audio end in. Any other name is read, too, where it is given."""
 
 _Decoder = ForwardSoundFile | MediaFile
 
 log = logging.getLogger("streamcodec.audio")
 
 _READ_S = 10.0
+# A damaged header may tell any rate: what is read at once is bounded, whatever it says.
+_MAX_READ = 1 << 19
 
 # A FLAC whose recording was cut off has an unknown length, which libsndfile reports as a number near 2**63.
 _UNKNOWN_FRAMES = 2**48
@@ -126,7 +133,7 @@ class AudioBlocks:
             done = 0
             while not self._file.closed:
                 wanted = size if self._block_s is None else size - sum(block.shape[1] for block in held)
-                block = self._read(sound, data, wanted)
+                block = self._read(sound, data, min(wanted, _MAX_READ))
                 if not block.shape[1]:
                     break
                 done += block.shape[1]

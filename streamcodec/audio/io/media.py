@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from streamcodec.errors import AudioError, MissingDependencyError
 
-__all__ = ["MediaFile", "is_media"]
+__all__ = ["MEDIA_SUFFIXES", "MediaFile", "is_media"]
 
-_SUFFIXES = frozenset(
+MEDIA_SUFFIXES = frozenset(
     (
         *(".3gp", ".aac", ".ac3", ".amr", ".ape", ".avi", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp4", ".mpg"),
         *(".ts", ".weba", ".webm", ".wma", ".wmv", ".wv"),
@@ -99,4 +99,4 @@ class MediaFile:
 
 def is_media(path: Path, kind: str | None) -> bool:
     """Whether a file of this name, whose first bytes are of `kind`, may hold sound for PyAV alone."""
-    return kind in ("MP4", "Matroska") or path.suffix.lower() in _SUFFIXES
+    return kind in ("MP4", "Matroska") or path.suffix.lower() in MEDIA_SUFFIXES

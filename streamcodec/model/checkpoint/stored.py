@@ -160,6 +160,13 @@ def _read_config(path: Path) -> CodecConfig:
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     try:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            # safetensors opens no name that is not UTF-8.
+            data = path.read_bytes()
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            return safetensors.torch.load(data), dict(header.get("__metadata__", {}))
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, ValueError) as exc:
