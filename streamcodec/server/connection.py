@@ -14,7 +14,7 @@ from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import PublishHello
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.listening import serve_listener
-from streamcodec.server.peer import Peer
+from streamcodec.server.peer import PeerConnection
 from streamcodec.server.publishing import serve_publisher
 from streamcodec.server.registry import Registry
 
@@ -27,7 +27,7 @@ class ClientHandler:
     """Serves one client from its hello to its end."""
 
     def __init__(self, ws: ServerConnection, registry: Registry, handshake: Handshake) -> None:
-        self.peer = Peer(ws)
+        self.peer = PeerConnection(ws)
         self._registry = registry
         self._handshake = handshake
 

@@ -14,7 +14,7 @@ from streamcodec.server.fanout.subscriber import Subscriber, SubscriberOptions
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
-from streamcodec.server.peer import Peer, broke, retrieved
+from streamcodec.server.peer import PeerConnection, broke, retrieved
 from streamcodec.server.registry import Registry
 
 __all__ = ["serve_listener"]
@@ -22,7 +22,7 @@ __all__ = ["serve_listener"]
 log = logging.getLogger("streamcodec.server")
 
 
-async def serve_listener(peer: Peer, hello: ListenHello, registry: Registry, handshake: Handshake) -> None:
+async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Registry, handshake: Handshake) -> None:
     """Subscribe to the name in `hello`, and send what is published under it until the listener is gone or too slow."""
     config = registry.worker.engine.config
     stream = registry.expect(hello)
@@ -70,7 +70,7 @@ def _take_report(subscriber: Subscriber, report: Report, config: CodecConfig) ->
     subscriber.reported(report, asks)
 
 
-async def _write(peer: Peer, subscriber: Subscriber, metrics: Metrics) -> None:
+async def _write(peer: PeerConnection, subscriber: Subscriber, metrics: Metrics) -> None:
     while True:
         message = await subscriber.get()
         if peer.session.close_code is not None:

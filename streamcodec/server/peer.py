@@ -19,14 +19,14 @@ from websockets.protocol import State
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import Error, ListenHello, Message, Ping, Pong, PublishHello, ServerSession, Welcome, now_us
 
-__all__ = ["Peer", "broke", "retrieved"]
+__all__ = ["PeerConnection", "broke", "retrieved"]
 
 T = TypeVar("T")
 
 log = logging.getLogger("streamcodec.server")
 
 
-class Peer:
+class PeerConnection:
     """A connected client. `session` checks what it sends and what it is sent."""
 
     def __init__(self, ws: ServerConnection) -> None:

@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import End, Ended, Gap, Packet, PublishHello
 from streamcodec.server.handshake import Handshake
-from streamcodec.server.peer import Peer, broke
+from streamcodec.server.peer import PeerConnection, broke
 from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
 
@@ -18,7 +18,7 @@ __all__ = ["serve_publisher"]
 log = logging.getLogger("streamcodec.server")
 
 
-async def serve_publisher(peer: Peer, hello: PublishHello, registry: Registry, handshake: Handshake) -> None:
+async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: Registry, handshake: Handshake) -> None:
     """Open the stream, or go on with the one that `hello` resumes, and feed it until the publisher ends it or is gone."""
     stream = registry.publish(hello)
     stream.attach(peer, peer.fail, lambda: _taken_over(peer))
@@ -42,7 +42,7 @@ async def serve_publisher(peer: Peer, hello: PublishHello, registry: Registry, h
         stream.detach(peer, resume_s=registry.limits.resume_s if lost else 0.0)
 
 
-async def _read(peer: Peer, hello: PublishHello, stream: Stream) -> None:
+async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream) -> None:
     reported = stream.totals.dropped
     late_until = 0 if hello.resume is None else hello.resume.next_seq
     async for message in peer.messages():
@@ -68,7 +68,7 @@ async def _read(peer: Peer, hello: PublishHello, stream: Stream) -> None:
             await peer.flush()
 
 
-def _report_dropped(peer: Peer, stream: Stream, reported: int) -> int:
+def _report_dropped(peer: PeerConnection, stream: Stream, reported: int) -> int:
     """Name the packets that were dropped since the last report, the newest ones sent, in a gap. Returns how many were dropped in all."""
     if stream.totals.dropped > reported:
         count = stream.totals.dropped - reported
@@ -77,5 +77,5 @@ def _report_dropped(peer: Peer, stream: Stream, reported: int) -> int:
     return stream.totals.dropped
 
 
-def _taken_over(peer: Peer) -> None:
+def _taken_over(peer: PeerConnection) -> None:
     peer.fail(RemoteProtocolError(WireCode.TAKEN_OVER, "another connection has resumed this session: do not resume it here"))
