@@ -19,7 +19,8 @@ from live_rig import a_server, run, tiny_codec, until
 from patience import TIMEOUT_S
 
 import streamcodec
-from streamcodec.client import DeviceSink, Player, PublishOptions, connection, listen, play, publish
+from streamcodec.client import DeviceSink, Player, PublishOptions, connection, heartbeat, listen, play, publish
+from streamcodec.server import app
 
 PACKAGE = Path(streamcodec.__file__).parent
 PAGE = (PACKAGE / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -46,6 +47,8 @@ def _no_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing else goes the packet's way."""
     monkeypatch.setattr(connection, "_PINGS_AT_START", 0)
     monkeypatch.setattr(connection, "_PING_EVERY_S", TIMEOUT_S)
+    monkeypatch.setattr(heartbeat, "_LOOK_EVERY_S", TIMEOUT_S)
+    monkeypatch.setattr(app, "PING_EVERY_S", TIMEOUT_S)
 
 
 class Recorder:
