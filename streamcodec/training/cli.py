@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds the runs' folders")
     command.add_argument("--base", metavar="MODEL", help="the model to begin with, where the recipe's is not to be found by its name")
     command.add_argument("--discriminator", type=Path, metavar="FILE", help="an exported discriminator to go on with")
-    command.add_argument("--device", default="cpu", help="where adversarial stages learn: cpu or cuda")
+    command.add_argument("--device", default="cpu", help="where stages learn that do so in steps: cpu or cuda")
     command.add_argument("--threads", type=int, help="processor threads at most (all)")
 
     command = commands.add_parser("export", help="write a run's averaged weights as a model")

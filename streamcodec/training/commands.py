@@ -62,7 +62,7 @@ def run(
     """Run a recipe, shipped or a file, or go on with it, in `runs`/`name` (the recipe's own by default); False where told to stop.
 
     `base` is the model to begin with instead of the recipe's: by name, file or hub id, but with the same fingerprint; `discriminator` is an
-    exported one for the first adversarial stage to go on with. `device` is where adversarial stages learn, such as "cuda".
+    exported one for the first adversarial stage to go on with. `device` is where stages learn that do so in steps, such as "cuda".
     """
     if threads is not None:
         torch.set_num_threads(threads)

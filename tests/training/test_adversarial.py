@@ -182,8 +182,6 @@ def test_all_of_a_step_is_computed_on_the_learners_device(
     corpus: Corpus, base: EncodecModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """Tensors of the device "meta" have no values, but an operation that mixes them with the processor's fails as on a GPU."""
-    with pytest.raises(RuntimeError, match=r"same device|meta"):
-        torch.zeros(2) + torch.zeros(2, device="meta")
     AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path).batches(step)  # codes its streams, which takes values
     monkeypatch.setattr("streamcodec.training.stages.decoding.bf16_where_fast", lambda _device: contextlib.nullcontext())
     learner = AdversarialLearner(base, ADVERSARIAL, corpus, tmp_path, device="meta")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -180,3 +181,18 @@ def test_an_orthogonalised_step_has_nearly_equal_singular_values() -> None:
     matrix = torch.randn(24, 64, generator=torch.Generator().manual_seed(0)) * torch.logspace(-2, 0, 24)[:, None]
     values = torch.linalg.svdvals(orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7))
     assert float(values.min()) > 0.4 and float(values.max()) < 1.3
+
+
+def test_all_of_a_step_is_computed_on_the_learners_device(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors of the device "meta" have no values, but an operation that mixes them with the processor's fails as on a GPU."""
+    with pytest.raises(RuntimeError, match=r"same device|meta"):
+        torch.zeros(2) + torch.zeros(2, device="meta")
+    for module in ("decoding", "autoencoder"):
+        monkeypatch.setattr(f"streamcodec.training.stages.{module}.bf16_where_fast", lambda _device: contextlib.nullcontext())
+    losses = {"mel": 1.0, "relative": 1.0, "noise": 1.0, "snr": 1.0, "level": 1.0, "band_snr": 1.0}
+    pulls = {"pesq": 1.0, "stoi": 1.0, "nsim": 1.0}
+    learner = AutoencoderLearner(TINY, replace(AUTOENCODER, losses=losses, pulls=pulls), corpus, None, device="meta")
+    learner.rvq.eval()  # codebooks that count how often an entry is used need values
+    # The first number that the step has to say is behind the decoder and all losses.
+    with pytest.raises(RuntimeError, match=r"Tensor\.item\(\) cannot be called on meta tensors"):
+        learner.step(1, 0.0)

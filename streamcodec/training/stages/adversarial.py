@@ -171,7 +171,7 @@ class AdversarialLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
-        self.streams.state = {name: [part.to(self.device) for part in parts] for name, parts in state["streams"].items()}
+        self.streams.restore(state["streams"], self.device)
         self.balancer.norms = state["balancer"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])

@@ -93,13 +93,22 @@ class _Output(NamedTuple):
 class AutoencoderLearner:
     """The model, its codebooks, their optimizers and the averaged copy. It begins with `base`, or with a linear codec fitted to speech.
 
-    `fresh` is False where a checkpoint will be restored anyway: then nothing is fitted.
+    `fresh` is False where a checkpoint will be restored anyway: then nothing is fitted. It learns on `device`; what is fitted is fitted on
+    the processor.
     """
 
     def __init__(
-        self, config: CodecConfig, settings: AutoencoderSettings, corpus: Corpus, base: EncodecModel | None, *, fresh: bool = True
+        self,
+        config: CodecConfig,
+        settings: AutoencoderSettings,
+        corpus: Corpus,
+        base: EncodecModel | None,
+        *,
+        fresh: bool = True,
+        device: str = "cpu",
     ) -> None:
         self.settings = settings
+        self.device = torch.device(device)
         self.model = EncodecModel(config)
         self.average = EncodecModel(config)
         sizes = config.num_quantizers, config.codebook_size, config.codebook_dim
@@ -112,8 +121,6 @@ class AutoencoderLearner:
             "nsim": NsimLoss(config.sampling_rate),
         }
         self.straight = StraightThrough(config.codebook_dim, 0.01)
-        groups = [(settings.encoder_rate, list(self.model.encoder.parameters())), (1.0, list(self.model.decoder.parameters()))]
-        self.optimizer = Optimizers(groups, settings.rate, settings.small_rate, settings.betas, settings.clip)
         self.streams = Streams(carried=config.trim_right_ratio == 1.0)
         self._decode = StreamDecoder(self.model.decoder, self.streams)
         self.batches = Batches(corpus, settings.crops, config.hop_length, settings.seed)
@@ -124,6 +131,10 @@ class AutoencoderLearner:
                 self._start_from(base, heard)
             else:
                 self._start(torch.cat([begun(step)[:, 0] for step in range(settings.fit_batches)]), heard)
+        for part in (self.model, self.average, self.rvq, self.straight, self.spectral, self.band_snr, *self._heard.values()):
+            part.to(self.device)
+        groups = [(settings.encoder_rate, list(self.model.encoder.parameters())), (1.0, list(self.model.decoder.parameters()))]
+        self.optimizer = Optimizers(groups, settings.rate, settings.small_rate, settings.betas, settings.clip)
 
     @property
     def _per_step(self) -> int:
@@ -155,7 +166,7 @@ class AutoencoderLearner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of `state`."""
-        self.streams.state = state["streams"]
+        self.streams.restore(state["streams"], self.device)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -166,14 +177,14 @@ class AutoencoderLearner:
         """Learn from the batch of `step`; returns the losses."""
         settings = self.settings
         chance = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        x = self.batches(step)
+        x = self.batches(step).to(self.device)
         output = self._run(x, self.batches.goes_on(step), chance)
         original, y = x[:, 0], output.samples
         terms, ratios = self.spectral(y, original), snr(y, original)
         logged = {"mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": ratios.mean(), "regular": output.regular}
         distances = {
             "mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": -ratios.mean(),
-            "level": F.huber_loss(level(y, original), torch.zeros(len(y))),
+            "level": F.huber_loss(level(y, original), ratios.new_zeros(len(y))),
         }  # fmt: skip
         if "band_snr" in settings.losses:
             distances["band_snr"] = (self.band_snr(y, original) * (output.n_q >= settings.band_snr_from)).mean()
@@ -199,7 +210,7 @@ class AutoencoderLearner:
             latents = self.streams.through(self.model.encoder, "encoder", x, goes_on).float()
         goes_on = goes_on & (torch.rand(len(x), generator=chance) >= self.settings.late_joins)
         choice = torch.randint(len(self.settings.n_q), (len(x),), generator=chance)
-        n_q = torch.tensor(self.settings.n_q)[choice].clamp(max=self.rvq.n_q)
+        n_q = torch.tensor(self.settings.n_q)[choice].clamp(max=self.rvq.n_q).to(x.device)
         quantized, distance, _ = self.rvq(latents, n_q)
         # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
         regular = 0.3 * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()

@@ -34,7 +34,7 @@ DISCRIMINATOR = "discriminator.safetensors"
 class Work:
     """What a stage has to work with: the recipe's base, if it has one, the models that stages before it left, and a folder of its own.
 
-    `discriminator` is the file of one to go on with; `device` is where adversarial stages learn, all else is the processor's.
+    `discriminator` is the file of one to go on with; `device` is where stages learn that do so in steps.
     """
 
     corpus: Corpus
@@ -108,7 +108,9 @@ def _adversarial(settings: AdversarialSettings, work: Work) -> EncodecModel | No
 
 def _autoencoder(settings: AutoencoderSettings, work: Work) -> EncodecModel | None:
     fresh = latest_checkpoint(work.folder) is None
-    return _learnt(AutoencoderLearner(work.config, settings, work.corpus, work.so_far, fresh=fresh), settings.steps, work)
+    return _learnt(
+        AutoencoderLearner(work.config, settings, work.corpus, work.so_far, fresh=fresh, device=work.device), settings.steps, work
+    )
 
 
 def _learnt(learner: Learner, steps: int, work: Work) -> EncodecModel | None:

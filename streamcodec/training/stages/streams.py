@@ -7,6 +7,8 @@ backpropagation through time).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,10 @@ class Streams:
     def __init__(self, *, carried: bool = True) -> None:
         self.carried = carried
         self.state: dict[str, list[Tensor]] = {}
+
+    def restore(self, state: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
+        """Go on from the `state` of a checkpoint."""
+        self.state = {name: [part.to(device) for part in parts] for name, parts in state.items()}
 
     def through(self, network: StreamingLayer, name: str, x: Tensor, goes_on: Tensor) -> Tensor:
         """What `network` makes of crops `x` [B, C, T]; rows `goes_on` [B] follow those that came under this `name` before."""
