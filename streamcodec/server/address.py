@@ -46,9 +46,9 @@ def _free_port(addresses: set[tuple[int, Any]]) -> int:
     raise OSError(errno.EADDRINUSE, "no port is free on all its addresses")
 
 
-def explain_refusal(host: str, port: int, error: OSError) -> StreamCodecError:
-    """The error to raise for an address that cannot be listened on, with what helps."""
-    reason = f"cannot listen on {host}:{port}: {error.strerror or error}"
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+def explain_refusal(host: str, port: int, error: OSError | UnicodeError) -> StreamCodecError:
+    """The error to raise for an address that cannot be listened on (`UnicodeError`: it is no name of a host), with what helps."""
+    reason = f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
+    if isinstance(error, (socket.gaierror, UnicodeError)) or error.errno == errno.EADDRNOTAVAIL:
         return StreamCodecError(f"{reason}. Expected an address of this machine: 127.0.0.1 for itself, 0.0.0.0 or :: for every network")
     return StreamCodecError(f"{reason}. Another port: --port N, or 0 for any free one")

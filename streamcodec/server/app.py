@@ -127,7 +127,7 @@ class Server:
                 process_request=http.respond,
                 server_header=f"streamcodec/{streamcodec.__version__}",
             )
-        except OSError as exc:
+        except (OSError, UnicodeError) as exc:
             self.codec.engine.stop_preparing()
             raise explain_refusal(self.host, self.port, exc) from exc
         # After all that may fail or be cancelled, as the program would wait for it when it ends.

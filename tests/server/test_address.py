@@ -56,10 +56,11 @@ def test_a_name_with_two_addresses_gets_one_port(monkeypatch):
     [
         (socket.gaierror(-2, "Name or service not known"), "Expected an address of this machine: 127.0.0.1"),
         (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "Expected an address of this machine"),
+        (UnicodeError("label too long"), "Expected an address of this machine"),
         (OSError(errno.EADDRINUSE, "Address already in use"), "Another port: --port N"),
         (PermissionError(errno.EACCES, "Permission denied"), "Another port: --port N"),
     ],
 )
 def test_a_refusal_says_what_would_help(error, helps):
     told = str(explain_refusal("there", 80, error))
-    assert told.startswith(f"cannot listen on there:80: {error.strerror}. {helps}")
+    assert told.startswith(f"cannot listen on there:80: {getattr(error, 'strerror', error)}. {helps}")

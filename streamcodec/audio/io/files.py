@@ -158,7 +158,7 @@ class AudioBlocks:
         except sf.SoundFileError as error:
             # Where nobody knows the length, a last frame that is incomplete is the end.
             if sound.frames < _UNKNOWN_FRAMES or not data.at_end:
-                raise AudioError(f"{self._path} is damaged: {error}") from error
+                raise AudioError(f"{self._path} is damaged: {_told(error)}") from error
             block = block[: int(np.isfinite(block).all(axis=1).argmin())]
         return np.ascontiguousarray(block.T)
 
@@ -221,6 +221,11 @@ def _copied(path: Path, pipe: FileIO) -> FileIO:
     return copy
 
 
+def _told(error: Exception) -> str:
+    """What libsndfile says, without the name of the Python object that it reads from."""
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")
+
+
 def _decoder(path: Path, data: SoundWindow) -> _Decoder:
     data.seek(0)
     kind = recognise(data.read(2_048))
@@ -237,4 +242,4 @@ def _decoder(path: Path, data: SoundWindow) -> _Decoder:
         if is_media(path, kind):
             data.seek(0)
             return MediaFile(path, data)
-        raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {error}") from error
+        raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {_told(error)}") from error
