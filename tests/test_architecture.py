@@ -110,16 +110,17 @@ def test_a_packet_goes_from_its_publisher_to_the_model_and_on_to_a_listener_as_t
 
 def test_a_packet_goes_from_a_listeners_socket_to_the_sound_device_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
     steps, sound = halves()[2] + halves()[3], FakeSound(24_000.0)
+    played: list[int] = []
     monkeypatch.setitem(sys.modules, "sounddevice", sound)
 
     async def main() -> None:
         codec = tiny_codec("test")
         async with a_server() as server, listen(server.url, "a", model=codec.fingerprint) as listener:
             sink = DeviceSink(None, 24_000)
-            playing = asyncio.ensure_future(play(listener, Player(codec), sink))
+            playing = asyncio.ensure_future(play(listener, Player(codec), sink, on_packet=lambda times, _: played.append(times.seq)))
             async with publish(server.url, "a", PublishOptions(pace="fast")) as publisher:
                 await publisher.send(np.tile(PACKET, 2))
-                await until(lambda: sink.stats.buffered_s > 0.1)
+                await until(lambda: played == [0, 1])
                 sound.streams[0].play(240)
 
                 async def one() -> None:
