@@ -270,12 +270,13 @@ def media(path: Path, seconds: float = 2.0, channels: int = 2) -> Path:
 
 
 @pytest.mark.parametrize("name", ["x.m4a", "x.mp4", "x.webm", "x.aac", "renamed.wav"])
-def test_media_files_are_read_if_pyav_is_there(tmp_path, name):
+def test_media_files_are_read_if_pyav_is_there(tmp_path, caplog, name):
     path = media(tmp_path / ("x.m4a" if name == "renamed.wav" else name))
     path = path.rename(tmp_path / name)
     samples, rate = read_audio(path)
     assert (rate, samples.shape[0]) == (48_000, 2)
     assert samples.shape[1] == pytest.approx(96_000, abs=3_000)
+    assert name == "x.aac" or not caplog.text, "a bare AAC has no header that could tell its length"
     middle = samples[:, 40_000:50_000]
     np.testing.assert_allclose(np.abs(middle).max(axis=1), [0.5, 0.25], rtol=0.15)
     blocks = list(open_audio_blocks(path, 0.5))

@@ -24,7 +24,7 @@ import soundfile as sf
 
 from streamcodec.audio.io.containers import Part, recognise, split
 from streamcodec.audio.io.media import MEDIA_SUFFIXES, MediaFile, is_media
-from streamcodec.audio.io.sound_bytes import ForwardSoundFile, SoundWindow
+from streamcodec.audio.io.sound_bytes import ForwardSoundFile, SoundWindow, reason_of
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
@@ -107,17 +107,18 @@ class AudioBlocks:
                     f"channel(s), another {sound.samplerate} Hz and {sound.channels}: expected equal ones"
                 )
             opened.append((sound, data, part))
-        if not all(part.knows_length for part in parts) or any(sound.frames >= _UNKNOWN_FRAMES for sound, _, _ in opened):
-            log.warning("%s does not say how long it is, as if it was cut off while it was written: what is there is read", self._path)
         return opened
 
     @property
     def duration_s(self) -> float | None:
         """The file's length in seconds, or None if its header does not tell it."""
-        return None if self.frames is None else self.frames / self.rate
+        lengths = [_length_s(sound) for sound, _, _ in self._parts]
+        return None if None in lengths else sum(length for length in lengths if length is not None)
 
     def __iter__(self) -> Iterator[Samples]:
         with self:
+            if not self._file.closed and any(not part.knows_length or _length_s(sound) is None for sound, _, part in self._parts):
+                log.warning("%s does not say how long it is, as if it was cut off while it was written: what is there is read", self._path)
             position = 0
             for block in self._blocks():
                 check_values(block, first=position, source=str(self._path))
@@ -158,7 +159,7 @@ class AudioBlocks:
         except sf.SoundFileError as error:
             # Where nobody knows the length, a last frame that is incomplete is the end.
             if sound.frames < _UNKNOWN_FRAMES or not data.at_end:
-                raise AudioError(f"{self._path} is damaged: {_told(error)}") from error
+                raise AudioError(f"{self._path} is damaged: {reason_of(error)}") from error
             block = block[: int(np.isfinite(block).all(axis=1).argmin())]
         return np.ascontiguousarray(block.T)
 
@@ -173,6 +174,12 @@ class AudioBlocks:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _length_s(sound: _Decoder) -> float | None:
+    if isinstance(sound, MediaFile):
+        return sound.told_s
+    return sound.frames / sound.samplerate if sound.frames < _UNKNOWN_FRAMES else None
 
 
 def _joined(blocks: list[Samples]) -> Samples:
@@ -221,11 +228,6 @@ def _copied(path: Path, pipe: FileIO) -> FileIO:
     return copy
 
 
-def _told(error: Exception) -> str:
-    """What libsndfile says, without the name of the Python object that it reads from."""
-    return str(getattr(error, "error_string", error)).strip().rstrip(".")
-
-
 def _decoder(path: Path, data: SoundWindow) -> _Decoder:
     data.seek(0)
     kind = recognise(data.read(2_048))
@@ -242,4 +244,4 @@ def _decoder(path: Path, data: SoundWindow) -> _Decoder:
         if is_media(path, kind):
             data.seek(0)
             return MediaFile(path, data)
-        raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {_told(error)}") from error
+        raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {reason_of(error)}") from error

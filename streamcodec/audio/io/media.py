@@ -28,7 +28,7 @@ _MISSING_S = 0.5
 class MediaFile:
     """The first sound track of a media file, read forwards, with the interface that `AudioBlocks` uses of `soundfile.SoundFile`.
 
-    `frames` is near 2**62, because containers tell lengths in rounded seconds only. Raises `MissingDependencyError` if PyAV is not
+    `frames` is near 2**62, because containers tell lengths in rounded seconds only: `told_s`, or None. Raises `MissingDependencyError` if PyAV is not
     installed, `AudioError` if the file holds no sound that can be decoded.
     """
 
@@ -54,7 +54,7 @@ class MediaFile:
         stream = self._container.streams.audio[0]
         self.samplerate: int = stream.rate
         self.channels: int = stream.channels
-        self._told_s = self._container.duration / 1e6 if self._container.duration else None
+        self.told_s = self._container.duration / 1e6 if self._container.duration else None
         self._held = np.empty((0, self.channels), np.float32)
         self._decoded = self._decode(stream)
         self._read_frames = 0
@@ -86,9 +86,9 @@ class MediaFile:
             self._held = self._held[len(taken) :]
             done += len(taken)
         self._read_frames += done
-        if done < len(out) and self._told_s is not None and self._read_frames / self.samplerate < self._told_s - _MISSING_S:
+        if done < len(out) and self.told_s is not None and self._read_frames / self.samplerate < self.told_s - _MISSING_S:
             raise AudioError(
-                f"{self._path} was cut off or is damaged: it ends after {self._read_frames / self.samplerate:.1f} of {self._told_s:.1f} s"
+                f"{self._path} was cut off or is damaged: it ends after {self._read_frames / self.samplerate:.1f} of {self.told_s:.1f} s"
             )
         return out[:done]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
-from streamcodec.audio.io.sound_bytes import ForwardSoundFile
+from streamcodec.audio.io.sound_bytes import ForwardSoundFile, reason_of
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
@@ -44,7 +44,7 @@ class PipedAudio:
             else:
                 self._sound = ForwardSoundFile(_pumped(head, read))
         except (sf.SoundFileError, TypeError) as error:
-            raise AudioError(f"{source} is {kind} that cannot be read: {getattr(error, 'error_string', error)}") from error
+            raise AudioError(f"{source} is {kind} that cannot be read: {reason_of(error)}") from error
         self.rate: int = self._sound.samplerate
         self.channels: int = self._sound.channels
         if self.channels > MAX_CHANNELS:
@@ -60,7 +60,7 @@ class PipedAudio:
                 done += samples.shape[1]
                 yield samples
         except sf.SoundFileError as error:
-            raise AudioError(f"{self._source} was cut off or is damaged: {getattr(error, 'error_string', error)}") from error
+            raise AudioError(f"{self._source} was cut off or is damaged: {reason_of(error)}") from error
         told = self._sound.frames
         if done < told and told * self.channels * 8 < _TELLS_NOTHING:
             raise AudioError(f"{self._source} was cut off: it ends after {done} of {told} samples")

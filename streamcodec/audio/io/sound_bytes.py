@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import soundfile as sf
 
-__all__ = ["ForwardSoundFile", "SoundBytes", "SoundWindow"]
+__all__ = ["ForwardSoundFile", "SoundBytes", "SoundWindow", "reason_of"]
 
 T = TypeVar("T")
 
@@ -110,3 +110,8 @@ class ForwardSoundFile(sf.SoundFile):  # type: ignore[misc]
 
     def seekable(self) -> bool:
         return False
+
+
+def reason_of(error: Exception) -> str:
+    """What libsndfile says, without the name of the Python object that it reads from."""
+    return str(getattr(error, "error_string", error)).strip().rstrip(".")
