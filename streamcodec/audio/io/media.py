@@ -28,8 +28,8 @@ _MISSING_S = 0.5
 class MediaFile:
     """The first sound track of a media file, read forwards, with the interface that `AudioBlocks` uses of `soundfile.SoundFile`.
 
-    `frames` is near 2**62, because containers tell lengths in rounded seconds only: `told_s`, or None. Raises `MissingDependencyError` if PyAV is not
-    installed, `AudioError` if the file holds no sound that can be decoded.
+    `frames` is near 2**62, because containers tell lengths in rounded seconds only: `told_s`, or None. Raises `MissingDependencyError` if
+    PyAV is not installed, `AudioError` if the file holds no sound that can be decoded.
     """
 
     frames = _UNKNOWN
