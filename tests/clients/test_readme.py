@@ -14,7 +14,7 @@ import pytest
 from live_rig import a_server, run, tapped, tiny_codec, until, voice
 
 import streamcodec
-from streamcodec.audio import read_audio
+from streamcodec.audio import read_audio, write_audio
 from streamcodec.cli import main
 from streamcodec.client import PublishOptions, publish
 from streamcodec.training.cli import main as train
@@ -50,7 +50,8 @@ def test_the_client_records_what_is_published(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [PAGES[0], ROOT / "streamcodec" / "docs" / "library.md"], ids=lambda page: page.name)
-def test_the_library_is_used_as_shown(page, monkeypatch):
+def test_the_library_is_used_as_shown(page, monkeypatch, here):
+    write_audio(here / "talk.flac", voice(0.3, 44_100, channels=2), 44_100)
     codec = tiny_codec("readme")
     monkeypatch.setattr(streamcodec, "load", lambda _: codec, raising=False)
     names: dict[str, Any] = {"audio": voice(1.0, 44_100, channels=2), "microphone": [voice(0.3)] * 4}
@@ -61,6 +62,8 @@ def test_the_library_is_used_as_shown(page, monkeypatch):
     assert names["again"].shape == names["worse"].shape == (24_000,)
     assert names["packet"].shape == (8, 6)
     assert names["samples"].shape == (1920,)
+    if page.name == "library.md":
+        np.testing.assert_array_equal(read_audio("copy.wav")[0], names["recording"])
 
 
 @pytest.fixture(scope="module")
