@@ -34,7 +34,7 @@ def plan(arguments: Sequence[Path], into: Path | None, suffixes: Iterable[str], 
     folder `into`. Raises `InputError` for arguments that do not fit together.
     """
     suffixes = frozenset(suffixes)
-    if len(arguments) == 2 and not arguments[1].is_dir() and not (arguments[1].is_file() and arguments[1].suffix.lower() in suffixes):
+    if len(arguments) == 2 and not _is_input(arguments[1], suffixes):
         if into is not None:
             raise InputError(f"{arguments[1]} is the output, and --into names a folder for it: expected one of them")
         return [Job(arguments[0], arguments[1])], False
@@ -54,6 +54,13 @@ def plan(arguments: Sequence[Path], into: Path | None, suffixes: Iterable[str], 
             jobs.append(Job(argument, _target(argument, into, target_suffix)))
     _check_distinct(jobs)
     return jobs, is_many
+
+
+def _is_input(path: Path, suffixes: frozenset[str]) -> bool:
+    """Whether the second of two arguments is there to be converted."""
+    with contextlib.suppress(OSError):  # a name that no file can have is told when it is written
+        return path.is_dir() or (path.is_file() and path.suffix.lower() in suffixes)
+    return False
 
 
 def _target(source: Path, folder: Path | None, suffix: str) -> Path:

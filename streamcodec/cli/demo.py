@@ -13,6 +13,7 @@ import typer
 from streamcodec.cli.options import DEFAULT_MODEL, Bandwidth, Model, PacketFrames, Quiet, Threads, number
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import DeviceError, InputError, MissingDependencyError
+from streamcodec.output_file import check_outputs
 
 if TYPE_CHECKING:
     from streamcodec.cli.status import LiveLine
@@ -78,6 +79,8 @@ async def demo(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise InputError(f"{output} cannot be the folder for the results: {exc.strerror or exc}") from exc
+    # What is written at the end must not be what is read.
+    check_outputs([output / name for name in ("spoken.wav", "heard.wav", "demo.png")], [] if input_ is None else [input_])
     codec, decoding = load(model, threads=threads), load(model)
     codec.config.n_q_for(bandwidth)
     decoding.warm_up(packet_frames)

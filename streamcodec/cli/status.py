@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
@@ -20,6 +20,9 @@ from rich.text import Text
 __all__ = ["LiveLine", "progress"]
 
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
+
+
+_USUAL_SIZE = 80, 24
 
 
 class LiveLine:
@@ -155,7 +158,12 @@ class _Patient:
 
 def _console(stream: TextIO | None) -> Console:
     stream = stream or sys.stderr
-    return Console(file=None if stream is None else cast(TextIO, _Patient(stream)), stderr=True, markup=False, highlight=False, emoji=False)
+    file = None if stream is None else cast(TextIO, _Patient(stream))
+    console = Console(file=file, stderr=True, markup=False, highlight=False, emoji=False)
+    if not (console.width and console.height):
+        # A terminal that nobody told its size, as of many serial lines and containers: nothing would fit into it.
+        console.size = ConsoleDimensions(*_USUAL_SIZE)
+    return console
 
 
 def _redraws(console: Console) -> bool:

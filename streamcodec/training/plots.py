@@ -34,7 +34,7 @@ def plot(run: Path, target: Path) -> None:
         axes.set_xlabel("step")
         if len(lines) > 1:
             axes.legend(fontsize="x-small")
-    with replacing(target) as file:
+    with replacing(target, [run / "steps.csv", run / "quality.csv"]) as file:
         figure.savefig(file, format=target.suffix[1:] or "png", dpi=100)
 
 

@@ -23,7 +23,7 @@ from streamcodec.model import checkpoint
 from streamcodec.model.checkpoint import weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
-from streamcodec.output_file import write_text
+from streamcodec.output_file import check_outputs, write_text
 from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.losses.discriminator import Discriminator, DiscriminatorSettings, load_discriminator, save_discriminator
 from streamcodec.training.recipe import Recipe, Stage
@@ -125,6 +125,9 @@ def export_run(folder: Path, target: Path, layout: checkpoint.Layout = "hf", dis
     stages = sorted(path for path in folder.glob("[0-9][0-9]-*") if (path / _MODEL).is_file() or latest_checkpoint(path))
     if not stages:
         raise ModelNotFoundError(f"{folder}: no stage of a run in this folder")
+    written = target / _MODEL if layout == "hf" else target
+    if written.parent.is_dir():
+        check_outputs([written, discriminator], [file for stage in stages for file in stage.iterdir() if file.is_file()])
     saved = latest_checkpoint(stages[-1])
     learner = None if saved is None else load_checkpoint(saved)["learner"]
     if (stages[-1] / _MODEL).is_file():

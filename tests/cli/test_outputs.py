@@ -53,6 +53,15 @@ def test_what_is_published_is_not_kept_in_its_own_file(here, talk, name, capsys)
     assert contents(here) == before
 
 
+def test_the_demo_does_not_write_what_it_reads(here, talk, capsys):
+    (here / "out").mkdir()
+    talk.rename(here / "out" / "spoken.wav")
+    before = contents(here)
+    status, line = fails(capsys, "demo", "--input", "out/spoken.wav", "--silent", "--output", "out")
+    assert status == 2 and "is the same file as the input" in line
+    assert contents(here) == before
+
+
 def test_one_file_for_two_outputs_is_refused(talk, capsys):
     assert "is the same file as the output" in fails(capsys, "mic", "--input", talk, "--keep", "a.wav", "--ledger", "a.wav")[1]
     assert "is the same file as the output" in fails(capsys, "play", "--pcm", "--output", "a.wav", "--ledger", "a.wav")[1]

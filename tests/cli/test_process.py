@@ -196,8 +196,11 @@ def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch):
     assert terminal.getvalue() == "status\n"
 
 
-def test_the_remaining_time_is_told(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
+@pytest.mark.parametrize("size", ["100", "0"])
+def test_the_remaining_time_is_told(monkeypatch, size):
+    """Of a terminal whose size is 0 nobody told it the size."""
+    monkeypatch.setenv("COLUMNS", size)
+    monkeypatch.setenv("LINES", size)
     terminal, times = Terminal(), iter(range(0, 1000, 2))
     with progress(3_600.0, "encoding", stream=terminal, clock=lambda: float(next(times))) as advance:
         for _ in range(4):

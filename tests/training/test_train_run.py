@@ -219,6 +219,17 @@ def test_a_discriminator_that_was_exported_can_be_trained_further(
     assert changed(load_discriminator(critic), load_discriminator(later)) == set()
 
 
+def test_a_run_is_not_exported_onto_itself(runs: Path, tmp_path: Path) -> None:
+    run = runs / "tiny"
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    stage = sorted(path.parent for path in files if path.name == "model.safetensors")[-1]
+    with pytest.raises(InputError, match="is the same file as the input"):
+        export_run(run, stage / "model.safetensors", "streamcodec")
+    with pytest.raises(InputError, match="is the same file as the output"):
+        export_run(run, tmp_path / "x.safetensors", "streamcodec", tmp_path / "x.safetensors")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
 def test_a_run_without_a_discriminator_has_none_to_export(runs: Path, tmp_path: Path) -> None:
     shutil.copytree(runs / "tiny" / "01-autoencoder", tmp_path / "01-autoencoder")
     shutil.copy(runs / "tiny" / "recipe.json", tmp_path)
