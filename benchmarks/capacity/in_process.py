@@ -104,7 +104,7 @@ class InProcess:
         voice = self._schedule.make()
         stream = _Stream(voice, self._packet_s, self._out, self._failures)
         opened = self._worker.open_encoder(
-            stream.take, n_q=self._n_q, packet_frames=self._frames, start=self._codec.engine.default_live_start
+            stream.take, n_q=self._n_q, packet_frames=self._frames, start=self._codec.engine.traits.default_live_start
         )
         self._opened[voice.index] = opened
         self._schedule.begin(voice, now)

@@ -182,8 +182,8 @@ def _touch(codec: Codec, most: int, often: int, last: int) -> None:
 
     def step(rows: int, length: int, *, final: bool = False) -> None:
         sound = rng.standard_normal((rows, length)).astype(np.float32)
-        codes, _ = engine.encode(sound, np.zeros((rows, engine.encoder_state_size), np.float32), [n_q] * rows, final)
-        engine.decode(codes, np.zeros((rows, engine.decoder_state_size), np.float32), final)
+        codes, _ = engine.encode(sound, np.zeros((rows, engine.traits.encoder_state_size), np.float32), [n_q] * rows, final)
+        engine.decode(codes, np.zeros((rows, engine.traits.decoder_state_size), np.float32), final)
 
     for rows in range(1, most + 1):
         for frames in PACKET_FRAMES:

@@ -170,7 +170,7 @@ def _start(codec: Codec, kbps: float, packet_frames: int) -> StreamStart:
         n_q=codec.config.n_q_for(kbps),
         bandwidth=kbps,
         packet_frames=packet_frames,
-        start=codec.engine.default_live_start,
+        start=codec.engine.traits.default_live_start,
         first_seq=0,
         live_seq=0,
         format="codes",

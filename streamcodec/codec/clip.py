@@ -90,7 +90,7 @@ class Codec:
         return back(codes if layout == "batch" else codes[0])
 
     def _encode_clips(self, clips: Samples, n_q: int, progress: Progress | None) -> Codes:
-        total, size = clips.shape[1], max(_CHUNK_FRAMES, self.engine.encoder_start_frames) * self.hop_length
+        total, size = clips.shape[1], max(_CHUNK_FRAMES, self.engine.traits.encoder_start_frames) * self.hop_length
         parts, states = [], None
         for at in range(0, total, size):
             chunk = owned(clips[:, at : at + size])
@@ -112,7 +112,7 @@ class Codec:
             if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)) or not 1 <= n_q <= checked.shape[1]:
                 raise CodesError(f"n_q is {n_q!r}, expected 1 to {checked.shape[1]}: the codebooks that these codes have")
             checked = checked[:, :n_q]
-        total, size = checked.shape[2], max(_CHUNK_FRAMES, self.engine.decoder_start_frames)
+        total, size = checked.shape[2], max(_CHUNK_FRAMES, self.engine.traits.decoder_start_frames)
         parts, states = [], None
         for at in range(0, total, size):
             chunk = np.ascontiguousarray(checked[..., at : at + size])
@@ -184,4 +184,4 @@ class Codec:
     def _check_start(self, start: Start | None) -> Start:
         if start not in (None, "exact", "primed"):
             raise InputError(f"start is {start!r}, expected 'exact' or 'primed'")
-        return start or self.engine.default_live_start
+        return start or self.engine.traits.default_live_start

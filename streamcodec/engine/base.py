@@ -6,22 +6,22 @@ A state is one float32 row [S] per stream. So streams are batched by stacking ro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from streamcodec.config import CodecConfig, Start
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["Engine", "EngineName", "PrecisionName"]
+__all__ = ["Engine", "EngineName", "PrecisionName", "StreamTraits"]
 
 EngineName = Literal["auto", "torch", "openvino"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
 
-class Engine(Protocol):
-    """Runs the steps of a model. Any thread may call it; at most `workers` calls may run at the same time."""
+@dataclass(frozen=True)
+class StreamTraits:
+    """What the streams of a model are like, whichever engine runs them: sizes of states (floats), and frames that must come together."""
 
-    config: CodecConfig
-    workers: int
     encoder_state_size: int
     decoder_state_size: int
     encoder_start_frames: int
@@ -30,6 +30,14 @@ class Engine(Protocol):
     decoder_hold_frames: int
     """Frames that a decoder must hold back until the stream continues or ends: 0 unless `trim_right_ratio` is below 1."""
     default_live_start: Start
+
+
+class Engine(Protocol):
+    """Runs the steps of a model. Any thread may call it; at most `workers` calls may run at the same time."""
+
+    config: CodecConfig
+    traits: StreamTraits
+    workers: int
 
     @property
     def name(self) -> str:

@@ -26,12 +26,7 @@ class SwitchingEngine:
         self._engine = first
         self.config: CodecConfig = first.config
         self.workers = first.workers
-        self.encoder_state_size = first.encoder_state_size
-        self.decoder_state_size = first.decoder_state_size
-        self.encoder_start_frames = first.encoder_start_frames
-        self.decoder_start_frames = first.decoder_start_frames
-        self.decoder_hold_frames = first.decoder_hold_frames
-        self.default_live_start: Start = first.default_live_start
+        self.traits = first.traits
         self._prepared_lengths: set[int] = set()
         self._lock = threading.Lock()
         # Not a daemon thread: a program that ends waits for it, because the conversion cannot be interrupted safely.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from streamcodec.config import Start
+from streamcodec.engine.base import StreamTraits
 from streamcodec.engine.graph import StateLayout
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.model.encodec import EncodecModel
@@ -30,10 +31,6 @@ class TorchEngine:
         self.device = torch.device(device)
         self.name = f"torch {torch.__version__} on {device}"
         self.model = model.to(self.device).eval().requires_grad_(False)
-        self.encoder_start_frames = model.encoder_start_frames
-        self.decoder_start_frames = model.decoder_start_frames
-        self.decoder_hold_frames = 0 if model.config.trim_right_ratio == 1.0 else 1
-        self.default_live_start: Start = model.default_live_start
         self.search = CodebookSearch(model.quantizer)
         self._primed_decoders: dict[int, States] = {}
         with running(self.device):
@@ -41,8 +38,14 @@ class TorchEngine:
             self.encoder_layout = StateLayout.of(primed)
             self._primed_encoder: States = self._to_numpy(self.encoder_layout.pack(primed))[0]
             self.decoder_layout = StateLayout.of(model.primed_decoder_state(1))
-        self.encoder_state_size = self.encoder_layout.size
-        self.decoder_state_size = self.decoder_layout.size
+        self.traits = StreamTraits(
+            encoder_state_size=self.encoder_layout.size,
+            decoder_state_size=self.decoder_layout.size,
+            encoder_start_frames=model.encoder_start_frames,
+            decoder_start_frames=model.decoder_start_frames,
+            decoder_hold_frames=0 if model.config.trim_right_ratio == 1.0 else 1,
+            default_live_start=model.default_live_start,
+        )
 
     def prepare(self, packet_frames: int) -> None:
         pass
@@ -54,7 +57,7 @@ class TorchEngine:
         if start == "primed":
             return self._primed_encoder.copy()
         # With zero padding, the start of a stream equals a state of zeros.
-        return np.zeros(self.encoder_state_size, np.float32) if self.config.pad_mode == "constant" else None
+        return np.zeros(self.traits.encoder_state_size, np.float32) if self.config.pad_mode == "constant" else None
 
     def decoder_start(self, start: Start, n_q: int) -> States | None:
         if start == "primed":
@@ -63,8 +66,8 @@ class TorchEngine:
                     state = self.decoder_layout.pack(self.model.primed_decoder_state(n_q))
                 self._primed_decoders[n_q] = self._to_numpy(state)[0]
             return self._primed_decoders[n_q].copy()
-        if self.config.pad_mode == "constant" and not self.decoder_hold_frames:
-            return np.zeros(self.decoder_state_size, np.float32)
+        if self.config.pad_mode == "constant" and not self.traits.decoder_hold_frames:
+            return np.zeros(self.traits.decoder_state_size, np.float32)
         return None
 
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:

@@ -41,7 +41,7 @@ class _Stream:
     """One stream of silence in packets of `frames` frames."""
 
     def __init__(self, engine: Engine, frames: int) -> None:
-        start = engine.default_live_start
+        start = engine.traits.default_live_start
         self._engine = engine
         self._frames = frames
         self._n_q = engine.config.n_q_for(None)
@@ -50,12 +50,12 @@ class _Stream:
         self._codes: Codes
 
     def encode(self) -> None:
-        frames = self._frames if self._encoder is not None else max(self._frames, self._engine.encoder_start_frames)
+        frames = self._frames if self._encoder is not None else max(self._frames, self._engine.traits.encoder_start_frames)
         silence = np.zeros((1, frames * self._engine.config.hop_length), np.float32)
         self._codes, self._encoder = self._engine.encode(silence, self._encoder, [self._n_q])
 
     def decode(self) -> None:
-        frames = self._frames if self._decoder is not None else max(self._frames, self._engine.decoder_start_frames)
+        frames = self._frames if self._decoder is not None else max(self._frames, self._engine.traits.decoder_start_frames)
         _, self._decoder = self._engine.decode(np.resize(self._codes, (1, self._n_q, frames)), self._decoder)
 
 

@@ -49,7 +49,7 @@ class EncoderRow:
         self.packet_frames = packet_frames
         self._hop = engine.config.hop_length
         self._state = engine.encoder_start(start)
-        self._start_frames = 1 if self._state is not None else engine.encoder_start_frames
+        self._start_frames = 1 if self._state is not None else engine.traits.encoder_start_frames
         self._pending: list[Samples] = []
         self._pending_samples = 0
         self._frames_done = 0
@@ -109,8 +109,8 @@ class DecoderRow:
 
     def __init__(self, engine: Engine, *, n_q: int, start: Start) -> None:
         self._state = engine.decoder_start(start, n_q)
-        self._start_frames = engine.decoder_start_frames
-        self._hold = engine.decoder_hold_frames
+        self._start_frames = engine.traits.decoder_start_frames
+        self._hold = engine.traits.decoder_hold_frames
         self._unused_code = engine.config.codebook_size
         self._pending: list[Codes] = []
         self._pending_frames = 0

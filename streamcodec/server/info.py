@@ -38,7 +38,7 @@ class StreamInfo:
             n_q=n_q,
             bandwidth=engine.config.bandwidth_of(n_q),
             packet_frames=hello.packet_frames,
-            start=hello.start or engine.default_live_start,
+            start=hello.start or engine.traits.default_live_start,
             live=hello.pace == "live",
         )
 

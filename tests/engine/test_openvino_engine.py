@@ -82,7 +82,7 @@ def test_rows_of_a_batch_with_other_bandwidths_get_what_each_gets_alone(embedded
         assert np.abs(state[0] - after[row]).max() < 1e-4
     mixed = together.copy()
     mixed[1, 2:] = engine.config.codebook_size
-    decoder_states = np.zeros((5, engine.decoder_state_size), np.float32)
+    decoder_states = np.zeros((5, engine.traits.decoder_state_size), np.float32)
     audio, _ = engine.decode(mixed, decoder_states)
     assert np.abs(audio[1] - torch_engine.decode(np.ascontiguousarray(together[1:2, :2]), decoder_states[:1])[0][0]).max() < 1e-4
     assert np.abs(audio[0] - torch_engine.decode(together[:1], decoder_states[:1])[0][0]).max() < 1e-4
@@ -207,7 +207,7 @@ def test_an_engine_cancels_the_preparations_that_have_not_begun(embedded: tuple[
     go_on.set()
     engine.wait_until_compiled()
     assert engine.specialized_shapes == []
-    engine.encode(np.zeros((1, 1920), np.float32), np.zeros((1, engine.encoder_state_size), np.float32), [8])
+    engine.encode(np.zeros((1, 1920), np.float32), np.zeros((1, engine.traits.encoder_state_size), np.float32), [8])
 
 
 def test_a_switching_engine_passes_on_what_it_was_asked_to_prepare_unless_that_was_cancelled(embedded: tuple[EncodecModel, str]) -> None:

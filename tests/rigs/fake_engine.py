@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.config import CodecConfig, Start
+from streamcodec.engine.base import StreamTraits
 from streamcodec.types import Codes, Samples, States
 
 HOP = 4
@@ -22,10 +23,7 @@ class FakeEngine:
     """
 
     name = "fake"
-    encoder_state_size = decoder_state_size = 1
-    encoder_start_frames = decoder_start_frames = 1
-    decoder_hold_frames = 0
-    default_live_start: Start = "exact"
+    traits = StreamTraits(1, 1, 1, 1, 0, "exact")
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers

@@ -50,5 +50,5 @@ def test_the_default_trim_works_here() -> None:
 
 def test_a_stream_of_the_full_size_model_takes_less_than_64_kib_each_way() -> None:
     engine = TorchEngine(EncodecModel(CodecConfig()))
-    for floats in (engine.encoder_state_size, engine.decoder_state_size):
+    for floats in (engine.traits.encoder_state_size, engine.traits.decoder_state_size):
         assert 4 * floats < 64 * 1024

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcodec.config import CodecConfig, Start
-from streamcodec.engine.base import Engine
+from streamcodec.engine.base import Engine, StreamTraits
 from streamcodec.scheduler.rows import DecoderRow, EncoderRow, Step, join_codes
 from streamcodec.types import Codes, Samples, States
 
@@ -36,16 +36,8 @@ class FakeEngine:
     config = CodecConfig(upsampling_ratios=(HOP,), target_bandwidths=(1000.0,))
 
     @property
-    def encoder_start_frames(self) -> int:
-        return self.start_frames
-
-    @property
-    def decoder_start_frames(self) -> int:
-        return self.start_frames
-
-    @property
-    def decoder_hold_frames(self) -> int:
-        return self.hold_frames
+    def traits(self) -> StreamTraits:
+        return StreamTraits(1, 1, self.start_frames, self.start_frames, self.hold_frames, "exact")
 
     def encoder_start(self, start: Start) -> States | None:
         return None if start == "exact" and self.opens_by_itself else np.zeros(1, np.float32)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamcodec.config import CodecConfig
+from streamcodec.engine.base import StreamTraits
 from streamcodec.scheduler.streams import Result
 
 
@@ -44,7 +45,7 @@ class FakeStream:
 
 
 class FakeEngine:
-    default_live_start = "exact"
+    traits = StreamTraits(1, 1, 1, 1, 0, "exact")
     workers = 1
     best_batches = ()
 

@@ -89,7 +89,7 @@ async def crowd(server, codec, source, seconds=1.0):
             np.testing.assert_array_equal(codes, clips[name])
         else:
             mono = clips[name].mean(axis=0) if clips[name].ndim == 2 else clips[name]
-            assert start == plan.get("start", codec.engine.default_live_start)
+            assert start == plan.get("start", codec.engine.traits.default_live_start)
             same_codes(codec, codes, mono, bandwidth, start, rate)
         assert counts[name].dropped == 0
         assert counts[name].emitted == len(full.of(Packet)) == -(-codes.shape[1] // plan.get("packet_frames", 6))

@@ -70,7 +70,6 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1, workers: int = 1) -> None:
-        self._ov = openvino()
         self._torch = torch_engine = TorchEngine(model)
         self._fingerprint = fingerprint
         self._threads = threads
@@ -78,18 +77,12 @@ class OpenVinoEngine:
         self.best_batches = BATCHES
         self.precision = precision
         shared = f"{threads} thread(s)" if workers == 1 else f"{threads} threads for {workers} steps at a time"
-        self.name = f"OpenVINO {self._ov.__version__.split('-')[0]}, {precision}, {shared}"
+        self.name = f"OpenVINO {openvino().__version__.split('-')[0]}, {precision}, {shared}"
         self.config = model.config
-        self.encoder_state_size = torch_engine.encoder_state_size
-        self.decoder_state_size = torch_engine.decoder_state_size
-        self.encoder_start_frames = torch_engine.encoder_start_frames
-        self.decoder_start_frames = torch_engine.decoder_start_frames
-        self.decoder_hold_frames = torch_engine.decoder_hold_frames
-        self.default_live_start: Start = torch_engine.default_live_start
+        self.traits = torch_engine.traits
         embed = model.quantizer.embed.numpy()
         # Each codebook gets one more row of zeros, for the "unused" code.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
-        self._rows_per_codebook = embed.shape[1] + 1
         hop, dim = self.config.hop_length, self.config.codebook_dim
         self._background = ThreadPoolExecutor(1, "streamcodec-compile")
         encoder: tuple[Sequence1d, ...] = (model.encoder,)
@@ -141,7 +134,7 @@ class OpenVinoEngine:
         if states is None:
             states, opened = self._start(self._torch.encoder_start("exact"), len(samples)), 0
             if states is None:
-                opened = self.encoder_start_frames * hop
+                opened = self.traits.encoder_start_frames * hop
                 if samples.shape[1] <= opened:
                     return self._torch.encode(samples, None, n_q, final)
                 codes, states = self._torch.encode(np.ascontiguousarray(samples[:, :opened]), None, n_q)
@@ -164,13 +157,13 @@ class OpenVinoEngine:
         if states is None:
             states, opened = self._start(self._torch.decoder_start("exact", 1), len(latents)), 0
             if states is None:
-                opened = self.decoder_start_frames
-                if latents.shape[2] <= opened + self.decoder_hold_frames:
+                opened = self.traits.decoder_start_frames
+                if latents.shape[2] <= opened + self.traits.decoder_hold_frames:
                     return self._torch.decode_step(latents, None, final)
                 samples, states = self._torch.decode_step(np.ascontiguousarray(latents[..., :opened]), None)
                 parts.append(samples)
             latents = latents[..., opened:]
-        held = self.decoder_hold_frames if final else 0
+        held = self.traits.decoder_hold_frames if final else 0
         middle = latents.shape[2] - held
         if middle:
             samples, states = self._decoder(np.ascontiguousarray(latents[..., :middle]), states)
@@ -186,7 +179,7 @@ class OpenVinoEngine:
         return None if state is None else np.tile(state, (rows, 1))
 
     def embed(self, codes: Codes) -> Samples:
-        offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * self._rows_per_codebook
+        offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * (self.config.codebook_size + 1)
         return np.ascontiguousarray(self._table[codes + offsets].sum(axis=1).transpose(0, 2, 1))
 
     def decode_latents(self, latents: Samples) -> Samples:
@@ -232,8 +225,8 @@ class OpenVinoEngine:
         # Tracing warns about loops over a fixed number of codebooks, and that tracing is deprecated.
         with building(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            network = self._ov.convert_model(module.eval(), example_input=example)
-        network.reshape({i: self._ov.PartialShape(shape) for i, shape in enumerate(shapes)})
+            network = openvino().convert_model(module.eval(), example_input=example)
+        network.reshape({i: openvino().PartialShape(shape) for i, shape in enumerate(shapes)})
         return network
 
 

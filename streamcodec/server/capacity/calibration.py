@@ -58,6 +58,6 @@ def _step(engine: Engine, kind: Kind, rows: int, frames: int) -> None:
     if kind == "encode":
         # No silence: a signal so quiet that its numbers are denormal takes longer.
         noise = np.random.default_rng(0).normal(0, 0.1, (rows, frames * engine.config.hop_length)).astype(np.float32)
-        engine.encode(noise, np.zeros((rows, engine.encoder_state_size), np.float32), [n_q] * rows)
+        engine.encode(noise, np.zeros((rows, engine.traits.encoder_state_size), np.float32), [n_q] * rows)
     else:
-        engine.decode(np.zeros((rows, n_q, frames), np.int32), np.zeros((rows, engine.decoder_state_size), np.float32))
+        engine.decode(np.zeros((rows, n_q, frames), np.int32), np.zeros((rows, engine.traits.decoder_state_size), np.float32))
