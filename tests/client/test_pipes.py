@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 
@@ -24,8 +25,9 @@ class Fed:
         self.reading = os.fdopen(reading, "rb")
 
         def fill() -> None:
-            for at in range(0, len(data), 4_999):
-                os.write(writing, data[at : at + 4_999])
+            with contextlib.suppress(BrokenPipeError):
+                for at in range(0, len(data), 4_999):
+                    os.write(writing, data[at : at + 4_999])
             if close:
                 os.close(writing)
 
@@ -37,8 +39,9 @@ class Fed:
         return self.reading
 
     def __exit__(self, *_: object) -> None:
-        self.thread.join()
+        # What nobody reads any more must not hold the thread.
         self.reading.close()
+        self.thread.join()
 
 
 async def read(pipe, rate=48_000, channels=1):
@@ -93,6 +96,17 @@ def test_a_sound_file_is_never_published_as_raw_samples(tmp_path):
 def test_a_file_that_cannot_be_decoded_from_a_pipe_is_refused_with_what_helps(head):
     with Fed(head) as pipe, pytest.raises(AudioError, match=r"ffmpeg -i FILE -f wav -"):
         run(open_pipe(24_000, 1, pipe))
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("seconds", [0.05, 3.0])
+def test_a_second_file_behind_the_first_is_not_left_out_without_a_word(tmp_path, kind, seconds):
+    sf.write(tmp_path / f"x.{kind}", voice(seconds), 24_000)
+    data = (tmp_path / f"x.{kind}").read_bytes()
+    with Fed(data) as pipe:
+        run(read(pipe))
+    with Fed(data + data) as pipe, pytest.raises(AudioError, match="the pipe is several files, one after the other"):
+        run(read(pipe))
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac"])
