@@ -84,7 +84,12 @@ def same(ours: np.ndarray, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=0 if ours.dtype == np.int32 else 2e-5)
 
 
-@pytest.mark.parametrize("mode", MODES)
+# What torch computes beside OpenVINO, it computes as it does alone: few modes show it.
+@pytest.mark.parametrize(
+    ("codec", "mode"),
+    [*(("torch", mode) for mode in MODES), *(("openvino", mode) for mode in ("autocast to bfloat16", "default dtype float64"))],
+    indirect=["codec"],
+)
 def test_a_codec_runs_in_its_own_modes(codec, mode):
     expected = everything(codec)
     with MODES[mode]():
@@ -102,8 +107,8 @@ def test_a_model_is_loaded_and_saved_in_its_own_modes(path, tmp_path, mode):
         dtype = torch.get_default_dtype()
     assert loaded.fingerprint == expected.fingerprint == streamcodec.load(tmp_path / "again.safetensors").fingerprint
     assert "dtype" not in mode or dtype != torch.float32, "the caller's modes are its own"
-    for ours, theirs in zip(everything(expected), everything(loaded), strict=True):
-        same(ours, theirs)
+    clip = np.random.default_rng(1).normal(0, 0.2, 3_077).astype(np.float32)
+    same(expected.encode(clip), loaded.encode(clip))
 
 
 def test_a_model_that_was_loaded_in_inference_mode_can_be_trained(path):
