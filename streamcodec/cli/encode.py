@@ -11,8 +11,11 @@ from streamcodec.cli.options import DEFAULT_MODEL, Again, Bandwidth, Device, Eng
 from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamcodec.cli.batch import Advance, Job
     from streamcodec.codec import Codec
+    from streamcodec.types import Samples
 
 __all__ = ["encode"]
 
@@ -75,19 +78,21 @@ def _encode(codec: Codec, job: Job, bandwidth: float | None, advance: Advance) -
     samples = 0
     with open_audio_blocks(job.source) as blocks:
         target = check_target(job.target, [job.source])
-        encoder = codec.stream_encoder(bandwidth, packet_frames=25, start="exact", sample_rate=blocks.rate, channels=blocks.channels)
-        packets = []
-        for block in blocks:
-            packets += encoder.feed(block)
-            samples += block.shape[1]
-            advance(block.shape[1] / blocks.rate)
-        packets += encoder.flush()
+
+        def read() -> Iterator[Samples]:
+            nonlocal samples
+            for block in blocks:
+                yield block
+                samples += block.shape[1]
+                advance(block.shape[1] / blocks.rate)
+
+        parts = list(codec.encode_blocks(read(), blocks.rate, blocks.channels, bandwidth))
         duration_s = samples / blocks.rate
         # Rounded half up, as the resampler does.
         length = (2 * samples * codec.sample_rate + blocks.rate) // (2 * blocks.rate)
-    if not packets:
+    if not parts:
         raise InputError(f"{job.source}: is shorter than one sample at {codec.sample_rate} Hz")
-    codes = np.concatenate(packets, axis=1)
+    codes = np.concatenate(parts, axis=1)
     size = write_codes(target, CodesFile(codes, codec.name, codec.fingerprint, length), codec.config.bits_per_code, [job.source])
     kbps = 8 * size / duration_s / 1000
     return f"{target}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
-from streamcodec.audio.dsp.resample import check_rate, resample
+from streamcodec.audio.dsp.resample import StreamResampler, check_rate, resample
 from streamcodec.audio.dsp.vad import QuietPackets
-from streamcodec.audio.samples import MAX_CHANNELS, as_clip
+from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
 from streamcodec.codec.arrays import as_numpy, check_codes, owned
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
 from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
@@ -88,6 +88,29 @@ class Codec:
             raise AudioError("audio is shorter than one sample at the codec's rate")
         codes = self._encode_clips(clips, self.config.n_q_for(bandwidth), progress)
         return back(codes if layout == "batch" else codes[0])
+
+    def encode_blocks(
+        self, blocks: Iterable[Any], sample_rate: float, channels: int = 1, bandwidth: float | None = None
+    ) -> Iterator[Codes]:
+        """Encode a clip that comes in blocks [T] or [C, T] of any size, so that it never lies in memory as a whole.
+
+        The values are codes [n_q, frames] of about 4 s each, in order; together they are those of `encode`. `sample_rate` (Hz), `channels`
+        and `bandwidth` are as there. Raises `AudioError` or `CodesError`.
+        """
+        n_q, size = self.config.n_q_for(bandwidth), max(_CHUNK_FRAMES, self.engine.traits.encoder_start_frames) * self.hop_length
+        resampler = StreamResampler(sample_rate, self.sample_rate)
+        held, states = np.empty(0, np.float32), None
+        for block in blocks:
+            held = np.concatenate([held, resampler.feed(check_block(as_numpy(block)[0], channels))])
+            # Something stays for the last step, which ends the clip.
+            while len(held) > size:
+                codes, states = self.engine.encode(owned(held[None, :size]), states, [n_q])
+                held = held[size:]
+                yield codes[0]
+        held = np.concatenate([held, resampler.flush()])
+        for at in range(0, len(held), size):
+            codes, states = self.engine.encode(owned(held[None, at : at + size]), states, [n_q], final=at + size >= len(held))
+            yield codes[0]
 
     def _encode_clips(self, clips: Samples, n_q: int, progress: Progress | None) -> Codes:
         total, size = clips.shape[1], max(_CHUNK_FRAMES, self.engine.traits.encoder_start_frames) * self.hop_length
