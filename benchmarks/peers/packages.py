@@ -33,14 +33,16 @@ class Peer:
     streams: bool = False
 
 
-def transformers_peer(checkpoint: Path | None = None) -> Peer:
-    """`transformers.EncodecModel`, from `checkpoint` or with random weights."""
+def transformers_peer(checkpoint: Path | None = None, **overrides: int) -> Peer:
+    """`transformers.EncodecModel` from `checkpoint`, or with random weights and the published architecture but for `overrides`."""
     from transformers import EncodecConfig, EncodecModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(0)
-    model: Any = EncodecModel(EncodecConfig()) if checkpoint is None else EncodecModel.from_pretrained(checkpoint, dtype=torch.float32)
+    model: Any = (
+        EncodecModel(EncodecConfig(**overrides)) if checkpoint is None else EncodecModel.from_pretrained(checkpoint, dtype=torch.float32)
+    )
     model.eval()
     if checkpoint is None:
         _fill_codebooks(model.encoder, (layer.codebook.embed for layer in model.quantizer.layers))

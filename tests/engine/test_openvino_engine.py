@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -249,3 +250,14 @@ def test_the_name_of_an_auto_engine_shows_what_was_chosen(embedded: tuple[Encode
     name = make_engine(*embedded, precision="auto").name
     assert name.startswith("OpenVINO") and (("bf16" in name) == has_bf16())
     assert make_engine(*embedded, engine="torch").name == f"torch {streamcodec.engine.torch.torch.__version__} on cpu"
+
+
+def test_threads_convert_models_at_the_same_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path / "cache"))
+    models = [load_file(save_made_up_model(tmp_path / str(seed), seed, **FEW_CHANNELS)) for seed in range(3)]
+    with ThreadPoolExecutor(len(models)) as pool:
+        engines = list(pool.map(lambda model: OpenVinoEngine(model, weights_fingerprint(model)), models))
+    samples = np.zeros((1, 7 * 320), np.float32)
+    for model, engine in zip(models, engines, strict=True):
+        codes, _ = engine.encode(samples, None, [8])
+        np.testing.assert_array_equal(codes, TorchEngine(model).encode(samples, None, [8])[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_models import small_model
+from made_up_models import FEW_CHANNELS, small_model
 from patience import patient_limits
 
 from benchmarks import report
@@ -23,6 +24,8 @@ from benchmarks.harness.models import Loading
 from benchmarks.harness.provenance import repository
 from benchmarks.harness.run import main
 from benchmarks.harness.sections import render_section
+from benchmarks.peers import transformers_peer
+from benchmarks.step import benchmark as step
 from streamcodec.codec import Codec, load
 from streamcodec.server import Limits, Server
 
@@ -58,8 +61,13 @@ def in_one_process() -> Iterator[None]:
         patch.setattr(processes, "Process", _Threaded)
         patch.setattr(processes, "freeze_gc", lambda: None)
         patch.setattr(processes, "Server", _patient_server)
-        patch.setattr(Loading, "__call__", lambda self: load(small_model(), engine="torch", workers=self.workers))
+        patch.setattr(Loading, "__call__", _load_small)
+        patch.setattr(step, "transformers_peer", functools.partial(transformers_peer, **FEW_CHANNELS))
         yield
+
+
+def _load_small(loading: Loading) -> Codec:
+    return load(small_model(), engine="torch" if loading.engine == "auto" else loading.engine, workers=loading.workers)
 
 
 def _patient_server(codec: Codec, host: str, *, port: int, limits: Limits) -> Server:

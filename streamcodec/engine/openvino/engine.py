@@ -20,6 +20,7 @@ The loss of quality of a bf16 encoder comes mostly from the rounding of its weig
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,9 @@ _DECODER: dict[Precision, tuple[str, ...]] = {"fp32": ("decoder",), "bf16": ("de
 
 NETWORKS: dict[Precision, tuple[str, ...]] = {precision: (*_ENCODER[precision], *_DECODER[precision]) for precision in get_args(Precision)}
 """The names of a model's converted networks."""
+
+
+_TRACING = threading.Lock()  # torch traces one module at a time: two threads that load models would disturb each other
 
 
 class _Part(NamedTuple):
@@ -223,7 +227,7 @@ class OpenVinoEngine:
 
     def _convert(self, module: nn.Module, example: tuple[Tensor, ...], shapes: tuple[list[int], ...]) -> Any:
         # Tracing warns about loops over a fixed number of codebooks, and that tracing is deprecated.
-        with building(), torch.no_grad(), warnings.catch_warnings():
+        with _TRACING, building(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = openvino().convert_model(module.eval(), example_input=example)
         network.reshape({i: openvino().PartialShape(shape) for i, shape in enumerate(shapes)})

@@ -25,9 +25,9 @@ def codec() -> Codec:
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_a_tiny_churn_passes_its_checks_and_tells_what_its_json_says(engine: str, tmp_path: Path) -> None:
-    tiny = ["--minutes", "0.05", "--streams", "4", "--longest-seconds", "1", "--engine", engine]
-    section = run_tiny("churn", tiny, tmp_path, here=engine == "torch")
+def test_a_tiny_churn_passes_its_checks_and_tells_what_its_json_says(engine: str, model: str, tmp_path: Path) -> None:
+    tiny = ["--minutes", "0.05", "--streams", "4", "--longest-seconds", "1", "--engine", engine, "--model"]
+    section = run_tiny("churn", [*tiny, model], tmp_path, stands=" ".join([*tiny, Path(model).name]), here=True)
     assert files_of(tmp_path) == {"churn.json", "churn.md", "churn.png"}
     figures = section["cases"][engine]["figures"]
     assert figures["failures"] == []
