@@ -33,7 +33,7 @@ class Peer:
     streams: bool = False
 
 
-def transformers_peer(checkpoint: Path | None = None, **overrides: int) -> Peer:
+def transformers_peer(checkpoint: Path | None = None, **overrides: Any) -> Peer:
     """`transformers.EncodecModel` from `checkpoint`, or with random weights and the published architecture but for `overrides`."""
     from transformers import EncodecConfig, EncodecModel
     from transformers.utils import logging
