@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from streamcodec.audio import Level
 from streamcodec.client.ledger import PacketTimes
 from streamcodec.client.listener import Event, Listener
-from streamcodec.client.pipes import PipeSink
 from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher
-from streamcodec.client.sinks import DeviceSink, Sink
+from streamcodec.client.sinks import DeviceSink, PipeSink, Sink
 from streamcodec.client.sources import Source
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import SILENCE, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting, now_us

@@ -1,28 +1,24 @@
-"""Audio on pipes: raw samples or sound files in, raw samples out. Threads read and write, so that a pipe that stalls stops nothing else."""
+"""Audio that comes through pipes: raw samples or sound files. Threads read, so that a pipe that stalls stops nothing else."""
 
 from __future__ import annotations
 
 import asyncio
-import queue
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeVar
 
 import numpy as np
 
-from streamcodec.audio import MAX_CHANNELS, PipedAudio, bytes_to_recognise, float_to_pcm, recognise
+from streamcodec.audio import MAX_CHANNELS, PipedAudio, bytes_to_recognise, recognise
 from streamcodec.errors import AudioError, InputError, StreamCodecError
 from streamcodec.protocol import now_us
 from streamcodec.types import Samples
 
-__all__ = ["ContainerSource", "PipeSink", "PipeSource", "open_pipe"]
+__all__ = ["ContainerSource", "PipeSource", "open_pipe", "raw_pipe"]
 
 _BLOCK_S = 0.02
-_MAX_WAITING_S = 1.0
-# How long a pipe that is being left may still take what waits for it.
-_LAST_S = 1.0
 _HEAD_BYTES = 2_048
 
 T = TypeVar("T")
@@ -148,102 +144,21 @@ async def open_pipe(sample_rate: int, channels: int, pipe: BinaryIO | None = Non
     return await _on_thread(opened)
 
 
-class PipeSink:
-    """Raw 16-bit little-endian PCM, mono, on a pipe; a thread writes it.
+def raw_pipe(pipe: BinaryIO | None, standard: TextIO | None, name: str) -> Any:
+    """`pipe`, by default the `standard` stream of this `name`, without Python's buffer; raises `InputError` if that stream is closed.
 
-    `write` never waits, and `room` waits until less than a second of audio is unwritten. Both raise `OSError` if the pipe was closed.
+    The buffer's lock, held by a read or write that never returns, would make the end of the program a crash.
     """
-
-    label = "pipe (s16le)"
-    live = False
-    underruns = 0
-    device_s = 0.0
-
-    def __init__(self, pipe: BinaryIO | None = None, rate: int = 24_000) -> None:
-        if pipe is None and sys.stdout is None:
-            raise InputError("standard output is closed, expected a pipe or a file")
-        pipe = pipe or sys.stdout.buffer
-        # Not through Python's buffer: its lock, held by a write that never returns, would make the end of the program a crash.
-        self._pipe = getattr(pipe, "raw", pipe)
-        self._bound = round(_MAX_WAITING_S * rate) * 2
-        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._waiting = 0
-        self._written = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._error: OSError | None = None
-
-    def write(
-        self,
-        samples: Samples,
-        arrived_s: float | None = None,  # noqa: ARG002
-        captured_s: float | None = None,  # noqa: ARG002
-        *,
-        quiet: bool = False,  # noqa: ARG002
-    ) -> float:
-        self._check()
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            threading.Thread(target=self._drain, args=(self._loop,), name="streamcodec-pipe", daemon=True).start()
-        data = float_to_pcm(samples, "pcm_s16le")
-        self._waiting += len(data)
-        self._queue.put(data)
-        return 0.0
-
-    async def room(self) -> None:
-        """Wait until the pipe has taken enough."""
-        await self._until_at_most(self._bound)
-        self._check()
-
-    async def finish(self) -> None:
-        """Wait until the pipe has taken everything; after an interrupt, for a second at most."""
-        task = asyncio.current_task()
-        interrupted = task is not None and task.cancelling() > 0
-        try:
-            async with asyncio.timeout(_LAST_S if interrupted else None):
-                await self._until_at_most(0)
-        except TimeoutError:
-            return
-        self._check()
-
-    async def _until_at_most(self, unwritten: int) -> None:
-        while self._waiting > unwritten and self._error is None:
-            self._written.clear()
-            await self._written.wait()
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        while True:
-            data = self._queue.get()
-            left = memoryview(data)
-            error = None
-            try:
-                while left:
-                    left = left[self._pipe.write(left) or 0 :]
-            except (OSError, ValueError) as exc:
-                error = exc if isinstance(exc, OSError) else BrokenPipeError("the pipe was closed")
-            try:
-                loop.call_soon_threadsafe(self._took, len(data), error)
-            except RuntimeError:
-                return  # the loop is gone
-            if error is not None:
-                return
-
-    def _took(self, size: int, error: OSError | None) -> None:
-        self._waiting -= size
-        self._error = error
-        self._written.set()
+    if pipe is None:
+        if standard is None:
+            raise InputError(f"{name} is closed, expected a pipe or a file")
+        pipe = standard.buffer
+    return getattr(pipe, "raw", pipe)
 
 
 def _reader(pipe: BinaryIO | None) -> Callable[[int], bytes]:
     """What reads from a pipe as much as there is, b"" at its end."""
-    if pipe is None and sys.stdin is None:
-        raise InputError("standard input is closed, expected a pipe or a file")
-    pipe = pipe or sys.stdin.buffer
-    # Not through Python's buffer: its lock, held by a read that never returns, would make the end of the program a crash.
-    read: Callable[[int], Any] = getattr(pipe, "raw", pipe).read
+    read: Callable[[int], Any] = raw_pipe(pipe, sys.stdin, "standard input").read
 
     def some(size: int) -> bytes:
         try:

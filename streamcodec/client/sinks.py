@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, open_output
-from streamcodec.client.pipes import PipeSink
+from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, float_to_pcm, open_output
+from streamcodec.client.pipes import raw_pipe
 from streamcodec.errors import DeviceError
 from streamcodec.types import Samples
 
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
+
+_MAX_WAITING_S = 1.0
+# How long a pipe that is being left may still take what waits for it.
+_LAST_S = 1.0
 
 
 class Sink(Protocol):
@@ -109,7 +116,7 @@ class DeviceSink:
 
 
 class _StoringSink:
-    """Where all is kept as it comes: nobody waits for it, and when it came is nothing to it."""
+    """Takes all as it comes: nobody hears it now, and when it came makes no difference."""
 
     live = False
     underruns = 0
@@ -142,6 +149,80 @@ class FileSink(_StoringSink):
 
     async def finish(self) -> None:
         self._writer.close()
+
+
+class PipeSink(_StoringSink):
+    """Raw 16-bit little-endian PCM, mono, on a pipe; a thread writes it.
+
+    `write` never waits, and `room` waits until less than a second of audio is unwritten. Both raise `OSError` if the pipe was closed.
+    """
+
+    label = "pipe (s16le)"
+
+    def __init__(self, pipe: BinaryIO | None = None, rate: int = 24_000) -> None:
+        self._pipe = raw_pipe(pipe, sys.stdout, "standard output")
+        self._bound = round(_MAX_WAITING_S * rate) * 2
+        self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._waiting = 0
+        self._written = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._error: OSError | None = None
+
+    def _store(self, samples: Samples) -> None:
+        self._check()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            threading.Thread(target=self._drain, args=(self._loop,), name="streamcodec-pipe", daemon=True).start()
+        data = float_to_pcm(samples, "pcm_s16le")
+        self._waiting += len(data)
+        self._queue.put(data)
+
+    async def room(self) -> None:
+        """Wait until the pipe has taken enough."""
+        await self._until_at_most(self._bound)
+        self._check()
+
+    async def finish(self) -> None:
+        """Wait until the pipe has taken everything; after an interrupt, for a second at most."""
+        task = asyncio.current_task()
+        interrupted = task is not None and task.cancelling() > 0
+        try:
+            async with asyncio.timeout(_LAST_S if interrupted else None):
+                await self._until_at_most(0)
+        except TimeoutError:
+            return
+        self._check()
+
+    async def _until_at_most(self, unwritten: int) -> None:
+        while self._waiting > unwritten and self._error is None:
+            self._written.clear()
+            await self._written.wait()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            data = self._queue.get()
+            left = memoryview(data)
+            error = None
+            try:
+                while left:
+                    left = left[self._pipe.write(left) or 0 :]
+            except (OSError, ValueError) as exc:
+                error = exc if isinstance(exc, OSError) else BrokenPipeError("the pipe was closed")
+            try:
+                loop.call_soon_threadsafe(self._took, len(data), error)
+            except RuntimeError:
+                return  # the loop is gone
+            if error is not None:
+                return
+
+    def _took(self, size: int, error: OSError | None) -> None:
+        self._waiting -= size
+        self._error = error
+        self._written.set()
 
 
 def open_sink(spec: str | None = None, rate: int = 24_000, slack_s: float = 0.02, max_s: float = 0.25) -> Sink:

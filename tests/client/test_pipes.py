@@ -13,7 +13,8 @@ import soundfile as sf
 from live_rig import run, until, voice
 
 from streamcodec.audio import float_to_pcm
-from streamcodec.client.pipes import PipeSink, PipeSource, open_pipe
+from streamcodec.client.pipes import PipeSource, open_pipe
+from streamcodec.client.sinks import PipeSink
 from streamcodec.errors import AudioError
 
 
@@ -169,7 +170,7 @@ def test_a_reader_that_stalls_blocks_nothing_and_holds_the_writer_back():
 
 
 def test_an_interrupt_does_not_wait_for_a_reader_that_stalls(monkeypatch):
-    monkeypatch.setattr("streamcodec.client.pipes._LAST_S", 0.01)
+    monkeypatch.setattr("streamcodec.client.sinks._LAST_S", 0.01)
     pipe = Stalled()
 
     async def main() -> None:
