@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ __all__ = [
     "weights_fingerprint",
     "with_training_buffers",
 ]
+
+T = TypeVar("T")
 
 _META_NAMES = (
     (re.compile(r"^(encoder|decoder)\.model\.(\d+)\."), r"\1.layers.\2."),
@@ -65,7 +67,7 @@ def codes_fingerprint(model: EncodecModel) -> str:
     alone was trained on, or whose encoder was rounded, has the fingerprint that it had. Training that moves latents moves codebooks too.
     """
     rates = {"sampling_rate": model.config.sampling_rate, "hop_length": model.config.hop_length}
-    return _digest(rates, {name: tensor for name, tensor in to_canonical(model).items() if EMBED.match(name)})
+    return _digest(rates, {_embed_name(i): embed for i, embed in enumerate(model.quantizer.embed)})
 
 
 def _digest(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -118,38 +120,41 @@ def _transposed_layers(model: EncodecModel) -> dict[str, CausalConvTranspose1d]:
 
 
 def to_canonical(model: EncodecModel) -> dict[str, Tensor]:
-    transposed = _transposed_layers(model)
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if name == "quantizer.embed":
-            tensors.update({f"quantizer.layers.{i}.codebook.embed": embed for i, embed in enumerate(tensor)})
-        elif name in transposed:
-            tensors[name] = CausalConvTranspose1d.to_transposed(tensor, transposed[name].stride)
-        else:
-            tensors[name] = tensor
-    return tensors
+    return _by_canonical_name(model, lambda tensor: tensor, CausalConvTranspose1d.to_transposed)
 
 
 def canonical_shapes(model: EncodecModel) -> dict[str, tuple[int, ...]]:
     """The shapes of `to_canonical`, for a model on the meta device: operations there would load torch's compiler, which takes seconds."""
-    transposed = _transposed_layers(model)
-    shapes: dict[str, tuple[int, ...]] = {}
+
+    def of_transposed(weight: Tensor, stride: int) -> tuple[int, ...]:
+        outputs, inputs, _ = weight.shape
+        return inputs, outputs // stride, 2 * stride
+
+    return _by_canonical_name(model, lambda tensor: tuple(tensor.shape), of_transposed)
+
+
+def _by_canonical_name(model: EncodecModel, plain: Callable[[Tensor], T], transposed: Callable[[Tensor, int], T]) -> dict[str, T]:
+    """What `plain` makes of each tensor that is stored as it is, and `transposed` of each transposed layer's weight and stride."""
+    layers = _transposed_layers(model)
+    named: dict[str, T] = {}
     for name, tensor in model.state_dict().items():
         if name == "quantizer.embed":
-            shapes.update({f"quantizer.layers.{i}.codebook.embed": tuple(tensor.shape[1:]) for i in range(len(tensor))})
-        elif name in transposed:
-            outputs, inputs, _ = tensor.shape
-            stride = transposed[name].stride
-            shapes[name] = (inputs, outputs // stride, 2 * stride)
+            named.update({_embed_name(i): plain(embed) for i, embed in enumerate(tensor)})
+        elif name in layers:
+            named[name] = transposed(tensor, layers[name].stride)
         else:
-            shapes[name] = tuple(tensor.shape)
-    return shapes
+            named[name] = plain(tensor)
+    return named
+
+
+def _embed_name(i: int) -> str:
+    return f"quantizer.layers.{i}.codebook.embed"
 
 
 def load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
     transposed = _transposed_layers(model)
     state = {n: CausalConvTranspose1d.from_transposed(t) if n in transposed else t for n, t in tensors.items() if not EMBED.match(n)}
-    state["quantizer.embed"] = torch.stack([tensors[f"quantizer.layers.{i}.codebook.embed"] for i in range(model.config.num_quantizers)])
+    state["quantizer.embed"] = torch.stack([tensors[_embed_name(i)] for i in range(model.config.num_quantizers)])
     model.load_state_dict(state, assign=True)
 
 
