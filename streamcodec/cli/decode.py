@@ -66,7 +66,7 @@ def _decode(codec: Codec, job: Job, file: CodesFile, bandwidth: float | None, ad
     from streamcodec.audio import AudioWriter
 
     source, target = job.source, job.target
-    if file.fingerprint not in (codec.fingerprint, *codec.former_fingerprints):
+    if not codec.reads(file.fingerprint):
         raise InputError(
             f"{source}: made with {file.model} ({file.fingerprint}); {codec.name} is {codec.fingerprint}: give its model with --model"
         )

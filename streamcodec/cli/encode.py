@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +44,7 @@ def encode(
     from streamcodec.cli.batch import is_newer, is_pipe, plan, run
     from streamcodec.errors import CodesError
 
+    @functools.cache  # finding out may take a walk through the whole file
     def seconds(source: Path) -> float | None:
         if is_pipe(source):
             return None  # it is read once
@@ -64,7 +66,7 @@ def encode(
             done = read_codes(job.target)
         except CodesError:
             return False
-        return done.fingerprint in (codec.fingerprint, *codec.former_fingerprints) and done.codes.shape[0] == n_q
+        return codec.reads(done.fingerprint) and done.codes.shape[0] == n_q
 
     return run(jobs, is_many, "encoding", seconds, is_done, lambda job, advance: _encode(codec, job, bandwidth, advance))
 

@@ -61,6 +61,10 @@ class Codec:
         """Frames per second."""
         return self.config.frame_rate
 
+    def reads(self, fingerprint: str) -> bool:
+        """Whether codes of the model with this fingerprint mean the same to this one."""
+        return fingerprint == self.fingerprint or fingerprint in self.former_fingerprints
+
     def warm_up(self, packet_frames: int = DEFAULT_PACKET_FRAMES) -> None:
         """Encode and decode a few packets of silence, so that a stream's first packet takes no longer than later ones."""
         warm_up(self.engine, [check_packet_frames(packet_frames)])
@@ -97,31 +101,40 @@ class Codec:
         The values are codes [n_q, frames] of about 4 s each, in order; together they are those of `encode`. `sample_rate` (Hz), `channels`
         and `bandwidth` are as there. Raises `AudioError` or `CodesError`.
         """
-        n_q, size = self.config.n_q_for(bandwidth), max(_CHUNK_FRAMES, self.engine.traits.encoder_start_frames) * self.hop_length
         resampler = StreamResampler(sample_rate, self.sample_rate)
-        held, states = np.empty(0, np.float32), None
-        for block in blocks:
-            held = np.concatenate([held, resampler.feed(check_block(as_numpy(block)[0], channels))])
-            # Something stays for the last step, which ends the clip.
-            while len(held) > size:
-                codes, states = self.engine.encode(owned(held[None, :size]), states, [n_q])
-                held = held[size:]
-                yield codes[0]
-        held = np.concatenate([held, resampler.flush()])
-        for at in range(0, len(held), size):
-            codes, states = self.engine.encode(owned(held[None, at : at + size]), states, [n_q], final=at + size >= len(held))
+        size = self._chunk_samples
+
+        def chunks() -> Iterator[tuple[Samples, bool]]:
+            held = np.empty(0, np.float32)
+            for block in blocks:
+                held = np.concatenate([held, resampler.feed(check_block(as_numpy(block)[0], channels))])
+                # Something stays for the last step, which ends the clip.
+                while len(held) > size:
+                    yield held[None, :size], False
+                    held = held[size:]
+            yield from _cut(np.concatenate([held, resampler.flush()])[None], size)
+
+        for codes in self._encode_chunks(chunks(), self.config.n_q_for(bandwidth)):
             yield codes[0]
 
     def _encode_clips(self, clips: Samples, n_q: int, progress: Progress | None) -> Codes:
-        total, size = clips.shape[1], max(_CHUNK_FRAMES, self.engine.traits.encoder_start_frames) * self.hop_length
-        parts, states = [], None
-        for at in range(0, total, size):
-            chunk = owned(clips[:, at : at + size])
-            codes, states = self.engine.encode(chunk, states, [n_q] * len(clips), final=at + size >= total)
+        total, size, parts = clips.shape[1], self._chunk_samples, []
+        for codes in self._encode_chunks(_cut(clips, size), n_q):
             parts.append(codes)
             if progress:
-                progress(min(1.0, (at + size) / total))
+                progress(min(1.0, len(parts) * size / total))
         return np.concatenate(parts, axis=2)
+
+    @property
+    def _chunk_samples(self) -> int:
+        return max(_CHUNK_FRAMES, self.engine.traits.encoder_start_frames) * self.hop_length
+
+    def _encode_chunks(self, chunks: Iterable[tuple[Samples, bool]], n_q: int) -> Iterator[Codes]:
+        """Encode chunks [B, T] of clips, each with whether it is the last: codes [B, n_q, F] of each."""
+        states = None
+        for chunk, final in chunks:
+            codes, states = self.engine.encode(owned(chunk), states, [n_q] * len(chunk), final=final)
+            yield codes
 
     def decode(self, codes: Any, *, n_q: int | None = None, progress: Progress | None = None) -> Any:
         """Decode codes [n_q, frames] -> samples [frames * hop], or [B, n_q, frames] -> [B, frames * hop].
@@ -208,3 +221,10 @@ class Codec:
         if start not in (None, "exact", "primed"):
             raise InputError(f"start is {start!r}, expected 'exact' or 'primed'")
         return start or self.engine.traits.default_live_start
+
+
+def _cut(clips: Samples, size: int) -> Iterator[tuple[Samples, bool]]:
+    """Clips [B, T] in chunks of `size` samples, each with whether it is the last."""
+    total = clips.shape[1]
+    for at in range(0, total, size):
+        yield clips[:, at : at + size], at + size >= total
