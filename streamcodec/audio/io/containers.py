@@ -13,9 +13,9 @@ from io import FileIO
 
 from streamcodec.audio.io.mp3 import Mp3File, frame_size, is_frame
 
-__all__ = ["Part", "bytes_to_recognise", "recognise", "split"]
+__all__ = ["HEAD_BYTES", "PLACEHOLDER", "Part", "bytes_to_recognise", "recognise", "split"]
 
-_HEAD = 2_048
+HEAD_BYTES = 2_048
 
 _MAGIC = (
     (0, b"RIFF", "WAV"),
@@ -34,7 +34,7 @@ _MAGIC = (
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _ALL_ONES = {4: 2**32 - 1, 8: 2**64 - 1}
 # What arecord, sox, ffmpeg and libsndfile write before they know better is near 2 or 4 GiB.
-_PLACEHOLDER = 0x7FFF_0000
+PLACEHOLDER = 0x7FFF_0000
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def split(file: FileIO) -> list[Part]:
         parts = [_first(data, 0)]
         while parts[-1].start < parts[-1].end < len(data):
             after = parts[-1].end
-            if recognise(data[after : after + _HEAD]) is None:
+            if recognise(data[after : after + HEAD_BYTES]) is None:
                 break
             parts.append(_first(data, after))
         return parts
 
 
 def _first(data: mmap.mmap, start: int) -> Part:
-    head = data[start : start + _HEAD]
+    head = data[start : start + HEAD_BYTES]
     match recognise(head):
         case "WAV" if head[8:12] == b"WAVE":
             return _riff(data, start, ">" if head[:4] == b"RIFX" else "<")
@@ -118,7 +118,7 @@ def _samples(data: mmap.mmap, start: int, size_at: int, size_format: str, body: 
     if size_at + width > len(data):
         return Part(start, len(data))
     told, there = struct.unpack(size_format, data[size_at : size_at + width])[0] - counted, len(data) - body
-    unfilled = there > 0 and (told <= 0 or told + counted == _ALL_ONES[width] or (told > there and told >= _PLACEHOLDER))
+    unfilled = there > 0 and (told <= 0 or told + counted == _ALL_ONES[width] or (told > there and told >= PLACEHOLDER))
     if unfilled:
         patches = ((size_at, struct.pack(size_format, min(there + counted, _ALL_ONES[width] - 1))),) if size_format != ">I" else ()
         return Part(start, len(data), knows_length=False, patches=patches)
@@ -141,7 +141,7 @@ def _riff(data: mmap.mmap, start: int, order: str) -> Part:
                 size_at, size_format = long_at, "<Q"
                 told = struct.unpack("<Q", data[long_at : long_at + 8])[0]
             there = len(data) - body
-            if (told == 0 and there > 0 and start + 8 + whole <= body) or (told > there and told >= _PLACEHOLDER):
+            if (told == 0 and there > 0 and start + 8 + whole <= body) or (told > there and told >= PLACEHOLDER):
                 patch = struct.pack(size_format, min(there, 2**32 - 1) if size_format == sized else there)
                 return Part(start, len(data), knows_length=False, patches=((size_at, patch),))
             if told > there:

@@ -22,8 +22,8 @@ from typing import Self
 import numpy as np
 import soundfile as sf
 
-from streamcodec.audio.io.containers import Part, recognise, split
-from streamcodec.audio.io.media import MEDIA_SUFFIXES, MediaFile, is_media
+from streamcodec.audio.io.containers import HEAD_BYTES, Part, recognise, split
+from streamcodec.audio.io.media import MEDIA_KINDS, MEDIA_SUFFIXES, MediaFile
 from streamcodec.audio.io.sound_bytes import ForwardSoundFile, SoundWindow, reason_of
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
@@ -230,9 +230,9 @@ def _copied(path: Path, pipe: FileIO) -> FileIO:
 
 def _decoder(path: Path, data: SoundWindow) -> _Decoder:
     data.seek(0)
-    kind = recognise(data.read(2_048))
+    kind = recognise(data.read(HEAD_BYTES))
     data.seek(0)
-    if kind in ("MP4", "Matroska"):
+    if kind in MEDIA_KINDS:
         return MediaFile(path, data)
     try:
         with data.errors():
@@ -241,7 +241,7 @@ def _decoder(path: Path, data: SoundWindow) -> _Decoder:
         raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
     # soundfile raises TypeError for a file without a header, because it would need the rate and channels as arguments.
     except (sf.SoundFileError, TypeError) as error:
-        if is_media(path, kind):
+        if path.suffix.lower() in MEDIA_SUFFIXES:
             data.seek(0)
             return MediaFile(path, data)
         raise AudioError(f"{path} is not audio that can be read, expected WAV, FLAC, OGG, MP3 or the like: {reason_of(error)}") from error

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from streamcodec.errors import AudioError, MissingDependencyError
 
-__all__ = ["MEDIA_SUFFIXES", "MediaFile", "is_media"]
+__all__ = ["MEDIA_KINDS", "MEDIA_SUFFIXES", "MediaFile"]
+
+MEDIA_KINDS = frozenset(("MP4", "Matroska"))  # as `recognise` names them
 
 MEDIA_SUFFIXES = frozenset(
     (
@@ -95,8 +97,3 @@ class MediaFile:
     def close(self) -> None:
         """Release the decoder."""
         self._container.close()
-
-
-def is_media(path: Path, kind: str | None) -> bool:
-    """Whether a file of this name, whose first bytes are of `kind`, may hold sound for PyAV alone."""
-    return kind in ("MP4", "Matroska") or path.suffix.lower() in MEDIA_SUFFIXES

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 
+from streamcodec.audio.io.containers import PLACEHOLDER
+from streamcodec.audio.io.media import MEDIA_KINDS
 from streamcodec.audio.io.sound_bytes import ForwardSoundFile, reason_of
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
 from streamcodec.errors import AudioError
@@ -21,8 +23,6 @@ __all__ = ["PipedAudio"]
 
 # What libsndfile may go back to while it opens a FLAC: tags and pictures come first.
 _KEPT_BYTES = 16 << 20
-# A header that tells more bytes than that was written into a pipe itself, by a program that could not know.
-_TELLS_NOTHING = 0x7FFF_0000
 _NO_END = 2**62
 # How a file begins, in its first page, frame or chunk. An Ogg may begin with several streams: another file begins behind a last page.
 _BEGINS = {
@@ -42,7 +42,7 @@ class PipedAudio:
     """
 
     def __init__(self, kind: str, head: bytes, read: Callable[[int], bytes], source: str) -> None:
-        if kind in ("MP4", "Matroska"):
+        if kind in MEDIA_KINDS:
             raise AudioError(
                 f"{source} is a file of {kind}, which is not decoded here: expected raw samples, WAV, FLAC, Ogg or MP3, such as from "
                 "ffmpeg -i FILE -f wav -"
@@ -81,7 +81,7 @@ class PipedAudio:
             self._check_alone()
             raise AudioError(f"{self._source} was cut off or is damaged: {reason_of(error)}") from error
         told = self._sound.frames
-        if done < told and told * self.channels * 8 < _TELLS_NOTHING:
+        if done < told and told * self.channels * 8 < PLACEHOLDER:
             raise AudioError(f"{self._source} was cut off: it ends after {done} of {told} samples")
         # libsndfile stops at the end of the first file.
         while not self._watched.saw_another and self._rest(1 << 16):
