@@ -24,9 +24,12 @@ PICTURES = {"seams": {"seams.png"}, "step": {"step.png", "step_batches.png"}, "l
 
 
 @pytest.fixture(scope="module", params=TINY)
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, Any]]:
+def ran(request: pytest.FixtureRequest, model: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict[str, Any]]:
     """A benchmark's name, the folder of its section, and the section."""
     name, out = request.param, tmp_path_factory.mktemp("results")
+    if name == "load":  # as its users run it: a command, and processes of its own
+        words = [*TINY[name], "--model"]
+        return name, out, run_tiny(name, [*words, model], out, stands=" ".join([*words, Path(model).name]))
     return name, out, run_tiny(name, TINY[name], out, here=True)
 
 
