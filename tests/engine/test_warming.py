@@ -7,7 +7,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from fake_engine import HOP, TIMEOUT_S, FakeEngine
+from fake_engine import HOP, FakeEngine
+from patience import TIMEOUT_S
 
 from streamcodec.engine.warming import warm_up
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from patience import TIMEOUT_S
 
 from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.base import StreamTraits
 from streamcodec.types import Codes, Samples, States
 
 HOP = 4
-TIMEOUT_S = 600.0  # a guard against hangs alone: no verdict depends on how fast the machine is
 
 
 class FakeEngine:

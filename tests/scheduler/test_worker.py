@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_engine import HOP, TIMEOUT_S, FakeEngine, ramp
+from fake_engine import HOP, FakeEngine, ramp
 from made_up_models import FEW_CHANNELS, save_made_up_model
 from parity import assert_same_codes
+from patience import TIMEOUT_S
 from worker_rig import Collector, deliver, first_book, open_encoder
 
 import streamcodec

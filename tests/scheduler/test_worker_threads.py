@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from fake_engine import TIMEOUT_S, FakeEngine, ramp
+from fake_engine import FakeEngine, ramp
 from parity import assert_same_codes
+from patience import TIMEOUT_S
 from worker_rig import Collector, deliver, first_book, open_encoder
 
 from streamcodec.codec import load

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fake_engine import TIMEOUT_S
+from patience import TIMEOUT_S
 
 from streamcodec.config import Start
 from streamcodec.scheduler.streams import Result

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+from patience import TIMEOUT_S
 
 from benchmarks.link import Conditions, Course, Direction, Link
 
-TIMEOUT_S = 600.0  # a guard against hangs alone: no verdict depends on how fast the machine is
 ALWAYS_200 = ((-math.inf, 0.2),)
 
 
