@@ -76,7 +76,8 @@ class Run:
     def _stage(self, number: int, stage: Stage, models: list[EncodecModel]) -> EncodecModel | None:
         folder = self._folders()[number - 1]
         done = folder / _MODEL
-        if not done.is_file():
+        is_new = not done.is_file()
+        if is_new:
             log.info("stage %d of %d: %s", number, len(self.recipe.stages), stage.kind)
             folder.mkdir(exist_ok=True)
             left = [path for path in self._folders()[: number - 1] if (path / DISCRIMINATOR).is_file()]
@@ -86,8 +87,10 @@ class Run:
             if model is None:
                 return None
             checkpoint.save(model, done, layout="streamcodec")
-            self._note_stage(number, stage, folder)
-        return checkpoint.load_file(done)
+        stored = checkpoint.load_file(done)
+        if is_new:
+            self._note_stage(number, stage, folder, stored)
+        return stored
 
     def _folders(self) -> list[Path]:
         return [self.folder / f"{number:02d}-{stage.kind}" for number, stage in enumerate(self.recipe.stages, 1)]
@@ -106,10 +109,10 @@ class Run:
             raise InputError(f"{self.folder}: this run is of another recipe or base ({path}), expected a new name for this one")
         write_text(path, text)
 
-    def _note_stage(self, number: int, stage: Stage, folder: Path) -> None:
+    def _note_stage(self, number: int, stage: Stage, folder: Path, model: EncodecModel) -> None:
         saved = latest_checkpoint(folder)
         hours = None if saved is None else load_checkpoint(saved)["seconds"] / 3600.0
-        digits = weights_fingerprint(checkpoint.load_file(folder / _MODEL))
+        digits = weights_fingerprint(model)
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": number, "kind": stage.kind, "fingerprint": digits, "hours": hours}) + "\n")
         log.info("stage %d of %d: %s is done, fingerprint %s", number, len(self.recipe.stages), stage.kind, digits)

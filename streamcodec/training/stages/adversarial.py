@@ -36,7 +36,7 @@ from streamcodec.training.losses.discriminator import (
 )
 from streamcodec.training.losses.spectral import SpectralLoss
 from streamcodec.training.stages.decoding import StreamDecoder
-from streamcodec.training.stages.optimizers import Optimizers, averaging, follow
+from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
 from streamcodec.training.stages.streams import Streams
 from streamcodec.types import Samples
 
@@ -135,7 +135,7 @@ class AdversarialLearner:
         with torch.set_grad_enabled(learns):
             y = self._decode(self.model.quantizer.decode(batch.codes.to(self.device)), goes_on)
         x, heard = batch.samples.to(self.device), y.detach().requires_grad_(learns)
-        factor = _schedule(step, progress, settings)
+        factor = warming(step, settings.warmup_steps) * (0.02 + 0.98 * half_cosine(progress, settings.decay_from))
 
         # One pass of each through the discriminator serves both sides.
         gain = 1.0 / (x.square().mean(dim=1, keepdim=True).sqrt() + 1e-3)
@@ -192,11 +192,3 @@ def _discriminator(settings: AdversarialSettings, rate: int, given: Discriminato
     if (given.rate, given.settings) != (rate, settings.discriminator):
         raise InputError(f"the discriminator is {given.settings} at {given.rate} Hz, the stage wants {settings.discriminator} at {rate} Hz")
     return deepcopy(given)
-
-
-def _schedule(step: int, progress: float, settings: AdversarialSettings) -> float:
-    warm = min(1.0, (step + 1) / settings.warmup_steps)
-    if progress < settings.decay_from:
-        return warm
-    rest = min(1.0, (progress - settings.decay_from) / max(1.0 - settings.decay_from, 1e-9))
-    return warm * (0.02 + 0.98 * 0.5 * (1.0 + float(np.cos(np.pi * rest))))

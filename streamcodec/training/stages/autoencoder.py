@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ from streamcodec.training.losses.spectral import BandSnrLoss, SpectralLoss, leve
 from streamcodec.training.losses.stoi import StoiLoss
 from streamcodec.training.stages.decoding import StreamDecoder, bf16_where_fast
 from streamcodec.training.stages.initialise import LATENT_RMS, initialise
-from streamcodec.training.stages.optimizers import Optimizers, averaging, follow
+from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
 from streamcodec.training.stages.quantize import LearningRVQ, as_vectors
 from streamcodec.training.stages.straight import StraightThrough
 from streamcodec.training.stages.streams import Streams
@@ -76,11 +75,10 @@ class AutoencoderSettings:
 
     def factor(self, step: int, progress: float) -> float:
         """What every learning rate is multiplied by."""
-        warm = min(1.0, (step + 1) / self.warmup_steps)
+        warm = warming(step, self.warmup_steps)
         if progress < self.decay_from:
             return warm * (1.0 - 0.5 * progress / self.decay_from)
-        rest = min(1.0, (progress - self.decay_from) / max(1.0 - self.decay_from, 1e-9))
-        return warm * (0.02 + 0.48 * 0.5 * (1.0 + math.cos(math.pi * rest)))
+        return warm * (0.02 + 0.48 * half_cosine(progress, self.decay_from))
 
 
 class _Output(NamedTuple):
@@ -201,9 +199,10 @@ class AutoencoderLearner:
         at_y = at_y + sum(pulls)
         self.optimizer.zero_grad()
         torch.autograd.backward([y, output.regular], [at_y, torch.ones_like(output.regular)])
-        logged["gradient"] = self.optimizer.step(settings.factor(step, progress))
+        factor = settings.factor(step, progress)
+        logged["gradient"] = self.optimizer.step(factor)
         self._follow(output, step, chance)
-        return {"rate": settings.factor(step, progress), **{k: float(v.detach()) for k, v in logged.items()}}
+        return {"rate": factor, **{k: float(v.detach()) for k, v in logged.items()}}
 
     def _run(self, x: Tensor, goes_on: Tensor, chance: torch.Generator) -> _Output:
         with bf16_where_fast(x.device):

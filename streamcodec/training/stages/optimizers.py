@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-__all__ = ["Muon", "Optimizers", "averaging", "follow", "orthogonal"]
+__all__ = ["Muon", "Optimizers", "averaging", "follow", "half_cosine", "orthogonal", "warming"]
 
 
 class Optimizers:
@@ -94,6 +95,17 @@ def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: 
         gram = x @ x.t()
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x if matrix.shape[0] <= matrix.shape[1] else x.t()
+
+
+def warming(step: int, steps: int) -> float:
+    """What a rate is multiplied by at `step`, where it goes up over the first `steps`."""
+    return min(1.0, (step + 1) / steps)
+
+
+def half_cosine(progress: float, begin: float) -> float:
+    """1 until `begin` of a stage, then half a cosine down to 0 at its end."""
+    rest = min(1.0, max(0.0, progress - begin) / max(1.0 - begin, 1e-9))
+    return 0.5 * (1.0 + math.cos(math.pi * rest))
 
 
 def averaging(decay: float, step: int) -> float:
