@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     "gc_freeze": set[str](),
     "output_file": {"errors"},
+    "processors": set[str](),
     "bitstream": GROUND,
     "model": GROUND,
     "engine": {"model", *GROUND},
@@ -31,7 +32,7 @@ MAY_IMPORT = {
     "audio": GROUND,
     "codec": {"scheduler", "engine", "model", "audio", *GROUND},
     "protocol": {"bitstream", *GROUND},
-    "server": {"streamcodec", "codec", "scheduler", "engine", "model", "audio", "protocol", "bitstream", *GROUND},
+    "server": {"streamcodec", "processors", "codec", "scheduler", "engine", "model", "audio", "protocol", "bitstream", *GROUND},
     "client": {"streamcodec", "protocol", "bitstream", "audio", *GROUND},
     "training": {"streamcodec", "codec", "engine", "model", "audio", *GROUND},
     "streamcodec": {"codec", "gc_freeze", "config", "errors"},
@@ -41,7 +42,7 @@ MAY_IMPORT = {
 # What a room may import only inside a function, so that importing the room does not load it.
 MAY_IMPORT_LAZILY = {
     "client": {"codec"},
-    "cli": {"bitstream", "codec", "model", "protocol", "server", "client", "training", "gc_freeze"},
+    "cli": {"bitstream", "codec", "model", "protocol", "server", "client", "training", "gc_freeze", "processors"},
     "streamcodec": {"codec"},
 }
 

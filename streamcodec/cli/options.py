@@ -30,6 +30,7 @@ __all__ = [
     "PrecisionName",
     "Quiet",
     "Server",
+    "ServerThreads",
     "Stream",
     "Threads",
     "Token",
@@ -111,11 +112,14 @@ Precision = Annotated[
     typer.Option(help="bf16 is faster and gives other codes than the published code; auto is bf16 where the processor has it."),
 ]
 Threads = Annotated[
-    int,
+    int, typer.Option(parser=positive_int, metavar="N", help="Threads of the model; a single stream gains little from more than one.")
+]
+ServerThreads = Annotated[
+    int | None,
     typer.Option(
         parser=positive_int,
         metavar="N",
-        help="Threads of the model: a server runs so many steps at a time, a single stream gains little from more than one.",
+        help="Run N steps of the model at a time, each on a thread of its own (default: as many as there are processors for this program).",
     ),
 ]
 

@@ -16,7 +16,7 @@ from streamcodec.cli.options import (
     Engine,
     Model,
     Precision,
-    Threads,
+    ServerThreads,
     load_codec,
     port_number,
     positive_int,
@@ -51,7 +51,7 @@ def serve(
     device: Device = "cpu",
     engine: Engine = "auto",
     precision: Precision = "fp32",
-    threads: Threads = 1,
+    threads: ServerThreads = None,
     capacity: Annotated[
         str,
         typer.Option(
@@ -80,11 +80,13 @@ def serve(
 
     import streamcodec
     from streamcodec.gc_freeze import freeze_gc
+    from streamcodec.processors import available_processors
     from streamcodec.server import Limits, Server, Tokens
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    codec = load_codec(model, device, engine, precision, threads, server=True)
+    processors = available_processors()
+    codec = load_codec(model, device, engine, precision, threads or processors, server=True)
     limits = Limits(max_publishers=max_publishers, max_listeners=max_listeners, capacity=_capacity(capacity))
     tokens = Tokens(
         publish=_tokens(publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(listen_token_file, "STREAMCODEC_LISTEN_TOKEN")
@@ -94,7 +96,7 @@ def serve(
         # An interrupt is how a server ends.
         with contextlib.suppress(asyncio.CancelledError):
             async with Server(codec, host, port, tokens=tokens, limits=limits) as running:
-                described = f"model {codec.name} ({codec.fingerprint}), {codec.engine.name}"
+                described = f"model {codec.name} ({codec.fingerprint}), {codec.engine.name}, {processors} processor(s)"
                 packets = f"{1000 * DEFAULT_PACKET_FRAMES / codec.frame_rate:.0f} ms packets"
                 room = "" if running.room is None else f", room for about {running.room} live publisher(s) at {packets}"
                 freeze_gc()

@@ -17,12 +17,13 @@ from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import WireCode
+from streamcodec.processors import available_processors
 from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.address import explain_refusal, where_to_listen
 from streamcodec.server.auth import Tokens
 from streamcodec.server.capacity.admission import Admission
-from streamcodec.server.capacity.calibration import cores, measure
+from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.handshake import Handshake
@@ -104,7 +105,7 @@ class Server:
             costs,
             self.codec.config.frame_rate,
             workers=self.codec.engine.workers,
-            cores=cores(),
+            cores=available_processors(),
             max_batch=self._max_batch,
         )
         self.registry = Registry(self._worker, self.limits, self.metrics, admission)

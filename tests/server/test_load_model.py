@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from streamcodec.server.capacity.calibration import cores, cost_of
+from streamcodec.server.capacity.calibration import cost_of
 from streamcodec.server.capacity.load_model import Cost, LoadModel, Work
 
 ENCODE, DECODE = ("encode", 6), ("decode", 6)
@@ -157,7 +157,3 @@ def test_the_costs_of_a_step_are_derived_from_three_timed_steps():
 def test_inconsistent_times_give_no_negative_costs(times):
     cost = cost_of(*times)
     assert min(cost.step, cost.row, cost.frame) >= 0
-
-
-def test_there_is_a_processor_to_use():
-    assert cores() >= 1

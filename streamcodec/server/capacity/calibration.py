@@ -1,8 +1,7 @@
-"""What an engine's steps take on this machine, by running a few, and how many processors there are for it."""
+"""What an engine's steps take on this machine, by running a few."""
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +11,7 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.base import Engine
 from streamcodec.server.capacity.load_model import Cost, Costs, Kind
 
-__all__ = ["cores", "cost_of", "measure"]
+__all__ = ["cost_of", "measure"]
 
 _ROWS = 16
 _FRAMES = DEFAULT_PACKET_FRAMES
@@ -38,11 +37,6 @@ def measure(engine: Engine) -> Costs:
                     done.result()
                 quickest[key] = min(quickest.get(key, np.inf), time.perf_counter() - begun)
     return {kind: cost_of(*(quickest[(kind, rows, frames)] for rows, frames in _SHAPES)) for kind in kinds}
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cost_of(alone: float, many: float, many_short: float) -> Cost:
