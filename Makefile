@@ -29,7 +29,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.report --run
+	$(BIN)/python -m benchmarks.run_all
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
 """Write RESULTS.md, and the section of each benchmark, from the JSON that the benchmarks stored in `results/`.
 
-    python -m benchmarks.report          # RESULTS.md and results/*.md, from what is stored: seconds
-    python -m benchmarks.report --run    # measures seams, step and load before: some ten minutes, on an idle machine
+    python -m benchmarks.report     # RESULTS.md and results/*.md, from what is stored: seconds
+    python -m benchmarks.run_all    # measures everything anew before, on an idle machine
 
 A benchmark is repeated by the command that stands beside its figures, from the repository's root and with the `dev` extra installed
 (`pip install -e '.[dev]'`); each takes `--help`. Those on held-out speech take a corpus: `python -m benchmarks.heldout corpus`.
@@ -15,23 +15,26 @@ import argparse
 import importlib
 import json
 import re
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.changes import render_changes
 from benchmarks.harness.provenance import Repository, outdated, repository
 from benchmarks.harness.run import RESULTS, Benchmark, Headline
 from benchmarks.harness.sections import figures_of, render_section, runs_of
 from benchmarks.harness.tables import table
 from streamcodec.output_file import write_text
 
-__all__ = ["BENCHMARKS", "HEADLINES", "benchmark", "render_report", "write"]
+__all__ = ["BENCHMARKS", "CHANGES", "HEADLINES", "benchmark", "render_report", "write"]
 
 _ROOT = Path(__file__).parents[1]
-_RUN = ("seams", "step", "load")
-BENCHMARKS = (*_RUN, "capacity", "churn", "quality", "long_streams", "precision", "latency", "late_join", "dtx", "mouth_to_ear")
+BENCHMARKS = (
+    *("seams", "step", "load", "capacity", "churn", "quality", "long_streams", "precision", "latency", "late_join", "dtx", "mouth_to_ear"),
+    "accelerator",
+)
+CHANGES = "changes.json"
 
 # Which headlines of each benchmark the first table shows, by the words that they contain: twelve rows.
 HEADLINES: tuple[tuple[str, str], ...] = (
@@ -76,12 +79,19 @@ def write(results: Path, now: Repository) -> Path:
     for name, section in sections.items():
         write_text(results / f"{name}.md", render_section(section, benchmark(name).render, now))
     path = results.with_name("RESULTS.md")
-    write_text(path, render_report(sections, now))
+    write_text(path, render_report(sections, now, stored_changes(results)))
     return path
 
 
-def render_report(sections: Mapping[str, Mapping[str, Any]], now: Repository) -> str:
-    """The first page: the table of headlines, one picture, and a link to each section."""
+def stored_changes(results: Path) -> list[dict[str, Any]]:
+    """What changed when all benchmarks were run for the last time."""
+    file = results / CHANGES
+    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return found
+
+
+def render_report(sections: Mapping[str, Mapping[str, Any]], now: Repository, changed: Sequence[dict[str, Any]] = ()) -> str:
+    """The first page: the table of headlines, one picture, a link to each section, and what changed since the last time."""
     rows = list(_rows(sections, now))
     parts = [_HEAD, table(["what", "ours", "best other", "command"], rows)]
     if any(_OUTDATED in str(row[1]) for row in rows):
@@ -89,7 +99,10 @@ def render_report(sections: Mapping[str, Mapping[str, Any]], now: Repository) ->
     name, picture, title = _PICTURE
     if name in sections:
         parts.append(f"[![{title}](results/{picture})](results/{name}.md)")
-    parts += ["## Sections", "\n".join(_links(sections, now)), f"<!-- compared with {now} -->"]
+    parts += ["## Sections", "\n".join([*_links(sections, now), *_missing(sections)])]
+    if changed:
+        parts += ["## Changes", "What the last run of all benchmarks said, beside the one before it.", render_changes(changed)]
+    parts.append(f"<!-- compared with {now} -->")
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,17 +130,18 @@ def _links(sections: Mapping[str, Mapping[str, Any]], now: Repository) -> Iterat
         yield f"- [{section['title']}](results/{name}.md): {benchmark(name).question} ({processors}, {when}{mark})"
 
 
+def _missing(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name in BENCHMARKS:
+        if name not in sections:
+            declared = benchmark(name)
+            yield f"- {declared.title}: {declared.question} Not measured yet: `python -m {declared.package}`."
+
+
 def main() -> int:
-    """Write RESULTS.md; 1 if a benchmark that was asked for failed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--run", action="store_true", help=f"run {', '.join(_RUN)} first")
-    args = parser.parse_args()
-    failed = 0
-    for name in _RUN if args.run else ():
-        print(f"running {name}", file=sys.stderr)
-        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=_ROOT, stdout=subprocess.DEVNULL, check=False).returncode
+    """Write RESULTS.md."""
+    argparse.ArgumentParser(prog="python -m benchmarks.report", description=(__doc__ or "").split("\n")[0]).parse_args()
     print(write(RESULTS, repository()).relative_to(_ROOT))
-    return int(failed != 0)
+    return 0
 
 
 if __name__ == "__main__":

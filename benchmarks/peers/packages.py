@@ -33,8 +33,11 @@ class Peer:
     streams: bool = False
 
 
-def transformers_peer(checkpoint: Path | None = None, **overrides: Any) -> Peer:
-    """`transformers.EncodecModel` from `checkpoint`, or with random weights and the published architecture but for `overrides`."""
+def transformers_peer(checkpoint: Path | None = None, device: str = "cpu", **overrides: Any) -> Peer:
+    """`transformers.EncodecModel` from `checkpoint`, or with random weights and the published architecture but for `overrides`.
+
+    On another `device` it takes and returns what lies there.
+    """
     from transformers import EncodecConfig, EncodecModel
     from transformers.utils import logging
 
@@ -46,6 +49,7 @@ def transformers_peer(checkpoint: Path | None = None, **overrides: Any) -> Peer:
     model.eval()
     if checkpoint is None:
         _fill_codebooks(model.encoder, (layer.codebook.embed for layer in model.quantizer.layers))
+    model.to(device)
 
     def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
         codes: torch.Tensor = model.encode(x, bandwidth=bandwidth).audio_codes[0]

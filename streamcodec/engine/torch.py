@@ -1,4 +1,4 @@
-"""The reference engine: it runs the torch module itself, on CPU or CUDA (CUDA is untested)."""
+"""The reference engine: it runs the torch module itself, on a CPU or on another device of torch's (CUDA is untested)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ __all__ = ["TorchEngine"]
 
 
 class TorchEngine:
-    """Runs the torch module `model` in eager mode on `device`."""
+    """Runs the torch module `model` in eager mode on `device`, with the codebook search.
+
+    On CUDA, TensorFloat-32 is switched off for the whole process: it rounds to 10 bits and gives other codes.
+    """
 
     def __init__(self, model: EncodecModel, device: str = "cpu", workers: int = 1) -> None:
         self.config = model.config
@@ -30,6 +33,8 @@ class TorchEngine:
         self.best_batches: tuple[int, ...] = ()
         self.device = torch.device(device)
         self.name = f"torch {torch.__version__} on {device}"
+        if self.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.search = CodebookSearch(model.quantizer)
         self._primed_decoders: dict[int, States] = {}
@@ -74,7 +79,15 @@ class TorchEngine:
         with running(self.device):
             state = None if states is None else self.encoder_layout.unpack(self._to_torch(states))
             latents, state = self.model.encoder(self._to_torch(samples)[:, None], state, final)
-            return self.search(self._to_numpy(latents), n_q), self._to_numpy(self.encoder_layout.pack(state))
+            codes = self.search(self._to_numpy(latents), n_q) if self.device.type == "cpu" else self._search_on_device(latents, n_q)
+            return codes, self._to_numpy(self.encoder_layout.pack(state))
+
+    def _search_on_device(self, latents: Tensor, n_q: Sequence[int]) -> Codes:
+        """All rows through as many levels as the widest row has: a device of its own gains nothing from shorter batches."""
+        codes: Codes = self.model.quantizer.encode(latents, max(n_q)).to(torch.int32).cpu().numpy()
+        unused = np.arange(max(n_q)) >= np.asarray(n_q)[:, None]
+        codes[unused] = self.config.codebook_size
+        return codes
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
         return self.decode_step(self.embed(codes), states, final)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import report
+from benchmarks.harness.changes import changes
 from benchmarks.harness.provenance import Repository, repository
 from benchmarks.harness.run import RESULTS
 from benchmarks.harness.sections import render_section
@@ -28,10 +29,12 @@ def sections() -> dict[str, dict[str, Any]]:
 
 
 def test_the_report_is_what_the_stored_figures_say(sections: dict[str, dict[str, Any]], compared_with: Repository) -> None:
-    assert WRITTEN.read_text(encoding="utf-8") == report.render_report(sections, compared_with), "python -m benchmarks.report"
+    assert WRITTEN.read_text(encoding="utf-8") == report.render_report(sections, compared_with, report.stored_changes(RESULTS)), (
+        "python -m benchmarks.report"
+    )
 
 
-@pytest.mark.parametrize("name", report.BENCHMARKS)
+@pytest.mark.parametrize("name", report.stored(RESULTS))
 def test_a_section_is_what_its_stored_figures_say(name: str, sections: dict[str, dict[str, Any]], compared_with: Repository) -> None:
     text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
     assert text == render_section(sections[name], report.benchmark(name).render, compared_with), "python -m benchmarks.report"
@@ -78,3 +81,21 @@ def test_writing_twice_writes_the_same(tmp_path: Path, sections: dict[str, dict[
         {"seams": sections["seams"]}, compared_with
     )
     assert (results / "seams.md").read_bytes() == (RESULTS / "seams.md").read_bytes()
+
+
+def test_a_benchmark_that_was_not_run_yet_is_named_with_its_command(compared_with: Repository) -> None:
+    text = report.render_report({}, compared_with)
+    assert all(f"Not measured yet: `python -m benchmarks.{name}`" in text for name in report.BENCHMARKS)
+
+
+def test_changes_stand_beside_what_was_said_before(sections: dict[str, dict[str, Any]], compared_with: Repository) -> None:
+    seams = report.benchmark("seams")
+    before = {**sections["seams"], "machine": {**sections["seams"]["machine"], "cpu": "another"}}
+    [same, *_] = changes(sections["seams"], sections["seams"], seams)
+    [other, *_] = changes(before, sections["seams"], seams)
+    [new, *_] = changes(None, sections["seams"], seams)
+    text = report.render_report(sections, compared_with, [same, other, new])
+    rows = text.split("## Changes")[1].split("|--:|\n")[1].splitlines()[:3]
+    ours = same["after"]
+    assert [row.split(" | ")[1:] for row in rows] == [[ours, f"{ours} |"], [f"{ours} (on {other['on']})", f"{ours} |"], ["-", f"{ours} |"]]
+    assert other["on"].startswith("another ")

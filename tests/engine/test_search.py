@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from streamcodec.config import CodecConfig
 from streamcodec.engine.openvino.engine import OpenVinoEngine
 from streamcodec.engine.search import CodebookSearch
+from streamcodec.engine.torch import TorchEngine
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.quantizer import search
+from streamcodec.types import Codes, Samples
 
 # An engine converts all of a model, and only its search is of interest here.
 NETWORK = {"num_filters": 2, "num_lstm_layers": 1, "upsampling_ratios": (20, 16)}
@@ -30,14 +33,16 @@ def model(request: pytest.FixtureRequest) -> EncodecModel:
 
 
 @pytest.fixture(scope="module")
-def searches(model: EncodecModel) -> dict[str, CodebookSearch]:
+def searches(model: EncodecModel) -> dict[str, Callable[[Samples, Sequence[int]], Codes]]:
+    on_torch = TorchEngine(model)
     return {
+        "torch, on a device": lambda latents, n_q: on_torch._search_on_device(torch.from_numpy(latents), n_q),
         "torch": CodebookSearch(model.quantizer),
         "openvino": OpenVinoEngine(model, f"test-search-{model.quantizer.beam}", workers=2, threads=2)._search,
     }
 
 
-@pytest.mark.parametrize("name", ["torch", "openvino"])
+@pytest.mark.parametrize("name", ["torch", "torch, on a device", "openvino"])
 @settings(max_examples=30, deadline=None)
 @given(n_q=st.lists(st.integers(1, 10), min_size=1, max_size=6), frames=st.integers(1, 7), seed=st.integers(0, 99))
 def test_each_row_gets_the_quantizer_s_codes_for_as_many_levels_as_it_uses(name, searches, model, n_q, frames, seed):

@@ -19,6 +19,7 @@ from made_up_models import FEW_CHANNELS, small_model
 from patience import patient_limits
 
 from benchmarks import report
+from benchmarks.accelerator import benchmark as accelerator
 from benchmarks.harness import processes
 from benchmarks.harness.models import Loading
 from benchmarks.harness.provenance import repository
@@ -62,7 +63,8 @@ def in_one_process() -> Iterator[None]:
         patch.setattr(processes, "freeze_gc", lambda: None)
         patch.setattr(processes, "Server", _patient_server)
         patch.setattr(Loading, "__call__", _load_small)
-        patch.setattr(step, "transformers_peer", functools.partial(transformers_peer, **FEW_CHANNELS))
+        for benchmark in (accelerator, step):
+            patch.setattr(benchmark, "transformers_peer", functools.partial(transformers_peer, **FEW_CHANNELS))
         yield
 
 
