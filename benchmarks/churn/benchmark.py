@@ -76,6 +76,7 @@ def _measure(args: argparse.Namespace, model: str) -> Figures:
         tally: Tally | None = None
         while tally is None:  # before it come the acknowledgements of the last jobs
             tally = checker.receive()
+    told["left"] |= left_behind()
     told["failures_seen"] += tally.failures[:20]
     return {
         "model": model_name(args.model),
@@ -132,7 +133,7 @@ def churn(codec: Codec, jobs: Any, acknowledged: Any, args: Any) -> Figures:
         "course": course,
         "memory": memory(course, args.warm_up_seconds, 60 * args.minutes),
         "resident": memory(course, args.warm_up_seconds, 60 * args.minutes, "rss_mib"),
-        "left": {**left_behind(), "waiting in the batcher": waiting},
+        "left": {"waiting in the batcher": waiting},
         "failures_seen": crowd.failed[:20],
     }
 
@@ -178,7 +179,10 @@ class _Crowd:
 
 
 def left_behind() -> dict[str, int]:
-    """How many streams and rows there still are in this process."""
+    """How many streams and rows there still are in this process.
+
+    No other thread may run Python meanwhile: one that makes a tuple from an iterator would fail where this finds the unfinished tuple.
+    """
     gc.collect()
     found = Counter(type(thing) for thing in gc.get_objects())
     return {kind.__name__: found[kind] for kind in (WorkerStream, EncoderRow, DecoderRow)}
