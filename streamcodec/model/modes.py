@@ -7,7 +7,7 @@ other codes, and under another default dtype or device a model would be built of
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -17,7 +17,7 @@ __all__ = ["building", "running"]
 @contextmanager
 def running(device: torch.device) -> Iterator[None]:
     """Run a model on `device`: no gradients, no autocast, and new tensors on that device."""
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False), device:
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False), _new_tensors_on(device):
         yield
 
 
@@ -30,7 +30,13 @@ def building() -> Iterator[None]:
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
-        with torch.inference_mode(False), torch.autocast("cpu", enabled=False), torch.device("cpu"):
+        with torch.inference_mode(False), torch.autocast("cpu", enabled=False), _new_tensors_on(torch.device("cpu")):
             yield
     finally:
         torch.set_default_dtype(dtype)
+
+
+def _new_tensors_on(device: torch.device) -> AbstractContextManager[object]:
+    """New tensors are on `device`."""
+    # Under a device's context torch calls Python for each operation, which takes as long as the operation: it is entered only where needed.
+    return nullcontext() if torch.get_default_device() == device else device

@@ -16,6 +16,7 @@ from made_up_models import small_model
 
 import streamcodec
 from streamcodec.model.checkpoint import load_file, save
+from streamcodec.model.modes import running
 
 
 @contextlib.contextmanager
@@ -96,6 +97,14 @@ def test_a_codec_runs_in_its_own_modes(codec, mode):
         got = everything(codec)
     for ours, theirs in zip(expected, got, strict=True):
         same(ours, theirs)
+
+
+def test_torch_calls_no_python_for_each_operation_unless_the_caller_s_default_device_is_another():
+    cpu = torch.device("cpu")
+    with running(cpu):
+        assert torch._C._len_torch_function_stack() == 0
+    with default_device("meta"), running(cpu):
+        assert torch.empty(1).device == cpu
 
 
 @pytest.mark.parametrize("mode", MODES)

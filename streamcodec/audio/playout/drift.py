@@ -23,6 +23,7 @@ _CUTOFF = 0.945  # of the lower rate's band
 _BETA = 8.0
 _MAX_STEERING = 0.002
 _RAMP_S = 0.02
+_BLOCK = 256  # output samples computed at a time: their taps stay in the processor's cache, which is several times as fast
 _ROUNDING = 1e-9  # samples: far above the rounding errors of sums of positions in float64, far below anything audible
 
 
@@ -84,9 +85,12 @@ class DriftResampler:
         phase = np.maximum(positions - whole, 0.0) * _PHASES
         row = phase.astype(np.int64)
         weight = (phase - row).astype(np.float32)[:, None]
-        taps = self._table[row] * (1 - weight) + self._table[row + 1] * weight
-        windows = np.lib.stride_tricks.sliding_window_view(x, 2 * self._half)[whole - (self._half - 1)]
-        out: Samples = np.einsum("nk,nk->n", windows, taps, dtype=np.float32)
+        windows, begin = np.lib.stride_tricks.sliding_window_view(x, 2 * self._half), whole - (self._half - 1)
+        out = np.empty(len(positions), np.float32)
+        for at in range(0, len(out), _BLOCK):
+            block = slice(at, at + _BLOCK)
+            taps = self._table[row[block]] * (1 - weight[block]) + self._table[row[block] + 1] * weight[block]
+            np.einsum("nk,nk->n", windows[begin[block]], taps, dtype=np.float32, out=out[block])
         return out
 
     def _positions(self, end: float) -> npt.NDArray[np.float64]:
