@@ -10,18 +10,20 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
-from made_up_models import fill_codebooks, small_model
 
 import streamcodec
 from benchmarks.harness.imports import without_torchaudio
 from streamcodec.audio import bundled_clip, write_audio
+
+# Torch takes seconds to import, and the process that only shares tests out has no use for it.
+if TYPE_CHECKING:
+    import torch
 
 # Models take tens of milliseconds a call on a busy machine: deadlines would assert a speed.
 settings.register_profile(
@@ -36,6 +38,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(autouse=True, scope="session")
 def _plain_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Torch on one thread unless a test asks for another engine: converting each test's own small model would take most of the time."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
@@ -96,15 +100,22 @@ class Reference:
         self.save = save
         self._encode = encode
         self._decode = decode
+        self._codes: dict[tuple[bytes, tuple[int, ...], float], npt.NDArray[np.int64]] = {}
 
     def encode(self, clips: npt.NDArray[np.float32], bandwidth: float) -> npt.NDArray[np.int64]:
-        """Clips [B, T] -> codes [B, n_q, F]."""
-        with torch.inference_mode():
-            codes: npt.NDArray[np.int64] = self._encode(torch.from_numpy(clips)[:, None], bandwidth).numpy()
-        return codes
+        """Clips [B, T] -> codes [B, n_q, F]; the same clips are encoded once, since each engine is compared with them."""
+        import torch
+
+        key = (clips.tobytes(), clips.shape, bandwidth)
+        if key not in self._codes:
+            with torch.inference_mode():
+                self._codes[key] = self._encode(torch.from_numpy(clips)[:, None], bandwidth).numpy()
+        return self._codes[key].copy()
 
     def decode(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Codes [B, n_q, F] -> samples [B, F * hop]."""
+        import torch
+
         with torch.inference_mode():
             samples: npt.NDArray[np.float32] = self._decode(torch.from_numpy(np.asarray(codes, np.int64)))[:, 0].numpy()
         return samples
@@ -112,6 +123,8 @@ class Reference:
 
 def transformers_reference(seed: int = 0, **overrides: Any) -> Reference:
     """`transformers.EncodecModel` with random weights; the full-size 24 kHz model unless `overrides` say otherwise."""
+    import torch
+    from made_up_models import fill_codebooks
     from transformers import EncodecConfig, EncodecModel
 
     torch.manual_seed(seed)
@@ -135,6 +148,9 @@ def transformers_reference(seed: int = 0, **overrides: Any) -> Reference:
 
 def encodec_reference(seed: int = 0) -> Reference:
     """The package `encodec`, full-size 24 kHz model with random weights."""
+    import torch
+    from made_up_models import fill_codebooks
+
     with without_torchaudio(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's deprecation of the weight norm that the package uses
         from encodec import EncodecModel
@@ -181,7 +197,9 @@ def full_size(request: pytest.FixtureRequest, full_size_checkpoint: tuple[Refere
 
 @pytest.fixture(scope="session")
 def model() -> str:
-    """A folder with a model of the published architecture and few channels: a step takes a millisecond."""
+    """A folder with a model of the published rates and bandwidths, and few channels: a step takes a few milliseconds."""
+    from made_up_models import small_model
+
     return small_model()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from made_up_models import FEW_CHANNELS, save_made_up_model
+from made_up_models import FEW_LAYERS, save_made_up_model
 from parity import assert_same_codes
 
 import streamcodec
@@ -93,7 +93,7 @@ def test_rows_of_a_batch_with_other_bandwidths_get_what_each_gets_alone(embedded
 def test_a_clip_is_run_from_its_first_frame_to_its_last_but_where_padding_depends_on_it(
     pad_mode: str, reflected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
-    model = load_file(save_made_up_model(tmp_path, pad_mode=pad_mode, **FEW_CHANNELS))
+    model = load_file(save_made_up_model(tmp_path, pad_mode=pad_mode, **FEW_LAYERS))
     engine = OpenVinoEngine(model, weights_fingerprint(model))
     hop, by_torch = engine.config.hop_length, []
     for name in ("encode", "decode_step"):
@@ -254,7 +254,7 @@ def test_the_name_of_an_auto_engine_shows_what_was_chosen(embedded: tuple[Encode
 
 def test_threads_convert_models_at_the_same_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path / "cache"))
-    models = [load_file(save_made_up_model(tmp_path / str(seed), seed, **FEW_CHANNELS)) for seed in range(3)]
+    models = [load_file(save_made_up_model(tmp_path / str(seed), seed, **FEW_LAYERS)) for seed in range(3)]
     with ThreadPoolExecutor(len(models)) as pool:
         engines = list(pool.map(lambda model: OpenVinoEngine(model, weights_fingerprint(model)), models))
     samples = np.zeros((1, 7 * 320), np.float32)

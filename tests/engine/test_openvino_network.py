@@ -158,10 +158,10 @@ def test_if_the_compilation_fails_the_general_network_is_used_and_one_error_is_l
 
 
 LOAD_AND_RELEASE = """
-import gc, os, signal
+import gc, os, signal, sys
 import streamcodec
 for _ in range(3):
-    codec = streamcodec.load(engine="openvino", threads=1)  # the one before goes when the next is there
+    codec = streamcodec.load(sys.argv[1], engine="openvino", threads=1)  # the one before goes when the next is there
 del codec
 gc.collect()
 signal.signal(signal.SIGTERM, lambda *_: print("handled"))
@@ -169,8 +169,8 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
-def test_a_process_that_released_its_codecs_survives_a_signal() -> None:
-    done = subprocess.run([sys.executable, "-c", LOAD_AND_RELEASE], capture_output=True, text=True, timeout=1200)
+def test_a_process_that_released_its_codecs_survives_a_signal(model: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LOAD_AND_RELEASE, model], capture_output=True, text=True, timeout=1200)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 

@@ -17,10 +17,13 @@ from streamcodec.config import CodecConfig
 from streamcodec.model.checkpoint import save
 from streamcodec.model.encodec import EncodecModel
 
-__all__ = ["FEW_CHANNELS", "fill_codebooks", "save_made_up_model", "small_model"]
+__all__ = ["FEW_CHANNELS", "FEW_LAYERS", "fill_codebooks", "save_made_up_model", "small_model"]
 
-# The published architecture's rates and bandwidths, padded by reflection: a step takes a millisecond.
+# The published architecture's rates and bandwidths, padded by reflection.
 FEW_CHANNELS = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
+
+# Two strides and one LSTM layer, at the same rates: a step and a conversion take much less time.
+FEW_LAYERS = {**FEW_CHANNELS, "num_lstm_layers": 1, "upsampling_ratios": [20, 16]}
 
 
 def fill_codebooks(embeds: Iterable[torch.Tensor], latent_std: float) -> None:
