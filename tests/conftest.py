@@ -178,18 +178,33 @@ def encodec_reference(seed: int = 0) -> Reference:
     return Reference(model, save, encode, decode)
 
 
+@pytest.fixture(scope="session")
+def _full_size_models() -> dict[object, Any]:
+    """What is made once, although tests ask for packages and engines by turns."""
+    return {}
+
+
 @pytest.fixture(scope="session", params=["encodec", "transformers"])
-def full_size_checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reference, Path]:
+def full_size_checkpoint(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _full_size_models: dict[object, Any]
+) -> tuple[Reference, Path]:
     """A reference package's full-size model and the checkpoint that the package wrote."""
-    reference = encodec_reference() if request.param == "encodec" else transformers_reference()
-    return reference, reference.save(tmp_path_factory.mktemp(request.param))
+    if request.param not in _full_size_models:
+        reference = encodec_reference() if request.param == "encodec" else transformers_reference()
+        _full_size_models[request.param] = reference, reference.save(tmp_path_factory.mktemp(request.param))
+    made: tuple[Reference, Path] = _full_size_models[request.param]
+    return made
 
 
 @pytest.fixture(scope="session", params=["torch", "openvino"])
-def full_size(request: pytest.FixtureRequest, full_size_checkpoint: tuple[Reference, Path]) -> tuple[Reference, streamcodec.Codec]:
+def full_size(
+    request: pytest.FixtureRequest, full_size_checkpoint: tuple[Reference, Path], _full_size_models: dict[object, Any]
+) -> tuple[Reference, streamcodec.Codec]:
     """A reference package's full-size model and our codec, loaded from the package's checkpoint, on each engine."""
     reference, checkpoint = full_size_checkpoint
-    return reference, streamcodec.load(checkpoint, engine=request.param)
+    if (checkpoint, request.param) not in _full_size_models:
+        _full_size_models[checkpoint, request.param] = streamcodec.load(checkpoint, engine=request.param)
+    return reference, _full_size_models[checkpoint, request.param]
 
 
 # For the command line, and for programs ------------------------------------------------------------------------------------------------
@@ -197,7 +212,7 @@ def full_size(request: pytest.FixtureRequest, full_size_checkpoint: tuple[Refere
 
 @pytest.fixture(scope="session")
 def model() -> str:
-    """A folder with a model of the published rates and bandwidths, and few channels: a step takes a few milliseconds."""
+    """A folder with a model of the published rates and bandwidths, and few channels and layers: a step takes a few milliseconds."""
     from made_up_models import small_model
 
     return small_model()

@@ -306,12 +306,11 @@ def test_latents_that_cannot_be_decoded_are_refused_by_name(latents: Any, culpri
 # Streams -----------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100, 48_000])
-@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (16_000, 2), (44_100, 2), (48_000, 1)])
 def test_a_stream_at_another_rate_is_as_long_as_the_clip_and_sounds_like_it(
     rate: int, channels: int, speech_codec: streamcodec.Codec, speech: Samples
 ) -> None:
-    clip = resample(speech[24_000:60_001], 24_000, rate)
+    clip = resample(speech[24_000:48_001], 24_000, rate)
     source = clip if channels == 1 else np.stack([clip * 1.5, clip * 0.5])
     encoder = speech_codec.stream_encoder(24, sample_rate=rate, channels=channels)
     rng = np.random.default_rng(rate)
