@@ -47,7 +47,7 @@ MAY_IMPORT_LAZILY = {
 }
 
 # Packages that a room must do without.
-HEAVY = {"torch", "transformers", "encodec", "safetensors", "huggingface_hub", "openvino", "onnxruntime"}
+HEAVY = {"torch", "transformers", "encodec", "safetensors", "huggingface_hub", "openvino", "onnxruntime", "numba", "llvmlite"}
 SOCKETS = {"asyncio", "websockets", "uvloop", "socket", "ssl", "http", "nats"}
 SOUND = {"sounddevice", "soundfile", "soxr"}
 SERVING = {"prometheus_client"}

@@ -39,6 +39,7 @@ def load(
     Raises a `ModelError` that says what is wrong with the model, and `InputError` for options that do not fit together.
     """
     try:
+        import numba  # noqa: F401
         import safetensors  # noqa: F401
         import torch
     except ImportError as exc:

@@ -1,62 +1,92 @@
-"""The codebook search on a CPU for a batch whose rows may differ in n_q: each level is searched only for the rows that use it."""
+"""The codebook search on a CPU for a batch whose rows may differ in n_q: each run of levels is searched only for the rows that use it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from streamcodec.model.quantizer import ResidualVQ, search
+from streamcodec.engine.search_kernel import LANES, Work, converts_half_precision, search_paths
+from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.types import Codes, Samples
 
 __all__ = ["CodebookSearch"]
 
+_PATHS = 48  # the paths that are searched together: their residuals fit into the processor's first cache
+
 
 class CodebookSearch:
-    """Searches the codebooks of `quantizer` in float32; it uses the same runs of levels as `ResidualVQ.encode`."""
+    """Searches the codebooks of `quantizer` in float32 and finds what `ResidualVQ.encode` finds.
 
-    def __init__(self, quantizer: ResidualVQ) -> None:
-        self._embed = quantizer.embed.detach().float().cpu().contiguous()
-        # |r - e|^2 is smallest where r.e - |e|^2 / 2 is largest.
-        self._offsets = -self._embed.square().sum(-1) / 2
-        self._unused = quantizer.size
+    Each of up to `workers` simultaneous calls runs on `threads` threads. A search is compiled at the first start on a machine, which takes
+    some seconds.
+    """
+
+    def __init__(self, quantizer: ResidualVQ, threads: int = 1, workers: int = 1) -> None:
+        self._made_of = quantizer, threads, workers
+        self._embed = quantizer.embed.detach().float().cpu().contiguous().numpy()
+        self._panels, self._offsets = _panels(self._embed)
         self._beam = quantizer.beam
-        self._runs = quantizer.runs
+        # With one path there are no runs: each level is decided by itself.
+        stops = [stop for _, stop in quantizer.runs] if quantizer.beam > 1 else range(1, len(self._embed) + 1)
+        self._stops = np.array(stops, np.int64)
+        self._threads = threads
+        self._helpers = ThreadPoolExecutor(workers * (threads - 1), "streamcodec-search") if threads > 1 else None
+        self(np.zeros((1, self._embed.shape[2], 1), np.float32), [1])  # compiles now, so that no stream waits for it
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made anew from the quantizer: threads belong to this process."""
+        return CodebookSearch, self._made_of
 
     def __call__(self, latents: Samples, n_q: Sequence[int]) -> Codes:
         """Latents [B, dim, F] -> codes [B, max(n_q), F]; row b uses its first n_q[b] codebooks, the others get the "unused" code."""
         batch, dim, frames = latents.shape
-        # Rows are sorted by descending n_q, so that the rows of each run are a prefix.
-        order = np.argsort(-np.asarray(n_q), kind="stable")
-        sorted_n_q = np.asarray(n_q)[order]
-        residuals = np.ascontiguousarray(latents[order].transpose(0, 2, 1)).reshape(batch * frames, dim)
-        indices = np.full((max(n_q), batch, frames), self._unused, np.int32)
-        for first, stop in self._runs:
-            active = int((sorted_n_q > first).sum())
-            if not active:
-                break
-            used = min(stop, len(indices))
-            # In a beam search the entry of a level depends on the levels after it, so the whole run must be searched.
-            index, residuals = self._search(first, used if self._beam == 1 else stop, residuals[: active * frames])
-            indices[first:used, :active] = index[:, : used - first].T.reshape(used - first, active, frames)
-        indices[np.arange(len(indices))[:, None] >= sorted_n_q] = self._unused
-        codes = np.empty((batch, max(n_q), frames), np.int32)
-        codes[order] = indices.transpose(1, 0, 2)
+        used, levels = np.asarray(n_q, np.int64), max(n_q, default=0)
+        # Rows are sorted by descending n_q, so that the rows of each run are the first ones.
+        order = np.argsort(-used, kind="stable")
+        residuals = latents[order].transpose(0, 2, 1).reshape(batch * frames, dim)
+        indices = np.empty((batch * frames, len(self._embed)), np.int32)
+        self._search(residuals, used[order].repeat(frames), indices)
+        codes = np.empty((batch, levels, frames), np.int32)
+        codes[order] = indices[:, :levels].reshape(batch, frames, levels).transpose(0, 2, 1)
+        codes[np.arange(levels) >= used[:, None]] = self._embed.shape[1]
         return codes
 
-    def _search(self, first: int, stop: int, residuals: Samples) -> tuple[npt.NDArray[np.int32], Samples]:
-        """Residuals [N, dim] -> entries at levels `first` to `stop` [N, levels or more], and the remaining residuals [N, dim]."""
-        residual = torch.from_numpy(residuals)
-        if self._beam > 1:
-            paths, remaining = search(residual, self._embed[first:stop], self._beam)
-            return paths.int().numpy(), remaining.numpy()
-        indices = np.empty((len(residuals), stop - first), np.int32)
-        for level in range(first, stop):
-            # numpy's argmax is ten times as fast as torch's.
-            index = torch.addmm(self._offsets[level], residual, self._embed[level].t()).numpy().argmax(axis=1)
-            # In place: `residuals` shares this tensor's memory.
-            residual -= self._embed[level][torch.from_numpy(index)]
-            indices[:, level - first] = index
-        return indices, residuals
+    def _search(self, residuals: Samples, n_q: npt.NDArray[np.int64], indices: npt.NDArray[np.int32]) -> None:
+        """Search residuals [N, dim], in parts that the threads share, and write their indices [N, levels]."""
+        count = max(1, min(_PATHS // self._beam, -(-len(residuals) // self._threads)))
+        parts = [slice(start, start + count) for start in range(0, len(residuals), count)]
+
+        def search(share: Sequence[slice]) -> None:
+            for part in share:
+                work = Work.on(residuals[part], len(self._embed), self._beam)
+                search_paths(n_q[part], self._embed, self._panels, self._offsets, self._stops, self._beam, work, indices[part])
+
+        # Parts are dealt out by turns: the first ones have more levels.
+        shares = [parts[i :: self._threads] for i in range(min(self._threads, len(parts)))]
+        helped = [self._helpers.submit(search, share) for share in shares[1:]] if self._helpers else []
+        for share in shares[:1]:
+            search(share)
+        for each in helped:
+            each.result()
+
+
+def _panels(embed: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+    """Codebooks [levels, size, dim] as the panels and offsets of `search_paths`, in half precision where that is exact."""
+    levels, size, dim = embed.shape
+    count = -(-size // LANES)
+    panels = np.zeros((levels, count, dim, LANES), np.float32)
+    offsets = np.full((levels, count, LANES), -np.inf, np.float32)
+    for first in range(0, size, LANES):
+        entries = embed[:, first : first + LANES]
+        panels[:, first // LANES, :, : entries.shape[1]] = entries.transpose(0, 2, 1)
+        offsets[:, first // LANES, : entries.shape[1]] = -np.square(entries).sum(-1) / 2
+    if converts_half_precision():
+        with np.errstate(over="ignore"):
+            halves = panels.astype(np.float16)
+        if np.array_equal(halves, panels):
+            return halves.view(np.uint16), offsets
+    return panels, offsets

@@ -22,12 +22,14 @@ __all__ = ["TorchEngine"]
 
 
 class TorchEngine:
-    """Runs the torch module `model` in eager mode on `device`, with the codebook search.
+    """Runs the torch module `model` in eager mode on `device`, with the codebook search on `threads` threads per step.
+
+    The default is as many as torch runs the model on. Up to `workers` steps run at the same time.
 
     On CUDA, TensorFloat-32 is switched off for the whole process: it rounds to 10 bits and gives other codes.
     """
 
-    def __init__(self, model: EncodecModel, device: str = "cpu", workers: int = 1) -> None:
+    def __init__(self, model: EncodecModel, device: str = "cpu", workers: int = 1, threads: int | None = None) -> None:
         self.config = model.config
         self.workers = workers
         self.best_batches: tuple[int, ...] = ()
@@ -36,7 +38,7 @@ class TorchEngine:
         if self.device.type == "cuda":
             torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.model = model.to(self.device).eval().requires_grad_(False)
-        self.search = CodebookSearch(model.quantizer)
+        self.search = CodebookSearch(model.quantizer, threads or torch.get_num_threads(), workers)
         self._primed_decoders: dict[int, States] = {}
         with running(self.device):
             primed = model.primed_encoder_state()

@@ -188,7 +188,6 @@ def test_torch_runs_the_model_until_the_faster_engine_is_prepared(
     assert all((rows, 6 * small[0].config.hop_length) in {first for first, *_ in shapes} for rows in prepared.best_batches), (
         "what the switching engine was asked to prepare"
     )
-    assert all(((rows * 6, small[0].config.codebook_dim),) in shapes for rows in prepared.best_batches), "and the same for the search"
     assert make_engine(*small, wait_for_compile=False).name.startswith("OpenVINO")
 
 
@@ -197,7 +196,7 @@ def test_an_engine_prepares_the_shapes_of_chosen_batches_each_way(small: tuple[E
     engine.prepare(2, [3], decoder=True)
     engine.wait_until_compiled()
     prepared = {first for first, *_ in engine.specialized_shapes}
-    assert prepared == {(3, 2 * engine.config.hop_length), (3, engine.config.codebook_dim, 2), (3 * 2, engine.config.codebook_dim)}
+    assert prepared == {(3, 2 * engine.config.hop_length), (3, engine.config.codebook_dim, 2)}
 
 
 def test_an_engine_cancels_the_preparations_that_have_not_begun(embedded: tuple[EncodecModel, str]) -> None:

@@ -34,7 +34,6 @@ from streamcodec.config import Start
 from streamcodec.engine.graph import FlatLayers, StateLayout, cut_before_latents, cut_where_upsampled
 from streamcodec.engine.openvino.cache import load_or_convert
 from streamcodec.engine.openvino.network import BATCHES, Chain, OpenVinoNetwork, Shapes, core, openvino
-from streamcodec.engine.openvino.search import OpenVinoSearch
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
@@ -74,7 +73,7 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model: EncodecModel, fingerprint: str, precision: Precision = "fp32", threads: int = 1, workers: int = 1) -> None:
-        self._torch = torch_engine = TorchEngine(model)
+        self._torch = torch_engine = TorchEngine(model, workers=workers, threads=max(1, threads // workers))
         self._fingerprint = fingerprint
         self._threads = threads
         self.workers = workers
@@ -99,9 +98,6 @@ class OpenVinoEngine:
             _DECODER[precision], decoder, torch_engine.decoder_layout, ([dim, 1], [narrow, hop]), audio_out=True
         )
         self._encoder, self._decoder = _chained(self._encoder_parts), _chained(self._decoder_parts)
-        self._search = OpenVinoSearch(
-            model.quantizer, lambda network, specialize: self._compile(network, "fp32", self._background if specialize else None)
-        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are made anew from the model: compiled networks belong to this process."""
@@ -112,16 +108,15 @@ class OpenVinoEngine:
         for part in [*self._encoder_parts, *(self._decoder_parts if decoder else [])]:
             *channels, length = part.frame
             part.network.prepare([((rows, *channels, length * packet_frames), (rows, part.states)) for rows in batches])
-        self._search.prepare([rows * packet_frames for rows in batches])
 
     def stop_preparing(self) -> None:
-        for network in (self._encoder, self._search, self._decoder):
+        for network in (self._encoder, self._decoder):
             network.stop_preparing()
 
     @property
     def specialized_shapes(self) -> list[Shapes]:
-        """The input shapes for which the encoder, the search or the decoder has a specialized network now."""
-        return [*self._encoder.specialized_shapes, *self._search.specialized_shapes, *self._decoder.specialized_shapes]
+        """The input shapes for which the encoder or the decoder has a specialized network now."""
+        return [*self._encoder.specialized_shapes, *self._decoder.specialized_shapes]
 
     def wait_until_compiled(self) -> None:
         """Wait until the compilations that were requested so far are done."""
@@ -147,7 +142,7 @@ class OpenVinoEngine:
         whole = samples.shape[1] // hop * hop
         if whole:
             latents, states = self._encoder(np.ascontiguousarray(samples[:, :whole]), states)
-            parts.append(self._search(latents, n_q))
+            parts.append(self._torch.search(latents, n_q))
         if whole < samples.shape[1]:
             codes, states = self._torch.encode(np.ascontiguousarray(samples[:, whole:]), states, n_q, final)
             parts.append(codes)
