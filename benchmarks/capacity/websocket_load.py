@@ -34,7 +34,7 @@ from streamcodec.protocol import (
     payload_frames,
     unwrap_timestamp,
 )
-from streamcodec.protocol.sessions import State
+from streamcodec.protocol.transitions import State
 
 __all__ = ["WebSocketLoad", "generate"]
 

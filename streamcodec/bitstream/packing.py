@@ -73,6 +73,7 @@ def payload_size(n_q: int, frames: int, bits: int = 10) -> int:
     return n_q // 2 * _whole_bytes(2 * frames * bits) + n_q % 2 * _whole_bytes(frames * bits)
 
 
+@functools.lru_cache(maxsize=64)  # one packet is looked at for each of its listeners
 def payload_frames(payload: bytes, n_q: int, bits: int = 10) -> int:
     """The number of frames in a payload of `n_q` codebooks.
 

@@ -28,7 +28,7 @@ from streamcodec.protocol import (
     now_us,
     unwrap_timestamp,
 )
-from streamcodec.protocol.sessions import State
+from streamcodec.protocol.transitions import State
 from streamcodec.protocol.window import Departure, SendWindow
 
 __all__ = ["Connection", "open_connection"]

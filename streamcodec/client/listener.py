@@ -27,7 +27,7 @@ from streamcodec.protocol import (
     Waiting,
     Welcome,
 )
-from streamcodec.protocol.sessions import State
+from streamcodec.protocol.transitions import State
 
 __all__ = ["Event", "Listener", "listen"]
 

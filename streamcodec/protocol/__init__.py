@@ -32,7 +32,8 @@ from streamcodec.protocol.messages import (
     parse,
     sample_width,
 )
-from streamcodec.protocol.sessions import ClientSession, ServerSession, Side, State
+from streamcodec.protocol.sessions import ClientSession, ServerSession
+from streamcodec.protocol.transitions import Side, State
 
 __all__ = [
     "MAX_MESSAGE_BYTES",

@@ -34,6 +34,11 @@ class DtxFilter:
         self._every_s = every_s + 1e-6
         self._since_s = math.inf  # the audio from the last quiet packet that was sent up to the next one
 
+    @property
+    def in_run(self) -> bool:
+        """Whether what came last was quiet."""
+        return self._since_s < math.inf
+
     def restart(self) -> None:
         """Whatever comes next begins a run: a gap or a new epoch comes in between."""
         self._since_s = math.inf

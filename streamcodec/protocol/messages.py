@@ -85,8 +85,15 @@ def sample_width(format: Format) -> int:
     return {"codes": 0, "pcm_s16le": 2, "pcm_f32le": 4}[format]
 
 
+class _Serialized:
+    """Room for the bytes of a message that were made already."""
+
+    __slots__ = ("_serialized",)
+    _serialized: bytes
+
+
 @dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(_Serialized):
     """One packet of audio: `n_q` codebooks of packed codes, or PCM samples where `n_q` is 0.
 
     `timestamp` is the server's clock in microseconds, modulo 2**32, when the packet's first sample was captured.
@@ -109,8 +116,13 @@ class Packet:
             raise LocalProtocolError(f"packet: payload is {shown(self.payload)}, expected bytes")
 
     def serialize(self) -> bytes:
-        """The message's bytes: at most 20 more than the payload's."""
-        return _packed((self.seq, self.epoch, self.timestamp, self.n_q, self.payload))
+        """The message's bytes: at most 20 more than the payload's. They are made once, as one packet goes to many."""
+        try:
+            return self._serialized
+        except AttributeError:
+            data = _packed((self.seq, self.epoch, self.timestamp, self.n_q, self.payload))
+            object.__setattr__(self, "_serialized", data)
+            return data
 
 
 class Control(Checked):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from streamcodec.bitstream.packing import payload_frames
 from streamcodec.config import MAX_PACKET_FRAMES
@@ -12,11 +13,12 @@ from streamcodec.protocol.messages import Format, Packet, PublishHello, StreamSt
 __all__ = ["PayloadRule"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class PayloadRule:
     """One direction's format; `bits` and the frame counts matter for codes, `rate` and `channels` for PCM.
 
-    A packet has from `min_n_q` to `n_q` codebooks.
+    A packet has from `min_n_q` to `n_q` codebooks. Listeners of one stream share a rule, and `last` is the packet that it has passed last:
+    who gets that one too need not check it again.
     """
 
     format: Format
@@ -27,6 +29,7 @@ class PayloadRule:
     max_frames: int
     rate: int
     channels: int
+    last: Packet | None = None
 
     @classmethod
     def of_publisher(cls, hello: PublishHello, welcome: Welcome) -> PayloadRule:
@@ -39,9 +42,7 @@ class PayloadRule:
     def of_listener(cls, welcome: Welcome, start: StreamStart) -> PayloadRule:
         """What comes behind `start`: any prefix of its codebooks; PCM is mono."""
         n_q = start.n_q if start.format == "codes" else 0
-        return cls(
-            start.format, min(1, n_q), n_q, welcome.model.bits_per_code, start.packet_frames, MAX_PACKET_FRAMES, start.sample_rate, 1
-        )
+        return _shared(start.format, n_q, welcome.model.bits_per_code, start.packet_frames, start.sample_rate)
 
     def check(self, packet: Packet) -> bool:
         """Whether the packet holds fewer frames than a packet does; raises `RemoteProtocolError` BAD_PAYLOAD unless it is whole."""
@@ -55,6 +56,7 @@ class PayloadRule:
                 raise _bad(packet, str(exc)) from exc
             if frames > self.max_frames:
                 raise _bad(packet, f"the payload holds {frames} frames, expected at most {self.max_frames}")
+            self.last = packet
             return frames < self.packet_frames
         size, step = len(packet.payload), self.channels * sample_width(self.format)
         if not 0 < size <= self.rate * step or size % step:
@@ -62,7 +64,13 @@ class PayloadRule:
                 packet,
                 f"payload has {size} bytes, expected a multiple of {step} ({self.channels} x {self.format}) up to {self.rate * step}",
             )
+        self.last = packet
         return False
+
+
+@lru_cache(maxsize=64)
+def _shared(format: Format, n_q: int, bits: int, packet_frames: int, rate: int) -> PayloadRule:
+    return PayloadRule(format, min(1, n_q), n_q, bits, packet_frames, MAX_PACKET_FRAMES, rate, 1)
 
 
 def _bad(packet: Packet, reason: str) -> RemoteProtocolError:

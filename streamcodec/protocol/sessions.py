@@ -10,8 +10,6 @@ sequence numbers. A message that breaks them is a `LocalProtocolError` where it 
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 from streamcodec.protocol.messages import (
@@ -36,62 +34,11 @@ from streamcodec.protocol.messages import (
     parse,
 )
 from streamcodec.protocol.payloads import PayloadRule
+from streamcodec.protocol.transitions import LEGAL, TRANSITIONS, Side, State
 
-__all__ = ["TRANSITIONS", "ClientSession", "ServerSession", "Side", "State"]
+__all__ = ["ClientSession", "ServerSession"]
 
 NORMAL_CLOSURE = 1000
-
-
-class Side(StrEnum):
-    """Who sends."""
-
-    CLIENT = "client"
-    SERVER = "server"
-
-
-class State(StrEnum):
-    """Where a connection is in its life."""
-
-    HELLO = "hello"
-    PUBLISH_ASKED = "publish_asked"
-    LISTEN_ASKED = "listen_asked"
-    PUBLISHING = "publishing"
-    DRAINING = "draining"
-    WAITING = "waiting"
-    STREAMING = "streaming"
-    CLOSED = "closed"
-
-
-TRANSITIONS: dict[tuple[State, Side, type[Message]], State] = {
-    (State.HELLO, Side.CLIENT, PublishHello): State.PUBLISH_ASKED,
-    (State.HELLO, Side.CLIENT, ListenHello): State.LISTEN_ASKED,
-    (State.HELLO, Side.SERVER, Refuse): State.CLOSED,
-    (State.PUBLISH_ASKED, Side.SERVER, Welcome): State.PUBLISHING,
-    (State.PUBLISH_ASKED, Side.SERVER, Refuse): State.CLOSED,
-    (State.PUBLISH_ASKED, Side.CLIENT, Error): State.CLOSED,
-    (State.LISTEN_ASKED, Side.SERVER, Welcome): State.WAITING,
-    (State.LISTEN_ASKED, Side.SERVER, Refuse): State.CLOSED,
-    (State.LISTEN_ASKED, Side.CLIENT, Error): State.CLOSED,
-    (State.PUBLISHING, Side.CLIENT, Packet): State.PUBLISHING,
-    (State.PUBLISHING, Side.CLIENT, Gap): State.PUBLISHING,
-    (State.PUBLISHING, Side.CLIENT, End): State.DRAINING,
-    (State.PUBLISHING, Side.SERVER, Gap): State.PUBLISHING,
-    (State.DRAINING, Side.SERVER, Gap): State.DRAINING,
-    (State.DRAINING, Side.SERVER, Ended): State.CLOSED,
-    (State.WAITING, Side.CLIENT, Report): State.WAITING,
-    (State.STREAMING, Side.CLIENT, Report): State.STREAMING,
-    (State.WAITING, Side.SERVER, Waiting): State.WAITING,
-    (State.WAITING, Side.SERVER, StreamStart): State.STREAMING,
-    (State.STREAMING, Side.SERVER, StreamStart): State.STREAMING,
-    (State.STREAMING, Side.SERVER, Packet): State.STREAMING,
-    (State.STREAMING, Side.SERVER, Gap): State.STREAMING,
-    (State.STREAMING, Side.SERVER, StreamEnd): State.WAITING,
-}
-for _state in (State.PUBLISHING, State.DRAINING, State.WAITING, State.STREAMING):
-    TRANSITIONS[_state, Side.CLIENT, Ping] = _state
-    TRANSITIONS[_state, Side.SERVER, Pong] = _state
-    TRANSITIONS[_state, Side.CLIENT, Error] = State.CLOSED
-    TRANSITIONS[_state, Side.SERVER, Error] = State.CLOSED
 
 
 class _Session:
@@ -104,7 +51,7 @@ class _Session:
     _peer: Side
 
     def __init__(self) -> None:
-        self.state = State.HELLO
+        self._enter(State.HELLO)
         self.hello: PublishHello | ListenHello | None = None
         self.welcome: Welcome | None = None
         self.start: StreamStart | None = None
@@ -162,7 +109,7 @@ class _Session:
         self._outgoing.append(data)
 
     def _apply(self, message: Message, sender: Side) -> None:
-        after = TRANSITIONS.get((self.state, sender, type(message)))
+        after = (self._may_send if sender is self._side else self._may_come).get(type(message))
         if after is None:
             raise RemoteProtocolError(WireCode.OUT_OF_TURN, f"the {sender} sent {message.type!r}, not allowed while {self.state}")
         match message:
@@ -186,7 +133,12 @@ class _Session:
                 self.close_code = _close_code(message.code)
             case Waiting() | Report() | Ping() | Pong():
                 pass
-        self.state = after
+        if after is not self.state:
+            self._enter(after)
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._may_send, self._may_come = LEGAL[state, self._side], LEGAL[state, self._peer]
 
     def _take_welcome(self, welcome: Welcome) -> None:
         hello = self.hello
@@ -279,9 +231,23 @@ class ServerSession(_Session):
         self._send(Refuse(code=code, reason=_clipped(reason), retry=retry, retry_after_ms=retry_after_ms))
         return code.close_code
 
+    @property
+    def takes_reports(self) -> bool:
+        """Whether the client may send a report now; reports change nothing here, so one that it may send need not be fed."""
+        return Report in self._may_come
+
     def send(self, message: Message) -> None:
         """Queue any message that a server may send now."""
         self._send(message)
+
+    def relay(self, packet: Packet) -> bytes:
+        """Account for the stream's next packet and return its bytes, which the caller sends at once; nothing else may be queued."""
+        rule = self._payloads
+        if self.state is State.STREAMING and packet.seq == self.next_seq and packet.epoch == self.epoch and rule and rule.last is packet:
+            self.next_seq += 1  # its payload was checked for another listener of the same stream
+            return packet.serialize()
+        self._send(packet)
+        return self._outgoing.pop()
 
     def _give_up(self, exc: RemoteProtocolError) -> None:
         if (self.state, self._side, Refuse) in TRANSITIONS:

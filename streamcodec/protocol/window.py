@@ -30,6 +30,9 @@ class SendWindow:
     """Lets `seconds` of audio and a round trip of it be under way; the round trip is the quickest of the last `trips`, a guess before one.
 
     `clock` gives seconds. The sender counts what is under way; it tells what leaves here, and when that was answered.
+
+    `round_trip_s` is the quickest of the last trips, and not much longer than the last one that went alone. `in_doubt` says that trips have
+    got longer and stay so: what leaves next is to go alone, and to be answered. With more than `max_s` under way nothing is to be sent.
     """
 
     def __init__(self, seconds: float, *, trips: int = 16, guess_s: float = 0.5, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -40,6 +43,8 @@ class SendWindow:
         self._doubt_after = 2 * trips
         self._alone_s = 0.0  # the last trip of what went alone
         self._crowded = 0  # trips since then
+        # How much audio may be under way is asked for each packet, and changes with each answer only.
+        self.round_trip_s, self.in_doubt, self.max_s = self._conclude()
 
     def depart(self, ahead_s: float) -> Departure:
         """Something leaves that will be answered, behind `ahead_s` of audio that is under way."""
@@ -50,18 +55,11 @@ class SendWindow:
         trip_s = self._clock() - departure.at
         self._trips.append(trip_s)
         self._alone_s, self._crowded = (trip_s, 0) if departure.alone else (self._alone_s, self._crowded + 1)
+        self.round_trip_s, self.in_doubt, self.max_s = self._conclude()
 
-    @property
-    def round_trip_s(self) -> float:
-        """The quickest of the last trips, and not much longer than the last one that went alone."""
-        return min(*self._trips, self._alone_s + LITTLE_S) if self._trips else self._guess_s
-
-    @property
-    def in_doubt(self) -> bool:
-        """Whether trips have got longer and stay so: what leaves next is to go alone, and to be answered."""
-        return self._crowded >= self._doubt_after and min(self._trips) > self._alone_s + LITTLE_S
-
-    @property
-    def max_s(self) -> float:
-        """How much audio may be under way: where more is, nothing is to be sent."""
-        return LITTLE_S if self.in_doubt else self._seconds + self.round_trip_s
+    def _conclude(self) -> tuple[float, bool, float]:
+        quickest_s, bound_s = min(self._trips, default=self._guess_s), self._alone_s + LITTLE_S
+        if not self._trips:
+            return self._guess_s, False, self._seconds + self._guess_s
+        round_trip_s, in_doubt = min(quickest_s, bound_s), self._crowded >= self._doubt_after and quickest_s > bound_s
+        return round_trip_s, in_doubt, LITTLE_S if in_doubt else self._seconds + round_trip_s

@@ -31,6 +31,7 @@ from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.registry import Registry
+from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
@@ -118,9 +119,9 @@ class Server:
                 subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
                 compression=None,
                 max_size=READ_BYTES,
-                # A few packets: what waits in these buffers is latency that no queue of ours sees.
                 max_queue=8,
-                write_limit=4096,
+                write_limit=WRITE_LIMIT,
+                create_connection=MessageConnection,
                 open_timeout=HANDSHAKE_S,
                 ping_interval=PING_EVERY_S,
                 ping_timeout=PING_EVERY_S,
@@ -177,6 +178,7 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def _handle(self, ws: ServerConnection) -> None:
+        assert isinstance(ws, MessageConnection)
         connection = ClientHandler(ws, self.registry, self._handshake)
         if self._stopping:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")

@@ -30,9 +30,11 @@ class BackPressure:
         It waits for subscribers for `stall_s` at most. It waits for the machine as long as it takes: nothing is dropped there, so nothing
         else bounds what waits.
         """
+        if not self._holds:
+            return
         try:
             async with asyncio.timeout(self._limits.stall_s):
-                while self._is_behind or (not self._released and any(one.lagging and not one.given_up for one in self._subscribers())):
+                while self._holds:
                     await self._next_progress()
         except TimeoutError:
             for one in self._subscribers():
@@ -52,6 +54,10 @@ class BackPressure:
         """The stream is ending: nobody is held back any longer."""
         self._released = True
         self._progress.set()
+
+    @property
+    def _holds(self) -> bool:
+        return self._is_behind or (not self._released and any(one.lagging and not one.given_up for one in self._subscribers()))
 
     @property
     def _is_behind(self) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
@@ -17,6 +16,7 @@ from streamcodec.server.listening import serve_listener
 from streamcodec.server.peer import PeerConnection
 from streamcodec.server.publishing import serve_publisher
 from streamcodec.server.registry import Registry
+from streamcodec.server.websocket import MessageConnection
 
 __all__ = ["ClientHandler"]
 
@@ -26,7 +26,7 @@ log = logging.getLogger("streamcodec.server")
 class ClientHandler:
     """Serves one client from its hello to its end."""
 
-    def __init__(self, ws: ServerConnection, registry: Registry, handshake: Handshake) -> None:
+    def __init__(self, ws: MessageConnection, registry: Registry, handshake: Handshake) -> None:
         self.peer = PeerConnection(ws)
         self._registry = registry
         self._handshake = handshake
@@ -73,9 +73,10 @@ class ClientHandler:
         if peer.gone:
             return
         try:
-            if isinstance(hello, PublishHello):
-                await serve_publisher(peer, hello, registry, self._handshake)
-            else:
-                await serve_listener(peer, hello, registry, self._handshake)
+            async with peer.unless_failed():
+                if isinstance(hello, PublishHello):
+                    await serve_publisher(peer, hello, registry, self._handshake)
+                else:
+                    await serve_listener(peer, hello, registry, self._handshake)
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from websockets.exceptions import ConnectionClosed
@@ -14,10 +13,12 @@ from streamcodec.server.fanout.subscriber import Subscriber, SubscriberOptions
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
-from streamcodec.server.peer import PeerConnection, broke, retrieved
+from streamcodec.server.peer import PeerConnection, broke
 from streamcodec.server.registry import Registry
 
 __all__ = ["serve_listener"]
+
+_MESSAGES_AT_ONCE = 32  # a history of two seconds; then the socket is asked whether it takes more
 
 log = logging.getLogger("streamcodec.server")
 
@@ -34,19 +35,20 @@ async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Reg
     # Before the welcome is sent: from then on the listener has what it was admitted for.
     if registry.subscribe(subscriber, hello.resume):
         registry.metrics.listeners_resumed += 1
-    writer = asyncio.create_task(_write(peer, subscriber, registry.metrics))
+    writer = _ListenerWriter(peer, subscriber, registry.metrics)
     lost = False
     try:
+        writer.begin()
+        peer.on_report(lambda report: _take_report(subscriber, report, config))
         await peer.flush()
-        async for message in peer.messages(writer):
+        async for message in peer.messages():
             if isinstance(message, Report):
                 _take_report(subscriber, message, config)
     except ConnectionClosed as exc:
         lost = broke(exc)
         raise
     finally:
-        writer.cancel()
-        writer.add_done_callback(retrieved)
+        writer.end()
         registry.unsubscribe(subscriber, lost=lost)
 
 
@@ -70,12 +72,44 @@ def _take_report(subscriber: Subscriber, report: Report, config: CodecConfig) ->
     subscriber.reported(report, asks)
 
 
-async def _write(peer: PeerConnection, subscriber: Subscriber, metrics: Metrics) -> None:
-    while True:
-        message = await subscriber.get()
-        if peer.session.close_code is not None:
-            return
-        peer.session.send(message)
-        if isinstance(message, Packet):
-            metrics.packets_sent += 1
-        await peer.flush()
+class _ListenerWriter:
+    """Sends what waits for a listener as soon as it may: nobody waits here, so a listener costs no task."""
+
+    def __init__(self, peer: PeerConnection, subscriber: Subscriber, metrics: Metrics) -> None:
+        self._peer = peer
+        self._subscriber = subscriber
+        self._metrics = metrics
+
+    def begin(self) -> None:
+        """Send what waits, and from now on whatever comes."""
+        self._subscriber.ready, self._subscriber.relayed = self.write, self.relay
+        self._peer.on_writable(self.write)
+        self.write()
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self._subscriber.ready, self._subscriber.relayed = lambda: None, lambda _: False
+        self._peer.on_writable(lambda: None)
+
+    def relay(self, packet: Packet) -> bool:
+        """Send a packet that nothing waits in front of; returns False where the socket is full or the connection over."""
+        try:
+            sent = self._peer.relay(packet)
+        except Exception as exc:
+            self._peer.fail(exc)
+            return False
+        self._metrics.packets_sent += sent
+        return sent
+
+    def write(self) -> None:
+        """Send what may be sent until the socket is full. What fails here ends this connection only, whoever has called."""
+        peer, subscriber, session = self._peer, self._subscriber, self._peer.session
+        try:
+            while peer.writable and session.close_code is None and (messages := subscriber.take(_MESSAGES_AT_ONCE)):
+                for message in messages:
+                    session.send(message)
+                    if type(message) is Packet:
+                        self._metrics.packets_sent += 1
+                peer.write()
+        except Exception as exc:
+            peer.fail(exc)

@@ -8,20 +8,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.protocol import Error, ListenHello, Message, Ping, Pong, PublishHello, ServerSession, Welcome, now_us
+from streamcodec.protocol import (
+    Error,
+    ListenHello,
+    Message,
+    Packet,
+    Ping,
+    Pong,
+    PublishHello,
+    Report,
+    ServerSession,
+    Welcome,
+    now_us,
+    parse,
+)
+from streamcodec.server.websocket import MessageConnection, framed
 
 __all__ = ["PeerConnection", "broke", "retrieved"]
-
-T = TypeVar("T")
 
 log = logging.getLogger("streamcodec.server")
 
@@ -29,12 +40,12 @@ log = logging.getLogger("streamcodec.server")
 class PeerConnection:
     """A connected client. `session` checks what it sends and what it is sent."""
 
-    def __init__(self, ws: ServerConnection) -> None:
+    def __init__(self, ws: MessageConnection) -> None:
         self.session = ServerSession()
         self._ws = ws
-        self._sending = asyncio.Lock()
         self._reading: asyncio.Task[bytes | str] | None = None  # started before the hello is answered
-        self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._failure: Exception | None = None
+        self._serving: asyncio.Timeout | None = None
 
     @property
     def name(self) -> str:
@@ -49,9 +60,29 @@ class PeerConnection:
         return self._ws.state is not State.OPEN or self._reading.done()
 
     def fail(self, exc: Exception) -> None:
-        """Say why the connection cannot go on: whatever waits in `messages` or `unless_failed` raises `exc`."""
-        if not self._failure.done():
-            self._failure.set_result(exc)
+        """Say why the connection cannot go on: the block in `unless_failed` is left with `exc`."""
+        if self._failure is None:
+            self._failure = exc
+            if self._serving is not None:
+                self._serving.reschedule(asyncio.get_running_loop().time())
+
+    @contextlib.asynccontextmanager
+    async def unless_failed(self) -> AsyncIterator[None]:
+        """Serve the peer inside this block: it is left as soon as the connection cannot go on, and raises why."""
+        try:
+            # A timeout that never comes by itself: `fail` lets it come at once, whatever the block waits for.
+            async with asyncio.timeout(None) as self._serving:
+                if self._failure is None:
+                    yield
+        except TimeoutError:
+            if self._failure is None:
+                raise
+        finally:
+            self._serving = None
+        if isinstance(self._failure, InputError):
+            raise RemoteProtocolError(WireCode.BAD_PAYLOAD, str(self._failure)) from self._failure
+        if self._failure is not None:
+            raise self._failure
 
     # In ------------------------------------------------------------------------------------------------------------------------------
 
@@ -77,12 +108,28 @@ class PeerConnection:
             self.session.feed(self._reading.result())
             await self._close(self.session.close_code or CloseCode.NORMAL_CLOSURE)
 
-    async def messages(self, writer: asyncio.Task[None] | None = None) -> AsyncIterator[Message]:
-        """What it sends until it closes, except pings, which are answered. Raises why the connection failed, or the `writer`'s error."""
+    def on_report(self, call: Callable[[Report], None]) -> None:
+        """Let `call` take the reports that come while `messages` waits: they are many, and nobody has to be woken for one.
+
+        One that is out of turn, or that `call` raises `RemoteProtocolError` for, comes through `messages` as any other message does.
+        """
+
+        def take(data: bytes) -> bool:
+            try:
+                if not isinstance(report := parse(data), Report) or not self.session.takes_reports:
+                    return False
+                call(report)
+            except RemoteProtocolError:
+                return False
+            return True
+
+        self._ws.taken = take
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """What it sends until it closes, except pings, which are answered."""
         while self.session.close_code is None:
             reading, self._reading = self._reading, None
-            data = await self.unless_failed(reading or self._ws.recv(), writer)
-            for message in self.session.feed(data):
+            for message in self.session.feed(await (self._ws.recv() if reading is None else reading)):
                 if isinstance(message, Ping):
                     self.session.send(Pong(time=message.time, server_time=now_us()))
                     await self.flush()
@@ -94,36 +141,24 @@ class PeerConnection:
 
     async def read_until(self, event: asyncio.Event) -> bool:
         """Wait for `event` and read meanwhile: pings are answered, all else is out of turn. Returns False where the peer gave up."""
-        reading = asyncio.create_task(self._read_on())
+        waits = {asyncio.create_task(self._read_on()), asyncio.create_task(self._wait_for(event))}
         try:
-            await self.unless_failed(event.wait(), reading)
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            reading.add_done_callback(retrieved)
-            reading.cancel()
-        await asyncio.wait({reading})
+            for task in waits:
+                task.add_done_callback(retrieved)
+                task.cancel()
+        await asyncio.wait(waits)
+        for task in done:
+            task.result()
         return self.session.close_code is None
 
     async def _read_on(self) -> None:
         async for message in self.messages():
             raise AssertionError(f"a session that is draining took {message.type!r}")
 
-    async def unless_failed(self, work: Coroutine[Any, Any, T] | asyncio.Future[T], writer: asyncio.Task[None] | None = None) -> T:
-        """Await `work`; raise the reason where the connection or the writer fails first."""
-        task = asyncio.ensure_future(work)
-        others: set[asyncio.Future[Any]] = {self._failure} if writer is None else {self._failure, writer}
-        try:
-            await asyncio.wait({task, *others}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Where both failed, only the other's reason is raised: asyncio complains about an exception that nobody retrieves.
-            task.add_done_callback(retrieved)
-            if not task.done():
-                task.cancel()
-        if self._failure.done():
-            exc = self._failure.result()
-            raise RemoteProtocolError(WireCode.BAD_PAYLOAD, str(exc)) if isinstance(exc, InputError) else exc
-        if writer is not None and writer.done():
-            writer.result()
-        return await task
+    async def _wait_for(self, event: asyncio.Event) -> None:
+        await event.wait()
 
     # Out -----------------------------------------------------------------------------------------------------------------------------
 
@@ -131,11 +166,35 @@ class PeerConnection:
         """Answer its hello; `flush` sends that."""
         self.session.accept(welcome)
 
+    def on_writable(self, call: Callable[[], None]) -> None:
+        """Let `call` be called whenever the socket takes more again."""
+        self._ws.on_writable = call
+
+    @property
+    def writable(self) -> bool:
+        """Whether `write` sends anything, and the socket has taken most of what was written before."""
+        return self._ws.writable
+
+    def write(self) -> None:
+        """Hand what the session has to send to the socket, and wait for nothing; nothing happens where the connection is not open."""
+        if self._ws.state is State.OPEN and (messages := self.session.data_to_send()):
+            self._ws.write(messages)
+
+    def relay(self, packet: Packet) -> bool:
+        """Send a packet at once, which is the next that the session may send; returns False where the socket is full or not open."""
+        ws, session = self._ws, self.session
+        if not ws.writable or session.close_code is not None:
+            return False
+        ws.transport.write(framed(session.relay(packet)))
+        return True
+
     async def flush(self) -> None:
-        """Send what the session has to send."""
-        async with self._sending:
-            for message in self.session.data_to_send():
-                await self._ws.send(message)
+        """Send what the session has to send, and wait until the socket has taken most of it. Raises `ConnectionClosed`."""
+        if self._ws.state is State.OPEN:
+            self.write()
+            await self._ws.drain()
+        for message in self.session.data_to_send():
+            await self._ws.send(message)
 
     # The end -------------------------------------------------------------------------------------------------------------------------
 

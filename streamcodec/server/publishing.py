@@ -49,9 +49,9 @@ async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream) -> No
         if isinstance(message, Packet):
             stream.feed(message)
             if hello.pace == "fast":
-                await peer.unless_failed(stream.back_pressure.room())
+                await stream.back_pressure.room()
             elif message.seq < late_until:
-                await peer.unless_failed(stream.back_pressure.caught_up())
+                await stream.back_pressure.caught_up()
         elif isinstance(message, Gap):
             stream.publisher_gap(message)
         elif isinstance(message, End):

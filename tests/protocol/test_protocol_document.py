@@ -38,7 +38,7 @@ from streamcodec.protocol import (
     unpack_codes,
 )
 from streamcodec.protocol.fields import from_map
-from streamcodec.protocol.sessions import TRANSITIONS
+from streamcodec.protocol.transitions import TRANSITIONS
 from streamcodec.protocol.window import LITTLE_S, SendWindow
 from streamcodec.server import DEFAULT_PORT, Limits
 from streamcodec.server.app import HANDSHAKE_S, PING_EVERY_S

@@ -36,7 +36,7 @@ from streamcodec.protocol import (
     Waiting,
     payload_size,
 )
-from streamcodec.protocol.sessions import TRANSITIONS
+from streamcodec.protocol.transitions import TRANSITIONS
 
 EACH_TYPE = list({type(message): message for message in ONE_OF_EACH}.values())
 

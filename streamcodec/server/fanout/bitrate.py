@@ -11,10 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["BitrateController", "Verdict"]
+__all__ = ["CALM_S", "BitrateController", "Verdict"]
 
-# A listener that keeps up reports every quarter of a second, a round trip late: so much is no lag.
-_CALM_S = 0.4
+CALM_S = 0.4
+"""A listener that keeps up reports every quarter of a second, a round trip late: so much is no lag."""
 _RISING_S = 0.6
 # The next reports show what a step has brought.
 _STEP_DOWN_EVERY_S = 0.5
@@ -61,6 +61,11 @@ class BitrateController:
         """Codebooks for the next packets."""
         return self._ladder[self._rung]
 
+    @property
+    def settled(self) -> bool:
+        """Whether `look` changes nothing as long as there is no lag."""
+        return self._rung == self._max_rung and self._calm_since is not None and self._behind_since is None
+
     def ask(self, n_q: int) -> None:
         """The listener wants at most `n_q` from now on."""
         self._max_rung = max((i for i, rung in enumerate(self._ladder) if rung <= n_q), default=0)
@@ -74,14 +79,14 @@ class BitrateController:
         """Judge a listener's lag; `waited_s` is how long the oldest packet that could still be dropped has waited."""
         late_s = lag_s - round_trip_s
         if now < self._burst_until:
-            if late_s <= _CALM_S and self._burst_came:
+            if late_s <= CALM_S and self._burst_came:
                 self._burst_until = -math.inf
-            self._burst_came = late_s > _CALM_S
+            self._burst_came = late_s > CALM_S
             return Verdict(self.n_q)
         if late_s > _RISING_S:
             self._calm_since = None
             self._step_down(now, late_s)
-        elif late_s > _CALM_S:
+        elif late_s > CALM_S:
             self._calm_since = None
         else:
             self._step_up(now)

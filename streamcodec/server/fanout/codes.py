@@ -37,9 +37,11 @@ class CodesBranch:
         duration_s = frames / self._config.frame_rate
         # A shorter packet is the last one of its epoch: its length must not get lost.
         quiet = is_quiet(packet.n_q, self._info.n_q, self._config.bits_per_code) and frames == self._info.packet_frames
-        cut = {packet.n_q: packet}
+        cuts = {packet.n_q: packet}
         for subscriber in self.subscribers:
-            subscriber.put(self._cut(packet, subscriber.n_q, cut), duration_s, quiet=quiet)
+            cut = cuts.get(subscriber.n_q) or self._cut(packet, subscriber.n_q, cuts)
+            if quiet or not subscriber.relay(cut, duration_s):
+                subscriber.put(cut, duration_s, quiet=quiet)
 
     def gap(self, gap: Gap) -> None:
         """Packets of the stream will never come."""

@@ -115,7 +115,9 @@ class PcmBranch:
         for subscriber in self.subscribers:
             if subscriber.format not in packets:
                 packets[subscriber.format] = _as_pcm(item, subscriber.format)
-            subscriber.put(packets[subscriber.format], self._duration_s(item))
+            packet, duration_s = packets[subscriber.format], self._duration_s(item)
+            if not subscriber.relay(packet, duration_s):
+                subscriber.put(packet, duration_s)
 
     def _put(self, message: Message) -> None:
         for subscriber in self.subscribers:

@@ -65,6 +65,11 @@ class SubscriberQueue:
         return len(self._items) > MAX_MESSAGES
 
     @property
+    def clear(self) -> bool:
+        """Whether nothing waits, nor is left out: a packet that is not quiet may pass by, if its audio is added to `end_s`."""
+        return not self._items and self._silence is None and not self._dtx.in_run
+
+    @property
     def head(self) -> Message | None:
         """The next message."""
         return self._items[0].message if self._items else None
