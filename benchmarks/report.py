@@ -31,7 +31,21 @@ __all__ = ["BENCHMARKS", "CHANGES", "HEADLINES", "benchmark", "render_report", "
 
 _ROOT = Path(__file__).parents[1]
 BENCHMARKS = (
-    *("seams", "step", "load", "capacity", "churn", "quality", "long_streams", "precision", "latency", "late_join", "dtx", "mouth_to_ear"),
+    *(
+        "seams",
+        "step",
+        "load",
+        "capacity",
+        "relay",
+        "churn",
+        "quality",
+        "long_streams",
+        "precision",
+        "latency",
+        "late_join",
+        "dtx",
+        "mouth_to_ear",
+    ),
     "accelerator",
 )
 CHANGES = "changes.json"

@@ -47,6 +47,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
             (*_CAPACITY, "--case", "in process, speech-24k"),
         ),
     ),
+    ("relay", ((), ("--listeners", "300"), ("--listeners", "1500"))),
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
     ("late_join", (_HELD_OUT,)),
     ("dtx", (_HELD_OUT,)),

@@ -39,7 +39,7 @@ THREE = {"encode": Cost(0.0, 0.0, 0.25 / 75), "decode": Cost(0.0, 0.0, 0.125 / 7
 def costs(monkeypatch):
     """The machine's, as the server measures them."""
     monkeypatch.setattr(app, "measure", lambda engine: THREE)  # noqa: ARG005
-    monkeypatch.setattr(app, "cores", lambda: 8)
+    monkeypatch.setattr(app, "available_processors", lambda: 8)
     # What tiny steps really take must not correct them, and nobody needs to wait until it does.
     monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
     monkeypatch.setattr(admission, "_KNOWN_S", 0.0)
