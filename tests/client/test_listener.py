@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 from client_rig import MODEL, codes_packet, run, scripted, start
-from made_up_models import FEW_CHANNELS, save_made_up_model
+from made_up_models import FEW_LAYERS, save_made_up_model
 
 import streamcodec
 from streamcodec.audio import float_to_pcm
@@ -21,7 +21,7 @@ PACKET = 1920
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory):
     """A small model that pads by reflection: an exact stream's decoder holds its first packet back."""
-    return streamcodec.load(save_made_up_model(tmp_path_factory.mktemp("small"), seed=6, **FEW_CHANNELS))
+    return streamcodec.load(save_made_up_model(tmp_path_factory.mktemp("small"), seed=6, **FEW_LAYERS))
 
 
 @pytest.fixture(scope="module")

@@ -49,10 +49,10 @@ def save_made_up_model(folder: Path, seed: int = 0, **overrides: Any) -> Path:
 @functools.cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory()
-    save_made_up_model(Path(folder.name), seed=3, **FEW_CHANNELS)
+    save_made_up_model(Path(folder.name), seed=3, **FEW_LAYERS)
     return folder
 
 
 def small_model() -> str:
-    """A folder with a model of few channels that all tests of a process share."""
+    """A folder with a model of few channels and layers that all tests of a process share."""
     return _folder().name
