@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,8 +13,10 @@ import urllib.request
 
 import pytest
 from cli_rig import fails, serving
+from live_rig import a_server, command, run, started
 
 from streamcodec.cli import main
+from streamcodec.errors import Refused
 
 # Nothing waits so long but what hangs.
 TIMEOUT_S = 300
@@ -48,29 +52,44 @@ def test_the_server_tells_its_address_answers_and_stops_in_order(stop, model, sp
 @pytest.mark.usefixtures("here")
 def test_tokens_are_asked_for_and_taken_from_the_environment(model, speech_file, tmp_path, monkeypatch, capsys):
     (tmp_path / "tokens").write_text("secret\nother\n")
-    with serving(model, "--publish-token-file", "tokens") as (_, url):
-        status, line = fails(capsys, "mic", "--server", url, "--input", speech_file, "--fast", "--quiet")
-        assert status == 1
-        assert "refused by the server: the token does not allow to publish (unauthorized; do not retry unchanged)" in line
-        monkeypatch.setenv("STREAMCODEC_TOKEN", "other")
-        assert main(["mic", "--server", url, "--input", str(speech_file), "--fast", "--quiet"]) == 0
+
+    async def scene() -> None:
+        said = ""
+        async with started(command("serve", "--port", "0", "--model", model, "--capacity", "off", "--publish-token-file", "tokens")):
+            while not (address := re.search(r"ws://127\.0\.0\.1:\d+", said)):
+                await asyncio.sleep(0.005)
+                said += capsys.readouterr().out
+            publish = ("mic", "--server", address[0], "--input", speech_file, "--fast", "--quiet")
+            with pytest.raises(Refused, match=r"the token does not allow to publish \(unauthorized; do not retry unchanged\)"):
+                await command(*publish)
+            monkeypatch.setenv("STREAMCODEC_TOKEN", "other")
+            assert await command(*publish) == 0
+
+    run(scene())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize("argv", [("mic", "--input", "-"), ("play", "--pcm", "--output", "heard.wav")], ids=lambda argv: argv[0])
-def test_an_interrupted_client_says_no_more_than_it_must(argv, model, here):
-    with serving(model) as (_, url):
+def test_an_interrupted_client_says_no_more_than_it_must(argv, here):
+    def interrupted(url: str) -> tuple[int, str]:
         script = "import sys; from streamcodec.cli import main; sys.exit(main())"
-        command = [sys.executable, "-c", script, argv[0], "--server", url, *argv[1:], "--quiet"]
+        words = [sys.executable, "-c", script, argv[0], "--server", url, *argv[1:], "--quiet"]
         reading, writing = os.pipe()
         os.write(writing, bytes(4_800))  # a publisher begins when something comes
-        process = subprocess.Popen(command, stdin=reading, stderr=subprocess.PIPE, text=True, cwd=here)
+        process = subprocess.Popen(words, stdin=reading, stderr=subprocess.PIPE, text=True, cwd=here)
         assert process.stderr is not None
         assert process.stderr.readline().startswith(("publishing pipe", "listening to 'live'"))
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=TIMEOUT_S)
         os.close(reading)
         os.close(writing)
-    assert process.returncode == 130
+        return process.returncode, err
+
+    async def scene() -> tuple[int, str]:
+        async with a_server() as server:
+            return await asyncio.to_thread(interrupted, server.url)
+
+    status, err = run(scene())
+    assert status == 130
     assert "Traceback" not in err and "Fatal" not in err and "Exception" not in err
     assert len(err.splitlines()) <= 2

@@ -15,18 +15,13 @@ from benchmarks.churn.check import Job, RunOf, Tally, check
 from benchmarks.churn.streams import PACKET_FRAMES, draw_spec
 from benchmarks.harness.parity import rule_of
 from streamcodec.audio import bundled_clip
-from streamcodec.codec import Codec, load
+from streamcodec.codec import Codec
 from streamcodec.scheduler.rows import EncoderRow
-
-
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return load("speech-24k", engine="torch", threads=1)
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_a_tiny_churn_passes_its_checks_and_tells_what_its_json_says(engine: str, model: str, tmp_path: Path) -> None:
-    tiny = ["--minutes", "0.05", "--streams", "4", "--longest-seconds", "1", "--engine", engine, "--model"]
+    tiny = ["--minutes", "0.03", "--streams", "4", "--longest-seconds", "1", "--engine", engine, "--model"]
     section = run_tiny("churn", [*tiny, model], tmp_path, stands=" ".join([*tiny, Path(model).name]), here=True)
     assert files_of(tmp_path) == {"churn.json", "churn.md", "churn.png"}
     figures = section["cases"][engine]["figures"]
