@@ -80,10 +80,11 @@ def test_the_count_of_a_network_is_what_its_convolutions_run(operation: str, mon
     assert gemm.macs(config, 1)[operation].convolutions == done
 
 
-def test_every_product_of_the_peak_runs_and_says_what_it_multiplies() -> None:
+def test_every_product_of_the_peak_runs_and_says_what_it_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gemm, "_SIZES", (32, 64))
     products = gemm.gemm_candidates(["fp32", "bf16"], 1, burst=1, every=1)
-    assert {(p.labels["engine"], p.labels["precision"]) for p in products} == {
-        (e, p) for e in ("torch", "openvino") for p in ("fp32", "bf16")
+    assert {(p.labels["engine"], p.labels["precision"], p.labels["size"]) for p in products} == {
+        (e, p, s) for e in ("torch", "openvino") for p in ("fp32", "bf16") for s in (32, 64)
     }
     for product in products:
         product.call()
