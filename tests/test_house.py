@@ -255,3 +255,14 @@ def test_no_two_test_files_have_one_name() -> None:
     files = sorted((ROOT / "tests").rglob("*.py"))
     twins = {file.name for file in files if file.name != "conftest.py" and [f.name for f in files].count(file.name) > 1}
     assert files and not twins
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """A reader who searches for a class finds one; a leading underscore is no difference."""
+    named: dict[str, list[str]] = {}
+    for file in [*PACKAGE.rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "clients").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                named.setdefault(node.name.lstrip("_"), []).append(str(file.relative_to(ROOT)))
+    assert len(named) > 100
+    assert {name: files for name, files in named.items() if len(files) > 1} == {}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks.capacity.in_process import InProcess
-from benchmarks.capacity.phases import Course, Run, run_phases
+from benchmarks.capacity.phases import CapacityRun, PhasePlan, run_phases
 from benchmarks.harness.machine import Observed
 from benchmarks.harness.models import FULL_SIZE, model_name
 from benchmarks.harness.parity import proved, rule_of, told
@@ -161,7 +161,7 @@ def _peer_calls(peer: Peer, device: str, batch: int, frames: int) -> Calls:
 
 
 def _live(args: argparse.Namespace, codec: Codec) -> Figures:
-    course = Course(
+    course = PhasePlan(
         begin=args.begin,
         step=args.step,
         most=args.most,
@@ -176,7 +176,7 @@ def _live(args: argparse.Namespace, codec: Codec) -> Figures:
     way = InProcess(codec, args.packet_frames, _KBPS, joins_per_s=course.joins_per_s)
     way.start()
     try:
-        return run_phases(Run(way), course)
+        return run_phases(CapacityRun(way), course)
     finally:
         way.stop()
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.capacity.in_process import InProcess
-from benchmarks.capacity.phases import Course, Run, Way, run_admission, run_phases
+from benchmarks.capacity.phases import CapacityRun, PhasePlan, Publishers, run_admission, run_phases
 from benchmarks.capacity.render import draw, headlines, render
 from benchmarks.capacity.websocket import ThroughWebSockets
 from benchmarks.capacity.websocket_load import WebSocketLoad
@@ -66,7 +66,7 @@ def _way(args: argparse.Namespace) -> str:
 
 def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     """Run one case: all phases and, through WebSockets, 150% of what was held at a server that may refuse."""
-    course = Course(
+    course = PhasePlan(
         begin=args.begin,
         step=args.step,
         most=args.most,
@@ -82,7 +82,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
         return _measure(args, Loading(model, args.engine, args.precision, args.threads, args.workers), course)
 
 
-def _measure(args: argparse.Namespace, loading: Loading, course: Course) -> Figures:
+def _measure(args: argparse.Namespace, loading: Loading, course: PhasePlan) -> Figures:
     told = {
         "way": _way(args),
         "model": model_name(args.model),
@@ -95,8 +95,8 @@ def _measure(args: argparse.Namespace, loading: Loading, course: Course) -> Figu
         "pcm_listeners": args.pcm_listeners if args.way == "websocket" else 0,
     }
     if args.way == "inprocess":
-        way: Way = InProcess(loading(), args.packet_frames, args.bandwidth, joins_per_s=course.joins_per_s, seed=args.seed)
-        return {**told, **_finished(Run(way), lambda run: run_phases(run, course))}
+        way: Publishers = InProcess(loading(), args.packet_frames, args.bandwidth, joins_per_s=course.joins_per_s, seed=args.seed)
+        return {**told, **_finished(CapacityRun(way), lambda run: run_phases(run, course))}
 
     def plan(url: str, fingerprint: str) -> WebSocketLoad:
         block_s = told["block_ms"] / 1000
@@ -104,17 +104,17 @@ def _measure(args: argparse.Namespace, loading: Loading, course: Course) -> Figu
             url, fingerprint, args.packet_frames, args.bandwidth, block_s, args.pcm_listeners, args.joins_per_second, args.seed
         )
 
-    figures = _finished(Run(ThroughWebSockets(loading, plan, admission=False)), lambda run: run_phases(run, course))
+    figures = _finished(CapacityRun(ThroughWebSockets(loading, plan, admission=False)), lambda run: run_phases(run, course))
     streams = figures["overload"]["streams"]
     print(f"{streams} for {course.overload_s:g} s at a server that may refuse", file=sys.stderr)
     admitted = _finished(
-        Run(ThroughWebSockets(loading, plan, admission=True)),
+        CapacityRun(ThroughWebSockets(loading, plan, admission=True)),
         lambda run: run_admission(run, streams, course.overload_s, course.joins_per_s),
     )
     return {**told, **figures, "admission": admitted, "failures": figures["failures"] + admitted["failures"]}
 
 
-def _finished(run: Run, course: Callable[[Run], Figures]) -> Figures:
+def _finished(run: CapacityRun, course: Callable[[CapacityRun], Figures]) -> Figures:
     try:
         run.way.start()
         return course(run)

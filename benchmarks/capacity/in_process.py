@@ -32,8 +32,8 @@ class InProcess:
         self._schedule = Schedule(self._packet_s, self._packet_s, seed)
         self._join_s = 1 / joins_per_s
         self._wanted = 0
-        self._streams: list[_Stream] = []  # the newest last
-        self._leaving: list[_Stream] = []
+        self._streams: list[_OpenStream] = []  # the newest last
+        self._leaving: list[_OpenStream] = []
         self._opened: dict[int, WorkerStream] = {}
         self._out: deque[tuple[float, float, int]] = deque()
         self._handed: deque[tuple[float, float]] = deque()
@@ -102,7 +102,7 @@ class InProcess:
 
     def _join(self, now: float) -> None:
         voice = self._schedule.make()
-        stream = _Stream(voice, self._packet_s, self._out, self._failures)
+        stream = _OpenStream(voice, self._packet_s, self._out, self._failures)
         opened = self._worker.open_encoder(
             stream.take, n_q=self._n_q, packet_frames=self._frames, start=self._codec.engine.traits.default_live_start
         )
@@ -110,7 +110,7 @@ class InProcess:
         self._schedule.begin(voice, now)
         self._streams.append(stream)
 
-    def _leave(self, stream: _Stream) -> None:
+    def _leave(self, stream: _OpenStream) -> None:
         self._schedule.leave(stream.voice)
         self._opened.pop(stream.voice.index).end()
         self._leaving.append(stream)
@@ -120,7 +120,7 @@ class InProcess:
             sink(result)
 
 
-class _Stream:
+class _OpenStream:
     """What a publisher's sink has seen: packets come out in order, so their number says when each fell due."""
 
     def __init__(self, voice: Voice, packet_s: float, record: deque[tuple[float, float, int]], failures: deque[str]) -> None:

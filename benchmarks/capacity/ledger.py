@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from streamcodec.audio import bundled_clip
 
-__all__ = ["CODES", "PCM", "Ledger", "Sample", "Schedule", "Voice", "back_after", "speech_from"]
+__all__ = ["CODES", "PCM", "PacketLedger", "Sample", "Schedule", "Voice", "back_after", "speech_from"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -109,7 +109,7 @@ class Sample:
     failures: list[str] = field(default_factory=list)
 
 
-class Ledger:
+class PacketLedger:
     """All packets of a run, by when they fell due."""
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ class Ledger:
         return columns
 
 
-def back_after(ledger: Ledger, begin: float, end: float, limit_ms: float) -> float | None:
+def back_after(ledger: PacketLedger, begin: float, end: float, limit_ms: float) -> float | None:
     """Seconds from `begin` until the first second whose packets are in time: p99 under `limit_ms`, none dropped. None if there is none."""
     for tenths in range(int((end - begin - 1) * 10) + 1):
         at = begin + tenths / 10

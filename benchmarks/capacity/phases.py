@@ -1,6 +1,6 @@
 """The phases of a capacity run: grow until packets are late, hold, 150% of it, back to 75%; and 150% once more where the server may refuse.
 
-They ask for publishers, wait, and read the ledger; how publishers come about is the `Way`'s business.
+They ask for publishers, wait, and read the ledger; how publishers come about is the `Publishers`'s business.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from benchmarks.capacity.ledger import PCM, Ledger, Sample, back_after
+from benchmarks.capacity.ledger import PCM, PacketLedger, Sample, back_after
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import percentiles
 
-__all__ = ["LIMIT_MS", "Course", "Run", "Way", "run_admission", "run_phases"]
+__all__ = ["LIMIT_MS", "CapacityRun", "PhasePlan", "Publishers", "run_admission", "run_phases"]
 
 LIMIT_MS = 40.0
 _LOOK_EVERY_S = 0.5
@@ -25,7 +25,7 @@ _SETTLE_S = 1.0  # what newcomers set off is over by then
 _DRAIN_S = 30.0
 
 
-class Way(Protocol):
+class Publishers(Protocol):
     """How publishers reach the model. `usage` says of "model" and "load": `cpu_s` so far and `at` (s), and of the model `rss_mib`."""
 
     def start(self) -> None: ...
@@ -36,7 +36,7 @@ class Way(Protocol):
 
 
 @dataclass(frozen=True)
-class Course:
+class PhasePlan:
     """Where growth begins and ends and what it adds (publishers), how long phases take (s), and what to hold: None is the last good."""
 
     begin: int
@@ -52,11 +52,11 @@ class Course:
 
 
 @dataclass
-class Run:
+class CapacityRun:
     """A way under way, its ledger, and what was noted of each phase."""
 
-    way: Way
-    ledger: Ledger = field(default_factory=Ledger)
+    way: Publishers
+    ledger: PacketLedger = field(default_factory=PacketLedger)
     live: int = 0
 
     def watch(self, seconds: float) -> None:
@@ -99,7 +99,7 @@ class Run:
         return figures if not len(pcm) else {**figures, "pcm_packets": len(pcm), "pcm_late_ms": percentiles(list(pcm))}
 
 
-def run_phases(run: Run, course: Course) -> Figures:
+def run_phases(run: CapacityRun, course: PhasePlan) -> Figures:
     """All phases in one go; raises `RuntimeError` where not one publisher is let in."""
     levels, good = _grow(run, course)
     count = course.hold or good or course.begin
@@ -142,7 +142,7 @@ def run_phases(run: Run, course: Course) -> Figures:
     }
 
 
-def run_admission(run: Run, streams: int, seconds: float, joins_per_s: float) -> Figures:
+def run_admission(run: CapacityRun, streams: int, seconds: float, joins_per_s: float) -> Figures:
     """Let `streams` publishers come to a server that may refuse them, and see how those fare that it took."""
     run.want(streams, joins_per_s)
     before, begin = run.way.usage(), time.perf_counter() + _SETTLE_S
@@ -160,7 +160,7 @@ def run_admission(run: Run, streams: int, seconds: float, joins_per_s: float) ->
     }
 
 
-def _grow(run: Run, course: Course) -> tuple[list[Figures], int]:
+def _grow(run: CapacityRun, course: PhasePlan) -> tuple[list[Figures], int]:
     """Add publishers until packets are late or lost twice in a row; return what was seen, and the last count that was in time."""
     levels: list[Figures] = []
     good, count = 0, course.begin
@@ -179,7 +179,7 @@ def _grow(run: Run, course: Course) -> tuple[list[Figures], int]:
     return levels, good
 
 
-def _level(run: Run, count: int, course: Course) -> Figures:
+def _level(run: CapacityRun, count: int, course: PhasePlan) -> Figures:
     run.want(count, course.joins_per_s)
     run.watch(_SETTLE_S)
     if not run.live:
@@ -194,7 +194,7 @@ def _level(run: Run, count: int, course: Course) -> Figures:
     return {**level, "p99_ms": p99, "in_time": in_time}
 
 
-def _calm(run: Run, count: int, course: Course) -> None:
+def _calm(run: CapacityRun, count: int, course: PhasePlan) -> None:
     """Have `count` publishers and wait until a second's packets are in time, as long as there is patience."""
     run.want(count, course.joins_per_s)
     give_up = time.perf_counter() + course.patience_s
@@ -206,7 +206,7 @@ def _calm(run: Run, count: int, course: Course) -> None:
         run.watch(_LOOK_EVERY_S)
 
 
-def _drain(run: Run) -> None:
+def _drain(run: CapacityRun) -> None:
     """Let everybody leave and wait for what is still to come."""
     run.way.want(0)
     give_up = time.perf_counter() + _DRAIN_S

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.churn.check import FLOAT_WITHIN, Job, Tally, verify
+from benchmarks.churn.check import FLOAT_WITHIN, EndedStream, Tally, verify
 from benchmarks.churn.render import draw, headlines, render
 from benchmarks.churn.streams import LiveStream, draw_spec, make_sound, touch
 from benchmarks.harness.machine import Observed, allocated_mib, rss_mib
@@ -158,7 +158,7 @@ class _Crowd:
         spec = draw_spec(self.rng, self._config, self._longest_s)
         self.live.append(LiveStream(spec, self._worker, now, self._sound, self._codes))
 
-    def tick(self, now: float) -> list[Job]:
+    def tick(self, now: float) -> list[EndedStream]:
         """Feed all that is due, take what came out, and return the jobs of those who are over."""
         for stream in self.live:
             if not stream.left:

@@ -17,7 +17,7 @@ from streamcodec.config import Start
 from streamcodec.model.near_ties import NearTies
 from streamcodec.types import Codes, Samples
 
-__all__ = ["FLOAT_WITHIN", "Job", "RunOf", "Tally", "check", "verify"]
+__all__ = ["FLOAT_WITHIN", "EndedStream", "RunOf", "Tally", "check", "verify"]
 
 
 FLOAT_WITHIN = 1e-4
@@ -34,7 +34,7 @@ class RunOf:
 
 
 @dataclass(frozen=True)
-class Job:
+class EndedStream:
     """A stream that is over: "encode" or "decode", at `n_q` codebooks, started "exact" or "primed"."""
 
     kind: str
@@ -56,7 +56,7 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
 
-def verify(pipe: Connection, jobs: Queue[Job | None], load_codec: Callable[[], Codec]) -> None:
+def verify(pipe: Connection, jobs: Queue[EndedStream | None], load_codec: Callable[[], Codec]) -> None:
     """Check jobs until there are no more: sends "ready", None for each job done, and the `Tally` at the end."""
     codec, tally = load_codec(), Tally()
     rule = rule_of(codec)
@@ -67,7 +67,7 @@ def verify(pipe: Connection, jobs: Queue[Job | None], load_codec: Callable[[], C
     pipe.send(tally)
 
 
-def check(codec: Codec, rule: NearTies, job: Job, tally: Tally) -> None:
+def check(codec: Codec, rule: NearTies, job: EndedStream, tally: Tally) -> None:
     """Compare each run of `job` with the same input in one call, and enter it."""
     name = f"{job.kind}, n_q {job.n_q}, {job.start}"
     for run in job.runs:
@@ -95,14 +95,14 @@ def check(codec: Codec, rule: NearTies, job: Job, tally: Tally) -> None:
             tally.max_error = max(tally.max_error, float(np.abs(run.out - expected[:size]).max()))
 
 
-def _encoded(codec: Codec, job: Job, samples: Samples) -> Codes:
+def _encoded(codec: Codec, job: EndedStream, samples: Samples) -> Codes:
     lead = _SILENCE_FRAMES if job.start == "primed" else 0
     joined = np.concatenate([np.zeros(lead * codec.hop_length, np.float32), samples])
     codes: Codes = codec.encode(joined, bandwidth=codec.config.bandwidth_of(job.n_q))[:, lead:]
     return codes
 
 
-def _decoded(codec: Codec, job: Job, codes: Codes) -> Samples:
+def _decoded(codec: Codec, job: EndedStream, codes: Codes) -> Samples:
     if job.start == "exact":
         whole: Samples = codec.decode(codes)
         return whole

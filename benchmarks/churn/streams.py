@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.churn.check import Job, RunOf
+from benchmarks.churn.check import EndedStream, RunOf
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig, Start
@@ -114,7 +114,7 @@ class LiveStream:
                 self._stream.close()
                 self._taken = [list(outputs) for outputs in self._outputs]
 
-    def job(self) -> Job:
+    def job(self) -> EndedStream:
         """What was fed and what came of it, run by run."""
         taken = self._outputs if self._taken is None else self._taken
         ends = [*self._bounds[1:], self._at]
@@ -126,7 +126,7 @@ class LiveStream:
             parts = taken[index]
             out = np.concatenate(parts, axis=-1) if parts else fed[..., :0]
             runs.append(RunOf(fed, out, ended=self.spec.flush or index < len(taken) - 1))
-        return Job(self.spec.kind, self.spec.n_q, self.spec.start, runs)
+        return EndedStream(self.spec.kind, self.spec.n_q, self.spec.start, runs)
 
     def _feed(self, age: float) -> None:
         if self.spec.kind == "encode":

@@ -162,7 +162,7 @@ async def _talk(port: int, setup: Setup, netns: bool, codecs: list[Any]) -> Ran:
             links.append(await stack.enter_async_context(link))
             return links[-1].url
 
-        run = _Run(setup, ran, await url(setup.mouth))
+        run = _LatencyRun(setup, ran, await url(setup.mouth))
         ears = [asyncio.create_task(run.hear(await url(ear.link), ear, codec)) for ear, codec in zip(setup.ears, codecs, strict=True)]
         # Everybody is there, and their clocks have met the server's.
         await asyncio.sleep(_LEAD_S)
@@ -184,7 +184,7 @@ async def _talk(port: int, setup: Setup, netns: bool, codecs: list[Any]) -> Ran:
     return ran
 
 
-class _Run:
+class _LatencyRun:
     """One run's tasks and when it begins (s, `time.perf_counter`)."""
 
     def __init__(self, setup: Setup, ran: Ran, url: str) -> None:

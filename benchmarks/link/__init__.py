@@ -3,7 +3,7 @@
 `python -m benchmarks.link` says what network namespaces would take on this machine.
 """
 
-from benchmarks.link.conditions import Conditions, Course, Direction
+from benchmarks.link.conditions import Conditions, Direction, LinkState
 from benchmarks.link.proxy import Link
 
-__all__ = ["Conditions", "Course", "Direction", "Link"]
+__all__ = ["Conditions", "Direction", "Link", "LinkState"]

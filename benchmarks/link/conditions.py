@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 
-__all__ = ["Conditions", "Course", "Direction"]
+__all__ = ["Conditions", "Direction", "LinkState"]
 
 _SLOT_S = 0.01  # how long one draw of the jitter holds
 
@@ -59,7 +59,7 @@ class Direction:
 
 
 @dataclass
-class Course:
+class LinkState:
     """What is on its way in one direction, as two times: when the link is free again, and when the last byte arrives."""
 
     direction: Direction

@@ -1,6 +1,6 @@
 """A network on loopback: a TCP proxy that does to a connection what `Conditions` say, so that both ends feel it as they would elsewhere.
 
-    client -> small socket buffer -> what is on its way: due times of a `Course`, a bounded number of bytes -> server, and likewise back
+    client -> small socket buffer -> what is on its way: due times of a `LinkState`, a bounded number of bytes -> server, and likewise back
 
 Where no more may be on its way the proxy stops reading, and the sender's own buffers fill. TCP shows no loss, only lateness: neither does
 this.
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from benchmarks.link.conditions import Conditions, Course, Direction
+from benchmarks.link.conditions import Conditions, Direction, LinkState
 from benchmarks.link.netns import Namespace
 
 __all__ = ["Link"]
@@ -155,7 +155,7 @@ class _Carrier:
         self._source = source
         self._sink = sink
         self._direction = direction
-        self._course = Course(direction)
+        self._course = LinkState(direction)
         self._now = now
         self._count = count
         self._queue: deque[tuple[float, bytes]] = deque()  # when due on time.perf_counter; b"" closes

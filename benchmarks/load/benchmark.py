@@ -16,8 +16,8 @@ from benchmarks.harness.processes import Address, Processes, Served, Serving, se
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import percentiles
-from benchmarks.load.check import Check, Offline, check, offline_codes
-from benchmarks.load.clients import Report, generate
+from benchmarks.load.check import Offline, Outcome, check, offline_codes
+from benchmarks.load.clients import LoadReport, generate
 from benchmarks.load.plan import Plan, make_plan
 from benchmarks.load.render import draw, headlines, packets_per_second, render
 from streamcodec.server import Limits
@@ -57,7 +57,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     return _figures(plan, args.model, report, served, used, check(codec, plan, offline, report))
 
 
-def _run(plan: Plan, offline: Sequence[Offline], loading: Loading) -> tuple[Report, Served, _Usage]:
+def _run(plan: Plan, offline: Sequence[Offline], loading: Loading) -> tuple[LoadReport, Served, _Usage]:
     """Run both processes; return what the load saw, what the server tells, and what the server had used before and after."""
     codes = {i: offline[i].codes for i, publisher in enumerate(plan.publishers) if publisher.format == "codes"}
     # Where nobody is in time, no machine is too small and no listener too slow.
@@ -68,7 +68,7 @@ def _run(plan: Plan, offline: Sequence[Offline], loading: Loading) -> tuple[Repo
         clients = processes.start(generate, address.url, plan, address.fingerprint, codes)
         clients.receive()
         before = server.ask("usage")
-        report: Report = clients.ask("go")
+        report: LoadReport = clients.ask("go")
         after = server.ask("usage")
         served: Served = server.ask("stop")
     return report, served, (before, after)
@@ -77,7 +77,7 @@ def _run(plan: Plan, offline: Sequence[Offline], loading: Loading) -> tuple[Repo
 # The figures -------------------------------------------------------------------------------------------------------------------------
 
 
-def _figures(plan: Plan, model: str, report: Report, served: Served, used: _Usage, outcome: Check) -> Figures:
+def _figures(plan: Plan, model: str, report: LoadReport, served: Served, used: _Usage, outcome: Outcome) -> Figures:
     packet_ms, rows = 1000 * plan.packet_s, outcome.rows
     coded = [row for row in rows if row["format"] == "codes"]
     latencies = {

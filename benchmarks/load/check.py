@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.load.clients import Heard, Published, Report
+from benchmarks.load.clients import ListenerLog, LoadReport, Published
 from benchmarks.load.plan import ListenerPlan, Plan, PublisherPlan, heard_by_the_encoder
 from streamcodec.audio import float_to_pcm, pcm_to_float
 from streamcodec.client import Player
@@ -21,7 +21,7 @@ from streamcodec.protocol import Packet, StreamEnd, StreamStart, unpack_codes
 from streamcodec.protocol.clock import unwrap_timestamp
 from streamcodec.types import Codes, Samples
 
-__all__ = ["FLOAT_WITHIN", "S16_WITHIN", "Check", "check", "offline_codes"]
+__all__ = ["FLOAT_WITHIN", "S16_WITHIN", "Outcome", "check", "offline_codes"]
 
 
 FLOAT_WITHIN = 1e-4
@@ -45,7 +45,7 @@ class Offline:
 
 
 @dataclass
-class Check:
+class Outcome:
     """The outcome; `failures` says in words what is wrong, and `rows` has a line for each listener."""
 
     failures: list[str]
@@ -61,9 +61,9 @@ def offline_codes(codec: Codec, rule: NearTies, plan: Plan, publisher: Publisher
     return Offline(codes[:, lead:], codes[:, :lead], rule.stream(samples, publisher.start))
 
 
-def check(codec: Codec, plan: Plan, offline: list[Offline], report: Report) -> Check:
+def check(codec: Codec, plan: Plan, offline: list[Offline], report: LoadReport) -> Outcome:
     """Check every publisher and every listener."""
-    outcome = Check([], [], [])
+    outcome = Outcome([], [], [])
     for publisher, published in zip(plan.publishers, report.published, strict=True):
         outcome.failures += _publisher_failures(publisher, published, plan)
     full = {
@@ -101,7 +101,7 @@ def _publisher_failures(publisher: PublisherPlan, published: Published, plan: Pl
     return [f"publisher {publisher.name}: {failure}" for failure in found]
 
 
-def _sequence_failures(note: Heard, offline: Offline, frames: int) -> list[str]:
+def _sequence_failures(note: ListenerLog, offline: Offline, frames: int) -> list[str]:
     if note.error:
         return [note.error]
     expected = -(-offline.codes.shape[1] // frames)
@@ -116,12 +116,12 @@ def _sequence_failures(note: Heard, offline: Offline, frames: int) -> list[str]:
     return found
 
 
-def _codes(codec: Codec, note: Heard) -> Codes:
+def _codes(codec: Codec, note: ListenerLog) -> Codes:
     bits = codec.config.bits_per_code
     return np.concatenate([unpack_codes(payload, n_q, bits) for _, n_q, _, payload, _ in note.packets], axis=1).astype(np.int32)
 
 
-def _check_codes(codec: Codec, which: ListenerPlan, note: Heard, offline: Offline, full: Codes | None) -> dict[str, Any]:
+def _check_codes(codec: Codec, which: ListenerPlan, note: ListenerLog, offline: Offline, full: Codes | None) -> dict[str, Any]:
     """Codes against the whole clip's, and what a player makes of them, packet by packet, against decoding them in one go."""
     codes = _codes(codec, note)
     wanted = offline.codes.shape[0] if which.bandwidth is None else codec.config.n_q_for(which.bandwidth)
@@ -142,7 +142,7 @@ def _check_codes(codec: Codec, which: ListenerPlan, note: Heard, offline: Offlin
     return {"kbps": codec.config.bandwidth_of(wanted), **compared, "audio_error": error, "failures": failures}
 
 
-def _played(codec: Codec, note: Heard, n_q: int) -> Samples:
+def _played(codec: Codec, note: ListenerLog, n_q: int) -> Samples:
     """What the client library's player makes of what came."""
     player = Player(codec)
     kind, bandwidth, first_seq = note.starts[0]
@@ -162,7 +162,7 @@ def _played(codec: Codec, note: Heard, n_q: int) -> Samples:
     return np.concatenate([*parts, player.feed(StreamEnd(next_seq=note.next_seq or 0))])
 
 
-def _check_pcm(codec: Codec, which: ListenerPlan, note: Heard, offline: Offline, full: Codes | None) -> dict[str, Any]:
+def _check_pcm(codec: Codec, which: ListenerPlan, note: ListenerLog, offline: Offline, full: Codes | None) -> dict[str, Any]:
     """The server's decoding against the whole clip's, of the codes that the stream's codes listener got."""
     codes = offline.codes if full is None else full
     expected = offline.audio(codec, codes)
@@ -179,19 +179,19 @@ def _check_pcm(codec: Codec, which: ListenerPlan, note: Heard, offline: Offline,
     return {"audio_error": error, "failures": failures}
 
 
-def _due_us(note: Heard, published: Published, plan: Plan, last: bool) -> npt.NDArray[np.float64]:
+def _due_us(note: ListenerLog, published: Published, plan: Plan, last: bool) -> npt.NDArray[np.float64]:
     """When each packet's first or last sample was captured."""
     numbers = np.array([packet[0] for packet in note.packets], np.float64)
     return published.begun_us + (numbers + last) * plan.packet_s * 1e6
 
 
-def _timestamp_error_ms(note: Heard, published: Published, plan: Plan) -> float:
+def _timestamp_error_ms(note: ListenerLog, published: Published, plan: Plan) -> float:
     """How far the packets' timestamps are from the truth at most: both processes read one clock."""
     told = np.array([unwrap_timestamp(packet[2], packet[4]) for packet in note.packets], np.float64)
     return float(np.abs(told - _due_us(note, published, plan, last=False)).max() / 1000)
 
 
-def _latencies(index: int, row: dict[str, Any], note: Heard, published: Published, plan: Plan) -> dict[str, Any]:
+def _latencies(index: int, row: dict[str, Any], note: ListenerLog, published: Published, plan: Plan) -> dict[str, Any]:
     received = np.array([packet[4] for packet in note.packets], np.float64)
     took = (received - _due_us(note, published, plan, last=True)) / 1000
     return {"listener": index, "source": row["source"], "format": row["format"], "ms": [round(float(ms), 2) for ms in took]}

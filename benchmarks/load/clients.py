@@ -18,7 +18,7 @@ from streamcodec.audio import pcm_to_float
 from streamcodec.client import Listener, Publisher, PublishOptions, listen, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
 
-__all__ = ["Heard", "Published", "Report", "generate"]
+__all__ = ["ListenerLog", "LoadReport", "Published", "generate"]
 
 _LEAD_S = 0.5
 _PATIENCE_S = 300.0
@@ -37,7 +37,7 @@ class Published:
 
 
 @dataclass
-class Heard:
+class ListenerLog:
     """All that came to one listener: packets as (seq, n_q, timestamp, payload, received), gaps as they were told, first and next number."""
 
     packets: list[tuple[int, int, int, bytes, int]] = field(default_factory=list)
@@ -48,25 +48,25 @@ class Heard:
 
 
 @dataclass
-class Report:
+class LoadReport:
     """What the load's process hands back."""
 
     published: list[Published]
-    heard: list[Heard]
+    heard: list[ListenerLog]
     usage: tuple[dict[str, float], dict[str, float]]
 
 
 def generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, codes: dict[int, npt.NDArray[np.int32]]) -> None:
-    """Publish and listen as planned: sends "ready" when everybody is connected, begins when answered, and sends a `Report` at the end.
+    """Publish and listen as planned: sends "ready" when everybody is connected, begins when answered, and sends a `LoadReport` at the end.
 
     `codes` are those of the publishers that encode for themselves: encoding them is not the load's work.
     """
     pipe.send(run_loop(_generate(pipe, url, plan, fingerprint, codes)))
 
 
-async def _generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, codes: dict[int, npt.NDArray[np.int32]]) -> Report:
+async def _generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, codes: dict[int, npt.NDArray[np.int32]]) -> LoadReport:
     published = [Published() for _ in plan.publishers]
-    heard = [Heard() for _ in plan.listeners]
+    heard = [ListenerLog() for _ in plan.listeners]
     inputs = [_blocks(plan, publisher, codes.get(i)) for i, publisher in enumerate(plan.publishers)]
     inside = _Gathering(len(plan.listeners))
     listeners = [
@@ -88,12 +88,12 @@ async def _generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, co
     await asyncio.wait(publishers, timeout=plan.seconds + _PATIENCE_S)
     await asyncio.wait(listeners, timeout=_PATIENCE_S)
     after = usage()
-    notes: list[Published | Heard] = [*published, *heard]
+    notes: list[Published | ListenerLog] = [*published, *heard]
     for task, note in zip([*publishers, *listeners], notes, strict=True):
         if not task.done():
             task.cancel()
             note.error = note.error or "did not end"
-    return Report(published, heard, (before, after))
+    return LoadReport(published, heard, (before, after))
 
 
 class _Gathering:
@@ -173,7 +173,7 @@ async def _send(connection: Publisher, blocks: list[npt.NDArray[Any]], begun: fl
         connection.offer(block, captured_us)
 
 
-async def _listen(url: str, name: str, which: ListenerPlan, fingerprint: str, note: Heard, inside: _Gathering) -> None:
+async def _listen(url: str, name: str, which: ListenerPlan, fingerprint: str, note: ListenerLog, inside: _Gathering) -> None:
     model = fingerprint if which.format == "codes" else None
     try:
         async with listen(url, name, format=which.format, model=model, bandwidth=which.bandwidth) as listener:
@@ -184,7 +184,7 @@ async def _listen(url: str, name: str, which: ListenerPlan, fingerprint: str, no
         inside.come()
 
 
-async def _hear(listener: Listener, note: Heard) -> None:
+async def _hear(listener: Listener, note: ListenerLog) -> None:
     async for event in listener:
         if isinstance(event, Packet):
             note.packets.append((event.seq, event.n_q, event.timestamp, event.payload, time.perf_counter_ns() // 1000))

@@ -20,7 +20,7 @@ from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import Candidate, alternate, percentiles
 from benchmarks.peers import Peer, encodec_peer, has_mimi, mimi_peer, transformers_peer
-from benchmarks.step.candidates import BANDWIDTH, Pace, Shape, Way, our_clips, our_steps, peer_calls, peer_clips
+from benchmarks.step.candidates import BANDWIDTH, EngineSetup, Repeats, Shape, our_clips, our_steps, peer_calls, peer_clips
 from benchmarks.step.gemm import gemm_candidates, macs
 from benchmarks.step.plots import draw
 from benchmarks.step.profile import Watch, profile
@@ -72,7 +72,7 @@ def _measure(args: argparse.Namespace) -> Figures:
         models = {FULL_SIZE: folder, Path(args.model).name: args.model}
         ways = _ways(args)
         codecs = {(name, way): _load(path, way) for name, path in models.items() for way in ways}
-        more = [Way("openvino", ways[0].precision, n) for n in args.threads[1:]] if ways[0].engine == "openvino" else []
+        more = [EngineSetup("openvino", ways[0].precision, n) for n in args.threads[1:]] if ways[0].engine == "openvino" else []
         codecs |= {(FULL_SIZE, way): _load(folder, way) for way in more}
         torch.set_num_threads(threads)
         candidates = _ours(args, codecs, ways, more, speech, clip)
@@ -106,7 +106,7 @@ def _measure(args: argparse.Namespace) -> Figures:
 # What there is -----------------------------------------------------------------------------------------------------------------------
 
 
-def _ways(args: argparse.Namespace) -> list[Way]:
+def _ways(args: argparse.Namespace) -> list[EngineSetup]:
     """What the engines offer of what was asked for, on the first number of threads."""
     found = []
     for engine in args.engine:
@@ -114,7 +114,7 @@ def _ways(args: argparse.Namespace) -> list[Way]:
             continue
         for precision in args.precision:
             if precision == "fp32" or (engine == "openvino" and _has_bf16()):
-                found.append(Way(engine, precision, args.threads[0]))
+                found.append(EngineSetup(engine, precision, args.threads[0]))
     if not found:
         raise SystemExit("no engine that is installed offers that precision")
     return found
@@ -126,7 +126,7 @@ def _has_bf16() -> bool:
     return has_bf16()
 
 
-def _load(model: str, way: Way) -> Codec:
+def _load(model: str, way: EngineSetup) -> Codec:
     return load(model, engine=way.engine, precision=way.precision, threads=way.threads)  # type: ignore[arg-type]
 
 
@@ -135,7 +135,12 @@ def _engine_names(codecs: Any) -> list[str]:
 
 
 def _ours(
-    args: argparse.Namespace, codecs: dict[tuple[str, Way], Codec], ways: list[Way], more: list[Way], speech: Samples, clip: Samples
+    args: argparse.Namespace,
+    codecs: dict[tuple[str, EngineSetup], Codec],
+    ways: list[EngineSetup],
+    more: list[EngineSetup],
+    speech: Samples,
+    clip: Samples,
 ) -> list[Candidate]:
     found = []
     frames, *other_frames = args.packet_frames
@@ -146,13 +151,13 @@ def _ours(
         if way == ways[0]:
             for small in other_frames:
                 found += our_steps(name, codec, way, speech, Shape(args.batch[0], small))
-            found += our_clips(name, codec, way, clip, Pace(1, 6))
+            found += our_clips(name, codec, way, clip, Repeats(1, 6))
         if name == FULL_SIZE and way.engine == ways[0].engine and way not in more:
             for batch in sorted(set(args.more_batches) - set(args.batch)):
-                found += our_steps(name, codec, way, speech, Shape(batch, frames), Pace(3, 6))
+                found += our_steps(name, codec, way, speech, Shape(batch, frames), Repeats(3, 6))
         if way in more:
             for batch in args.batch:
-                found += our_steps(name, codec, way, speech, Shape(batch, frames), Pace(3, 3))
+                found += our_steps(name, codec, way, speech, Shape(batch, frames), Repeats(3, 3))
     return found
 
 
@@ -165,7 +170,7 @@ def _peers(args: argparse.Namespace, packages: list[Peer], speech: Samples, clip
             # It takes whole frames of its own, 80 ms each.
             found += peer_calls(mimi_peer(batch), threads, speech, Shape(batch, 6))
     for peer in packages:
-        found += peer_clips(peer, threads, clip, Pace(1, 6))
+        found += peer_clips(peer, threads, clip, Repeats(1, 6))
     return found
 
 
@@ -194,7 +199,7 @@ def _row(candidate: Candidate, seconds: Sequence[float], figures: Figures) -> di
     return row
 
 
-def _profiles(args: argparse.Namespace, folder: str, ways: list[Way], speech: Samples) -> list[dict[str, Any]]:
+def _profiles(args: argparse.Namespace, folder: str, ways: list[EngineSetup], speech: Samples) -> list[dict[str, Any]]:
     """The parts of the full-size model's steps on OpenVINO, whose engines are made once more to be watched."""
     found = []
     for way in ways:
@@ -211,7 +216,7 @@ def _profiles(args: argparse.Namespace, folder: str, ways: list[Way], speech: Sa
 
 
 @torch.inference_mode()
-def _agreement(full: Codec, way: Way, peer: Peer, clip: Samples) -> dict[str, float | None]:
+def _agreement(full: Codec, way: EngineSetup, peer: Peer, clip: Samples) -> dict[str, float | None]:
     """How far our full-size model and the package's, with the same weights, compute the same; in float32, each difference is proved."""
     expected = peer.encode(torch.from_numpy(clip)[None, None], BANDWIDTH)[0].numpy()
     packets = full.stream_encoder(BANDWIDTH, start="exact")

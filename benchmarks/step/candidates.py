@@ -15,7 +15,7 @@ from streamcodec.codec import Codec
 from streamcodec.engine.openvino.engine import OpenVinoEngine
 from streamcodec.types import Samples
 
-__all__ = ["BANDWIDTH", "Pace", "Shape", "Way", "our_clips", "our_steps", "peer_calls", "peer_clips"]
+__all__ = ["BANDWIDTH", "EngineSetup", "Repeats", "Shape", "our_clips", "our_steps", "peer_calls", "peer_clips"]
 
 
 BANDWIDTH = 6.0
@@ -29,13 +29,13 @@ class Shape:
     frames: int
 
     @property
-    def pace(self) -> Pace:
+    def pace(self) -> Repeats:
         """One stream's steps are quick and their times wanted exactly; many streams' are slow."""
-        return Pace(5) if self.batch == 1 else Pace(3, 2)
+        return Repeats(5) if self.batch == 1 else Repeats(3, 2)
 
 
 @dataclass(frozen=True)
-class Pace:
+class Repeats:
     """How often a candidate runs: `burst` times in a row in every `every`-th round."""
 
     burst: int
@@ -43,7 +43,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Way:
+class EngineSetup:
     """How a model of ours runs."""
 
     engine: str
@@ -51,7 +51,7 @@ class Way:
     threads: int
 
 
-def _labels(who: str, way: Way, operation: str, kind: str, shape: Shape, *, ours: bool) -> dict[str, Any]:
+def _labels(who: str, way: EngineSetup, operation: str, kind: str, shape: Shape, *, ours: bool) -> dict[str, Any]:
     how = {"engine": way.engine, "precision": way.precision, "threads": way.threads}
     return {"who": who, "ours": ours, **how, "operation": operation, "kind": kind, "batch": shape.batch, "frames": shape.frames}
 
@@ -59,7 +59,7 @@ def _labels(who: str, way: Way, operation: str, kind: str, shape: Shape, *, ours
 # Ours --------------------------------------------------------------------------------------------------------------------------------
 
 
-def our_steps(name: str, codec: Codec, way: Way, speech: Samples, shape: Shape, pace: Pace | None = None) -> list[Candidate]:
+def our_steps(name: str, codec: Codec, way: EngineSetup, speech: Samples, shape: Shape, pace: Repeats | None = None) -> list[Candidate]:
     """An engine's step as a server makes it, to encode and to decode: states in, states out, on speech that goes on from call to call."""
     engine, n_q, packet = codec.engine, codec.config.n_q_for(BANDWIDTH), shape.frames * codec.hop_length
     audio_s, pace = shape.batch * packet / codec.sample_rate, pace or shape.pace
@@ -99,7 +99,7 @@ def _chained(step: Callable[[Any, Any], tuple[Any, Any]], inputs: Sequence[Any],
     return call
 
 
-def our_clips(name: str, codec: Codec, way: Way, clip: Samples, pace: Pace) -> list[Candidate]:
+def our_clips(name: str, codec: Codec, way: EngineSetup, clip: Samples, pace: Repeats) -> list[Candidate]:
     """Our call on the whole clip."""
     codes = codec.encode(clip, bandwidth=BANDWIDTH)
     audio_s, shape = len(clip) / codec.sample_rate, Shape(1, codes.shape[1])
@@ -119,12 +119,12 @@ def peer_calls(peer: Peer, threads: int, speech: Samples, shape: Shape) -> list[
     return _of_peer(peer, threads, torch.from_numpy(x)[:, None], "step", shape, shape.pace)
 
 
-def peer_clips(peer: Peer, threads: int, clip: Samples, pace: Pace) -> list[Candidate]:
+def peer_clips(peer: Peer, threads: int, clip: Samples, pace: Repeats) -> list[Candidate]:
     """A package's call on the whole clip."""
     return _of_peer(peer, threads, torch.from_numpy(clip)[None, None], "clip", Shape(1, len(clip) // 320), pace)
 
 
-def _of_peer(peer: Peer, threads: int, x: torch.Tensor, kind: str, shape: Shape, pace: Pace) -> list[Candidate]:
+def _of_peer(peer: Peer, threads: int, x: torch.Tensor, kind: str, shape: Shape, pace: Repeats) -> list[Candidate]:
     # The README of the one that streams says no_grad; inference_mode is never slower for the others.
     mode = torch.no_grad if peer.streams else torch.inference_mode
 
@@ -139,7 +139,7 @@ def _of_peer(peer: Peer, threads: int, x: torch.Tensor, kind: str, shape: Shape,
             return peer.decode(codes)
 
     audio_s = x.shape[0] * x.shape[-1] / 24_000
-    way = Way("torch", "fp32", threads)
+    way = EngineSetup("torch", "fp32", threads)
     return [
         Candidate(call, audio_s, _labels(peer.name, way, operation, kind, shape, ours=False), pace.burst, pace.every)
         for operation, call in (("encode", encode), ("decode", decode))

@@ -12,21 +12,21 @@ from streamcodec.cli.status import progress
 from streamcodec.errors import InputError, StreamCodecError, explain
 from streamcodec.output_file import check_output
 
-__all__ = ["Advance", "Job", "is_newer", "is_pipe", "plan", "run"]
+__all__ = ["Advance", "FileJob", "is_newer", "is_pipe", "plan", "run"]
 
 Advance = Callable[[float], None]
 """Is told how many seconds of audio more are done."""
 
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """A file to convert and where the result goes."""
 
     source: Path
     target: Path
 
 
-def plan(arguments: Sequence[Path], into: Path | None, suffixes: Iterable[str], target_suffix: str) -> tuple[list[Job], bool]:
+def plan(arguments: Sequence[Path], into: Path | None, suffixes: Iterable[str], target_suffix: str) -> tuple[list[FileJob], bool]:
     """The jobs that the arguments of a command stand for, and whether they are many: a folder, or more than one input.
 
     Of two arguments the second is the output, unless it is a folder or an existing file of a kind to convert (`suffixes`). A folder
@@ -37,9 +37,9 @@ def plan(arguments: Sequence[Path], into: Path | None, suffixes: Iterable[str], 
     if len(arguments) == 2 and not _is_input(arguments[1], suffixes):
         if into is not None:
             raise InputError(f"{arguments[1]} is the output, and --into names a folder for it: expected one of them")
-        return [Job(arguments[0], arguments[1])], False
+        return [FileJob(arguments[0], arguments[1])], False
     is_many = len(arguments) > 1 or arguments[0].is_dir()
-    jobs: list[Job] = []
+    jobs: list[FileJob] = []
     for argument in arguments:
         if argument.is_dir():
             found = sorted(path for path in argument.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
@@ -47,11 +47,11 @@ def plan(arguments: Sequence[Path], into: Path | None, suffixes: Iterable[str], 
             found = [path for path in found if not path.name.endswith(target_suffix)]
             if not found:
                 raise InputError(f"{argument} holds no file that ends in {', '.join(sorted(suffixes))}")
-            jobs += [Job(path, _target(path, into and into / path.relative_to(argument).parent, target_suffix)) for path in found]
+            jobs += [FileJob(path, _target(path, into and into / path.relative_to(argument).parent, target_suffix)) for path in found]
         else:
             if is_pipe(argument):
                 raise InputError(f"{argument} is a pipe or a device: give the output's name as well")
-            jobs.append(Job(argument, _target(argument, into, target_suffix)))
+            jobs.append(FileJob(argument, _target(argument, into, target_suffix)))
     _check_distinct(jobs)
     return jobs, is_many
 
@@ -68,7 +68,7 @@ def _target(source: Path, folder: Path | None, suffix: str) -> Path:
     return target if folder is None else folder / target.name
 
 
-def _check_distinct(jobs: Iterable[Job]) -> None:
+def _check_distinct(jobs: Iterable[FileJob]) -> None:
     made_of: dict[Path, Path] = {}
     for job in jobs:
         other = made_of.setdefault(job.target, job.source)
@@ -77,12 +77,12 @@ def _check_distinct(jobs: Iterable[Job]) -> None:
 
 
 def run(
-    jobs: Sequence[Job],
+    jobs: Sequence[FileJob],
     is_many: bool,
     doing: str,
     seconds: Callable[[Path], float | None],
-    is_done: Callable[[Job], bool],
-    convert: Callable[[Job, Advance], str],
+    is_done: Callable[[FileJob], bool],
+    convert: Callable[[FileJob, Advance], str],
 ) -> int:
     """Convert files one after the other under one bar, and return the exit status.
 

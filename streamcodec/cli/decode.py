@@ -12,7 +12,7 @@ from streamcodec.errors import CodesError, InputError
 
 if TYPE_CHECKING:
     from streamcodec.bitstream.codes_file import CodesFile
-    from streamcodec.cli.batch import Advance, Job
+    from streamcodec.cli.batch import Advance, FileJob
     from streamcodec.codec import Codec
 
 __all__ = ["decode"]
@@ -53,7 +53,7 @@ def decode(
     def read(source: Path) -> CodesFile:
         return read_codes(source) if first is None else first
 
-    def is_done(job: Job) -> bool:
+    def is_done(job: FileJob) -> bool:
         return not again and is_newer(job.target, job.source)
 
     def seconds(source: Path) -> float:
@@ -62,7 +62,7 @@ def decode(
     return run(jobs, is_many, "decoding", seconds, is_done, lambda job, advance: _decode(codec, job, read(job.source), bandwidth, advance))
 
 
-def _decode(codec: Codec, job: Job, file: CodesFile, bandwidth: float | None, advance: Advance) -> str:
+def _decode(codec: Codec, job: FileJob, file: CodesFile, bandwidth: float | None, advance: Advance) -> str:
     from streamcodec.audio import AudioWriter
 
     source, target = job.source, job.target

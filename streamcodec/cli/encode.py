@@ -14,7 +14,7 @@ from streamcodec.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streamcodec.cli.batch import Advance, Job
+    from streamcodec.cli.batch import Advance, FileJob
     from streamcodec.codec import Codec
     from streamcodec.types import Samples
 
@@ -59,7 +59,7 @@ def encode(
     codec = load_codec(model, device, engine, precision, threads)
     n_q = codec.config.n_q_for(bandwidth)
 
-    def is_done(job: Job) -> bool:
+    def is_done(job: FileJob) -> bool:
         if again or not is_newer(job.target, job.source):
             return False
         try:
@@ -71,7 +71,7 @@ def encode(
     return run(jobs, is_many, "encoding", seconds, is_done, lambda job, advance: _encode(codec, job, bandwidth, advance))
 
 
-def _encode(codec: Codec, job: Job, bandwidth: float | None, advance: Advance) -> str:
+def _encode(codec: Codec, job: FileJob, bandwidth: float | None, advance: Advance) -> str:
     import numpy as np
 
     from streamcodec.audio import open_audio_blocks

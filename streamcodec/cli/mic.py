@@ -142,7 +142,7 @@ async def mic(
         kept = AudioWriter(keep, source.sample_rate) if keep is not None else None
         if kept is not None:
             source = Tee(source, kept.write)
-        report = _Report(stream, source, level, line, book)
+        report = _StreamStatus(stream, source, level, line, book)
         options = PublishOptions(
             format="codes" if codec is not None else "pcm_s16le",
             sample_rate=source.sample_rate,
@@ -174,7 +174,7 @@ async def mic(
             line.clear()
 
 
-class _Report:
+class _StreamStatus:
     """What is said about a stream while it is published."""
 
     def __init__(self, stream: str, source: Source, level: Level, line: LiveLine, ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.engine.search_kernel import LANES, Work, converts_half_precision, search_paths
+from streamcodec.engine.search_kernel import LANES, Workspace, converts_half_precision, search_paths
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.types import Codes, Samples
 
@@ -62,7 +62,7 @@ class CodebookSearch:
 
         def search(share: Sequence[slice]) -> None:
             for part in share:
-                work = Work.on(residuals[part], len(self._embed), self._beam)
+                work = Workspace.on(residuals[part], len(self._embed), self._beam)
                 search_paths(n_q[part], self._embed, self._panels, self._offsets, self._stops, self._beam, work, indices[part])
 
         # Parts are dealt out by turns: the first ones have more levels.

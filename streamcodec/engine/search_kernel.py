@@ -19,7 +19,7 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "Work", "converts_half_precision", "search_paths"]
+__all__ = ["LANES", "Workspace", "converts_half_precision", "search_paths"]
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ _TILE = 6
 """The rows that are multiplied at once. `_TILE` times `LANES` sums are as many as fit into the registers, with what is added to them."""
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """What a search of N residuals along `beam` paths works on. Compiled code allocates nothing: that would take seconds to compile."""
 
     rows: Floats  # [2, R, dim]: the paths' residuals, those of one residual side by side, and the next level's; R fills whole tiles
@@ -48,7 +48,7 @@ class Work(NamedTuple):
     entries: Numbers  # [levels, N, beam]: by which entry
 
     @staticmethod
-    def on(residuals: Floats, levels: int, beam: int) -> Work:
+    def on(residuals: Floats, levels: int, beam: int) -> Workspace:
         """The work on residuals [N, dim], which are copied."""
         count, dim = residuals.shape
         space = -(-count * beam // _TILE) * _TILE
@@ -57,7 +57,7 @@ class Work(NamedTuple):
         halves, limits = np.empty((2, space), np.float32)
         best, picks = np.empty((count, beam), np.float32), np.empty((count, beam), np.int64)
         parents, entries = np.empty((2, levels, count, beam), np.int64)
-        return Work(rows, halves, limits, np.empty((_TILE, LANES), np.float32), best, picks, parents, entries)
+        return Workspace(rows, halves, limits, np.empty((_TILE, LANES), np.float32), best, picks, parents, entries)
 
 
 def converts_half_precision() -> bool:
@@ -157,7 +157,7 @@ def _insert(score: Any, pick: int, best: Floats, picks: Numbers, kept: int) -> N
 
 
 @_compiled()
-def _find_best(rows: Floats, count: int, width: int, kept: int, size: int, panels: Panels, offsets: Floats, work: Work) -> None:
+def _find_best(rows: Floats, count: int, width: int, kept: int, size: int, panels: Panels, offsets: Floats, work: Workspace) -> None:
     """Find the `kept` best continuations of the paths of `count` residuals; each one's `width` paths are consecutive `rows` [R, dim].
 
     Writes `work.best` and `work.picks`.
@@ -188,7 +188,7 @@ def _find_best(rows: Floats, count: int, width: int, kept: int, size: int, panel
 
 @_compiled()
 def search_paths(
-    n_q: Numbers, embed: Floats, panels: Panels, offsets: Floats, stops: Numbers, beam: int, work: Work, codes: npt.NDArray[np.int32]
+    n_q: Numbers, embed: Floats, panels: Panels, offsets: Floats, stops: Numbers, beam: int, work: Workspace, codes: npt.NDArray[np.int32]
 ) -> None:
     """Write the codes of the residuals in `work` to `codes` [N, levels]: each residual is searched in all runs of which it uses a level.
 

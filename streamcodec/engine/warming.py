@@ -30,14 +30,14 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
                 other.result()
 
         for frames in lengths:
-            streams = [_Stream(engine, frames) for _ in range(engine.workers)]
+            streams = [_SilentStream(engine, frames) for _ in range(engine.workers)]
             for _ in range(_PACKETS):
                 # All jobs of a round run at the same time. Otherwise the engine would use one free worker again and leave another cold.
                 run_in_parallel([stream.encode for stream in streams])
                 run_in_parallel([stream.decode for stream in streams])
 
 
-class _Stream:
+class _SilentStream:
     """One stream of silence in packets of `frames` frames."""
 
     def __init__(self, engine: Engine, frames: int) -> None:

@@ -15,7 +15,7 @@ from streamcodec.training.data.corpus import Corpus, Folder, build
 from streamcodec.training.data.fetch import fetch, unpacked
 from streamcodec.training.data.sources import SOURCES
 from streamcodec.training.recipe import load_recipe
-from streamcodec.training.run import Run, export_run
+from streamcodec.training.run import TrainingRun, export_run
 
 __all__ = ["data", "export", "plot", "run"]
 
@@ -67,7 +67,7 @@ def run(
     if threads is not None:
         torch.set_num_threads(threads)
     wanted = load_recipe(recipe)
-    return Run(runs / (name or wanted.name), wanted, Corpus(corpus), base=base, discriminator=discriminator, device=device).train()
+    return TrainingRun(runs / (name or wanted.name), wanted, Corpus(corpus), base=base, discriminator=discriminator, device=device).train()
 
 
 def export(run_folder: Path, target: Path, *, layout: Layout = "hf", discriminator: Path | None = None) -> None:

@@ -28,17 +28,17 @@ from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.losses.discriminator import Discriminator, DiscriminatorSettings, load_discriminator, save_discriminator
 from streamcodec.training.recipe import Recipe, Stage
 from streamcodec.training.rundir import latest_checkpoint, load_checkpoint
-from streamcodec.training.stages.kinds import DISCRIMINATOR, KINDS, Work
-from streamcodec.training.stages.loop import DEFAULT_PACE, Pace
+from streamcodec.training.stages.kinds import DISCRIMINATOR, KINDS, StageInputs
+from streamcodec.training.stages.loop import DEFAULT_PACE, Intervals
 
-__all__ = ["Run", "export_run"]
+__all__ = ["TrainingRun", "export_run"]
 
 log = logging.getLogger(__name__)
 
 _MODEL = "model.safetensors"
 
 
-class Run:
+class TrainingRun:
     """A recipe's run in one folder.
 
     Raises `InputError` for a base with another fingerprint, or a folder whose run was of another recipe.
@@ -49,7 +49,7 @@ class Run:
         folder: Path,
         recipe: Recipe,
         corpus: Corpus,
-        pace: Pace = DEFAULT_PACE,
+        pace: Intervals = DEFAULT_PACE,
         *,
         base: str | None = None,
         discriminator: Path | None = None,
@@ -82,7 +82,7 @@ class Run:
             folder.mkdir(exist_ok=True)
             left = [path for path in self._folders()[: number - 1] if (path / DISCRIMINATOR).is_file()]
             discriminator = left[-1] / DISCRIMINATOR if left else self.discriminator
-            work = Work(self.corpus, self.config, folder, self.base, models, self.pace, discriminator, self.device)
+            work = StageInputs(self.corpus, self.config, folder, self.base, models, self.pace, discriminator, self.device)
             model = KINDS[stage.kind].run(stage.settings, work)
             if model is None:
                 return None

@@ -16,7 +16,7 @@ from cli_rig import Terminal, fails
 from streamcodec.audio import read_audio
 from streamcodec.bitstream.codes_file import read_codes
 from streamcodec.cli import batch, main, status
-from streamcodec.cli.batch import Job, plan
+from streamcodec.cli.batch import FileJob, plan
 from streamcodec.errors import InputError
 
 AUDIO = [".wav", ".flac"]
@@ -113,7 +113,7 @@ def test_what_was_decoded_is_not_taken_for_a_recording(here):
     for name in ("folder/a.wav", "folder/a.decoded.wav"):
         (here / name).parent.mkdir(exist_ok=True)
         (here / name).touch()
-    assert plan([Path("folder")], None, [".wav"], ".decoded.wav")[0] == [Job(Path("folder/a.wav"), Path("folder/a.decoded.wav"))]
+    assert plan([Path("folder")], None, [".wav"], ".decoded.wav")[0] == [FileJob(Path("folder/a.wav"), Path("folder/a.decoded.wav"))]
 
 
 def test_a_pipe_is_encoded(here, model, capsys):

@@ -2,11 +2,11 @@
 
 import pytest
 
-from streamcodec.server.ingest.timeline import Run, Timeline, WaitMeter
+from streamcodec.server.ingest.timeline import EncoderRun, Timeline, WaitMeter
 
 
 def test_a_run_counts_what_is_fed_and_what_comes_out():
-    run = Run(begins_s=3.0)
+    run = EncoderRun(begins_s=3.0)
     assert run.next_timestamp is None
     run.add(0.2, 1_000_000)
     assert (run.ends_s, run.backlog_s, run.next_timestamp) == (3.2, 0.2, 1_200_000)
@@ -16,14 +16,14 @@ def test_a_run_counts_what_is_fed_and_what_comes_out():
 
 
 def test_the_timestamp_of_the_latest_message_that_has_begun_counts():
-    run = Run()
+    run = EncoderRun()
     run.add(0.08, 0)
     run.add(0.08, 85_000)
     assert [run.take(0.08), run.take(0.08)] == [0, 85_000]
 
 
 def test_a_packet_that_begins_within_a_message_is_as_much_later():
-    run = Run()
+    run = EncoderRun()
     run.add(0.1, 0)
     run.add(0.1, 103_000)
     assert [run.take(0.08), run.take(0.08)] == [0, 80_000]

@@ -22,10 +22,10 @@ from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.losses.discriminator import load_discriminator
 from streamcodec.training.plots import curves
 from streamcodec.training.recipe import load_recipe
-from streamcodec.training.run import Run, export_run
+from streamcodec.training.run import TrainingRun, export_run
 from streamcodec.training.stages.adversarial import AdversarialLearner
 from streamcodec.training.stages.kinds import DISCRIMINATOR, KINDS
-from streamcodec.training.stages.loop import Pace
+from streamcodec.training.stages.loop import Intervals
 
 CROPS = "crops = { batch = 2, crop_frames = 24, stream_seconds = 0.64 }"
 MODEL = """
@@ -81,7 +81,7 @@ kind = "bf16-rounding"
 batches = 1
 crop_frames = 24
 """
-PACE = Pace(log_steps=2, evaluate_steps=3, perceptual_steps=10**9, clips=1, clip_seconds=0.8)
+PACE = Intervals(log_steps=2, evaluate_steps=3, perceptual_steps=10**9, clips=1, clip_seconds=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ class _AlreadyTold:
 
 def test_held_out_voices_are_measured_at_every_bandwidth(runs: Path, corpus: Path, tmp_path: Path) -> None:
     recipe = load_recipe(based(tmp_path, runs / "tiny" / "04-averaging" / "model.safetensors"))
-    assert Run(tmp_path / "run", recipe, Corpus(corpus), PACE).train()
+    assert TrainingRun(tmp_path / "run", recipe, Corpus(corpus), PACE).train()
     quality = rows(tmp_path / "run" / "01-adversarial" / "quality.csv")
     assert [(int(r["step"]), float(r["kbps"])) for r in quality] == [(step, kbps) for step in (3, 6) for kbps in (0.6, 1.2)]
     assert all(1.0 <= float(r["perplexity_least"]) <= 16.0 for r in quality)
@@ -271,7 +271,7 @@ def test_a_base_with_another_fingerprint_is_refused(runs: Path, corpus: Path, tm
     recipe = load_recipe(based(tmp_path, runs / "tiny" / "04-averaging" / "model.safetensors"))
     other = str(runs / "tiny" / "01-autoencoder" / "model.safetensors")
     with pytest.raises(InputError, match=r"has fingerprint .*, the recipe expects .*: give a file of that model as base"):
-        Run(tmp_path / "run", recipe, Corpus(corpus), PACE, base=other)
+        TrainingRun(tmp_path / "run", recipe, Corpus(corpus), PACE, base=other)
 
 
 def test_a_folder_holds_one_recipes_run(runs: Path, corpus: Path, tmp_path: Path) -> None:

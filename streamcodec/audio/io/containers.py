@@ -13,7 +13,7 @@ from io import FileIO
 
 from streamcodec.audio.io.mp3 import Mp3File, frame_size, is_frame
 
-__all__ = ["HEAD_BYTES", "PLACEHOLDER", "Part", "bytes_to_recognise", "recognise", "split"]
+__all__ = ["HEAD_BYTES", "PLACEHOLDER", "FilePart", "bytes_to_recognise", "recognise", "split"]
 
 HEAD_BYTES = 2_048
 
@@ -38,7 +38,7 @@ PLACEHOLDER = 0x7FFF_0000
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """One sound file of those that lie in a file one after the other: bytes `start` to `end`.
 
     `missing` says what was cut off, if something was. `knows_length` is False if the header does not tell the length, as that of a file
@@ -65,7 +65,7 @@ def bytes_to_recognise(head: bytes) -> int:
     return 12 if size is None else size + 4
 
 
-def split(file: FileIO) -> list[Part]:
+def split(file: FileIO) -> list[FilePart]:
     """The sound files that lie in `file`, in order. A container that is not known here is one part."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         parts = [_first(data, 0)]
@@ -77,7 +77,7 @@ def split(file: FileIO) -> list[Part]:
         return parts
 
 
-def _first(data: mmap.mmap, start: int) -> Part:
+def _first(data: mmap.mmap, start: int) -> FilePart:
     head = data[start : start + HEAD_BYTES]
     match recognise(head):
         case "WAV" if head[8:12] == b"WAVE":
@@ -90,18 +90,18 @@ def _first(data: mmap.mmap, start: int) -> Part:
             return _samples(data, start, start + 8, ">I", start + struct.unpack(">I", head[4:8])[0])
         case "W64":
             at = data.find(_W64_DATA, start)
-            return Part(start, len(data)) if at < 0 else _samples(data, start, at + 16, "<Q", at + 24, counted=24)
+            return FilePart(start, len(data)) if at < 0 else _samples(data, start, at + 16, "<Q", at + 24, counted=24)
         case "FLAC":
-            return Part(start, _next_flac(data, start))
+            return FilePart(start, _next_flac(data, start))
         case "Ogg":
             return _ogg(data, start)
         case "MP3":
             return _mp3(data, start)
     # A damaged MP3 may have a single frame where it begins.
-    return _mp3(data, start) if frame_size(data, start) is not None else Part(start, len(data))
+    return _mp3(data, start) if frame_size(data, start) is not None else FilePart(start, len(data))
 
 
-def _chunks(data: mmap.mmap, start: int, at: int, wanted: bytes, size_format: str) -> Part:
+def _chunks(data: mmap.mmap, start: int, at: int, wanted: bytes, size_format: str) -> FilePart:
     """A container of chunks: a name of four bytes, a size, and so many bytes. Those of AIFF are even."""
     width = struct.calcsize(size_format)
     while at + 4 + width <= len(data):
@@ -109,23 +109,23 @@ def _chunks(data: mmap.mmap, start: int, at: int, wanted: bytes, size_format: st
             return _samples(data, start, at + 4, size_format, at + 4 + width)
         size = struct.unpack(size_format, data[at + 4 : at + 4 + width])[0]
         at += 4 + width + size + (size % 2 if width == 4 else 0)
-    return Part(start, len(data))
+    return FilePart(start, len(data))
 
 
-def _samples(data: mmap.mmap, start: int, size_at: int, size_format: str, body: int, *, counted: int = 0) -> Part:
+def _samples(data: mmap.mmap, start: int, size_at: int, size_format: str, body: int, *, counted: int = 0) -> FilePart:
     """A container whose samples begin at `body`, with their size (and `counted` bytes more) at `size_at`."""
     width = struct.calcsize(size_format)
     if size_at + width > len(data):
-        return Part(start, len(data))
+        return FilePart(start, len(data))
     told, there = struct.unpack(size_format, data[size_at : size_at + width])[0] - counted, len(data) - body
     unfilled = there > 0 and (told <= 0 or told + counted == _ALL_ONES[width] or (told > there and told >= PLACEHOLDER))
     if unfilled:
         patches = ((size_at, struct.pack(size_format, min(there + counted, _ALL_ONES[width] - 1))),) if size_format != ">I" else ()
-        return Part(start, len(data), knows_length=False, patches=patches)
-    return Part(start, len(data), missing=_missing(told, there))
+        return FilePart(start, len(data), knows_length=False, patches=patches)
+    return FilePart(start, len(data), missing=_missing(told, there))
 
 
-def _riff(data: mmap.mmap, start: int, order: str) -> Part:
+def _riff(data: mmap.mmap, start: int, order: str) -> FilePart:
     """A WAV or RF64. A size of 0 was never filled in if the whole file's size, in front, was not either."""
     sized = order + "I"
     whole = struct.unpack(sized, data[start + 4 : start + 8])[0]
@@ -143,13 +143,13 @@ def _riff(data: mmap.mmap, start: int, order: str) -> Part:
             there = len(data) - body
             if (told == 0 and there > 0 and start + 8 + whole <= body) or (told > there and told >= PLACEHOLDER):
                 patch = struct.pack(size_format, min(there, 2**32 - 1) if size_format == sized else there)
-                return Part(start, len(data), knows_length=False, patches=((size_at, patch),))
+                return FilePart(start, len(data), knows_length=False, patches=((size_at, patch),))
             if told > there:
-                return Part(start, len(data), missing=_missing(told, there))
+                return FilePart(start, len(data), missing=_missing(told, there))
             end = start + 8 + whole + whole % 2
-            return Part(start, end if body + told <= end < len(data) else len(data))
+            return FilePart(start, end if body + told <= end < len(data) else len(data))
         at = body + size + size % 2
-    return Part(start, len(data))
+    return FilePart(start, len(data))
 
 
 def _missing(told: int, there: int) -> str:
@@ -162,29 +162,31 @@ def _next_flac(data: mmap.mmap, start: int) -> int:
     return min(found, default=len(data))
 
 
-def _ogg(data: mmap.mmap, start: int) -> Part:
+def _ogg(data: mmap.mmap, start: int) -> FilePart:
     """Pages up to the end of the streams that begin here. Streams that begin after that are another file's."""
     streams: set[bytes] = set()
     begun, at = False, start
     while at < len(data):
         if data[at : at + 4] != b"OggS" or at + 27 > len(data):
-            return Part(start, at) if begun and not streams else Part(start, len(data), missing=f"no whole page begins at byte {at}")
+            return (
+                FilePart(start, at) if begun and not streams else FilePart(start, len(data), missing=f"no whole page begins at byte {at}")
+            )
         kind, serial, segments = data[at + 5], data[at + 14 : at + 18], data[at + 26]
         size = 27 + segments + sum(data[at + 27 : at + 27 + segments])
         if at + size > len(data):
-            return Part(start, len(data), missing="its last page is incomplete")
+            return FilePart(start, len(data), missing="its last page is incomplete")
         if kind & 2:  # the first page of a stream
             if begun and not streams:
-                return Part(start, at)
+                return FilePart(start, at)
             streams.add(serial)
             begun = True
         if kind & 4:  # the last one
             streams.discard(serial)
         at += size
-    return Part(start, len(data), missing="its last page does not end the stream" if streams else "")
+    return FilePart(start, len(data), missing="its last page does not end the stream" if streams else "")
 
 
-def _mp3(data: mmap.mmap, start: int) -> Part:
+def _mp3(data: mmap.mmap, start: int) -> FilePart:
     file = Mp3File.walk(data, start)
     short = file.told is not None and file.frames < file.told
-    return Part(start, file.end, missing=f"it has {file.frames} of {file.told} frames" if short else "")
+    return FilePart(start, file.end, missing=f"it has {file.frames} of {file.told} frames" if short else "")

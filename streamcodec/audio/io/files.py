@@ -22,7 +22,7 @@ from typing import Self
 import numpy as np
 import soundfile as sf
 
-from streamcodec.audio.io.containers import HEAD_BYTES, Part, recognise, split
+from streamcodec.audio.io.containers import HEAD_BYTES, FilePart, recognise, split
 from streamcodec.audio.io.media import MEDIA_KINDS, MEDIA_SUFFIXES, MediaFile
 from streamcodec.audio.io.sound_bytes import ForwardSoundFile, SoundWindow, reason_of
 from streamcodec.audio.samples import MAX_CHANNELS, check_values
@@ -89,8 +89,8 @@ class AudioBlocks:
         self.frames: int | None = sum(known) if len(known) == len(self._parts) else None
         self._block_s = block_s
 
-    def _opened_parts(self) -> list[tuple[_Decoder, SoundWindow, Part]]:
-        opened: list[tuple[_Decoder, SoundWindow, Part]] = []
+    def _opened_parts(self) -> list[tuple[_Decoder, SoundWindow, FilePart]]:
+        opened: list[tuple[_Decoder, SoundWindow, FilePart]] = []
         parts = split(self._file)
         for part in parts:
             if part.missing:

@@ -9,10 +9,10 @@ from collections import deque
 
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 
-__all__ = ["Run", "Timeline", "WaitMeter"]
+__all__ = ["EncoderRun", "Timeline", "WaitMeter"]
 
 
-class Run:
+class EncoderRun:
     """One unbroken piece of a publisher's audio, which one state of the encoder encodes."""
 
     def __init__(self, begins_s: float = 0.0, reason: str = "") -> None:
@@ -60,7 +60,7 @@ class Timeline:
 
     def __init__(self, packet_s: float) -> None:
         self._packet_s = packet_s
-        self._runs = deque([Run()])
+        self._runs = deque([EncoderRun()])
         self._numbered = 0
 
     @property
@@ -79,14 +79,14 @@ class Timeline:
 
     def begin_run(self, missing_s: float, reason: str) -> None:
         """What comes in from now on belongs to a new run, `missing_s` after the last one."""
-        self._runs.append(Run(self._runs[-1].ends_s + missing_s, reason))
+        self._runs.append(EncoderRun(self._runs[-1].ends_s + missing_s, reason))
 
     def take(self, duration_s: float) -> int:
         """The next packet comes out, `duration_s` long: the timestamp of its first sample."""
         self._numbered += 1
         return self._runs[0].take(duration_s)
 
-    def end_run(self) -> tuple[Run, Run | None]:
+    def end_run(self) -> tuple[EncoderRun, EncoderRun | None]:
         """All of the first run has come out: that run, and the one that follows on it, if there is one."""
         over = self._runs.popleft()
         return over, self._runs[0] if self._runs else None

@@ -35,7 +35,7 @@ from streamcodec.training.losses.discriminator import (
     feature_matching_loss,
 )
 from streamcodec.training.losses.spectral import SpectralLoss
-from streamcodec.training.stages.decoding import StreamDecoder
+from streamcodec.training.stages.decoding import StatefulDecoder
 from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
 from streamcodec.training.stages.streams import Streams
 from streamcodec.types import Samples
@@ -113,7 +113,7 @@ class AdversarialLearner:
             self.discriminator.parameters(), settings.discriminator_rate, settings.betas, weight_decay=0.0
         )
         self.streams = Streams(carried=config.trim_right_ratio == 1.0)
-        self._decode = StreamDecoder(self.model.decoder, self.streams)
+        self._decode = StatefulDecoder(self.model.decoder, self.streams)
         self.batches = CodedBatches(
             corpus, settings.crops, config.hop_length, settings.seed,
             folder=folder, count=settings.streams, n_q=[min(n, config.num_quantizers) for n in settings.n_q], encode=self._encode,

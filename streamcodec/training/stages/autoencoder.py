@@ -20,7 +20,7 @@ from streamcodec.training.losses.nsim import NsimLoss
 from streamcodec.training.losses.pesq import PesqLoss
 from streamcodec.training.losses.spectral import BandSnrLoss, SpectralLoss, level, snr
 from streamcodec.training.losses.stoi import StoiLoss
-from streamcodec.training.stages.decoding import StreamDecoder, bf16_where_fast
+from streamcodec.training.stages.decoding import StatefulDecoder, bf16_where_fast
 from streamcodec.training.stages.initialise import LATENT_RMS, initialise
 from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
 from streamcodec.training.stages.quantize import LearningRVQ, as_vectors
@@ -120,7 +120,7 @@ class AutoencoderLearner:
         }
         self.straight = StraightThrough(config.codebook_dim, 0.01)
         self.streams = Streams(carried=config.trim_right_ratio == 1.0)
-        self._decode = StreamDecoder(self.model.decoder, self.streams)
+        self._decode = StatefulDecoder(self.model.decoder, self.streams)
         self.batches = Batches(corpus, settings.crops, config.hop_length, settings.seed)
         if fresh:
             begun = Batches(corpus, replace(settings.crops, stream_seconds=0.0), config.hop_length, settings.seed)

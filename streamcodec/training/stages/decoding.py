@@ -10,10 +10,10 @@ from torch import Tensor
 from streamcodec.model.layers import Sequence1d, StreamingLayer
 from streamcodec.training.stages.streams import Streams
 
-__all__ = ["StreamDecoder", "bf16_where_fast"]
+__all__ = ["StatefulDecoder", "bf16_where_fast"]
 
 
-class StreamDecoder:
+class StatefulDecoder:
     """Decodes latents [B, dim, F] to samples [B, T] with the states that `streams` carries."""
 
     def __init__(self, decoder: Sequence1d, streams: Streams) -> None:

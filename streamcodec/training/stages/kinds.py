@@ -21,17 +21,17 @@ from streamcodec.training.stages.autoencoder import AutoencoderLearner, Autoenco
 from streamcodec.training.stages.averaging import averaged
 from streamcodec.training.stages.codebooks import refit
 from streamcodec.training.stages.latents import weighed
-from streamcodec.training.stages.loop import Learner, Pace, learn
+from streamcodec.training.stages.loop import Intervals, Learner, learn
 from streamcodec.training.stages.rounding import rounded
 
-__all__ = ["DISCRIMINATOR", "KINDS", "Kind", "Work"]
+__all__ = ["DISCRIMINATOR", "KINDS", "Kind", "StageInputs"]
 
 DISCRIMINATOR = "discriminator.safetensors"
 """What an adversarial stage leaves in its folder beside the model."""
 
 
 @dataclass(frozen=True)
-class Work:
+class StageInputs:
     """What a stage has to work with: the recipe's base, if it has one, the models that stages before it left, and a folder of its own.
 
     `discriminator` is the file of one to go on with; `device` is where stages learn that do so in steps.
@@ -42,7 +42,7 @@ class Work:
     folder: Path
     base: EncodecModel | None
     models: Sequence[EncodecModel]
-    pace: Pace
+    pace: Intervals
     discriminator: Path | None = None
     device: str = "cpu"
 
@@ -67,7 +67,7 @@ class FitSettings:
     crop_frames: int = 750
     seed: int = 0
 
-    def heard(self, work: Work) -> Iterator[Tensor]:
+    def heard(self, work: StageInputs) -> Iterator[Tensor]:
         """The batches [4, 1, T]."""
         work.corpus.check_rate(work.config.sampling_rate)
         crops = Crops(batch=4, crop_frames=self.crop_frames, stream_seconds=0.0)
@@ -97,7 +97,7 @@ class AveragingSettings:
     share: float = 0.5
 
 
-def _adversarial(settings: AdversarialSettings, work: Work) -> EncodecModel | None:
+def _adversarial(settings: AdversarialSettings, work: StageInputs) -> EncodecModel | None:
     begun = None if work.discriminator is None else load_discriminator(work.discriminator)
     learner = AdversarialLearner(work.model, settings, work.corpus, work.folder / "coded", begun, work.device)
     model = _learnt(learner, settings.steps, work)
@@ -106,31 +106,31 @@ def _adversarial(settings: AdversarialSettings, work: Work) -> EncodecModel | No
     return model
 
 
-def _autoencoder(settings: AutoencoderSettings, work: Work) -> EncodecModel | None:
+def _autoencoder(settings: AutoencoderSettings, work: StageInputs) -> EncodecModel | None:
     fresh = latest_checkpoint(work.folder) is None
     return _learnt(
         AutoencoderLearner(work.config, settings, work.corpus, work.so_far, fresh=fresh, device=work.device), settings.steps, work
     )
 
 
-def _learnt(learner: Learner, steps: int, work: Work) -> EncodecModel | None:
+def _learnt(learner: Learner, steps: int, work: StageInputs) -> EncodecModel | None:
     clips = work.corpus.clips(work.pace.clip_seconds, work.pace.clips) if work.pace.clips else []
     return learner.average.cpu() if learn(learner, steps, work.folder, work.pace, clips) else None
 
 
-def _codebooks(settings: CodebooksSettings, work: Work) -> EncodecModel:
+def _codebooks(settings: CodebooksSettings, work: StageInputs) -> EncodecModel:
     return refit(work.model, settings.heard(work))
 
 
-def _latent_weighting(settings: LatentWeightingSettings, work: Work) -> EncodecModel:
+def _latent_weighting(settings: LatentWeightingSettings, work: StageInputs) -> EncodecModel:
     return weighed(work.model, list(settings.heard(work)), settings.strength)
 
 
-def _bf16_rounding(settings: FitSettings, work: Work) -> EncodecModel:
+def _bf16_rounding(settings: FitSettings, work: StageInputs) -> EncodecModel:
     return rounded(work.model, list(settings.heard(work)))
 
 
-def _averaging(settings: AveragingSettings, work: Work) -> EncodecModel:
+def _averaging(settings: AveragingSettings, work: StageInputs) -> EncodecModel:
     models = [work.base, *work.models]
     other = models[settings.stage] if 0 <= settings.stage < len(models) else None
     if other is None:
@@ -144,7 +144,7 @@ class Kind:
     """A kind of stage: the dataclass of its settings, and what makes a model by them, or None where it was told to stop."""
 
     settings: type[Any]
-    run: Callable[[Any, Work], EncodecModel | None]
+    run: Callable[[Any, StageInputs], EncodecModel | None]
 
 
 KINDS: Mapping[str, Kind] = {

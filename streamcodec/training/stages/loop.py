@@ -21,7 +21,7 @@ from streamcodec.training.rundir import CsvLog, latest_checkpoint, load_checkpoi
 from streamcodec.training.threads import FreeCores
 from streamcodec.types import Samples
 
-__all__ = ["DEFAULT_PACE", "Learner", "Pace", "learn"]
+__all__ = ["DEFAULT_PACE", "Intervals", "Learner", "learn"]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class Pace:
+class Intervals:
     """How often something else than learning happens: in steps, and for checkpoints in seconds.
 
     `clips` held-out ones of `clip_seconds` are what is evaluated on.
@@ -55,14 +55,14 @@ class Pace:
     clip_seconds: float = 8.0  # short clips do not tell how a stream goes on
 
 
-DEFAULT_PACE = Pace()
+DEFAULT_PACE = Intervals()
 
 
 def learn(
     learner: Learner,
     steps: int,
     folder: Path,
-    pace: Pace,
+    pace: Intervals,
     clips: Sequence[Samples] = (),
     *,
     computed: Callable[[], float] = time.process_time,

@@ -10,8 +10,8 @@ import pytest
 from tiny_benchmark import files_of, run_tiny
 
 from benchmarks.capacity import phases
-from benchmarks.capacity.ledger import CODES, PCM, Ledger, Sample, Schedule, back_after
-from benchmarks.capacity.phases import Course, Run, run_phases
+from benchmarks.capacity.ledger import CODES, PCM, PacketLedger, Sample, Schedule, back_after
+from benchmarks.capacity.phases import CapacityRun, PhasePlan, run_phases
 
 TINY = ["--from", "2", "--step", "2", "--most", "2", "--grow-seconds", "0.3", "--minutes", "0.01", "--overload-seconds", "0.6"]
 WAYS = {
@@ -76,7 +76,7 @@ def packets(*rows: tuple[float, float, int]) -> Sample:
 
 
 def test_a_packet_that_is_not_out_counts_with_what_it_has_waited() -> None:
-    ledger = Ledger()
+    ledger = PacketLedger()
     ledger.add(packets(*[(at / 100, at / 100 + 0.010, CODES) for at in range(100)]), now=1.0)
     assert ledger.p99_ms(0, 1) == pytest.approx(10)
     ledger.add(Sample(waiting=np.full(5, 0.5)), now=1.0)
@@ -86,13 +86,13 @@ def test_a_packet_that_is_not_out_counts_with_what_it_has_waited() -> None:
 
 
 def test_late_pcm_is_not_hidden_by_codes_in_time() -> None:
-    ledger = Ledger()
+    ledger = PacketLedger()
     ledger.add(packets(*[(0.5, 0.51, CODES)] * 1000, *[(0.5, 0.6, PCM)] * 5), now=1.0)
     assert ledger.p99_ms(0, 1) == pytest.approx(100)
 
 
 def test_recovery_ends_with_the_first_second_in_time_and_without_drops() -> None:
-    ledger = Ledger()
+    ledger = PacketLedger()
     late = [(at / 50, at / 50 + (0.5 if at < 100 else 0.01), CODES) for at in range(500)]
     ledger.add(packets(*late), now=10.0)
     assert back_after(ledger, 0.0, 10.0, 40.0) == pytest.approx(2.0)
@@ -152,14 +152,14 @@ def made_up_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "_DRAIN_S", 0.5)
 
 
-def course(begin: int = 10, hold: int | None = None) -> Course:
-    return Course(begin, 10, 100, grow_s=0.2, hold=hold, hold_s=1.2, overload_s=0.3, recovery_s=1.1, joins_per_s=100, patience_s=0.3)
+def course(begin: int = 10, hold: int | None = None) -> PhasePlan:
+    return PhasePlan(begin, 10, 100, grow_s=0.2, hold=hold, hold_s=1.2, overload_s=0.3, recovery_s=1.1, joins_per_s=100, patience_s=0.3)
 
 
 @pytest.mark.usefixtures("made_up_time")
 def test_growth_ends_where_packets_are_late_twice_and_the_last_good_count_is_held() -> None:
     machine = Machine(room=34)
-    figures = run_phases(Run(machine), course())
+    figures = run_phases(CapacityRun(machine), course())
     assert [(level["streams"], level["in_time"]) for level in figures["growth"]] == [
         (10, True),
         (20, True),
@@ -176,6 +176,6 @@ def test_growth_ends_where_packets_are_late_twice_and_the_last_good_count_is_hel
 
 @pytest.mark.usefixtures("made_up_time")
 def test_a_count_that_is_not_held_is_told_so() -> None:
-    figures = run_phases(Run(Machine(room=5)), course(hold=12))
+    figures = run_phases(CapacityRun(Machine(room=5)), course(hold=12))
     assert (figures["grown_to"], figures["hold"]["streams"], figures["held"]) == (0, 12, False)
     assert figures["recovery"]["back_after_s"] is None

@@ -11,7 +11,7 @@ import pytest
 from tiny_benchmark import files_of, run_tiny
 
 from benchmarks.churn import benchmark as churn
-from benchmarks.churn.check import Job, RunOf, Tally, check
+from benchmarks.churn.check import EndedStream, RunOf, Tally, check
 from benchmarks.churn.streams import PACKET_FRAMES, draw_spec
 from benchmarks.harness.parity import rule_of
 from streamcodec.audio import bundled_clip
@@ -58,7 +58,7 @@ def test_a_stream_that_is_right_passes_and_one_that_is_not_is_found(codec: Codec
 
     def tally(kind: str, fed: Any, out: Any, *, ended: bool = True) -> Tally:
         found = Tally()
-        check(codec, rule_of(codec), Job(kind, 8, start, [RunOf(fed, out, ended)]), found)
+        check(codec, rule_of(codec), EndedStream(kind, 8, start, [RunOf(fed, out, ended)]), found)
         return found
 
     right = tally("encode", clip, codes)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from patience import TIMEOUT_S
 
-from benchmarks.link import Conditions, Course, Direction, Link
+from benchmarks.link import Conditions, Direction, Link, LinkState
 
 ALWAYS_200 = ((-math.inf, 0.2),)
 
@@ -31,29 +31,29 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 def test_a_plain_link_takes_no_time_and_a_delay_is_a_delay() -> None:
-    assert Course(Direction()).send(1.0, 1000) == 1.0
-    assert Course(Direction(delay_s=0.05)).send(1.0, 1000) == pytest.approx(1.05)
+    assert LinkState(Direction()).send(1.0, 1000) == 1.0
+    assert LinkState(Direction(delay_s=0.05)).send(1.0, 1000) == pytest.approx(1.05)
 
 
 def test_bytes_wait_for_the_link_to_be_free() -> None:
-    course = Course(Direction(rates=((0.0, 1000.0),)))
+    course = LinkState(Direction(rates=((0.0, 1000.0),)))
     assert [course.send(t, 500) for t in (0.0, 0.1, 5.0)] == [pytest.approx(t) for t in (0.5, 1.0, 5.5)]
 
 
 def test_a_rate_that_changes_while_something_goes_through_counts_from_then_on() -> None:
-    course = Course(Direction(rates=((0.0, 1000.0), (1.0, 100.0), (2.0, None))))
+    course = LinkState(Direction(rates=((0.0, 1000.0), (1.0, 100.0), (2.0, None))))
     assert course.send(0.5, 550) == pytest.approx(1.5)
     assert course.send(1.5, 10_000) == pytest.approx(2.0), "behind the last step there is no limit"
 
 
 def test_nothing_goes_through_in_a_stall_and_everything_after_it() -> None:
-    course = Course(Direction(delay_s=0.01, stalls=((1.0, 3.0),)))
+    course = LinkState(Direction(delay_s=0.01, stalls=((1.0, 3.0),)))
     assert [course.send(t, 100) for t in (0.9, 1.1, 2.9, 3.1)] == [pytest.approx(t) for t in (0.91, 3.01, 3.01, 3.11)]
 
 
 def test_a_link_that_never_goes_on_delivers_never() -> None:
-    assert Course(Direction(rates=((0.0, 0.0),))).send(1.0, 1) == math.inf
-    assert Course(Direction(stalls=((0.0, math.inf),))).send(1.0, 1) == math.inf
+    assert LinkState(Direction(rates=((0.0, 0.0),))).send(1.0, 1) == math.inf
+    assert LinkState(Direction(stalls=((0.0, math.inf),))).send(1.0, 1) == math.inf
 
 
 def test_jitter_keeps_to_its_bounds_and_its_seed_and_to_the_order() -> None:
@@ -63,7 +63,7 @@ def test_jitter_keeps_to_its_bounds_and_its_seed_and_to_the_order() -> None:
     assert 0.02 <= min(travels) < 0.03 and 0.21 < max(travels) <= 0.22
     assert travels == [Direction(delay_s=0.02, jitters=ALWAYS_200, seed=3).travel_at(t) for t in times]
     assert travels != [Direction(delay_s=0.02, jitters=ALWAYS_200, seed=4).travel_at(t) for t in times]
-    course = Course(direction)
+    course = LinkState(direction)
     arrivals = [course.send(t, 100) for t in times]
     assert arrivals == sorted(arrivals)
     assert all(0.02 <= arrived - sent <= 0.2201 for sent, arrived in zip(times, arrivals, strict=True))
