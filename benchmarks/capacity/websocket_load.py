@@ -64,13 +64,13 @@ class WebSocketLoad:
 
 def generate(pipe: Pipe, load: WebSocketLoad) -> None:
     """Run the load: takes ("want", n), "collect", "usage" and "stop" from `pipe`, and answers the last three."""
-    run_loop(_Load(load).run(pipe))
+    run_loop(_LoadProcess(load).run(pipe))
 
 
 class _Speaker:
     """A publisher with its listeners, from the first connection to the last."""
 
-    def __init__(self, owner: _Load, voice: Voice, with_pcm: bool) -> None:
+    def __init__(self, owner: _LoadProcess, voice: Voice, with_pcm: bool) -> None:
         self.voice = voice
         self.name = f"voice-{voice.index:05}"
         self.answered = False  # the server has said yes or no
@@ -200,7 +200,7 @@ class _Speaker:
                 connection.close()
 
 
-class _Load:
+class _LoadProcess:
     """All speakers, fed on time by one coroutine."""
 
     def __init__(self, load: WebSocketLoad) -> None:

@@ -17,7 +17,7 @@ from benchmarks.harness.processes import Address, Process, Processes, Serving, s
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import percentiles
-from benchmarks.relay.listener import Heard
+from benchmarks.relay.listener import RelayLog
 from benchmarks.relay.load import RelayLoad, RelayReport, generate
 from benchmarks.relay.render import headlines, render
 
@@ -99,7 +99,7 @@ def figures_of(load: RelayLoad, report: RelayReport, used: Sequence[dict[str, fl
     }
 
 
-def _crowd(group: Sequence[Heard]) -> Figures:
+def _crowd(group: Sequence[RelayLog]) -> Figures:
     """How those were answered that said hello."""
     times = [1000 * (one.answered - one.asked) for one in group if one.answered is not None]
     refused = Counter(one.refused for one in group if one.refused)
@@ -112,7 +112,7 @@ def _crowd(group: Sequence[Heard]) -> Figures:
     }
 
 
-def _delivery(group: Sequence[Heard], report: RelayReport, span: tuple[float, float]) -> Figures:
+def _delivery(group: Sequence[RelayLog], report: RelayReport, span: tuple[float, float]) -> Figures:
     """What came, of what fell due in `span`, to those of `group` whose stream had begun by then, and how late."""
     begin, end = span
     late: list[npt.NDArray[np.float64]] = [np.empty(0)]
@@ -141,7 +141,7 @@ def _cores(before: dict[str, float], after: dict[str, float], what: str) -> floa
     return (after[what] - before[what]) / (after["at"] - before["at"])
 
 
-def _failures(everybody: Sequence[Heard], report: RelayReport) -> list[str]:
+def _failures(everybody: Sequence[RelayLog], report: RelayReport) -> list[str]:
     """What must not be, however slow the machine is."""
     found = [report.publisher_error] if report.publisher_error else []
     checks = {

@@ -15,7 +15,7 @@ import msgpack
 
 from streamcodec.protocol import SUBPROTOCOL, ListenHello, Report
 
-__all__ = ["Heard", "RelayListener"]
+__all__ = ["RelayListener", "RelayLog"]
 
 _BINARY, _CLOSE, _PING = 0x82, 0x88, 0x89
 _PONG = 0x8A
@@ -33,7 +33,7 @@ def _frame(first: int, data: bytes) -> bytes:
 
 
 @dataclass
-class Heard:
+class RelayLog:
     """What one listener saw, times in seconds on one clock.
 
     `asked` is when it began to connect and `answered` when it was told yes or no. Lateness is noted once the stream is live for it: `due`
@@ -63,7 +63,7 @@ class RelayListener(asyncio.Protocol):
     """
 
     def __init__(self, hello: ListenHello, sent: Sequence[bytes], packet_s: float, report_every: int, over: Callable[[], None]) -> None:
-        self.heard = Heard()
+        self.heard = RelayLog()
         self._hello = hello
         self._sent = sent
         self._packet_s = packet_s

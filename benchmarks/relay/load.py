@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.capacity.connection import LoadConnection
 from benchmarks.harness.machine import usage
 from benchmarks.harness.processes import run_loop
-from benchmarks.relay.listener import Heard, RelayListener
+from benchmarks.relay.listener import RelayListener, RelayLog
 from streamcodec.gc_freeze import freeze_gc
 from streamcodec.protocol import Ended, Error, ListenHello, Message, PublishHello, Refuse, Welcome, pack_codes
 from streamcodec.protocol.window import LITTLE_S
@@ -61,8 +61,8 @@ class RelayReport:
     `handed_over_late_s` is how late the publisher itself was with each packet.
     """
 
-    held: list[Heard] = field(default_factory=list)
-    newcomers: list[Heard] = field(default_factory=list)
+    held: list[RelayLog] = field(default_factory=list)
+    newcomers: list[RelayLog] = field(default_factory=list)
     hold: tuple[float, float] = (0.0, 0.0)
     over: tuple[float, float] = (0.0, 0.0)
     usage: list[dict[str, float]] = field(default_factory=list)
@@ -76,7 +76,7 @@ def generate(pipe: Pipe, load: RelayLoad) -> None:
     pipe.send(run_loop(_Load(load).run(pipe)))
 
 
-class _Publisher:
+class _RelayPublisher:
     """Sends a packet of random codes whenever one is due."""
 
     def __init__(self, load: RelayLoad, report: RelayReport) -> None:
@@ -147,7 +147,7 @@ class _Load:
         """All of it, in order."""
         freeze_gc()
         load, report = self._load, self._report
-        publisher = _Publisher(load, report)
+        publisher = _RelayPublisher(load, report)
         await publisher.start()
 
         async def tell(where: str) -> None:
@@ -171,7 +171,7 @@ class _Load:
         report.held, report.newcomers = ([one.heard for one in group] for group in (held, newcomers))
         return report
 
-    async def _join(self, count: int, publisher: _Publisher) -> list[RelayListener]:
+    async def _join(self, count: int, publisher: _RelayPublisher) -> list[RelayListener]:
         """Let `count` come at an even pace, and wait until each is answered, or has given up."""
         load, joined = self._load, list[RelayListener]()
         hello = ListenHello(stream=_STREAM, format="codes", model=load.fingerprint)

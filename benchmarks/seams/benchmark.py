@@ -32,7 +32,7 @@ _SILENCE_S = 1
 
 
 @dataclass(frozen=True)
-class Rendition:
+class CodedClip:
     """One way to bring a clip through the codec: its codes, its audio [T], and the codes and audio that it should have given."""
 
     codes: Codes
@@ -90,7 +90,7 @@ def measure(codec: Codec, clips: list[tuple[str, Samples]], bandwidths: Sequence
     }
 
 
-def _ways(codec: Codec, clip: Samples, bandwidth: float, packet_frames: int) -> dict[str, Rendition]:
+def _ways(codec: Codec, clip: Samples, bandwidth: float, packet_frames: int) -> dict[str, CodedClip]:
     packet, hop = packet_frames * codec.hop_length, codec.hop_length
     whole_codes: Codes = codec.encode(clip, bandwidth=bandwidth)
     whole: Samples = codec.decode(whole_codes)[: len(clip)]
@@ -100,10 +100,10 @@ def _ways(codec: Codec, clip: Samples, bandwidth: float, packet_frames: int) -> 
     lone = [codec.encode(clip[at : at + packet], bandwidth=bandwidth) for at in range(0, len(clip), packet)]
     lone_audio = np.concatenate([codec.decode(codes) for codes in lone])[: len(clip)]
     return {
-        "whole clip": Rendition(whole_codes, whole, whole_codes, whole),
-        "naive": Rendition(np.concatenate(lone, axis=1), lone_audio, whole_codes, whole),
-        "stream, exact": Rendition(*_stream(codec, clip, bandwidth, packet_frames, "exact"), whole_codes, whole, "exact"),
-        "stream, primed": Rendition(
+        "whole clip": CodedClip(whole_codes, whole, whole_codes, whole),
+        "naive": CodedClip(np.concatenate(lone, axis=1), lone_audio, whole_codes, whole),
+        "stream, exact": CodedClip(*_stream(codec, clip, bandwidth, packet_frames, "exact"), whole_codes, whole, "exact"),
+        "stream, primed": CodedClip(
             *_stream(codec, clip, bandwidth, packet_frames, "primed"), behind_codes[:, lead // hop :], behind, "primed"
         ),
     }
@@ -123,7 +123,7 @@ def _stream(codec: Codec, clip: Samples, bandwidth: float, packet_frames: int, s
     return np.concatenate([*packets, *rest], axis=1), np.concatenate(audio)[: len(clip)]
 
 
-def _compare(rule: NearTies, ways: list[Rendition], clips: list[Samples], packet: int) -> dict[str, Any]:
+def _compare(rule: NearTies, ways: list[CodedClip], clips: list[Samples], packet: int) -> dict[str, Any]:
     due, heard = (np.concatenate(parts).astype(np.float64) for parts in ([w.due_audio for w in ways], [w.audio for w in ways]))
     noise = float(np.sum((heard - due) ** 2))
     jumps = [np.abs(np.diff(way.audio.astype(np.float64))) for way in ways]
@@ -231,13 +231,13 @@ def render(figures: Figures) -> str:
     return text + "\n![Waveforms at packet seams, spectrograms, and the error over time](seams.png)\n"
 
 
-def draw(ways: dict[str, Rendition], clip: Samples, packet: int, rate: int, title: str, path: Path) -> None:
+def draw(ways: dict[str, CodedClip], clip: Samples, packet: int, rate: int, title: str, path: Path) -> None:
     """Waveforms around three seams, spectrograms, and the error over time."""
     with picture(path, 13, 11) as figure:
         _draw(figure, ways, clip, packet, rate, title)
 
 
-def _draw(figure: Any, ways: dict[str, Rendition], clip: Samples, packet: int, rate: int, title: str) -> None:
+def _draw(figure: Any, ways: dict[str, CodedClip], clip: Samples, packet: int, rate: int, title: str) -> None:
     colours = {"whole clip": "0.2", "naive": "tab:red", "stream, exact": "tab:blue", "stream, primed": "tab:green"}
     whole, naive, exact = (ways[name].audio for name in ("whole clip", "naive", "stream, exact"))
     figure.suptitle(f"{title}: every {1000 * packet / rate:g} ms alone (naive), and as a stream")

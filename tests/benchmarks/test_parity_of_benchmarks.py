@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.harness.parity import proved, rule_of, told
 from benchmarks.load.check import Offline, _check_codes
-from benchmarks.load.clients import Heard
+from benchmarks.load.clients import ListenerLog
 from benchmarks.load.plan import ListenerPlan
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec, load
@@ -29,7 +29,7 @@ def test_a_load_run_finds_one_wrong_code_of_one_listener(codec: Codec, wrong: tu
     if wrong:
         sent[wrong] = (sent[wrong] + 1) % 1024
     packets = [(seq, 8, 80_000 * seq, pack_codes(sent[:, 6 * seq : 6 * seq + 6], 10), 0) for seq in range(10)]
-    heard = Heard(packets, starts=[("exact", 6.0, 0)], next_seq=10)
+    heard = ListenerLog(packets, starts=[("exact", 6.0, 0)], next_seq=10)
     found = _check_codes(codec, ListenerPlan(0, "codes", None), heard, offline, None)
     assert found["differing"] == (wrong is not None) and found["near_ties"] == 0
     told = [f"level {wrong[0]}: entry {sent[wrong]}", f"frame {wrong[1]}"] if wrong else []

@@ -64,13 +64,13 @@ def test_a_benchmark_that_is_not_known_is_refused_with_those_that_are(capsys: py
 def test_programs_of_low_priority_pause_and_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = [sys.executable, "-c", "import sys; sys.stdin.read()"]
     with (
-        subprocess.Popen(["nice", "-n", "19", *waits], stdin=subprocess.PIPE) as low,
+        subprocess.Popen(waits, stdin=subprocess.PIPE) as low,
         subprocess.Popen(waits, stdin=subprocess.PIPE) as usual,
     ):
         low_process, usual_process = psutil.Process(low.pid), psutil.Process(usual.pid)
         monkeypatch.setattr(psutil, "process_iter", lambda: iter([low_process, usual_process, psutil.Process()]))
         try:
-            until(lambda: low_process.nice() == 19)
+            low_process.nice(19)
             with pytest.raises(RuntimeError, match="a benchmark fails"), run_all.paused() as stopped:
                 assert stopped == [low_process]
                 until(lambda: low_process.status() == psutil.STATUS_STOPPED)

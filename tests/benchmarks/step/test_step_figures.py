@@ -127,7 +127,7 @@ def test_the_operations_of_a_network_belong_to_the_parts_they_work_for() -> None
 def test_a_profile_accounts_for_the_whole_step() -> None:
     watch = profile.Watch()
     speech = np.zeros(24_000, np.float32)
-    way, shape = candidates.Rendition("openvino", "fp32", 1), candidates.Shape(2, 6)
+    way, shape = candidates.EngineSetup("openvino", "fp32", 1), candidates.Shape(2, 6)
     with watch.making():
         codec = load("speech-24k", engine="openvino", threads=1)
         steps = candidates.our_steps("speech-24k", codec, way, speech, shape)
