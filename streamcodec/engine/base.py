@@ -12,10 +12,13 @@ from typing import Literal, Protocol
 from streamcodec.config import CodecConfig, Start
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["Engine", "EngineName", "PrecisionName", "StreamTraits"]
+__all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "PrecisionName", "StreamTraits"]
 
 EngineName = Literal["auto", "torch", "openvino"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
+
+MAX_LIVE_FRAMES = 75
+"""The most frames in a step of a live stream: one that is late is decoded in steps of this length. Longer steps are those of clips."""
 
 
 @dataclass(frozen=True)

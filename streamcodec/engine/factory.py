@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import os
 from typing import Literal, cast, get_args
 
@@ -16,7 +15,6 @@ from streamcodec.model.encodec import EncodecModel
 __all__ = ["ENGINES", "PRECISIONS", "make_engine"]
 
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-log = logging.getLogger("streamcodec.engine")
 PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
 
 
@@ -52,12 +50,9 @@ def make_engine(
             raise InputError("precision bf16 needs the OpenVINO engine; torch runs fp32")
         return TorchEngine(model, device, workers)
     from streamcodec.engine.openvino.cache import is_converted
-    from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf16
+    from streamcodec.engine.openvino.engine import OpenVinoEngine, has_bf16, networks
 
     resolved: Literal["fp32", "bf16"] = precision if precision != "auto" else ("bf16" if has_bf16() else "fp32")
-    converted = is_converted(fingerprint, NETWORKS[resolved])
-    if not converted:
-        log.info("converting the model for this processor, once: the result is cached for the next start")
-    if wait_for_compile or converted:
+    if wait_for_compile or is_converted(fingerprint, networks(model, resolved)):
         return OpenVinoEngine(model, fingerprint, resolved, threads, workers)
     return SwitchingEngine(TorchEngine(model, workers=workers), lambda: OpenVinoEngine(model, fingerprint, resolved, threads, workers))

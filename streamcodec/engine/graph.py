@@ -39,7 +39,10 @@ class StateLayout:
 
 
 class FlatLayers(nn.Module):
-    """A step of some layers on flat arrays: x and states [B, S] in, y and new states out; x or y is [B, T] if it is audio."""
+    """A step of some layers on flat arrays: x and states [B, S] in, y and new states out; x or y is [B, T] if it is audio.
+
+    With the `indices` of a step (see `StreamingLayer.indices`), it may also be the start or the end of a stream.
+    """
 
     def __init__(self, layers: Sequence1d, layout: StateLayout, audio_in: bool = False, audio_out: bool = False) -> None:
         super().__init__()
@@ -48,8 +51,9 @@ class FlatLayers(nn.Module):
         self._audio_in = audio_in
         self._audio_out = audio_out
 
-    def forward(self, x: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-        y, state = self._layers(x[:, None] if self._audio_in else x, self.layout.unpack(states))
+    def forward(self, x: Tensor, states: Tensor, *indices: Tensor) -> tuple[Tensor, Tensor]:
+        x = x[:, None] if self._audio_in else x
+        y, state = self._layers(x, self.layout.unpack(states), indices=iter(indices) if indices else None)
         return y[:, 0] if self._audio_out else y, self.layout.pack(state)
 
 

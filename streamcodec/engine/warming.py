@@ -18,6 +18,8 @@ _PACKETS = 3
 def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
     """Encode and decode a few packets of silence of each of these `lengths` (frames), on all of the engine's workers at the same time.
 
+    The streams also end, in the middle of a frame: an engine may have to load more for that, which would delay the other streams.
+
     One of the workers is the calling thread, because torch caches some kernels per thread. Nothing else may use the engine during the
     call.
     """
@@ -35,6 +37,7 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
                 # All jobs of a round run at the same time. Otherwise the engine would use one free worker again and leave another cold.
                 run_in_parallel([stream.encode for stream in streams])
                 run_in_parallel([stream.decode for stream in streams])
+            run_in_parallel([stream.end for stream in streams])
 
 
 class _SilentStream:
@@ -57,6 +60,10 @@ class _SilentStream:
     def decode(self) -> None:
         frames = self._frames if self._decoder is not None else max(self._frames, self._engine.traits.decoder_start_frames)
         _, self._decoder = self._engine.decode(np.resize(self._codes, (1, self._n_q, frames)), self._decoder)
+
+    def end(self) -> None:
+        self._codes, _ = self._engine.encode(np.zeros((1, 1), np.float32), self._encoder, [self._n_q], final=True)
+        self._engine.decode(self._codes, self._decoder, final=True)
 
 
 def _as_batch(state: States | None) -> States | None:

@@ -6,6 +6,8 @@ of the layer's stride unless `final` is set.
 - `state=None` means that `x` is the start of the stream: the layer pads on the left as the reference does.
 - `final=True` means that `x` is the end of the stream: the layer pads its last frame on the right as the reference does.
 - A whole clip is both the start and the end.
+- With `indices`, from `StreamingLayer.indices`, the start and the end are data instead: a state is always given (zeros at a start) and
+  `final` stays false. `streamcodec.model.padding` tells what for.
 
 Follows the layers of facebookresearch/encodec (`encodec/modules/conv.py`, `lstm.py`, `seanet.py`).
 """
@@ -14,10 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from streamcodec.model.padding import Index, Indices, Padding
 
 __all__ = ["LSTM", "CausalConv1d", "CausalConvTranspose1d", "Elu", "ResidualBlock", "Sequence1d", "State", "StreamingLayer"]
 
@@ -29,9 +35,13 @@ class StreamingLayer(nn.Module):
 
     num_states: int = 0
 
-    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
         """Map `x` [B, C, T] to [B, C', T'], given the state after the previous call; return the output and the new state."""
         raise NotImplementedError
+
+    def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:  # noqa: ARG002
+        """The `indices` of a step over `length` inputs that is or is not the start or the end of its stream, and the output's length."""
+        return [], length
 
     def out_length(self, length: int) -> int:
         """The output length for the first `length` input steps of a stream, or 0 if they are too few for an exact start."""
@@ -41,7 +51,13 @@ class StreamingLayer(nn.Module):
 class Elu(StreamingLayer):
     """ELU; it has no state."""
 
-    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:  # noqa: ARG002
+    def forward(
+        self,
+        x: Tensor,
+        state: State | None,  # noqa: ARG002
+        final: bool = False,  # noqa: ARG002
+        indices: Indices | None = None,  # noqa: ARG002
+    ) -> tuple[Tensor, State]:
         return F.elu(x), ()
 
 
@@ -64,37 +80,23 @@ class CausalConv1d(StreamingLayer):
         self.history = (kernel_size - 1) * dilation + 1 - stride
         if self.history < 0:
             raise ValueError(f"kernel {kernel_size} with dilation {dilation} is shorter than stride {stride}: samples would be skipped")
-        self.pad_mode = pad_mode
+        self.padding = Padding(self.history, stride, pad_mode)
         self.num_states = 1 if self.history else 0
 
-    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
-        extra = -x.shape[-1] % self.stride if final else 0
-        if state is None:
-            x = self._pad_start(x, extra, final)
+    def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
+        if state is not None and indices is not None and self.padding.depends_on_edges:
+            x = self.padding.extend_by(indices, x, state)
         else:
-            if self.history:
-                x = torch.cat([state[0], x], dim=-1)
-            if extra:
-                x = F.pad(x, (0, extra), mode=self.pad_mode)
+            x = self.padding.extend(x, state, final)
         y = self.conv(x)
         # x[..., -0:] would be the whole of x, so the index counts from the left.
         return y, (x[..., x.shape[-1] - self.history :],) if self.history else ()
 
-    def _pad_start(self, x: Tensor, extra: int, final: bool) -> Tensor:
-        if self.pad_mode != "reflect":
-            return F.pad(x, (self.history, extra))
-        length, max_pad = x.shape[-1], max(self.history, extra)
-        if length > max_pad:
-            return F.pad(x, (self.history, extra), mode="reflect") if max_pad else x
-        if not final:
-            raise ValueError(f"{length} steps cannot open a stream exactly: reflection over {self.history} needs {self.history + 1}")
-        # The clip is not longer than its padding. The reference appends zeros, reflects the result and removes the zeros again.
-        zeros = max_pad - length + 1
-        padded = F.pad(F.pad(x, (0, zeros)), (self.history, extra), mode="reflect")
-        return padded[..., : padded.shape[-1] - zeros]
+    def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
+        return self.padding.indices(length, start, final), -(-length // self.stride) if final else length // self.stride
 
     def out_length(self, length: int) -> int:
-        if self.pad_mode == "reflect" and length <= self.history:
+        if self.padding.mode == "reflect" and length <= self.history:
             return 0
         return length // self.stride
 
@@ -122,22 +124,31 @@ class CausalConvTranspose1d(StreamingLayer):
         self.stride = stride
         self.trim_left = stride - math.ceil(stride * trim_right_ratio)
 
-    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
         last = x[..., -1:]
         x = F.pad(x, (1, 0)) if state is None else torch.cat([state[0], x], dim=-1)
+        by_index = indices is not None and self.trim_left > 0
         tail = final and self.trim_left > 0
-        if tail:
+        if tail or by_index:
             x = F.pad(x, (0, 1))
         y = F.conv1d(x, self.conv.weight)  # [B, out * stride, T]
         batch, channels, steps = y.shape
         y = y.view(batch, channels // self.stride, self.stride, steps).transpose(2, 3).reshape(batch, channels // self.stride, -1)
         assert self.conv.bias is not None
         y = y + self.conv.bias[:, None]
+        if indices is not None and by_index:
+            return torch.index_select(y, -1, next(indices)), (last,)
         if tail:
             y = y[..., : y.shape[-1] - self.stride + self.trim_left]
         if state is None and self.trim_left:
             y = y[..., self.trim_left :]
         return y, (last,)
+
+    def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
+        if not self.trim_left:
+            return [], length * self.stride
+        kept = np.arange(self.trim_left if start else 0, length * self.stride + (self.trim_left if final else 0), dtype=np.int32)
+        return [kept], len(kept)
 
     def out_length(self, length: int) -> int:
         return length * self.stride - self.trim_left
@@ -169,7 +180,13 @@ class LSTM(StreamingLayer):
         super().__init__()
         self.lstm = nn.LSTM(channels, channels, num_layers, batch_first=True)
 
-    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:  # noqa: ARG002
+    def forward(
+        self,
+        x: Tensor,
+        state: State | None,
+        final: bool = False,  # noqa: ARG002
+        indices: Indices | None = None,  # noqa: ARG002
+    ) -> tuple[Tensor, State]:
         h_c = None if state is None else (state[0].transpose(0, 1).contiguous(), state[1].transpose(0, 1).contiguous())
         y, (h, c) = self.lstm(x.transpose(1, 2), h_c)
         return x + y.transpose(1, 2), (h.transpose(0, 1), c.transpose(0, 1))
@@ -186,14 +203,21 @@ class Sequence1d(StreamingLayer):
     def _each(self) -> Sequence[StreamingLayer]:
         return list(self.layers)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
         new_state: list[Tensor] = []
         at = 0
         for layer in self._each():
-            x, layer_state = layer(x, None if state is None else state[at : at + layer.num_states], final)
+            x, layer_state = layer(x, None if state is None else state[at : at + layer.num_states], final, indices)
             at += layer.num_states
             new_state.extend(layer_state)
         return x, tuple(new_state)
+
+    def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
+        used: list[Index] = []
+        for layer in self._each():
+            layer_indices, length = layer.indices(length, start, final)
+            used += layer_indices
+        return used, length
 
     def out_length(self, length: int) -> int:
         for layer in self._each():
@@ -223,14 +247,20 @@ class ResidualBlock(StreamingLayer):
         self.shortcut = CausalConv1d(channels, channels, 1, pad_mode=pad_mode) if conv_shortcut else None
         self.num_states = 1 if (kernel_size - 1) * dilation else 0
 
-    def forward(self, x: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
-        y, new_state = self.block[1](F.elu(x), state, final)
+    def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
+        y, new_state = self._first(F.elu(x), state, final, indices)
         y, _ = self.block[3](F.elu(y), None if state is None else (), final)
         if self.shortcut is not None:
             x, _ = self.shortcut(x, None if state is None else (), final)
         return x + y, new_state
 
+    @property
+    def _first(self) -> CausalConv1d:
+        """The only layer with a state and with padding."""
+        return cast(CausalConv1d, self.block[1])
+
+    def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
+        return self._first.indices(length, start, final)
+
     def out_length(self, length: int) -> int:
-        first = self.block[1]
-        assert isinstance(first, CausalConv1d)
-        return first.out_length(length)
+        return self._first.out_length(length)

@@ -13,14 +13,12 @@ from typing import Any, Generic, TypeVar, overload
 import numpy as np
 
 from streamcodec.config import Start
-from streamcodec.engine.base import Engine
+from streamcodec.engine.base import MAX_LIVE_FRAMES, Engine
 from streamcodec.types import Codes, Samples, States
 
 __all__ = ["DecoderRow", "EncoderRow", "Step", "join_codes", "run_due", "run_steps"]
 
 T = TypeVar("T", Samples, Codes)
-
-_MAX_DECODE_FRAMES = 75
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class DecoderRow:
 
     def next_step(self) -> Step[Codes] | None:
         """The step that is due now, or None."""
-        frames, max_frames = self._pending_frames, max(_MAX_DECODE_FRAMES, self._start_frames)
+        frames, max_frames = self._pending_frames, max(MAX_LIVE_FRAMES, self._start_frames)
         if self._finishing and 0 < frames <= max_frames and (self._state is None or self._hold):
             return Step(self._take(frames), self._state, final=True)
         available = frames - self._hold

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig
 from streamcodec.engine.factory import make_engine
 from streamcodec.engine.openvino import cache
-from streamcodec.engine.openvino.engine import NETWORKS, OpenVinoEngine, has_bf16
+from streamcodec.engine.openvino.engine import OpenVinoEngine, has_bf16, networks
 from streamcodec.engine.switching import SwitchingEngine
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import InputError
@@ -29,8 +30,6 @@ from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
 
 Audio = npt.NDArray[np.float32]
-
-FEW_LEVELS = {**FEW_LAYERS, "target_bandwidths": [6.0]}  # the search is most of what is converted
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,14 +45,23 @@ def embedded() -> tuple[EncodecModel, str]:
     return model, weights_fingerprint(model)
 
 
+def small_model(upsampling_ratios: tuple[int, ...], **more: Any) -> EncodecModel:
+    """A model with few channels, which is soon converted; its bandwidths use two and ten codebooks."""
+    torch.manual_seed(0)
+    shape = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64, "num_lstm_layers": 1}
+    kbps = 24 / math.prod(upsampling_ratios) * 6
+    bandwidths = (2.5 * kbps, 10 * kbps)
+    config = CodecConfig(upsampling_ratios=upsampling_ratios, target_bandwidths=bandwidths, **shape, **more)  # type: ignore[arg-type]
+    model = EncodecModel(config).eval()
+    embed = model.quantizer.embed
+    embed.copy_(torch.randn(embed.shape) * 0.7 ** torch.arange(len(embed))[:, None, None])
+    return model
+
+
 @pytest.fixture(scope="module")
 def small() -> tuple[EncodecModel, str]:
     """A small model for the tests of the cache, which convert it again and again."""
-    torch.manual_seed(0)
-    shape = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 64, "num_lstm_layers": 1}
-    model = EncodecModel(CodecConfig(upsampling_ratios=(60,), target_bandwidths=(6.0, 24.0), **shape)).eval()  # type: ignore[arg-type]
-    embed = model.quantizer.embed
-    embed.copy_(torch.randn(embed.shape) * 0.7 ** torch.arange(len(embed))[:, None, None])
+    model = small_model((60,))
     return model, weights_fingerprint(model)
 
 
@@ -91,28 +99,80 @@ def test_rows_of_a_batch_with_other_bandwidths_get_what_each_gets_alone(embedded
     assert np.abs(audio[0] - torch_engine.decode(together[:1], decoder_states[:1])[0][0]).max() < 1e-4
 
 
-@pytest.mark.parametrize(("pad_mode", "reflected"), [("constant", 0), ("reflect", 7)])
-def test_a_clip_is_run_from_its_first_frame_to_its_last_but_where_padding_depends_on_it(
-    pad_mode: str, reflected: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
+HOP = 20
+
+
+@pytest.fixture(scope="module", params=[("zeros", "fp32"), ("reflection", "fp32"), ("reflection", "bf16")], ids=", ".join)
+def padded(request: pytest.FixtureRequest) -> Iterator[tuple[EncodecModel, OpenVinoEngine]]:
+    """A model with each kind of padding, and its OpenVINO engine, for which torch cannot run a step."""
+    padding, precision = request.param
+    more = {"pad_mode": "constant"} if padding == "zeros" else {"pad_mode": "reflect", "trim_right_ratio": 0.5}
+    model = small_model((5, 4), **more)
+    engine = OpenVinoEngine(model, weights_fingerprint(model), precision)
+    with pytest.MonkeyPatch.context() as patch:
+        for step in ("encode", "decode", "decode_step", "decode_latents"):
+            patch.setattr(engine._torch, step, lambda *_, **__: pytest.fail("torch ran a step"))
+        yield model, engine
+
+
+# A sample; fewer than padding reflects over, and as many; around one hop and around an opening; longer than a live step; three chunks.
+@pytest.mark.parametrize("length", [1, 6, 7, HOP - 1, HOP, HOP + 1, 7 * HOP - 1, 7 * HOP, 7 * HOP + 1, 80 * HOP, 601 * HOP + 7])
+def test_the_engine_runs_a_clip_from_its_first_sample_to_its_last(
+    length: int, padded: tuple[EncodecModel, OpenVinoEngine], speech: Audio
 ) -> None:
-    model = load_file(save_made_up_model(tmp_path, pad_mode=pad_mode, **FEW_LEVELS))
-    engine = OpenVinoEngine(model, weights_fingerprint(model))
-    hop, by_torch = engine.config.hop_length, []
-    for name in ("encode", "decode_step"):
-        run = getattr(engine._torch, name)
-        monkeypatch.setattr(
-            engine._torch, name, lambda data, *more, run=run, name=name: by_torch.append((name, data.shape[-1])) or run(data, *more)
-        )
-    codec, offline = codec_of(model, engine), codec_of(model, TorchEngine(model))
-    clip = speech[24_000 : 24_000 + 20 * hop + 77]
-    codes = codec.encode(clip, bandwidth=6)
-    assert by_torch == [("encode", samples) for samples in (reflected * hop, 77) if samples], "all whole frames that nothing reflects over"
-    assert_same_codes(model, codes, offline.encode(clip, bandwidth=6), clip)
-    by_torch.clear()
-    audio = codec.decode(codes)
-    assert by_torch == [("decode_step", frames) for frames in (reflected,) if frames]
-    assert np.abs(audio - offline.decode(codes)).max() <= 1e-4
-    assert np.array_equal(codec.decode_latents(codec.embed(codes)), audio)
+    model, engine = padded
+    codec, reference = codec_of(model, engine), codec_of(model, TorchEngine(model))
+    clip = speech[24_000 : 24_000 + length]
+    expected = reference.encode(clip, bandwidth=model.config.target_bandwidths[-1])
+    codes = codec.encode(clip, bandwidth=model.config.target_bandwidths[-1])
+    audio, expected_audio = codec.decode(expected), reference.decode(expected)
+    assert codes.shape == expected.shape and audio.shape == expected_audio.shape
+    assert np.abs(codec.decode_latents(codec.embed(expected)) - audio).max() <= 1e-4
+    if engine.precision == "fp32":
+        assert_same_codes(model, codes, expected, clip)
+        assert np.abs(audio - expected_audio).max() <= 1e-4
+        return
+    with torch.inference_mode():
+        expected_latents = model.encoder(torch.from_numpy(clip)[None, None], None, True)[0].numpy()
+    latents, _ = engine._encoder(clip[None], None, final=True)
+    for rough, exact in ((latents, expected_latents), (audio, expected_audio)):
+        assert np.abs(rough - exact).max() <= 0.05 * np.abs(exact).max(), "bf16 has eight bits"
+
+
+def test_the_engine_runs_a_stream_from_its_first_sample_to_its_last(padded: tuple[EncodecModel, OpenVinoEngine], speech: Audio) -> None:
+    model, engine = padded
+    clip = speech[24_000 : 24_000 + 50 * HOP + 7]
+    codes, audio = streamed(codec_of(model, engine), clip, model.config.target_bandwidths[-1])
+    assert codes.shape[1] == 51 and len(audio) == 51 * HOP
+    if engine.precision == "fp32":
+        reference = codec_of(model, TorchEngine(model))
+        assert_same_codes(model, codes, reference.encode(clip, bandwidth=model.config.target_bandwidths[-1]), clip)
+        assert np.abs(audio - reference.decode(codes)).max() <= 1e-4
+
+
+def test_a_start_that_is_too_short_to_be_padded_is_refused(padded: tuple[EncodecModel, OpenVinoEngine]) -> None:
+    _, engine = padded
+    if engine.config.pad_mode == "constant":
+        engine.encode(np.zeros((1, HOP), np.float32), None, [8])
+    else:
+        with pytest.raises(ValueError, match="cannot open a stream exactly"):
+            engine.encode(np.zeros((1, 6 * HOP), np.float32), None, [8])
+
+
+def test_a_program_loads_the_networks_that_it_uses(small: tuple[EncodecModel, str]) -> None:
+    def loaded(engine: OpenVinoEngine) -> list[set[str]]:
+        return [set(half._networks) for half in (engine._encoder, engine._decoder)]
+
+    for_clips, for_streams = OpenVinoEngine(*small), OpenVinoEngine(*small)
+    assert loaded(for_clips) == [set(), set()]
+    codes = codec_of(small[0], for_clips).encode(np.zeros(320 * 700, np.float32), bandwidth=24)
+    assert loaded(for_clips) == [{"encoder-clip"}, set()]
+    codec_of(small[0], for_clips).decode(codes)
+    assert loaded(for_clips) == [{"encoder-clip"}, {"decoder-clip"}]
+    codec = codec_of(small[0], for_streams)
+    codec.stream_encoder(24, start="primed").feed(np.zeros(48_000, np.float32))
+    codec.stream_decoder(24, start="primed").feed(codes[:, :120])
+    assert loaded(for_streams) == [{"encoder"}, {"decoder"}]
 
 
 def test_a_stream_may_change_engines_between_any_two_packets(embedded: tuple[EncodecModel, str], speech: Audio) -> None:
@@ -158,9 +218,9 @@ def test_the_second_start_converts_nothing_and_a_damaged_cache_is_repaired(
     precision: Literal["fp32", "bf16"], small: tuple[EncodecModel, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, speech: Audio
 ) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path))
-    assert not cache.is_converted(small[1], NETWORKS[precision])
+    assert not cache.is_converted(small[1], networks(small[0], precision))
     expected = streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0]
-    assert cache.is_converted(small[1], NETWORKS[precision])
+    assert cache.is_converted(small[1], networks(small[0], precision))
     with monkeypatch.context() as patch:
         patch.setattr("openvino.convert_model", lambda *_, **__: pytest.fail("converted again"))
         again = streamed(codec_of(small[0], OpenVinoEngine(*small, precision=precision)), speech[:9_600], 6)[0]
@@ -255,10 +315,12 @@ def test_the_name_of_an_auto_engine_shows_what_was_chosen(embedded: tuple[Encode
 
 def test_threads_convert_models_at_the_same_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STREAMCODEC_CACHE", str(tmp_path / "cache"))
-    models = [load_file(save_made_up_model(tmp_path / str(seed), seed, **FEW_LEVELS)) for seed in range(3)]
-    with ThreadPoolExecutor(len(models)) as pool:
-        engines = list(pool.map(lambda model: OpenVinoEngine(model, weights_fingerprint(model)), models))
+    models = [load_file(save_made_up_model(tmp_path / str(seed), seed, **FEW_LAYERS)) for seed in range(3)]
     samples = np.zeros((1, 7 * 320), np.float32)
-    for model, engine in zip(models, engines, strict=True):
-        codes, _ = engine.encode(samples, None, [8])
-        np.testing.assert_array_equal(codes, TorchEngine(model).encode(samples, None, [8])[0])
+
+    def run(model: EncodecModel) -> npt.NDArray[np.int32]:
+        return OpenVinoEngine(model, weights_fingerprint(model)).encode(samples, None, [8])[0]
+
+    with ThreadPoolExecutor(len(models)) as pool:
+        for model, codes in zip(models, pool.map(run, models), strict=True):
+            np.testing.assert_array_equal(codes, TorchEngine(model).encode(samples, None, [8])[0])

@@ -19,12 +19,14 @@ class InStep(FakeEngine):
     def __init__(self, workers: int) -> None:
         super().__init__(workers)
         self.all_workers = threading.Barrier(workers)
-        self.frames: Counter[tuple[str, int, int]] = Counter()
+        self.frames: Counter[tuple[str, int, float]] = Counter()
+        self.ends: Counter[tuple[str, int, float]] = Counter()
 
     def _pass(self, kind: str, data: Any, final: bool) -> None:
         self.all_workers.wait(TIMEOUT_S)
         super()._pass(kind, data, final)
-        self.frames[kind, len(data), data.shape[-1] // (HOP if kind == "encode" else 1)] += 1
+        frames = data.shape[-1] / (HOP if kind == "encode" else 1)
+        (self.ends if final else self.frames)[kind, len(data), frames] += 1
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -32,6 +34,7 @@ def test_each_packet_length_is_encoded_and_decoded_on_all_workers_at_the_same_ti
     engine = InStep(workers)
     warm_up(engine, (1, 6))
     assert engine.frames == {(kind, 1, frames): 3 * workers for kind in ("encode", "decode") for frames in (1, 6)}
+    assert engine.ends == {("encode", 1, 1 / HOP): 2 * workers, ("decode", 1, 1): 2 * workers}, "within a frame"
     assert len(engine.threads) == workers
 
 

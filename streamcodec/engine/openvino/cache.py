@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 import tempfile
@@ -14,9 +15,11 @@ import torch
 
 from streamcodec.engine import graph
 from streamcodec.engine.openvino.network import core, openvino
-from streamcodec.model import layers, seanet
+from streamcodec.model import layers, padding, seanet
 
 __all__ = ["is_converted", "load_or_convert"]
+
+log = logging.getLogger("streamcodec.engine")
 
 
 def is_converted(fingerprint: str, names: Iterable[str]) -> bool:
@@ -34,6 +37,7 @@ def load_or_convert(fingerprint: str, name: str, convert: Callable[[], Any]) -> 
             return core().read_model(path)
     except RuntimeError:
         pass  # a damaged file is converted again
+    log.info("converting the model's %s for this processor, once: the result is cached for the next start", name)
     network = convert()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,7 +65,7 @@ def _cache_folder(fingerprint: str) -> Path:
 
 def _source_hash() -> str:
     """A hash of the source code that determines the networks, so that other versions of it do not load this version's networks."""
-    sources = [Path(__file__).with_name("engine.py"), *(Path(str(module.__file__)) for module in (graph, layers, seanet))]
+    sources = [*map(Path(__file__).with_name, ("engine.py", "half.py")), *(Path(str(m.__file__)) for m in (graph, layers, padding, seanet))]
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes())

@@ -184,9 +184,13 @@ class Chain:
         for network in self._networks:
             network.stop_preparing()
 
-    def __call__(self, x: npt.NDArray[Any], states: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def __call__(
+        self, x: npt.NDArray[Any], states: npt.NDArray[Any], more: Sequence[Sequence[npt.NDArray[Any]]] | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Run all networks; `more` are the further inputs of each."""
         new_states = []
-        for network, part in zip(self._networks, np.split(states, self._boundaries, axis=1), strict=True):
-            x, new_part = network(x, np.ascontiguousarray(part))
+        inputs = more or [()] * len(self._networks)
+        for network, part, further in zip(self._networks, np.split(states, self._boundaries, axis=1), inputs, strict=True):
+            x, new_part = network(x, np.ascontiguousarray(part), *further)
             new_states.append(new_part)
         return x, np.concatenate(new_states, axis=1)
