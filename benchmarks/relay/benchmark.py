@@ -52,7 +52,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
         for _ in ("holding", "held", "over"):
             where = clients.receive()
             used.append(server.ask("usage"))
-            print(where, file=sys.stderr)
+            print(where, file=sys.stderr, flush=True)
             clients.send("go on")
         report: RelayReport = clients.receive()
     return figures_of(load, report, used)

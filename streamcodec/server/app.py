@@ -18,13 +18,14 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import WireCode
 from streamcodec.processors import available_processors
-from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo
+from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo, now_us
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.address import explain_refusal, where_to_listen
 from streamcodec.server.auth import Tokens
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.monitor import CapacityMonitor
+from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.http import HttpEndpoints
@@ -109,6 +110,7 @@ class Server:
             cores=available_processors(),
             max_batch=self._max_batch,
         )
+        self._lag = LoopLag(admission.lags, now_us() / 1e6)
         self.registry = Registry(self._worker, self.limits, self.metrics, admission)
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         http = HttpEndpoints(self.metrics, self.registry, self._capacity)
@@ -118,6 +120,8 @@ class Server:
                 **await where_to_listen(self.host, self.port),
                 subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
                 compression=None,
+                # Many may come at once; one that finds no place waits for a second before it asks again.
+                backlog=self.limits.max_listeners + self.limits.max_publishers,
                 max_size=READ_BYTES,
                 max_queue=8,
                 write_limit=WRITE_LIMIT,
@@ -136,6 +140,7 @@ class Server:
         if self.limits.capacity is not None:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
+        self._tick()
         self.port = self._socket.sockets[0].getsockname()[1]
         return self
 
@@ -147,6 +152,7 @@ class Server:
         if self._stopping:
             return
         self._stopping = True
+        self._ticking.cancel()
         self.codec.engine.stop_preparing()
         self.registry.closing = True
         self._socket.close(close_connections=False)
@@ -184,7 +190,6 @@ class Server:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return
         self._connections.add(connection)
-        self._correct_capacity()  # where nobody speaks no results come, after which it is done, and this client may need room
         try:
             await connection.serve()
         finally:
@@ -203,6 +208,11 @@ class Server:
             self._loop.call_soon_threadsafe(make)
         except RuntimeError:
             log.debug("the loop closed before the worker's last results")
+
+    def _tick(self) -> None:
+        now = now_us() / 1e6
+        self._correct_capacity()  # where codes are passed on no results come, after which it is done
+        self._ticking = self._loop.call_later(self._lag.tick(now) - now, self._tick)
 
     def _correct_capacity(self) -> None:
         self._capacity.correct(self.registry.demand)

@@ -55,8 +55,12 @@ class HttpEndpoints:
         load = {"engine": shares.engine, "processors": shares.processors, "interpreter": shares.interpreter}
         yield gauge_family("predicted_load_ratio", "What the streams are expected to take of the machine; 1 is all.", load, "of")
         quantiles = (0.5, 0.95, 0.99)
-        waits = dict(zip(map(str, quantiles), admission.waits(now_s, *quantiles), strict=True))
+        waits = dict(zip(map(str, quantiles), admission.waits.quantiles(now_s, *quantiles), strict=True))
         yield gauge_family("live_wait_seconds", "What live packets of the last two seconds waited for the model.", waits, "quantile")
+        lags = dict(zip(map(str, quantiles), admission.lags.quantiles(now_s, *quantiles), strict=True))
+        yield gauge_family(
+            "loop_lag_seconds", "How late the event loop read what came in the last two seconds, whoever kept it busy.", lags, "quantile"
+        )
         yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.num_waiting)
         yield gauge_family("publishers", "Streams there are.", len(registry.streams))
         yield gauge_family("listeners", "Listeners there are.", registry.num_listeners)

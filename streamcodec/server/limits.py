@@ -21,6 +21,10 @@ class Limits:
     # "auto": full is also where so much of the processors' time is taken, or of one processor's for all but the model: it must react soon
     max_cpu: float = 0.6
     max_wait_s: float = 0.03  # "auto" or a number: full is also where 5% of the live packets wait longer to be encoded or decoded
+    # "auto": refuse listeners of codes where so much of one processor's time is taken by all but the model; that is more than `max_cpu`, as
+    # somebody must be able to hear the last publisher
+    max_relay: float = 0.7
+    max_loop_lag_s: float = 0.2  # "auto": refuse everybody while the loop reads 5% of what comes later than this, for whatever reason
     join_wait_s: float = 3.0  # a newcomer that may be admitted in a moment waits so long, in order of arrival; then refuse: server_full
     handshake_s: float = 5.0  # refuse: timeout
     encode_wait_s: float = 0.5  # live: packets that wait so long for the encoder make it drop messages until half is left, then a new epoch

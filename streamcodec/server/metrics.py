@@ -82,6 +82,12 @@ class Metrics:
         )
         self.collect_from(self._families)
 
+    @property
+    def hellos(self) -> int:
+        """Clients that were answered."""
+        accepted = self.publishers_accepted + self.publishers_resumed + self.listeners_accepted
+        return accepted + self.refused
+
     def collect_from(self, families: Callable[[], Iterable[Metric]]) -> None:
         """Let `families` say more whenever somebody reads."""
         self.registry.register(_Collected(families))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import ListenHello, PublishHello, Resume, Waiting, now_us
 from streamcodec.scheduler.worker import Worker
-from streamcodec.server.capacity.admission import Admission
+from streamcodec.server.capacity.admission import Admission, relays_only
 from streamcodec.server.capacity.load_model import Demand
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.fanout.subscriber import Subscriber
@@ -37,7 +36,8 @@ class Registry:
         self.num_waiting = 0
         self._past: dict[str, FanOut] = {}
         self._complete: dict[str, Stream] = {}  # those that their publishers have ended, by the publishers' secrets
-        self._admission_queue = asyncio.Lock()
+        # Who brings packets to pass on does not wait behind those that the engine has no room for.
+        self._admission_queues = {relays: asyncio.Lock() for relays in (False, True)}
 
     @property
     def num_listeners(self) -> int:
@@ -46,21 +46,26 @@ class Registry:
 
     @property
     def demand(self) -> Demand:
-        """What all streams ask of the engine. A fast stream counts as a live one, as its rows share the steps."""
-        return Counter(need for stream in self.streams.values() for need in stream.needs)
+        """What all streams ask of engine and loop. A fast stream counts as a live one, as its rows share the steps."""
+        demand = Demand()
+        for name, stream in self.streams.items():
+            demand.update(stream.needs)
+            if listeners := self.listeners.get(name):
+                demand["relay", stream.info.packet_frames] += len(listeners)
+        return demand
 
     async def wait_for_room(self, hello: PublishHello | ListenHello, gone: Callable[[], bool]) -> None:
         """Wait where `hello` would be refused now and may be admitted in a moment: in the order of arrival, for `join_wait_s` at most.
 
         `gone` says whether the client is gone. Call `publish` or `expect` directly after this: they admit or refuse.
         """
-        if not self._wanted(hello):
+        if not (wanted := self._wanted(hello)):
             return
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self.limits.join_wait_s
         self.num_waiting += 1
         try:
-            async with self._admission_queue:  # a lock wakes those that wait in the order in which they came
+            async with self._admission_queues[relays_only(wanted)]:  # a lock wakes those that wait in the order in which they came
                 while not self.closing and not gone():
                     left_s = give_up - loop.time()
                     refusal = self.admission.refusal(now_us() / 1e6, self.demand, self._wanted(hello))
@@ -117,16 +122,21 @@ class Registry:
         return self.streams.get(hello.stream)
 
     def _wanted(self, hello: PublishHello | ListenHello) -> Demand:
-        """What `hello` asks of the engine beyond what is there."""
+        """What `hello` asks of engine and loop beyond what is there."""
         stream, wanted = self.streams.get(hello.stream), Demand()
         if isinstance(hello, ListenHello):
-            if stream is not None and hello.format != "codes" and not stream.decoding:
-                wanted["decode", stream.info.packet_frames] += 1
+            if stream is not None:
+                wanted["relay", stream.info.packet_frames] += 1
+                if hello.format != "codes" and not stream.decoding:
+                    wanted["decode", stream.info.packet_frames] += 1
         elif stream is None and hello.resume is None:
+            waiting = self.listeners.get(hello.stream, ())
             if hello.format != "codes":
                 wanted["encode", hello.packet_frames] += 1
-            if any(listener.format != "codes" for listener in self.listeners.get(hello.stream, ())):
+            if any(listener.format != "codes" for listener in waiting):
                 wanted["decode", hello.packet_frames] += 1
+            if waiting:
+                wanted["relay", hello.packet_frames] += len(waiting)
         return wanted
 
     def _admit(self, hello: PublishHello | ListenHello) -> None:
@@ -171,7 +181,7 @@ class Registry:
     # From the streams ----------------------------------------------------------------------------------------------------------------
 
     def packet_waited(self, now_s: float, wait_s: float) -> None:
-        self.admission.waited(now_s, wait_s)
+        self.admission.waits.note(now_s, wait_s)
 
     def decoder_closed(self, stream: Stream) -> None:
         self.admission.left(stream.info.name, "decode")

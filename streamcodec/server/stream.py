@@ -15,6 +15,7 @@ from streamcodec.protocol import Gap, Packet, PublishHello, StreamEnd, now_us
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.back_pressure import BackPressure
 from streamcodec.server.capacity.load_model import Kind
+from streamcodec.server.fanout.entry import FanOutEntry
 from streamcodec.server.fanout.fan_out import FanOut, StreamEvents
 from streamcodec.server.info import Numbering, StreamInfo
 from streamcodec.server.ingest.pcm import PcmSource
@@ -65,6 +66,7 @@ class Stream:
             broke=self.lease.fail,
         )
         self.fan_out = FanOut(self.info, self.numbering, events, worker, limits)
+        self._entry: FanOutEntry = self.fan_out
         self.complete = False
         self.ended = asyncio.Event()
         self._frame_rate = worker.engine.config.frame_rate
@@ -115,7 +117,7 @@ class Stream:
     def attach(self, holder: object, failed: Failed, evict: Callable[[], None]) -> None:
         """`holder` feeds it from now on: `failed` is called when the stream breaks, `evict` when another connection takes over."""
         self.lease.take(holder, failed, evict)
-        self.fan_out.expect_burst()
+        self._entry.expect_burst()
 
     def detach(self, holder: object, *, resume_s: float = 0.0) -> None:
         """`holder` is gone: the stream ends, after `resume_s` unless another connection takes over by then."""
@@ -160,7 +162,7 @@ class Stream:
 
     def emit(self, payload: bytes, n_q: int, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
         packet = Packet(self.numbering.take(), self.numbering.epoch, timestamp, n_q, payload)
-        self.fan_out.packet(packet, frames)
+        self._entry.packet(packet, frames)
         self.totals.emit(packet, frames / self._frame_rate, times)
         self.back_pressure.progressed()
 
@@ -168,12 +170,12 @@ class Stream:
         self.gap(missing, reason)
         self.numbering.begin_epoch()
         self.totals.begin_epoch()
-        self.fan_out.epoch(reason)
+        self._entry.epoch(reason)
 
     def gap(self, missing: int, reason: str) -> None:
         gap = self.numbering.skip(missing, reason)
         if gap is not None:
-            self.fan_out.gap(gap)
+            self._entry.gap(gap)
 
     def dropped(self, count: int, wait_s: float) -> None:
         self.totals.drop(count, wait_s)
@@ -187,7 +189,7 @@ class Stream:
         self.finished()
 
     def finished(self) -> None:
-        self.fan_out.end(StreamEnd(next_seq=self.numbering.next_seq, reason=self._end_reason or ""), self._all_sent)
+        self._entry.end(StreamEnd(next_seq=self.numbering.next_seq, reason=self._end_reason or ""), self._all_sent)
 
     def _all_sent(self) -> None:
         self.fan_out.close()

@@ -171,7 +171,8 @@ def test_the_figures_of_this_repository_are_those_of_the_code():
     assert f"what it keeps (here {limits.history_s:g} s)" in section("hello (listen)")
     assert f"one about every {QUIET_EVERY_S:g} s" in " ".join(section("Silence").split())
     refusals = " ".join(section("Refusals and errors").split())
-    assert f"5% of them by more than {1000 * limits.max_wait_s:g} ms" in refusals
+    assert f"5% of them wait more than {1000 * limits.max_wait_s:g} ms for the model" in refusals
+    assert f"reads 5% of what comes more than {1000 * limits.max_loop_lag_s:g} ms late" in refusals
     assert f"it waits {limits.join_wait_s:g} s at most" in refusals
 
 

@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 
 from streamcodec.server import Limits
-from streamcodec.server.capacity.admission import NEWEST_S, WINDOW_S, Admission
+from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.load_model import Cost, Work
+from streamcodec.server.capacity.recent import NEWEST_S, WINDOW_S
 
 ENCODE, DECODE = ("encode", 6), ("decode", 6)
 ONE = Counter({ENCODE: 1})
@@ -25,7 +26,7 @@ def admission(costs=COSTS, *, workers=1, cores=16, max_batch=32, **limits):
 
 def wait(policy, now, wait_s, count=100):
     for _ in range(count):
-        policy.waited(now, wait_s)
+        policy.waits.note(now, wait_s)
 
 
 def rush(policy, now, demand):
@@ -112,7 +113,7 @@ def test_without_a_capacity_nobody_is_refused_however_late_packets_are():
     assert policy.room() is None
     assert policy.shares(Counter({ENCODE: 9_000})) == (0.0, 0.0, 0.0)
     assert policy.refusal(0.0, Counter({ENCODE: 9_000}), ONE) is None
-    assert policy.waits(0.0, 0.5) == [9.0]
+    assert policy.waits.quantiles(0.0, 0.5) == [9.0]
 
 
 def test_late_packets_refuse_whatever_the_costs_say_until_they_are_past():
@@ -133,18 +134,18 @@ def test_the_newest_second_is_enough_to_refuse_and_not_enough_to_let_in_again():
     wait(policy, 10.0 + NEWEST_S, 0.035, count=100)
     wait(policy, 10.5 + NEWEST_S, 0.005, count=200)
     now = 10.6 + NEWEST_S
-    assert policy.waits(now, 0.95) == [0.005], "of two seconds' packets just 5% are late"
+    assert policy.waits.quantiles(now, 0.95) == [0.005], "of two seconds' packets just 5% are late"
     assert "wait 35 ms or more" in policy.refusal(now, ONE, ONE).reason
     wait(policy, 12.0, 0.035, count=1000)
     wait(policy, 13.5, 0.005, count=500)
-    assert policy.waits(13.6, 0.95, window_s=NEWEST_S) == [0.005]
+    assert policy.waits.quantiles(13.6, 0.95, window_s=NEWEST_S) == [0.005]
     assert "wait 35 ms or more" in policy.refusal(13.6, ONE, ONE).reason
 
 
 def test_a_few_late_packets_refuse_nobody():
     policy = admission()
     wait(policy, 0.0, 5.0, count=19)
-    assert policy.waits(0.1, 0.5, 0.99) == [0.0, 0.0]
+    assert policy.waits.quantiles(0.1, 0.5, 0.99) == [0.0, 0.0]
     assert policy.refusal(0.1, ONE, ONE) is None
 
 
@@ -152,8 +153,8 @@ def test_quantiles_are_of_the_last_seconds_only():
     policy = admission()
     wait(policy, 0.0, 5.0)
     for i in range(100):
-        policy.waited(2.5, (i + 1) / 1000)
-    assert policy.waits(2.6, 0.5, 0.95, 0.99) == [0.051, 0.096, 0.1]
+        policy.waits.note(2.5, (i + 1) / 1000)
+    assert policy.waits.quantiles(2.6, 0.5, 0.95, 0.99) == [0.051, 0.096, 0.1]
 
 
 def test_a_crowd_takes_half_of_what_is_free_at_once_and_half_of_the_rest_after_each_correction():

@@ -108,7 +108,7 @@ def come(machine: Machine, asking: int, per_s: float, waits_s: Callable[[int], f
         packets += TICK_S * PACKETS_PER_S * heard
         while packets >= 1:
             packets -= 1
-            policy.waited(now, waits_s(heard))
+            policy.waits.note(now, waits_s(heard))
         if policy.correction_due(now):
             policy.worked(now, demand, machine.work)
         crowd.most = max(crowd.most, demand.total())

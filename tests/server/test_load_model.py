@@ -97,6 +97,50 @@ def test_what_others_cost_is_counted_and_not_expected_of_who_comes_next(name, me
     assert subject.shares(Counter({ENCODE: 22})).interpreter < 0.4 + 250 * 2 * PACKET_S
 
 
+RELAY = ("relay", 6)
+RELAY_S = LoadModel(COSTS, 75.0, workers=1, cores=1, max_batch=32).shares(Counter({RELAY: 1})).interpreter / 12.5
+
+
+def test_listeners_take_the_loop_s_time_and_nothing_of_the_engine():
+    thousand = Counter({RELAY: 1000})
+    assert forecast(cores=2).shares(thousand) == pytest.approx((0.0, 12_500 * RELAY_S / 2, 12_500 * RELAY_S))
+    both = forecast(cores=2).shares(TEN + thousand)
+    assert both.engine == engine(forecast(), TEN)
+    assert both.interpreter == pytest.approx(12_500 * RELAY_S + 125 * PACKET_S)
+    assert 0.00001 < RELAY_S < 0.0002
+
+
+@pytest.mark.parametrize("relay_s", [0.00001, 0.00004, 0.0003])
+def test_what_a_listener_takes_is_learnt_whatever_it_was_taken_for(relay_s):
+    subject = forecast(cores=2)
+    crowd = Counter({RELAY: 200})
+    teach(subject, 20, crowd, steps=0, rows=0, busy_s=0.0, cpu_s=2500 * relay_s, beside_s=2500 * relay_s, messages=2500)
+    assert subject.shares(crowd).interpreter == pytest.approx(2500 * relay_s, rel=0.01), "as it is"
+    twice = (2500 * relay_s + 2000 * RELAY_S) / 4500 * 2500 + 2500 * relay_s
+    assert subject.shares(Counter({RELAY: 400})).interpreter == pytest.approx(twice, rel=0.01), "and nearly as it would be"
+
+
+def test_what_listeners_take_is_learnt_while_they_come():
+    subject, relay_s = forecast(cores=2), 0.00004
+    at, listeners = NOTHING, 0
+    subject.learn(0, Counter({RELAY: 1}), at)
+    for now in range(1, 6):
+        sent = 12.5 * (listeners + 100)  # half of those who come in this second get nothing of it yet
+        listeners += 200
+        history, hellos = 200 * 25, 200
+        spent_s = (sent + history + 35 * hellos) * relay_s
+        at = replace(at, beside_s=at.beside_s + spent_s, messages=at.messages + round(sent) + history, hellos=at.hellos + hellos)
+        subject.learn(now, Counter({RELAY: listeners}), at)
+    assert subject.shares(Counter({RELAY: 1000})).interpreter == pytest.approx(12_500 * relay_s, rel=0.2)
+
+
+def test_an_engine_s_steps_are_learnt_beside_a_crowd_of_listeners():
+    subject = forecast(cores=2)
+    one = Counter({ENCODE: 1, RELAY: 1000})
+    teach(subject, 20, one, steps=13, rows=13, busy_s=13 * 0.012, cpu_s=13 * 0.012 + 0.5, beside_s=0.5, messages=12_526)
+    assert engine(subject, Counter({ENCODE: 1})) == pytest.approx(2 * engine(forecast(), Counter({ENCODE: 1})), rel=0.05)
+
+
 def test_steps_that_run_on_several_processors_count_with_all_of_them_and_never_with_more_than_there_are():
     subject = forecast(cores=4)
     teach(subject, 20, busy_s=0.45, cpu_s=0.9 + 0.03, beside_s=0.03, messages=250)

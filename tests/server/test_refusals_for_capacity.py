@@ -24,9 +24,9 @@ from server_rig import (
 
 from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import Refused
-from streamcodec.protocol import Packet
+from streamcodec.protocol import Packet, now_us
 from streamcodec.server import app, http, registry, stream, totals
-from streamcodec.server.capacity import admission
+from streamcodec.server.capacity import admission, load_model
 from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.load_model import Cost, Work
 from streamcodec.server.fanout import pcm
@@ -43,6 +43,8 @@ def costs(monkeypatch):
     # What tiny steps really take must not correct them, and nobody needs to wait until it does.
     monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
     monkeypatch.setattr(admission, "_KNOWN_S", 0.0)
+    # Nor may a machine that is slow now.
+    monkeypatch.setattr(app.LoopLag, "tick", lambda self, now: now + 1.0)  # noqa: ARG005
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ def test_a_server_whose_packets_are_late_refuses_until_they_are_in_time_again(si
             assert "the server is behind: 5% of its packets wait " in await refusal(publish(server.url, "next"))
             assert (await figures(server))["live_wait_seconds{quantile=0.95}"] > 0.06
             stopped_clock.us += 3_000_000
-            assert server.registry.admission.waits(stopped_clock.us / 1e6, 0.95) == [0.0]
+            assert server.registry.admission.waits.quantiles(stopped_clock.us / 1e6, 0.95) == [0.0]
             async with publish(server.url, "next"):
                 pass
 
@@ -218,9 +220,68 @@ def test_publishers_that_come_and_go_at_once_keep_nobody_waiting(monkeypatch):
                 await stack.enter_async_context(publish(server.url, name))
             for _ in range(12):
                 async with publish(server.url, "guest"), listen(server.url, "guest", format="pcm_s16le"):
-                    await until(lambda: server.registry.demand.total() == 4)
+                    await until(lambda: server.registry.demand.total() == 5)
                 await until(lambda: len(server.registry.streams) == 2)
             assert (await figures(server))["connections_refused_total"] == 0
+
+    run(main())
+
+
+def test_listeners_of_codes_are_refused_where_the_loop_has_no_time_for_more_and_come_in_when_one_has_left(monkeypatch):
+    monkeypatch.setattr(load_model, "_RELAY_S", 0.7 / (4 * 12.5))  # four of them take all that they may
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(capacity="auto")) as server, contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(publish(server.url, "a", PublishOptions(format="codes", model=codec.fingerprint)))
+            for _ in range(3):
+                await listening(stack, server.url, "a", codec)
+            async with listen(server.url, "a", model=codec.fingerprint):
+                assert server.registry.num_listeners == 4
+                reason = await refusal(listen(server.url, "a", model=codec.fingerprint))
+                assert "passes packets on to 4 listener(s); with one more all beside the model would take 8" in reason
+                assert "70% is allowed" in reason
+                assert "one more" in await refusal(listen(server.url, "a", format="pcm_s16le"))
+                async with listen(server.url, "silent", model=codec.fingerprint):
+                    assert server.registry.num_listeners == 5
+                assert (await figures(server))["connections_refused_for_capacity_total"] == 2
+            await until(lambda: server.registry.num_listeners == 3)
+            await listening(stack, server.url, "a", codec)
+
+    run(main())
+
+
+def test_a_publisher_brings_the_packets_that_waiting_listeners_get(monkeypatch):
+    monkeypatch.setattr(load_model, "_RELAY_S", 0.7 / (4 * 12.5))
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(capacity="auto")) as server, contextlib.AsyncExitStack() as stack:
+            options = PublishOptions(format="codes", model=codec.fingerprint)
+            await stack.enter_async_context(publish(server.url, "a", options))
+            await listening(stack, server.url, "a", codec)
+            for _ in range(4):
+                await listening(stack, server.url, "b", codec)
+            assert "one more" in await refusal(publish(server.url, "b", options))
+            await stack.enter_async_context(publish(server.url, "c", options))
+
+    run(main())
+
+
+def test_everybody_is_refused_while_the_loop_is_behind_and_the_lag_is_told():
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(capacity="auto", join_wait_s=0.0)) as server, contextlib.AsyncExitStack() as stack:
+            options = PublishOptions(format="codes", model=codec.fingerprint)
+            await stack.enter_async_context(publish(server.url, "a", options))
+            await listening(stack, server.url, "a", codec)
+            lags, now_s = server.registry.admission.lags, now_us() / 1e6
+            for _ in range(100):
+                lags.note(now_s + 3600.0, 0.5)  # until they are an hour old
+            for opening in (listen(server.url, "a", model=codec.fingerprint), publish(server.url, "b")):
+                assert "it reads 5% of what comes 500 ms late or more, it takes no others beyond 200 ms" in await refusal(opening)
+            assert (await figures(server))["loop_lag_seconds{quantile=0.95}"] == 0.5
 
     run(main())
 

@@ -9,21 +9,20 @@ import math
 from bisect import bisect_right
 from collections import Counter, deque
 from dataclasses import dataclass
-from itertools import takewhile
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.server.capacity.load_model import Cost, Costs, Demand, Kind, LoadModel, Shares, Work
+from streamcodec.server.capacity.recent import Recent
 from streamcodec.server.limits import Limits
 
-__all__ = ["NEWEST_S", "WINDOW_S", "Admission", "Refusal"]
+__all__ = ["Admission", "Refusal", "relays_only"]
 
-NEWEST_S, WINDOW_S = 1.0, 2.0
-_MIN_WAITS = 20
 _CORRECT_EVERY_S = 1.0
 _MAX_ROOM = 10_000
 # Newcomers may take half of what was free before they came, and a few are admitted in any case; the next correction sees what they take.
 # So half of an idle machine may be taken at once, and the fuller the machine is, the better its load is known.
-_AT_ONCE, _FEW = 0.5, 4
+# What a listener takes is known better before it comes: packets of others at the same rate.
+_AT_ONCE, _FEW, _LISTENERS_AT_ONCE = 0.5, 4, 0.8
 # A newcomer's first packets are whole after 80 ms: a correction knows those that came so long before it. Without one, time has to do.
 _SHOWN_S, _KNOWN_S = 0.5, 2.0
 _LOOK_AGAIN_S = 0.1
@@ -42,6 +41,9 @@ class Admission:
 
     `costs` are measured: without them everybody is admitted, unless `limits.capacity` is a number. With a number N the machine is full with
     N streams to encode or decode, whatever it can do. `cores` are the processors that the process may use.
+
+    `waits` are those of live packets for the model, `lags` those of the loop's turns. A newcomer that brings nothing but packets to pass on
+    takes nothing of the engine: it is refused where the loop has no time for more, and admitted however full the engine is.
     """
 
     def __init__(
@@ -59,9 +61,12 @@ class Admission:
         self._frame_rate = frame_rate
         self._cores = cores
         self._load_model = LoadModel(costs, frame_rate, workers=workers, cores=cores, max_batch=max_batch)
-        self._waits: deque[tuple[float, float]] = deque(maxlen=4096)
+        self.waits, self.lags = Recent(), Recent()
+        self._max_lag_s = limits.max_loop_lag_s
+        self._max_relay = limits.max_relay
         self._corrected_at = -math.inf
         self._joined: deque[tuple[float, str, Demand]] = deque()
+        self._new = Demand()  # of all in `_joined`
 
     def shares(self, demand: Demand) -> Shares:
         """What `demand` is expected to take of the machine."""
@@ -77,10 +82,19 @@ class Admission:
         """Why `wanted` is refused beside `demand`; None: it is admitted. An idle machine admits everybody."""
         if not self._known or not wanted or not demand:
             return None
-        fullness = self._fullness(demand + wanted)
+        relays = relays_only(wanted)
+        if relays and not self._measured:
+            return None
+        fullness = self._fullness(demand + wanted, relays)
         if fullness > 1 + 1e-9:
-            return Refusal(self._full(demand, wanted))
-        wait_ms, bound_ms = 1000 * self._late_s(now), 1000 * self._max_wait_s
+            return Refusal(self._relay_full(demand, wanted) if relays else self._full(demand, wanted))
+        lag_ms, max_ms = 1000 * self.lags.worst(now, 0.95), 1000 * self._max_lag_s
+        if self._measured and lag_ms > max_ms:
+            return Refusal(
+                f"the server is behind: it reads 5% of what comes {lag_ms:.0f} ms late or more, it takes no others beyond {max_ms:.0f} ms",
+                _LOOK_AGAIN_S,
+            )
+        wait_ms, bound_ms = 0.0 if relays else 1000 * self.waits.worst(now, 0.95), 1000 * self._max_wait_s
         if wait_ms > bound_ms:
             return Refusal(
                 f"the server is behind: 5% of its packets wait {wait_ms:.0f} ms or more, it takes no others beyond {bound_ms:.0f} ms",
@@ -88,10 +102,10 @@ class Admission:
             )
         if not self._measured:
             return None
-        new = self._newcomers(now)
-        known = self._fullness(demand - new)
-        bound = known + _AT_ONCE * (1 - known)
-        if fullness > bound and (new + wanted).total() > _FEW:
+        new = Demand({need: count for need, count in self._newcomers(now).items() if (need[0] == "relay") is relays})
+        known = self._fullness(demand - new, relays)
+        bound = known + (_LISTENERS_AT_ONCE if relays else _AT_ONCE) * (1 - known)
+        if fullness > bound and new.total() + 1 > _FEW:
             return Refusal(
                 f"many come at once: the server does not know yet what the newest {new.total()} take; with one more it would be about "
                 f"{100 * fullness:.0f}% full, and it goes to {100 * bound:.0f}% before it looks",
@@ -104,23 +118,13 @@ class Admission:
         self._newcomers(now)  # forgets those that are not new any longer
         if self._measured and wanted:
             self._joined.append((now, stream, wanted))
+            self._new += wanted
 
     def left(self, stream: str, kind: Kind | None = None) -> None:
         """`stream` is gone, or its steps of one `kind` are: what came and went does not count as new."""
         kept = ((at, name, _without(wanted, kind) if name == stream else wanted) for at, name, wanted in self._joined)
         self._joined = deque(entry for entry in kept if entry[2])
-
-    def waited(self, now: float, wait_s: float) -> None:
-        """A live packet has come out, `wait_s` after it was complete. Calls must come in the order of their times."""
-        self._waits.append((now, wait_s))
-
-    def waits(self, now: float, *quantiles: float, window_s: float = WINDOW_S) -> list[float]:
-        """Quantiles of what live packets of the last seconds waited; 0 where there were too few of them."""
-        newest = takewhile(lambda wait: wait[0] > now - window_s, reversed(self._waits))
-        recent = sorted(wait_s for _, wait_s in newest)
-        if len(recent) < _MIN_WAITS:
-            return [0.0] * len(quantiles)
-        return [recent[min(len(recent) - 1, int(q * len(recent)))] for q in quantiles]
+        self._new = sum((wanted for _, _, wanted in self._joined), Demand())
 
     def correction_due(self, now: float) -> bool:
         """Whether `worked` is to be called again."""
@@ -131,23 +135,21 @@ class Admission:
         self._corrected_at = now
         self._load_model.learn(now, demand, work)
 
-    def _late_s(self, now: float) -> float:
-        """What the latest 5% of live packets wait, in the newest second or in the whole window: a lull does not end it."""
-        return max(self.waits(now, 0.95, window_s=window_s)[0] for window_s in (NEWEST_S, WINDOW_S))
-
     def _newcomers(self, now: float) -> Demand:
         """Those that came too late for the last correction to have seen what they take."""
         known_until = max(self._corrected_at - _SHOWN_S, now - _KNOWN_S)
         while self._joined and self._joined[0][0] <= known_until:
-            self._joined.popleft()
-        return sum((wanted for _, _, wanted in self._joined), Demand())
+            self._new -= self._joined.popleft()[2]
+        return self._new
 
-    def _fullness(self, demand: Demand) -> float:
-        """What share of what is allowed `demand` takes; of the three resources the fullest one counts."""
+    def _fullness(self, demand: Demand, relays: bool = False) -> float:
+        """What share of what is allowed `demand` takes: of the fullest of the three resources, or for `relays` of the loop's time."""
+        if relays:
+            return self.shares(demand).interpreter / self._max_relay
         return max(share / allowed for share, allowed in zip(self.shares(demand), self._allowed, strict=True))
 
     def _full(self, demand: Demand, wanted: Demand) -> str:
-        kind, frames = next(iter(wanted))
+        kind, frames = next(need for need in wanted if need[0] != "relay")
         packet_ms = 1000 * frames / self._frame_rate
         has = " and ".join(f"{sum(n for (k, _), n in demand.items() if k == kind)} to {kind}" for kind in ("encode", "decode"))
         why = ""
@@ -160,6 +162,19 @@ class Admission:
             f"of streams like this ({packet_ms:.0f} ms packets) the server can {kind} about {self.room(kind, frames)}, "
             f"and it has {has}{why}; what is published and heard as codes takes no such room"
         )
+
+    def _relay_full(self, demand: Demand, wanted: Demand) -> str:
+        listeners = sum(count for (kind, _), count in demand.items() if kind == "relay")
+        share = self.shares(demand + wanted).interpreter
+        return (
+            f"the server passes packets on to {listeners} listener(s); with one more all beside the model would take {100 * share:.0f}% "
+            f"of a processor's time, and {100 * self._max_relay:.0f}% is allowed"
+        )
+
+
+def relays_only(wanted: Demand) -> bool:
+    """Whether a newcomer brings nothing but packets to pass on."""
+    return all(kind == "relay" for kind, _ in wanted)
 
 
 def _without(wanted: Demand, kind: Kind | None) -> Demand:

@@ -46,4 +46,5 @@ class CapacityMonitor:
             cpu_s=time.process_time(),
             beside_s=time.thread_time() + stats.scheduling_s,
             messages=metrics.packets_received + metrics.packets_sent,
+            hellos=metrics.hellos,
         )
