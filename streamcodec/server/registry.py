@@ -66,7 +66,7 @@ class Registry:
         self.num_waiting += 1
         try:
             async with self._admission_queues[relays_only(wanted)]:  # a lock wakes those that wait in the order in which they came
-                while not self.closing and not gone():
+                while not self.closing and not gone() and self._no_place(hello) is None:
                     left_s = give_up - loop.time()
                     refusal = self.admission.refusal(now_us() / 1e6, self.demand, self._wanted(hello))
                     if refusal is None or refusal.again_s is None or left_s <= 0:
@@ -86,8 +86,6 @@ class Registry:
             return self._resumed(hello, hello.resume)
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
-        if len(self.streams) >= self.limits.max_publishers:
-            raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_publishers} publishers")
         self._admit(hello)
         stream = Stream(hello, self.worker, self.limits, self.metrics, self)
         self.streams[hello.stream] = stream
@@ -116,8 +114,6 @@ class Registry:
 
     def expect(self, hello: ListenHello) -> Stream | None:
         """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room."""
-        if self.num_listeners >= self.limits.max_listeners:
-            raise RemoteProtocolError(WireCode.SERVER_FULL, f"the server has its {self.limits.max_listeners} listeners")
         self._admit(hello)
         return self.streams.get(hello.stream)
 
@@ -139,7 +135,15 @@ class Registry:
                 wanted["relay", hello.packet_frames] += len(waiting)
         return wanted
 
+    def _no_place(self, hello: PublishHello | ListenHello) -> str | None:
+        """Why there is no place for `hello`, however idle the machine is."""
+        publishing = isinstance(hello, PublishHello)
+        there, most = (len(self.streams), self.limits.max_publishers) if publishing else (self.num_listeners, self.limits.max_listeners)
+        return f"the server has its {most} {'publishers' if publishing else 'listeners'}" if there >= most else None
+
     def _admit(self, hello: PublishHello | ListenHello) -> None:
+        if (reason := self._no_place(hello)) is not None:
+            raise RemoteProtocolError(WireCode.SERVER_FULL, reason)
         now, wanted = now_us() / 1e6, self._wanted(hello)
         refusal = self.admission.refusal(now, self.demand, wanted)
         if refusal is not None:

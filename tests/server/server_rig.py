@@ -240,15 +240,15 @@ class GatedEngine:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def encode(self, *args: Any) -> Any:
+    def encode(self, *args: Any, **options: Any) -> Any:
         self._wait(self.encoding)
-        return self._engine.encode(*args)
+        return self._engine.encode(*args, **options)
 
-    def decode(self, *args: Any) -> Any:
+    def decode(self, *args: Any, **options: Any) -> Any:
         self._wait(self.decoding)
         if self.break_decoding:
             raise RuntimeError("the engine broke")
-        return self._engine.decode(*args)
+        return self._engine.decode(*args, **options)
 
     def _wait(self, gate: threading.Event) -> None:
         if not gate.is_set():

@@ -130,6 +130,42 @@ def test_a_listener_that_needs_a_decoder_waits_in_order_too():
     run(main())
 
 
+def test_a_listener_for_whom_there_is_no_place_does_not_wait_for_the_machine():
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=1e6, max_listeners=1)) as server, contextlib.AsyncExitStack() as stack:
+            options = PublishOptions(format="codes", model=codec.fingerprint)
+            await stack.enter_async_context(publish(server.url, "a", options))
+            await listening(stack, server.url, "a", codec)
+            Doorkeeper(server)
+            with pytest.raises(Refused, match="the server has its 1 listeners"):
+                async with listen(server.url, "a", model=codec.fingerprint):
+                    pass
+
+    run(main())
+
+
+def test_listeners_of_codes_do_not_wait_behind_publishers_that_the_engine_has_no_room_for():
+    codec = offline_codec()
+
+    async def main():
+        async with serving(limits=small_limits(join_wait_s=1e6)) as server, contextlib.AsyncExitStack() as stack:
+            options = PublishOptions(format="codes", model=codec.fingerprint)
+            await stack.enter_async_context(publish(server.url, "a", options))
+            server.registry.admission.refusal = lambda now, demand, wanted: SOON if ("encode", 6) in wanted else None  # noqa: ARG005
+            answered = []
+            waits = asyncio.create_task(ask(server, "b", answered))
+            await until(lambda: server.registry.num_waiting == 1)
+            await listening(stack, server.url, "a", codec)
+            assert answered == []
+            server.registry.admission.refusal = lambda now, demand, wanted: None  # noqa: ARG005
+            await waits
+            assert answered == ["b"]
+
+    run(main())
+
+
 def test_a_client_that_leaves_while_it_waits_publishes_nothing_and_delays_nobody():
     async def main():
         async with serving(limits=small_limits(join_wait_s=30.0, resume_s=10.0)) as server:

@@ -10,7 +10,7 @@ import pytest
 from tiny_benchmark import files_of, run_tiny
 
 from benchmarks.relay.benchmark import figures_of
-from benchmarks.relay.listener import Heard
+from benchmarks.relay.listener import RelayLog
 from benchmarks.relay.load import RelayLoad, RelayReport
 from benchmarks.relay.render import headlines, render
 
@@ -19,18 +19,18 @@ USED = [{"at": 10.0 * at, "cpu_s": 5.0 * at, "rss_mib": 100.0} for at in range(3
 DUES = [float(at) for at in range(20)]
 
 
-def heard(late_s: float = 0.02, *, first: int = 0, missing: tuple[int, ...] = (), **said: Any) -> Heard:
+def heard(late_s: float = 0.02, *, first: int = 0, missing: tuple[int, ...] = (), **said: Any) -> RelayLog:
     """A listener that came before packet `first`, and got all from there on but the `missing` ones, each so late."""
     seqs = [seq for seq in range(first, 20) if seq not in missing]
     told = {"asked": first - 1.0, "answered": first - 0.9, "ended": True, "first_live": first, **said}
-    return Heard(due=array("d", [DUES[seq] for seq in seqs]), late=array("f", [late_s] * len(seqs)), **told)
+    return RelayLog(due=array("d", [DUES[seq] for seq in seqs]), late=array("f", [late_s] * len(seqs)), **told)
 
 
-def refused(**said: Any) -> Heard:
-    return Heard(asked=14.0, **{"answered": 14.5, "refused": "server_full", "reason": "no room", **said})
+def refused(**said: Any) -> RelayLog:
+    return RelayLog(asked=14.0, **{"answered": 14.5, "refused": "server_full", "reason": "no room", **said})
 
 
-def figures(held: list[Heard], newcomers: list[Heard], error: str = "") -> dict[str, Any]:
+def figures(held: list[RelayLog], newcomers: list[RelayLog], error: str = "") -> dict[str, Any]:
     report = RelayReport(held, newcomers, (2.0, 10.0), (14.0, 18.0), USED, [0.001] * 20, DUES, error)
     return figures_of(LOAD, report, USED)
 
@@ -57,7 +57,7 @@ def test_what_came_too_late_or_never_is_not_delivered() -> None:
 
 
 def test_those_that_were_refused_are_told_with_the_server_s_words_and_those_that_heard_nothing_are_a_failure() -> None:
-    found = figures([heard(), heard()], [refused(), refused(), Heard(asked=14.0)])
+    found = figures([heard(), heard()], [refused(), refused(), RelayLog(asked=14.0)])
     assert found["over"]["refused"] == {"server_full": {"count": 2, "first": "no room"}}
     assert found["over"]["silent"] == 1
     assert found["failures"] == ["1 listeners were not answered", "1 listeners were let in and saw no end of the stream"]
