@@ -1,4 +1,5 @@
-"""Where a step's time goes: by OpenVINO's own count of every operation in a network, and by the clock for what is outside of it.
+"""Where a step's time goes: by OpenVINO's own count of every operation in a network, by the clock around every operation of a compiled
+program, and by the clock for what is outside of them.
 
 The engine is taken as it is. While it compiles its networks, OpenVINO's core is one that asks for the count and keeps an eye on them.
 """
@@ -16,6 +17,7 @@ import torch
 
 from streamcodec.codec import Codec
 from streamcodec.engine.search import CodebookSearch
+from streamcodec.engine.step_kernel import Op, run_step
 from streamcodec.model.layers import LSTM
 from streamcodec.model.seanet import build_decoder, build_encoder
 
@@ -46,6 +48,14 @@ def part_of(node_type: str, name: str, lstm_layers: tuple[str, ...]) -> str:
     return next((part for part, kinds in _TYPES.items() if kind in kinds), "other")
 
 
+def program_parts(table: Any) -> list[str]:
+    """Which of `PARTS` each operation of a compiled program belongs to."""
+    # An LSTM's products have no bias of their own for its state, and the same shape for its input.
+    recurrent = {(row[4], row[7]) for row in table if row[0] == Op.PRODUCT and row[6] < 0}
+    parts = {Op.ELU: "elementwise", Op.ADD: "elementwise", Op.COPY: "moving", Op.TRANSPOSE: "moving", Op.CELL: "lstm"}
+    return [parts.get(row[0]) or ("lstm" if (row[4], row[7]) in recurrent else "convolutions") for row in table]
+
+
 class Watch:
     """Networks' seconds in all runs, whole (`network_s`) and by part, and the search's. `read` costs time, so it is for the end."""
 
@@ -53,11 +63,12 @@ class Watch:
         self.network_s = self.search_s = 0.0
         self.in_search = False
         self.runs: Counter[int] = Counter()
+        self.program_s = dict.fromkeys(PARTS, 0.0)
         self.requests: dict[int, Any] = {}
 
     def read(self, lstm_layers: tuple[str, ...]) -> dict[str, float]:
         """Seconds of each part in all runs so far."""
-        parts = dict.fromkeys(PARTS, 0.0)
+        parts = dict(self.program_s)
         for key, request in self.requests.items():
             for node in request.profiling_info if self.runs[key] else ():
                 # OpenVINO tells the mean of all runs.
@@ -74,8 +85,8 @@ class Watch:
             yield
 
     @contextmanager
-    def searching(self) -> Iterator[None]:
-        """Searches through the codebooks in here are clocked."""
+    def clocking(self) -> Iterator[None]:
+        """Searches through the codebooks in here are clocked, and so are the operations of compiled programs."""
         search = CodebookSearch.__call__
 
         def clocked(*args: Any, **options: Any) -> Any:
@@ -86,7 +97,15 @@ class Watch:
                 self.search_s += time.perf_counter() - begun
                 self.in_search = False
 
-        with mock.patch.object(CodebookSearch, "__call__", clocked):
+        def run_clocked(table: Any, *memory: Any) -> None:
+            begun = time.perf_counter()
+            for at, part in enumerate(program_parts(table)):
+                before = time.perf_counter()
+                run_step(table[at : at + 1], *memory)
+                self.program_s[part] += time.perf_counter() - before
+            self.network_s += time.perf_counter() - begun
+
+        with mock.patch.object(CodebookSearch, "__call__", clocked), mock.patch("streamcodec.engine.step_memory.run_step", run_clocked):
             yield
 
 
@@ -137,7 +156,7 @@ def profile(watch: Watch, codec: Codec, operation: str, call: Callable[[], objec
     `between` is what a network takes beyond its operations, `outside` what a call takes beyond network and search.
     """
     layers = _lstm_layers(codec, operation)
-    with watch.searching():
+    with watch.clocking():
         for _ in range(warm_up):
             call()
         before, network, search = watch.read(layers), watch.network_s, watch.search_s

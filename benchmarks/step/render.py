@@ -269,8 +269,9 @@ def _profile(figures: Figures) -> list[str]:
     header = ["full size, OpenVINO", "mean ms", *(_PARTS[part] for part in shown), "convolutions at", "LSTM at"]
     return [
         "Shares of a step by OpenVINO's own count of each operation (a convolution with what is fused into it; the LSTM with all of its "
-        "layer) and by the clock around network and search. *Between operations* is a network's time beyond its operations; the last two "
-        "columns are shares of the peak. These steps ran by themselves, behind the others, and took "
+        "layer), by the clock around each operation of a compiled program, and by the clock around all of them and the search. "
+        "*Between operations* is a network's time beyond its operations; the last two columns are shares of the peak. These steps ran by "
+        "themselves, behind the others, and took "
         f"{min(slower):.2f} to {max(slower):.2f} times their median above, counting included.",
         table(header, cells),
         "\n".join(words),

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.engine.search_kernel import LANES, Workspace, converts_half_precision, search_paths
+from streamcodec.engine.compiling import LANES, converts_half_precision
+from streamcodec.engine.search_kernel import Workspace, search_paths
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.types import Codes, Samples
 

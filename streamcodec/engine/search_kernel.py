@@ -9,30 +9,20 @@ Each score is summed in the order of the dimensions. So the codes of a residual 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-__all__ = ["LANES", "Workspace", "converts_half_precision", "search_paths"]
+from streamcodec.engine.compiling import LANES, TILE, compiled, generated
+
+__all__ = ["Workspace", "search_paths"]
 
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int64]
 Panels = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_FEATURES = binding.get_host_cpu_features()
-
-LANES = 32 if _FEATURES.get("avx512f") else 16
-"""The entries that are multiplied at once: two vectors of AVX2 or AVX-512, four of NEON."""
-_TILE = 6
-"""The rows that are multiplied at once. `_TILE` times `LANES` sums are as many as fit into the registers, with what is added to them."""
 
 
 class Workspace(NamedTuple):
@@ -41,7 +31,7 @@ class Workspace(NamedTuple):
     rows: Floats  # [2, R, dim]: the paths' residuals, those of one residual side by side, and the next level's; R fills whole tiles
     halves: Floats  # [R]: half of their squared norms
     limits: Floats  # [R]: the scores that are too low for each row
-    scores: Floats  # [_TILE, LANES]
+    scores: Floats  # [TILE, LANES]
     best: Floats  # [N, beam]: the best scores of a level, in descending order
     picks: Numbers  # [N, beam]: whose they are, path * size + entry
     parents: Numbers  # [levels, N, beam]: the path that each path continues
@@ -51,44 +41,21 @@ class Workspace(NamedTuple):
     def on(residuals: Floats, levels: int, beam: int) -> Workspace:
         """The work on residuals [N, dim], which are copied."""
         count, dim = residuals.shape
-        space = -(-count * beam // _TILE) * _TILE
+        space = -(-count * beam // TILE) * TILE
         rows = np.zeros((2, space, dim), np.float32)
         rows[0, :count] = residuals
         halves, limits = np.empty((2, space), np.float32)
         best, picks = np.empty((count, beam), np.float32), np.empty((count, beam), np.int64)
         parents, entries = np.empty((2, levels, count, beam), np.int64)
-        return Workspace(rows, halves, limits, np.empty((_TILE, LANES), np.float32), best, picks, parents, entries)
+        return Workspace(rows, halves, limits, np.empty((TILE, LANES), np.float32), best, picks, parents, entries)
 
 
-def converts_half_precision() -> bool:
-    """Whether this processor has an instruction that converts half precision to float32."""
-    return binding.get_process_triple().startswith(("aarch64", "arm64")) or bool(_FEATURES.get("f16c"))
-
-
-def _compiled(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Compile a function at its first call, and store the result if there is a folder that can be written."""
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        try:
-            found = numba.njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:
-            found = numba.njit(nogil=True, **options)(function)
-        return cast(Callable[P, R], found)
-
-    return decorate
-
-
-def _generated(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`numba.extending.intrinsic`, with a type: a function for compiled code, whose LLVM instructions `function` generates."""
-    return cast(Callable[..., Any], intrinsic(function))
-
-
-@_generated
+@generated
 def _score_tile(_: Any, rows: Any, row: Any, panels: Any, panel: Any, offsets: Any, limits: Any, scores: Any) -> Any:  # noqa: ARG001
-    """Score the entries of one panel for the `_TILE` rows from `row` on. Bit m of the result: row m has a score above its limit.
+    """Score the entries of one panel for the `TILE` rows from `row` on. Bit m of the result: row m has a score above its limit.
 
     A score is the inner product of a row of `rows` [R, dim] with an entry of `panels` [panels, dim, LANES], plus the entry's offset in
-    `offsets` [panels, LANES]. `limits` is [R]. The scores are written to `scores` [_TILE, LANES].
+    `offsets` [panels, LANES]. `limits` is [R]. The scores are written to `scores` [TILE, LANES].
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -114,7 +81,7 @@ def _score_tile(_: Any, rows: Any, row: Any, panels: Any, panel: Any, offsets: A
 
         first, panel, dim = arguments[1], arguments[3], builder.extract_value(array(0).shape, 1)
         row_at, entries = pointer(0, builder.mul(first, dim)), pointer(2, builder.mul(builder.mul(panel, dim), i64(LANES)), stored)
-        sums = [utils.alloca_once_value(builder, load(pointer(4, builder.mul(panel, i64(LANES))))) for _ in range(_TILE)]
+        sums = [utils.alloca_once_value(builder, load(pointer(4, builder.mul(panel, i64(LANES))))) for _ in range(TILE)]
         multiply_add = ir.FunctionType(vector, [vector] * 3)
         multiply_add = utils.get_or_insert_function(builder.module, multiply_add, f"llvm.fmuladd.v{LANES}f32")
         with utils.for_range(builder, dim) as loop:
@@ -134,7 +101,7 @@ def _score_tile(_: Any, rows: Any, row: Any, panels: Any, panel: Any, offsets: A
     return types.int64(rows, types.int64, panels, types.int64, offsets, limits, scores), generate
 
 
-@_compiled(fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _subtract(row: Floats, entry: Floats, left: Floats) -> Any:
     """Write `row` minus `entry` to `left`, and return half of its squared norm."""
     total = np.float32(0)
@@ -144,7 +111,7 @@ def _subtract(row: Floats, entry: Floats, left: Floats) -> Any:
     return total * np.float32(0.5)
 
 
-@_compiled()
+@compiled()
 def _insert(score: Any, pick: int, best: Floats, picks: Numbers, kept: int) -> None:
     """Insert a pick among the `kept` best ones, which are in descending order, if it is one of them."""
     at = kept
@@ -156,7 +123,7 @@ def _insert(score: Any, pick: int, best: Floats, picks: Numbers, kept: int) -> N
         best[at], picks[at] = score, pick
 
 
-@_compiled()
+@compiled()
 def _find_best(rows: Floats, count: int, width: int, kept: int, size: int, panels: Panels, offsets: Floats, work: Workspace) -> None:
     """Find the `kept` best continuations of the paths of `count` residuals; each one's `width` paths are consecutive `rows` [R, dim].
 
@@ -169,11 +136,11 @@ def _find_best(rows: Floats, count: int, width: int, kept: int, size: int, panel
     limits[: count * width] = -np.inf
     limits[count * width :] = np.inf
     for panel in range(len(panels)):
-        for tile in range(0, count * width, _TILE):
+        for tile in range(0, count * width, TILE):
             above = _score_tile(rows, tile, panels, panel, offsets, limits, scores)
             if not above:
                 continue
-            for row in range(tile, tile + _TILE):
+            for row in range(tile, tile + TILE):
                 if not above >> (row - tile) & 1:
                     continue
                 residual, path = divmod(row, width)
@@ -186,7 +153,7 @@ def _find_best(rows: Floats, count: int, width: int, kept: int, size: int, panel
                             limits[each] = best[residual, kept - 1] + halves[each]
 
 
-@_compiled()
+@compiled()
 def search_paths(
     n_q: Numbers, embed: Floats, panels: Panels, offsets: Floats, stops: Numbers, beam: int, work: Workspace, codes: npt.NDArray[np.int32]
 ) -> None:

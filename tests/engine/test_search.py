@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcodec.config import CodecConfig
+from streamcodec.engine.compiling import converts_half_precision
 from streamcodec.engine.search import CodebookSearch
-from streamcodec.engine.search_kernel import converts_half_precision
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model

@@ -1,6 +1,9 @@
 """The fast CPU engine: OpenVINO networks, converted from the torch module that defines the model, run every step from a clip's first
 sample to its last. Torch only computes the states that primed streams start from, once per model.
 
+In float32, the live steps run on code that is compiled for them (`streamcodec.engine.step`), unless a measurement finds the networks faster
+on this processor.
+
 Each network is compiled once for all batch and packet sizes, and once more for each size that is used often.
 
 Two parts always run in float32, whatever the precision of the rest:
@@ -25,6 +28,8 @@ from streamcodec.config import Start
 from streamcodec.engine.graph import cut_before_latents, cut_where_upsampled
 from streamcodec.engine.openvino.half import Half, Part, Precision, network_names
 from streamcodec.engine.openvino.network import BATCHES, OpenVinoNetwork, Shapes, core, openvino
+from streamcodec.engine.openvino.packets import PacketSteps
+from streamcodec.engine.step import CompiledStep
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
@@ -80,8 +85,9 @@ class OpenVinoEngine:
         # Each codebook gets one more row of zeros, for the "unused" code.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
         self._background = ThreadPoolExecutor(1, "streamcodec-compile")
-        self._encoder = Half(_encoder_parts(model, precision), torch_engine.encoder_layout, fingerprint, self._compile, audio_in=True)
-        self._decoder = Half(_decoder_parts(model, precision), torch_engine.decoder_layout, fingerprint, self._compile, audio_out=True)
+        make = fingerprint, self._compile, self._with_program if precision == "fp32" else None
+        self._encoder = Half(_encoder_parts(model, precision), torch_engine.encoder_layout, *make, audio_in=True)
+        self._decoder = Half(_decoder_parts(model, precision), torch_engine.decoder_layout, *make, audio_out=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are made anew from the model: compiled networks belong to this process."""
@@ -103,7 +109,8 @@ class OpenVinoEngine:
 
     def wait_until_compiled(self) -> None:
         """Wait until the compilations that were requested so far are done."""
-        self._background.submit(lambda: None).result()
+        for _ in range(2):  # a measurement may have requested some
+            self._background.submit(lambda: None).result()
 
     def encoder_start(self, start: Start) -> States | None:
         _ = self._encoder.live  # so that the stream's first packet need not wait for it
@@ -135,6 +142,10 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         return OpenVinoNetwork(network, options, self.workers, self._background if specialize else None)
+
+    def _with_program(self, part: Part, state_size: int, longest: int, network: OpenVinoNetwork) -> PacketSteps:
+        program = CompiledStep(part.layers, part.frame, state_size, max(1, self._threads // self.workers))
+        return PacketSteps(program, network, longest, self._background)
 
 
 def has_bf16() -> bool:

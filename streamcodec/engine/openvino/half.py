@@ -22,6 +22,7 @@ from streamcodec.engine.base import MAX_LIVE_FRAMES
 from streamcodec.engine.graph import FlatLayers, StateLayout
 from streamcodec.engine.openvino.cache import load_or_convert
 from streamcodec.engine.openvino.network import Chain, OpenVinoNetwork, Shapes, openvino
+from streamcodec.engine.openvino.packets import PacketSteps
 from streamcodec.model.layers import Sequence1d
 from streamcodec.model.modes import building, running
 from streamcodec.model.padding import Index
@@ -63,7 +64,8 @@ class Half:
     """Runs the encoder or the decoder, whose `parts` follow one another and whose states have `layout`.
 
     The first part takes audio [B, T] if `audio_in`; the last one returns audio if `audio_out`. `compile(network, precision, specialize)`
-    compiles a network; `specialize` is true if shapes that are used often shall get networks of their own.
+    compiles a network; `specialize` is true if shapes that are used often shall get networks of their own. If there is `with_program`, the
+    only part's live steps run on what it makes of the part, the size of its states, the longest live step and the network.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Half:
         layout: StateLayout,
         fingerprint: str,
         compile: Callable[[Any, Precision, bool], OpenVinoNetwork],
+        with_program: Callable[[Part, int, int, OpenVinoNetwork], PacketSteps] | None,
         *,
         audio_in: bool = False,
         audio_out: bool = False,
@@ -79,6 +82,7 @@ class Half:
         self._parts = list(parts)
         self._fingerprint = fingerprint
         self._compile = compile
+        self._with_program = with_program
         self._size = layout.size
         self._modules = []
         for i, part in enumerate(parts):
@@ -105,9 +109,11 @@ class Half:
         return self._clip(x, states, indices)
 
     @cached_property
-    def live(self) -> OpenVinoNetwork | Chain:
-        """All networks for live steps, as one callable."""
+    def live(self) -> OpenVinoNetwork | PacketSteps | Chain:
+        """What runs live steps: all networks for them, as one callable."""
         networks = [self._network(i) for i in range(len(self._parts))]
+        if self._with_program is not None:
+            return self._with_program(self._parts[0], self._size, self._longest_live_step, networks[0])
         return networks[0] if len(networks) == 1 else self._chain(networks)
 
     @cached_property
@@ -127,12 +133,14 @@ class Half:
         for i, (part, module) in enumerate(zip(self._parts, self._modules, strict=True)):
             *channels, length = part.frame
             shapes = [((rows, *channels, length * packet_frames), (rows, module.layout.size)) for rows in batches]
-            self._network(i).prepare(shapes)
+            (self.live if isinstance(self.live, PacketSteps) else self._network(i)).prepare(shapes)
 
     def stop_preparing(self) -> None:
         """Cancel the compilations that have not begun."""
         for network in list(self._networks.values()):
             network.stop_preparing()
+        if isinstance(live := self.__dict__.get("live"), PacketSteps):  # not made for this
+            live.stop_preparing()
 
     def _network(self, i: int, *, for_clips: bool = False) -> OpenVinoNetwork:
         """Load or convert a network of part `i`, for x [B, *frame] with any number of frames; for clips, the last may be cut short."""

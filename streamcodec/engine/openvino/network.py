@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import accumulate
@@ -66,6 +66,41 @@ Arrays = tuple[npt.NDArray[Any], ...]
 Shapes = tuple[tuple[int, ...], ...]
 
 
+class _UnboundRequest:
+    """A request that runs a compiled network on inputs of any shape."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
+        results = self._request.infer(inputs, share_inputs=True, share_outputs=True)
+        # The request's next step overwrites the shared outputs, so they are copied.
+        return tuple(np.array(results[i]) for i in range(len(results)))
+
+
+class _BoundRequest:
+    """A request of a network that is compiled for one shape.
+
+    Its inputs and outputs are bound to arrays once. Binding them in each call would take three times as long as copying them.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._inputs, self._outputs = (
+            [np.zeros(port.shape, port.element_type.to_dtype()) for port in ports] for ports in (compiled.inputs, compiled.outputs)
+        )
+        for i, array in enumerate(self._inputs):
+            self._request.set_input_tensor(i, openvino().Tensor(array, shared_memory=True))
+        for i, array in enumerate(self._outputs):
+            self._request.set_output_tensor(i, openvino().Tensor(array, shared_memory=True))
+
+    def __call__(self, *inputs: npt.NDArray[Any]) -> Arrays:
+        for bound, x in zip(self._inputs, inputs, strict=True):
+            np.copyto(bound, x)
+        self._request.infer(share_outputs=True)
+        return tuple(output.copy() for output in self._outputs)
+
+
 class OpenVinoNetwork:
     """Runs `network` on inputs of any shape that it accepts; up to `workers` threads may call it at the same time.
 
@@ -83,8 +118,8 @@ class OpenVinoNetwork:
         self._options = {**options, "CPU_RUNTIME_CACHE_CAPACITY": _KERNEL_CACHE_SIZE}
         self._workers = workers
         self._background = background
-        self._general = self._compile(network)
-        self._specialized: dict[Shapes, LifoQueue[Any]] = {}
+        self._general = self._requests(network, _UnboundRequest)
+        self._specialized: dict[Shapes, LifoQueue[_UnboundRequest | _BoundRequest]] = {}
         self._uses: Counter[Shapes] = Counter()
         self._jobs: dict[Shapes, Future[None]] = {}  # the compile jobs, waiting, running or done, of the shapes chosen so far
         self._calls = 0
@@ -115,9 +150,7 @@ class OpenVinoNetwork:
         requests = self._specialized.get(shapes, self._general)
         request = requests.get()
         try:
-            results = request.infer(inputs, share_inputs=True, share_outputs=True)
-            # The request's next step overwrites the shared outputs, so they are copied.
-            return tuple(np.array(results[i]) for i in range(len(results)))
+            return request(*inputs)
         finally:
             requests.put(request)
 
@@ -142,13 +175,11 @@ class OpenVinoNetwork:
 
     def _specialize(self, shapes: Shapes) -> None:
         try:
-            network = self._network.clone()
-            network.reshape(dict(enumerate(shapes)))
-            requests = self._compile(network)
+            requests = self._requests(self._reshaped(shapes), _BoundRequest)
             # The first run is slow, so it is done here and no stream waits for it.
             unused = [requests.get() for _ in range(self._workers)]
             for request in unused:
-                request.infer([np.zeros(shape, np.float32) for shape in shapes])
+                request(*(np.zeros(shape, np.float32) for shape in shapes))
                 requests.put(request)
             with self._lock:
                 if shapes in self._jobs:
@@ -156,12 +187,24 @@ class OpenVinoNetwork:
         except Exception:
             log.exception("no specialized network for inputs %s: the general network continues to run them", shapes)
 
-    def _compile(self, network: Any) -> LifoQueue[Any]:
+    def specialized(self, shapes: Shapes) -> Callable[..., Arrays]:
+        """A specialized network for these shapes that the caller owns."""
+        return _BoundRequest(self._compile(self._reshaped(shapes)))
+
+    def _reshaped(self, shapes: Shapes) -> Any:
+        network = self._network.clone()
+        network.reshape(dict(enumerate(shapes)))
+        return network
+
+    def _requests(self, network: Any, kind: type[_UnboundRequest] | type[_BoundRequest]) -> LifoQueue[_UnboundRequest | _BoundRequest]:
         """Compile `network` once per worker. The queue gives out the request that was used last first."""
-        requests: LifoQueue[Any] = LifoQueue()
+        requests: LifoQueue[_UnboundRequest | _BoundRequest] = LifoQueue()
         for _ in range(self._workers):
-            requests.put(core().compile_model(network, "CPU", self._options).create_infer_request())
+            requests.put(kind(self._compile(network)))
         return requests
+
+    def _compile(self, network: Any) -> Any:
+        return core().compile_model(network, "CPU", self._options)
 
 
 class Chain:

@@ -1,0 +1,283 @@
+"""The arithmetic of a step as compiled functions: matrix products and element-wise functions in vector instructions.
+
+numba compiles them for the processor that they run on, and stores the result on disk. A step of one stream spends its time on reading
+weights, and one of many streams on multiplications. So weights are stored in half precision where that is exact, each part of a matrix
+is read once for all rows, and `_multiply` keeps its sums in the processor's registers.
+
+All arrays are flat, and every number that says where something is counts floats. A product may write up to `LANES` - 1 floats more than
+it should behind each stream's last row, so whoever lays out memory leaves that room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba.core import cgutils, types
+
+from streamcodec.engine.compiling import LANES, TILE, compiled, generated
+
+__all__ = ["ROOM", "Op", "run_step"]
+
+Floats = npt.NDArray[np.float32]
+Weights = npt.NDArray[np.float32] | npt.NDArray[np.uint16]
+
+_BLOCK = 2 * LANES
+"""The numbers that an element-wise function handles at once: several vectors, so that none waits for another."""
+ROOM = _BLOCK
+"""The numbers behind each buffer that an operation may overwrite."""
+_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+def _multiplying(rows: int, split: int) -> Callable[..., Any]:
+    """A function that multiplies `rows` rows by one panel; each sum is the sum of `split` parts, so that few rows have enough to add to."""
+
+    def multiply(
+        _: Any, x: Any, x_at: Any, x_step: Any, depth: Any, panels: Any, panel: Any,  # noqa: ARG001
+        first: Any, first_at: Any, first_step: Any, y: Any, y_at: Any, y_step: Any,  # noqa: ARG001
+    ) -> Any:  # fmt: skip
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            utils: Any = cgutils
+            vector = ir.VectorType(_F32, LANES)
+            stored = ir.HalfType() if panels.dtype == types.uint16 else _F32
+
+            def pointer(array: int, at: int, number: Any = _F32) -> Any:
+                data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+                return builder.gep(builder.bitcast(data, number.as_pointer()), [arguments[at]])
+
+            def load(address: Any, number: Any = _F32) -> Any:
+                loaded = builder.load(builder.bitcast(address, ir.VectorType(number, LANES).as_pointer()))
+                loaded.align = number.get_abi_alignment(context.target_data)
+                return loaded if number is _F32 else builder.fpext(loaded, vector)
+
+            x_row, weights = pointer(0, 1), pointer(4, 5, stored)
+            begin, y_row = pointer(6, 7), pointer(9, 10)
+            x_step, depth, first_step, y_step = arguments[2], arguments[3], arguments[8], arguments[11]
+
+            def row(base: Any, step: Any, m: int) -> Any:
+                return builder.gep(base, [builder.mul(step, _I64(m))])
+
+            zeros = ir.Constant(vector, [0.0] * LANES)
+            sums = [
+                [utils.alloca_once_value(builder, zeros if part else load(row(begin, first_step, m))) for part in range(split)]
+                for m in range(rows)
+            ]
+            inputs = [row(x_row, x_step, m) for m in range(rows)]
+            multiply_add = _multiply_add(builder, vector)
+
+            def add(k: Any, part: int) -> None:
+                column = load(builder.gep(weights, [builder.mul(k, _I64(LANES))]), stored)
+                for m in range(rows):
+                    number = _spread(builder, builder.load(builder.gep(inputs[m], [k])), LANES)
+                    builder.store(multiply_add(number, column, builder.load(sums[m][part])), sums[m][part])
+
+            whole = builder.udiv(depth, _I64(split))
+            with utils.for_range(builder, whole) as loop:
+                for part in range(split):
+                    add(builder.add(builder.mul(loop.index, _I64(split)), _I64(part)), part)
+            if split > 1:
+                done = builder.mul(whole, _I64(split))
+                with utils.for_range(builder, builder.sub(depth, done)) as loop:
+                    add(builder.add(loop.index, done), 0)
+            for m in range(rows):
+                total = builder.load(sums[m][0])
+                for part in range(1, split):
+                    total = builder.fadd(total, builder.load(sums[m][part]))
+                builder.store(total, builder.bitcast(row(y_row, y_step, m), vector.as_pointer())).align = 4
+            return context.get_dummy_value()
+
+        size = types.int64
+        return types.void(x, size, size, size, panels, size, first, size, size, y, size, size), generate
+
+    return generated(multiply)
+
+
+def _multiply_add(builder: Any, vector: Any) -> Callable[..., Any]:
+    utils: Any = cgutils
+    function = utils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{vector.count}f32")
+    return lambda *factors: builder.call(function, factors)
+
+
+def _spread(builder: Any, number: Any, lanes: int) -> Any:
+    undefined = ir.Constant(ir.VectorType(_F32, lanes), ir.Undefined)
+    return builder.shuffle_vector(
+        builder.insert_element(undefined, number, _I32(0)), undefined, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    )
+
+
+_multiply_1, _multiply_2, _multiply_3 = _multiplying(1, 4), _multiplying(2, 2), _multiplying(3, 2)
+_multiply_4, _multiply_5, _multiply_tile = _multiplying(4, 1), _multiplying(5, 1), _multiplying(TILE, 1)
+
+
+def _element_wise(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that writes `formula(builder, v, w, exp, constant)` to `_BLOCK` numbers of y: v is what x has, w what y has so far."""
+
+    def apply(_: Any, x: Any, x_at: Any, y: Any, y_at: Any) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            width = LANES // 2  # one vector of the processor
+            vector, whole = ir.VectorType(_F32, width), ir.VectorType(_I32, width)
+            multiply_add = _multiply_add(builder, vector)
+            utils: Any = cgutils
+            floor = utils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), f"llvm.floor.v{width}f32")
+
+            def constant(value: float) -> Any:
+                return ir.Constant(vector, [value] * width)
+
+            def exp(v: Any) -> Any:
+                """2 to the whole part of v / log 2, times a polynomial of the rest: Cephes' `expf`, exact to 1e-7."""
+                low, high = constant(-87.0), constant(88.0)
+                v = builder.select(builder.fcmp_ordered(">", v, low), v, low)
+                v = builder.select(builder.fcmp_ordered("<", v, high), v, high)
+                n = builder.call(floor, [multiply_add(v, constant(1.44269504088896341), constant(0.5))])
+                rest = multiply_add(n, constant(2.12194440e-4), multiply_add(n, constant(-0.693359375), v))
+                total = constant(1.9875691500e-4)
+                for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+                    total = multiply_add(total, rest, constant(c))
+                total = builder.fadd(multiply_add(total, builder.fmul(rest, rest), rest), constant(1.0))
+                exponent = builder.add(builder.fptosi(n, whole), ir.Constant(whole, [127] * width))
+                power = builder.bitcast(builder.shl(exponent, ir.Constant(whole, [23] * width)), vector)
+                return builder.fmul(total, power)
+
+            def address(array: int, part: int) -> Any:
+                data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+                return builder.bitcast(builder.gep(data, [builder.add(arguments[array + 1], _I64(part))]), vector.as_pointer())
+
+            def load(array: int, part: int) -> Any:
+                loaded = builder.load(address(array, part))
+                loaded.align = 4
+                return loaded
+
+            parts = range(0, _BLOCK, width)
+            loaded = [(load(0, part), load(2, part)) for part in parts]
+            for part, (v, w) in zip(parts, loaded, strict=True):
+                builder.store(formula(builder, v, w, exp, constant), address(2, part)).align = 4
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, y, types.int64), generate
+
+    return generated(apply)
+
+
+def _elu_of(builder: Any, v: Any, _: Any, exp: Any, constant: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", v, constant(0.0)), v, builder.fsub(exp(v), constant(1.0)))
+
+
+def _sigmoid_of(builder: Any, v: Any, _: Any, exp: Any, constant: Any) -> Any:
+    return builder.fdiv(constant(1.0), builder.fadd(constant(1.0), exp(builder.fneg(v))))
+
+
+def _tanh_of(builder: Any, v: Any, _: Any, exp: Any, constant: Any) -> Any:
+    grown = exp(builder.fmul(v, constant(2.0)))
+    return builder.fsub(constant(1.0), builder.fdiv(constant(2.0), builder.fadd(constant(1.0), grown)))
+
+
+def _sum_of(builder: Any, v: Any, w: Any, *_: Any) -> Any:
+    return builder.fadd(v, w)
+
+
+_elu_block, _sigmoid_block = _element_wise(_elu_of), _element_wise(_sigmoid_of)
+_tanh_block, _sum_block = _element_wise(_tanh_of), _element_wise(_sum_of)
+
+
+@compiled()
+def _multiply(
+    x: Floats, x_at: int, x_step: int, rows: int, depth: int, weights: Weights, panel: int, first: Floats, first_at: int, first_step: int,
+    y: Floats, y_at: int, y_step: int,
+) -> None:  # fmt: skip
+    """Multiply `rows` rows of x, `x_step` apart, by one panel [depth, LANES], and add to what `first` has for each of them."""
+    row: Any = np.int64(0)
+    while row + TILE <= rows:
+        _multiply_tile(x, x_at, x_step, depth, weights, panel, first, first_at, first_step, y, y_at, y_step)
+        x_at, first_at, y_at, row = x_at + TILE * x_step, first_at + TILE * first_step, y_at + TILE * y_step, row + TILE
+    rest = rows - row
+    if rest == 5:
+        _multiply_5(x, x_at, x_step, depth, weights, panel, first, first_at, first_step, y, y_at, y_step)
+    elif rest == 4:
+        _multiply_4(x, x_at, x_step, depth, weights, panel, first, first_at, first_step, y, y_at, y_step)
+    elif rest == 3:
+        _multiply_3(x, x_at, x_step, depth, weights, panel, first, first_at, first_step, y, y_at, y_step)
+    elif rest == 2:
+        _multiply_2(x, x_at, x_step, depth, weights, panel, first, first_at, first_step, y, y_at, y_step)
+    elif rest == 1:
+        _multiply_1(x, x_at, x_step, depth, weights, panel, first, first_at, first_step, y, y_at, y_step)
+
+
+class Op:
+    """The kinds of operations, the first number of each row of a program. Each runs for all streams.
+
+    The other numbers: x, x_step, rows, depth, weights, bias, outputs, y, y_step. A step is the distance of two rows.
+
+    - PRODUCT: `rows` rows of y [outputs] = rows of x [depth] times a matrix, plus a bias, or plus what y has if `bias` is negative.
+    - ELU: y = ELU(x). ADD: y = y + x. COPY: y = x. Each of `rows` numbers.
+    - TRANSPOSE: x [depth, rows] to y [rows, depth].
+    - CELL: an LSTM's gates x [4, depth] and c at y, to the new c and h, `rows` numbers at `weights`.
+    """
+
+    PRODUCT, ELU, ADD, COPY, TRANSPOSE, CELL = range(6)
+
+
+# Compiled code knows numbers of a module, but no classes.
+_PRODUCT, _ELU, _ADD, _COPY, _TRANSPOSE = Op.PRODUCT, Op.ELU, Op.ADD, Op.COPY, Op.TRANSPOSE
+
+
+@compiled()
+def _product(op: Any, streams: int, pitch: int, memory: Floats, weights: Weights, biases: Floats) -> None:
+    x, x_step, rows, depth, panels, bias, outputs, y, y_step = op[1], op[2], op[3], op[4], op[5], op[6], op[7], op[8], op[9]
+    apart = pitch
+    if rows == 1:  # the streams are the rows
+        rows, streams, x_step, y_step = streams, rows, pitch, pitch
+    # The last panel comes first: what it writes too much is where the others write afterwards.
+    for panel in range((outputs - 1) // LANES, -1, -1):
+        for stream in range(streams):
+            source, target, place = x + stream * apart, y + stream * apart + panel * LANES, panels + panel * depth * LANES
+            if bias >= 0:
+                _multiply(memory, source, x_step, rows, depth, weights, place, biases, bias + panel * LANES, 0, memory, target, y_step)
+            else:
+                _multiply(memory, source, x_step, rows, depth, weights, place, memory, target, y_step, memory, target, y_step)
+
+
+@compiled()
+def _cell(gates: int, gate: int, size: int, c: int, h: int, memory: Floats) -> None:
+    # The gates come in torch's order: what to admit, what to keep, the candidate, what to emit.
+    admit, keep, candidate, emit = gates, gates + gate, gates + 2 * gate, gates + 3 * gate
+    for at in range(0, gate, _BLOCK):
+        _sigmoid_block(memory, admit + at, memory, admit + at)
+        _sigmoid_block(memory, keep + at, memory, keep + at)
+        _tanh_block(memory, candidate + at, memory, candidate + at)
+        _sigmoid_block(memory, emit + at, memory, emit + at)
+    for k in range(size):
+        memory[c + k] = memory[keep + k] * memory[c + k] + memory[admit + k] * memory[candidate + k]
+    for at in range(0, size, _BLOCK):
+        _tanh_block(memory, c + at, memory, h + at)
+    for k in range(size):
+        memory[h + k] *= memory[emit + k]
+
+
+@compiled()
+def run_step(program: npt.NDArray[np.int64], streams: int, pitch: int, memory: Floats, weights: Weights, biases: Floats) -> None:
+    """Run a program, rows of numbers as `Op` says, for `streams` streams, whose memories are `pitch` numbers apart."""
+    for op in program:
+        kind, rows, depth = op[0], op[3], op[4]
+        if kind == _PRODUCT:
+            _product(op, streams, pitch, memory, weights, biases)
+            continue
+        for stream in range(streams):
+            x, y = op[1] + stream * pitch, op[8] + stream * pitch
+            if kind == _ELU:
+                for k in range(0, rows, _BLOCK):
+                    _elu_block(memory, x + k, memory, y + k)
+            elif kind == _ADD:
+                for k in range(0, rows, _BLOCK):
+                    _sum_block(memory, x + k, memory, y + k)
+            elif kind == _COPY:
+                for k in range(rows):
+                    memory[y + k] = memory[x + k]
+            elif kind == _TRANSPOSE:
+                for row in range(rows):
+                    for k in range(depth):
+                        memory[y + row * depth + k] = memory[x + k * rows + row]
+            else:
+                _cell(x, depth, rows, y, op[5] + stream * pitch, memory)
