@@ -465,9 +465,9 @@ def test_a_fast_stream_reaches_listeners_of_pcm_whole_however_slow_the_decoder_i
     clock = StoppedClock(monkeypatch, pcm_module)
     decode, max_s = engine.decode, 0.0
 
-    def slowly(*args):
+    def slowly(*args, **options):
         clock.us += 30_000
-        return decode(*args)
+        return decode(*args, **options)
 
     engine.decode = slowly
 
@@ -556,10 +556,10 @@ def test_the_first_client_meets_nothing_that_runs_for_the_first_time(capacity):
     steps, all_workers = collections.Counter(), threading.Barrier(workers)
 
     def noted(kind, run):
-        def step(data, *args):
+        def step(data, *args, **options):
             all_workers.wait(TIMEOUT_S)
             steps[kind, len(data), data.shape[-1] // (codec.hop_length if kind == "encode" else 1)] += 1
-            return run(data, *args)
+            return run(data, *args, **options)
 
         return step
 
