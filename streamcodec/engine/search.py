@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.engine.compiling import LANES, converts_half_precision
-from streamcodec.engine.search_kernel import Workspace, search_paths
+from streamcodec.engine.compiling import LANES
+from streamcodec.engine.search_kernel import NORM, Workspace, search_paths
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.types import Codes, Samples
 
 __all__ = ["CodebookSearch"]
 
-_PATHS = 48  # the paths that are searched together: their residuals fit into the processor's first cache
+_PATHS = 96  # the paths that are searched together: their rounded residuals fit into the processor's first cache
 
 
 class CodebookSearch:
-    """Searches the codebooks of `quantizer` in float32 and finds what `ResidualVQ.encode` finds.
+    """Searches the codebooks of `quantizer` and finds what `ResidualVQ.encode` finds in float32.
 
     Each of up to `workers` simultaneous calls runs on `threads` threads. A search is compiled at the first start on a machine, which takes
     some seconds.
@@ -29,7 +29,7 @@ class CodebookSearch:
     def __init__(self, quantizer: ResidualVQ, threads: int = 1, workers: int = 1) -> None:
         self._made_of = quantizer, threads, workers
         self._embed = quantizer.embed.detach().float().cpu().contiguous().numpy()
-        self._panels, self._offsets = _panels(self._embed)
+        self._panels, self._units, self._offsets = _panels(self._embed)
         self._beam = quantizer.beam
         # With one path there are no runs: each level is decided by itself.
         stops = [stop for _, stop in quantizer.runs] if quantizer.beam > 1 else range(1, len(self._embed) + 1)
@@ -63,8 +63,8 @@ class CodebookSearch:
 
         def search(share: Sequence[slice]) -> None:
             for part in share:
-                work = Workspace.on(residuals[part], len(self._embed), self._beam)
-                search_paths(n_q[part], self._embed, self._panels, self._offsets, self._stops, self._beam, work, indices[part])
+                work = Workspace.on(residuals[part], self._embed, self._beam)
+                search_paths(n_q[part], self._embed, self._panels, self._units, self._offsets, self._stops, self._beam, work, indices[part])
 
         # Parts are dealt out by turns: the first ones have more levels.
         shares = [parts[i :: self._threads] for i in range(min(self._threads, len(parts)))]
@@ -75,19 +75,16 @@ class CodebookSearch:
             each.result()
 
 
-def _panels(embed: npt.NDArray[np.float32]) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    """Codebooks [levels, size, dim] as the panels and offsets of `search_paths`, in half precision where that is exact."""
+def _panels(embed: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Codebooks [levels, size, dim] as the panels, units and offsets of `search_paths`."""
     levels, size, dim = embed.shape
-    count = -(-size // LANES)
-    panels = np.zeros((levels, count, dim, LANES), np.float32)
-    offsets = np.full((levels, count, LANES), -np.inf, np.float32)
-    for first in range(0, size, LANES):
-        entries = embed[:, first : first + LANES]
-        panels[:, first // LANES, :, : entries.shape[1]] = entries.transpose(0, 2, 1)
-        offsets[:, first // LANES, : entries.shape[1]] = -np.square(entries).sum(-1) / 2
-    if converts_half_precision():
-        with np.errstate(over="ignore"):
-            halves = panels.astype(np.float16)
-        if np.array_equal(halves, panels):
-            return halves.view(np.uint16), offsets
-    return panels, offsets
+    count, pairs = -(-size // LANES), -(-dim // 2)
+    squares = np.square(embed).sum(-1)
+    longest = np.sqrt(squares.max(1))
+    scales = NORM / np.maximum(longest, np.float32(1e-18))
+    rounded = np.zeros((levels, count * LANES, pairs * 2), np.int16)
+    rounded[:, :size, :dim] = np.rint(embed * scales[:, None, None])
+    offsets = np.full((levels, count * LANES), -np.inf, np.float32)
+    offsets[:, :size] = -squares / 2
+    panels = np.ascontiguousarray(rounded.reshape(levels, count, LANES, pairs, 2).transpose(0, 1, 3, 2, 4))
+    return panels, 1 / (scales * NORM), offsets.reshape(levels, count, LANES)

@@ -9,13 +9,13 @@ from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamcodec.config import CodecConfig
-from streamcodec.engine.compiling import converts_half_precision
 from streamcodec.engine.search import CodebookSearch
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.model.encodec import EncodecModel
@@ -80,20 +80,47 @@ def latents_of(batch: int, dim: int, frames: int, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).standard_normal((batch, dim, frames)).astype(np.float32)
 
 
-@pytest.mark.parametrize("half", [False, True], ids=["float32", "half precision"])
 @pytest.mark.parametrize(
     ("size", "dim", "beam"),
     [(1, 3, 4), (2, 3, 5), (15, 1, 2), (16, 7, 4), (33, 8, 1), (50, 5, 4), (100, 12, 7)],
     ids=lambda number: str(number),
 )
-def test_codebooks_of_any_size_are_searched_along_any_number_of_paths(half, size, dim, beam):
+def test_codebooks_of_any_size_are_searched_along_any_number_of_paths(size, dim, beam):
     embed = torch.randn(6, size, dim, generator=torch.Generator().manual_seed(size)) * 0.7 ** torch.arange(6)[:, None, None]
-    quantizer = quantizer_of(embed.half().float() if half else embed, beam, [1, 4, 6])
-    codebook_search = CodebookSearch(quantizer)
-    assert codebook_search._panels.dtype == (np.uint16 if half and converts_half_precision() else np.float32)
+    quantizer = quantizer_of(embed, beam, [1, 4, 6])
     latents = latents_of(3, dim, 13)
     expected = quantizer.encode(torch.from_numpy(latents), 6).numpy()
-    np.testing.assert_array_equal(codebook_search(latents, [6, 6, 6]), expected)
+    np.testing.assert_array_equal(CodebookSearch(quantizer)(latents, [6, 6, 6]), expected)
+
+
+def distances(residuals: torch.Tensor, embed: torch.Tensor, paths: npt.NDArray[np.int32]) -> torch.Tensor:
+    """The squared distances in float64 of residuals [N, dim] from the ends of paths [N, levels]."""
+    ends = sum(entries[index] for entries, index in zip(embed.double(), torch.from_numpy(paths).long().T, strict=True))
+    return (residuals.double() - ends).square().sum(1)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize(
+    ("spread", "norms"),
+    [(1e-3, 1.0), (1e-4, 1.0), (1e-5, 1.0), (1.0, 1e4), (1.0, 1e-4)],
+    ids=["near by 1e-3", "near by 1e-4", "near by 1e-5", "short residuals", "long residuals"],
+)
+def test_entries_that_integers_cannot_tell_apart_are_decided_by_float32(beam, spread, norms):
+    generator = torch.Generator().manual_seed(14)
+    centers = torch.randn(2, 8, 1, 128, generator=generator)
+    embed = (norms * (centers + spread * torch.randn(2, 8, 32, 128, generator=generator))).flatten(1, 2)
+    quantizer = quantizer_of(embed, beam)
+    latents = latents_of(1, 128, 60, seed=15)
+    residuals = torch.from_numpy(latents[0].T)
+    found = distances(residuals, embed, CodebookSearch(quantizer)(latents, [2])[0].T)
+    expected = distances(residuals, embed, quantizer.encode(torch.from_numpy(latents), 2)[0].T.numpy())
+    # By as much as float32 may be off in such a distance, see `near_ties`.
+    largest = residuals.norm(dim=1) + embed.norm(dim=2).amax(1).sum()
+    blur = 4 * 128**0.5 * 2**-24 * largest.double().square()
+    assert ((found - expected).abs() <= blur).all()
+    if 1e-5 < spread < 1:
+        others = distances(residuals, embed, CodebookSearch(quantizer)(latents, [2])[0].T ^ 1)
+        assert ((others - found).abs() > blur).any(), "the wrong entry of the right center would be found"
 
 
 @pytest.mark.parametrize("beam", [1, 4])
