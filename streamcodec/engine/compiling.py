@@ -1,15 +1,29 @@
-"""What compiled code is made with: numba compiles functions for the processor that they run on, and stores the result on disk."""
+"""What compiled code is made with: numba compiles functions for the processor that they run on, and stores the result on disk.
+
+numba stores a function by its own file alone, though it compiles what that calls in other files into it. So results are stored in a folder
+of their own for each version of all these files: a new version never runs, nor reads, what an old one has stored.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from threading import Lock
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 from llvmlite import binding
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "TILE", "compiled", "converts_half_precision", "generated"]
+from streamcodec.engine.cache_root import cache_root
+
+__all__ = ["LANES", "TILE", "checksum", "compiled", "converts_half_precision", "generated", "storage_folder"]
+
+_SOURCES = ("compiling.py", "search_kernel.py", "step_kernel.py")
+_storing = Lock()  # while a function is declared, numba's folder for all functions is ours
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,13 +45,33 @@ def compiled(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function at its first call, and store the result if there is a folder that can be written."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        try:
-            found = numba.njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:
-            found = numba.njit(nogil=True, **options)(function)
+        with _storing:
+            before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(storage_folder())
+            try:
+                found = numba.njit(nogil=True, cache=True, **options)(function)
+            except RuntimeError:
+                found = numba.njit(nogil=True, **options)(function)
+            finally:
+                numba.config.CACHE_DIR = before
         return cast(Callable[P, R], found)
 
     return decorate
+
+
+@cache
+def storage_folder() -> Path:
+    """Where compiled code is stored: beside the sources, or in the user's cache folder where those cannot be written."""
+    here = Path(__file__).parent
+    version = f"compiled-{checksum([here / name for name in _SOURCES])}"
+    return (here / "__pycache__" if os.access(here, os.W_OK) else cache_root()) / version
+
+
+def checksum(sources: Sequence[Path]) -> str:
+    """Twelve hexadecimal digits that are others for each version of numba and of the files `sources`."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def generated(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import torch
 
 from streamcodec.engine import graph
+from streamcodec.engine.cache_root import cache_root
 from streamcodec.engine.openvino.network import core, openvino
 from streamcodec.model import layers, padding, seanet
 
@@ -53,14 +52,8 @@ def load_or_convert(fingerprint: str, name: str, convert: Callable[[], Any]) -> 
 
 def _cache_folder(fingerprint: str) -> Path:
     """The cache folder of one model's networks; it depends on the versions of OpenVINO, torch and this code."""
-    if override := os.environ.get("STREAMCODEC_CACHE"):
-        root = Path(override)
-    elif sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home())) / "streamcodec"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "streamcodec"
     versions = f"{fingerprint} {openvino().__version__} {torch.__version__} {_source_hash()}"
-    return root / hashlib.sha256(versions.encode()).hexdigest()[:16]
+    return cache_root() / hashlib.sha256(versions.encode()).hexdigest()[:16]
 
 
 def _source_hash() -> str:
