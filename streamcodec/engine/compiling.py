@@ -23,6 +23,7 @@ from streamcodec.engine.cache_root import cache_root
 __all__ = ["LANES", "TILE", "checksum", "compiled", "converts_half_precision", "generated", "storage_folder"]
 
 _SOURCES = ("compiling.py", "search_kernel.py", "step_kernel.py")
+_config: Any = numba.config
 _storing = Lock()  # while a function is declared, numba's folder for all functions is ours
 
 P = ParamSpec("P")
@@ -46,13 +47,13 @@ def compiled(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         with _storing:
-            before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(storage_folder())
+            before, _config.CACHE_DIR = _config.CACHE_DIR, str(storage_folder())
             try:
                 found = numba.njit(nogil=True, cache=True, **options)(function)
             except RuntimeError:
                 found = numba.njit(nogil=True, **options)(function)
             finally:
-                numba.config.CACHE_DIR = before
+                _config.CACHE_DIR = before
         return cast(Callable[P, R], found)
 
     return decorate
