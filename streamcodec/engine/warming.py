@@ -63,7 +63,8 @@ class _SilentStream:
 
     def end(self) -> None:
         self._codes, _ = self._engine.encode(np.zeros((1, 1), np.float32), self._encoder, [self._n_q], final=True)
-        self._engine.decode(self._codes, self._decoder, final=True)
+        if self._engine.traits.decoder_hold_frames:  # other decoders are not told that their stream ends
+            self._engine.decode(self._codes, self._decoder, final=True)
 
 
 def _as_batch(state: States | None) -> States | None:

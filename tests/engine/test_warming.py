@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,8 +35,16 @@ def test_each_packet_length_is_encoded_and_decoded_on_all_workers_at_the_same_ti
     engine = InStep(workers)
     warm_up(engine, (1, 6))
     assert engine.frames == {(kind, 1, frames): 3 * workers for kind in ("encode", "decode") for frames in (1, 6)}
-    assert engine.ends == {("encode", 1, 1 / HOP): 2 * workers, ("decode", 1, 1): 2 * workers}, "within a frame"
     assert len(engine.threads) == workers
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_encoders_end_within_a_frame_and_decoders_that_hold_frames_back_end(held: int) -> None:
+    engine = InStep(2)
+    engine.traits = replace(engine.traits, decoder_hold_frames=held)
+    warm_up(engine, [6])
+    ends = {("encode", 1, 1 / HOP): 2, ("decode", 1, 1): 2} if held else {("encode", 1, 1 / HOP): 2}
+    assert engine.ends == ends
 
 
 def test_with_one_worker_the_calling_thread_runs_everything() -> None:
