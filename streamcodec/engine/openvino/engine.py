@@ -26,7 +26,7 @@ import numpy as np
 
 from streamcodec.config import Start
 from streamcodec.engine.graph import cut_before_latents, cut_where_upsampled
-from streamcodec.engine.openvino.half import Half, Part, Precision, network_names
+from streamcodec.engine.openvino.half import Half, Part, Precision
 from streamcodec.engine.openvino.network import BATCHES, OpenVinoNetwork, Shapes, core, openvino
 from streamcodec.engine.openvino.packets import PacketSteps
 from streamcodec.engine.step import CompiledStep
@@ -40,8 +40,13 @@ __all__ = ["OpenVinoEngine", "has_bf16", "networks"]
 
 
 def networks(model: EncodecModel, precision: Precision) -> set[str]:
-    """The names of the networks that `model` is converted to."""
-    return network_names([*_encoder_parts(model, precision), *_decoder_parts(model, precision)])
+    """The names of the networks that live streams of `model` need, which are those that `warm_up` loads.
+
+    Every encoder is told that its stream ends, and so are decoders that hold a frame back for that.
+    """
+    encoder, decoder = _encoder_parts(model, precision), _decoder_parts(model, precision)
+    ending = encoder if model.config.trim_right_ratio == 1.0 else [*encoder, *decoder]
+    return {*(part.name for part in (*encoder, *decoder)), *(part.clip_name for part in ending)}
 
 
 def _encoder_parts(model: EncodecModel, precision: Precision) -> list[Part]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from streamcodec.model.modes import building, running
 from streamcodec.model.padding import Index
 from streamcodec.types import Samples, States
 
-__all__ = ["Half", "Part", "Precision", "network_names"]
+__all__ = ["Half", "Part", "Precision"]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -53,11 +53,6 @@ class Part:
         """The indices for a step over `length` inputs, and the length of its output."""
         with running(torch.device("cpu")):
             return self.layers.indices(length, start, final)
-
-
-def network_names(parts: Iterable[Part]) -> set[str]:
-    """The names of all networks of these parts."""
-    return {name for part in parts for name in (part.name, part.clip_name)}
 
 
 class Half:
