@@ -157,6 +157,8 @@ def _convert(module: nn.Module, example: tuple[torch.Tensor, ...], shapes: Seque
     # Tracing warns about loops over a fixed number of codebooks, and that tracing is deprecated.
     with _TRACING, building(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = openvino().convert_model(module.eval(), example_input=example)
+        # OpenVINO would trace it with a check that runs the module twice more and imports much of torch.
+        traced: Any = torch.jit.trace(module.eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
+        network = openvino().convert_model(traced, example_input=example)
     network.reshape({i: openvino().PartialShape(shape) for i, shape in enumerate(shapes)})
     return network
