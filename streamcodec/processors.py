@@ -30,7 +30,7 @@ def _quotas(root: Path) -> Iterator[float]:
         base = root / "sys/fs/cgroup" if unified else root / "sys/fs/cgroup" / controllers
         group = Path(path.lstrip("/"))
         # Inside a container the path may be the host's, where nothing is mounted: its own group is the root then.
-        for folder in {base, *(base / part for part in [group, *group.parents])}:
+        for folder in (base / part for part in [group, *group.parents]):
             words = _text(folder / "cpu.max").split() if unified else [_text(folder / f"cpu.cfs_{word}_us") for word in ("quota", "period")]
             if len(words) == 2 and all(word.strip().isdecimal() for word in words) and int(words[1]) > 0:
                 yield int(words[0]) / int(words[1])

@@ -6,9 +6,8 @@ of their own for each version of all these files: a new version never runs, nor 
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -18,9 +17,9 @@ import numba
 from llvmlite import binding
 from numba.extending import intrinsic
 
-from streamcodec.engine.cache_root import cache_root
+from streamcodec.engine.cache_root import cache_root, source_hash
 
-__all__ = ["LANES", "TILE", "checksum", "compiled", "converts_half_precision", "generated", "storage_folder"]
+__all__ = ["LANES", "TILE", "compiled", "converts_half_precision", "generated", "storage_folder"]
 
 _SOURCES = ("compiling.py", "search_kernel.py", "step_kernel.py")
 _config: Any = numba.config
@@ -63,16 +62,8 @@ def compiled(**options: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
 def storage_folder() -> Path:
     """Where compiled code is stored: beside the sources, or in the user's cache folder where those cannot be written."""
     here = Path(__file__).parent
-    version = f"compiled-{checksum([here / name for name in _SOURCES])}"
+    version = f"compiled-{numba.__version__}-{source_hash(here / name for name in _SOURCES)[:12]}"
     return (here / "__pycache__" if os.access(here, os.W_OK) else cache_root()) / version
-
-
-def checksum(sources: Sequence[Path]) -> str:
-    """Twelve hexadecimal digits that are others for each version of numba and of the files `sources`."""
-    digest = hashlib.sha256(numba.__version__.encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def generated(function: Callable[..., Any]) -> Callable[..., Any]:

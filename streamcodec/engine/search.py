@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamcodec.engine.compiling import LANES
+from streamcodec.engine.parallel import run_together
 from streamcodec.engine.search_kernel import NORM, Workspace, search_paths
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.types import Codes, Samples
@@ -68,11 +70,7 @@ class CodebookSearch:
 
         # Parts are dealt out by turns: the first ones have more levels.
         shares = [parts[i :: self._threads] for i in range(min(self._threads, len(parts)))]
-        helped = [self._helpers.submit(search, share) for share in shares[1:]] if self._helpers else []
-        for share in shares[:1]:
-            search(share)
-        for each in helped:
-            each.result()
+        run_together([partial(search, share) for share in shares], self._helpers)
 
 
 def _panels(embed: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32], npt.NDArray[np.float32]]:

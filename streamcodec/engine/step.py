@@ -10,10 +10,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from streamcodec.engine.parallel import run_together
 from streamcodec.engine.step_memory import StepProgram, Weights
 from streamcodec.engine.step_program import build_program
 from streamcodec.model.layers import Sequence1d
@@ -50,11 +52,7 @@ class CompiledStep:
         y, new_states = np.empty((len(x), *program.y_shape), np.float32), np.empty_like(states)
         share = -(-len(x) // self._threads)
         parts = [slice(at, at + share) for at in range(0, len(x), share)]
-        helped = [self._helpers.submit(program, x[p], states[p], y[p], new_states[p]) for p in parts[1:]] if self._helpers else []
-        for part in parts[:1]:
-            program(x[part], states[part], y[part], new_states[part])
-        for each in helped:
-            each.result()
+        run_together([partial(program, x[part], states[part], y[part], new_states[part]) for part in parts], self._helpers)
         return y, new_states
 
     def _build(self, shape: Sequence[int]) -> StepProgram:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from streamcodec.engine.base import Engine
+from streamcodec.engine.parallel import run_together
 from streamcodec.types import Codes, States
 
 __all__ = ["warm_up"]
@@ -24,20 +25,13 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
     call.
     """
     with ThreadPoolExecutor(engine.workers, "streamcodec-warm-up") as pool:
-
-        def run_in_parallel(jobs: list[Callable[[], None]]) -> None:
-            others = [pool.submit(job) for job in jobs[1:]]
-            jobs[0]()
-            for other in others:
-                other.result()
-
         for frames in lengths:
             streams = [_SilentStream(engine, frames) for _ in range(engine.workers)]
             for _ in range(_PACKETS):
                 # All jobs of a round run at the same time. Otherwise the engine would use one free worker again and leave another cold.
-                run_in_parallel([stream.encode for stream in streams])
-                run_in_parallel([stream.decode for stream in streams])
-            run_in_parallel([stream.end for stream in streams])
+                run_together([stream.encode for stream in streams], pool)
+                run_together([stream.decode for stream in streams], pool)
+            run_together([stream.end for stream in streams], pool)
 
 
 class _SilentStream:

@@ -10,6 +10,7 @@ import pytest
 
 import streamcodec.engine.compiling as compiling
 from streamcodec.engine import search_kernel, step_kernel
+from streamcodec.engine.cache_root import source_hash
 
 ENGINE = Path(compiling.__file__).parent
 
@@ -23,10 +24,10 @@ def test_a_change_in_any_of_the_files_is_another_version(tmp_path: Path) -> None
     one, other = tmp_path / "one.py", tmp_path / "other.py"
     one.write_text("a = 1")
     other.write_text("b = 1")
-    before = compiling.checksum([one, other])
-    assert compiling.checksum([one, other]) == before
+    before = source_hash([one, other])
+    assert source_hash([one, other]) == before
     other.write_text("b = 2")
-    assert compiling.checksum([one, other]) != before
+    assert source_hash([one, other]) != before
 
 
 @pytest.mark.parametrize("function", [search_kernel.search_paths, step_kernel.run_step], ids=["search", "step"])

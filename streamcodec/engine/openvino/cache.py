@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from streamcodec.engine import graph
-from streamcodec.engine.cache_root import cache_root
+from streamcodec.engine.cache_root import cache_root, source_hash
 from streamcodec.engine.openvino.network import core, openvino
 from streamcodec.model import layers, padding, seanet
 
@@ -59,7 +59,4 @@ def _cache_folder(fingerprint: str) -> Path:
 def _source_hash() -> str:
     """A hash of the source code that determines the networks, so that other versions of it do not load this version's networks."""
     sources = [*map(Path(__file__).with_name, ("engine.py", "half.py")), *(Path(str(m.__file__)) for m in (graph, layers, padding, seanet))]
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()
+    return source_hash(sources)
