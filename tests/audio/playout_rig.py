@@ -16,6 +16,8 @@ DEVICE_RATE = 48_000
 PACKET = 1_920
 PACKET_S = PACKET / RATE
 BLOCK_S = 0.005
+# Resampling takes most of a simulation's time: where only clocks matter, both rates are a quarter. Packets hold whole samples at these too.
+LOW_RATES = (6_000, 12_000)
 
 
 @dataclass
@@ -51,21 +53,24 @@ def play(
     arrivals: Callable[[list[float]], list[float]],
     *,
     policy: PlayoutPolicy | None = None,
+    rates: tuple[int, int] = (RATE, DEVICE_RATE),
     device_ppm: float = 0.0,
-    packet: int = PACKET,
+    packet_s: float = PACKET_S,
     captured: Sequence[float] | None = None,
     quiet: Callable[[int], bool] = lambda _: False,
     left_out: Callable[[int], bool] = lambda _: False,
 ) -> Course:
     """Play `sound` in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by `device_ppm`.
 
-    They are sent when they are whole, or at the times `captured`. `quiet` and `left_out` tell of a packet's number whether it is silence to
-    its sender, and whether it never comes.
+    `rates` are the sound's and the device's. Packets are sent when they are whole, or at the times `captured`. `quiet` and `left_out` tell
+    of a packet's number whether it is silence to its sender, and whether it never comes.
     """
+    rate, device_rate = rates
+    packet = round(packet_s * rate)
     packets = [sound[at : at + packet] for at in range(0, len(sound) - packet + 1, packet)]
-    sent = [(i + 1) * packet / RATE for i in range(len(packets))] if captured is None else list(captured)
+    sent = [(i + 1) * packet / rate for i in range(len(packets))] if captured is None else list(captured)
     came = arrivals(sent)
-    playout = AdaptivePlayout(RATE, DEVICE_RATE, policy or PlayoutPolicy(), block_s=BLOCK_S)
+    playout = AdaptivePlayout(rate, device_rate, policy or PlayoutPolicy(), block_s=BLOCK_S)
     step = BLOCK_S / (1.0 + device_ppm * 1e-6)
     course, heard = Course(np.empty(0, np.float32)), []
     events: list[tuple[float, int, int]] = [(t, 1, i) for i, t in enumerate(came) if not left_out(i)]
@@ -75,7 +80,7 @@ def play(
     while events:
         now, kind, index = heapq.heappop(events)
         if kind == 0:
-            heard.append(playout.pull(round(BLOCK_S * DEVICE_RATE)))
+            heard.append(playout.pull(round(BLOCK_S * device_rate)))
             course.held.append(playout.stats.buffered_s)
             if now < last:
                 heapq.heappush(events, (now + step, 0, 0))

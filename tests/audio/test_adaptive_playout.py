@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from playout_rig import DEVICE_RATE, PACKET, PACKET_S, RATE, in_order, play, stalled
+from playout_rig import DEVICE_RATE, LOW_RATES, PACKET_S, RATE, in_order, play, stalled
 
 from streamcodec.audio import bundled_clip, resample
 from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy
@@ -16,6 +16,13 @@ from streamcodec.protocol import DtxFilter
 def minute():
     speech, _ = bundled_clip()
     return np.resize(speech, 60 * RATE)
+
+
+@pytest.fixture(scope="module")
+def low_minute():
+    """For tests of clocks: a minute at the lower of `LOW_RATES`."""
+    speech, rate = bundled_clip()
+    return np.resize(resample(speech, rate, LOW_RATES[0]), 60 * LOW_RATES[0])
 
 
 def evenly(sent):
@@ -44,9 +51,11 @@ def test_a_good_network_is_played_as_it_is_at_the_floor(minute):
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 5.0])
 def test_after_a_stall_the_delay_is_back_within_five_seconds_and_nothing_clicks(minute, seconds):
-    course = play(minute, lambda sent: stalled(sent, 30.0, seconds))
-    before = course.delay_between(20, 30)
-    recovered = 30.0 + seconds + 5.0
+    # A while longer than jitter is remembered for, and than the stall is.
+    sound = minute[: round((20.0 + seconds + 15.0) * RATE)]
+    course = play(sound, lambda sent: stalled(sent, 20.0, seconds))
+    before = course.delay_between(10, 20)
+    recovered = 20.0 + seconds + 5.0
     assert course.delay_between(recovered, recovered + 2) == pytest.approx(before, abs=0.01)
     last = course.stats[-1]
     assert last.underruns == 1
@@ -57,18 +66,19 @@ def test_after_a_stall_the_delay_is_back_within_five_seconds_and_nothing_clicks(
 
 
 @pytest.mark.parametrize("jitter_s", [0.05, 0.2])
-def test_the_target_follows_jitter_and_hardly_anything_is_missed(minute, jitter_s):
+def test_the_target_follows_jitter_and_hardly_anything_is_missed(low_minute, jitter_s):
     chance = np.random.default_rng(0)
-    course = play(minute, lambda sent: in_order(sent, 0.01 + jitter_s * chance.random(len(sent))))
+    course = play(low_minute, lambda sent: in_order(sent, 0.01 + jitter_s * chance.random(len(sent))), rates=LOW_RATES)
     last = course.stats[-1]
     assert jitter_s * 0.8 < last.target_s < jitter_s + 0.03
     assert last.underruns <= 3, "of 750 packets"
     assert last.jumps == 0
 
 
-def test_a_quiet_network_after_jitter_gives_the_delay_back(minute):
+def test_a_quiet_network_after_jitter_gives_the_delay_back(low_minute):
     chance = np.random.default_rng(1)
-    course = play(minute, lambda sent: in_order(sent, [0.01 + (0.15 * chance.random() if t < 20 else 0.0) for t in sent]))
+    late = [0.01 + (0.15 * chance.random() if i * PACKET_S < 20 else 0.0) for i in range(round(60 / PACKET_S))]
+    course = play(low_minute, lambda sent: in_order(sent, late), rates=LOW_RATES)
     assert course.delay_between(15, 20) > course.delay_between(45, 60) + 0.08
     assert course.delay_between(45, 60) == pytest.approx(PACKET_S + 0.01 + 0.025, abs=0.015)
     assert course.stats[-1].jumps == 0
@@ -78,16 +88,18 @@ def test_a_quiet_network_after_jitter_gives_the_delay_back(minute):
 def test_drifting_clocks_are_followed_without_an_underrun(ppm):
     chance = np.random.default_rng(2)
     # Silence is quick to play: what matters here are clocks.
-    course = play(np.zeros(180 * RATE, np.float32), lambda sent: [t + 0.01 + 0.002 * chance.random() for t in sent], device_ppm=ppm)
+    silence = np.zeros(180 * LOW_RATES[0], np.float32)
+    course = play(silence, lambda sent: [t + 0.01 + 0.002 * chance.random() for t in sent], rates=LOW_RATES, device_ppm=ppm)
     assert course.delay_between(140, 180) == pytest.approx(course.delay_between(60, 100), abs=0.005)
     last = course.stats[-1]
     assert (last.underruns, last.jumps, last.dropped_s) == (0, 0, 0)
     assert np.mean([s.steering for s in course.stats[-750:]]) == pytest.approx(-ppm * 1e-6, abs=50e-6)
 
 
-def test_small_packets_are_held_to_the_same_rules(minute):
-    course = play(minute, lambda sent: stalled(sent, 30.0, 0.5), packet=320)
-    assert course.delay_between(36, 40) == pytest.approx(course.delay_between(20, 30), abs=0.01)
+def test_small_packets_are_held_to_the_same_rules(low_minute):
+    sound = low_minute[: 36 * LOW_RATES[0]]
+    course = play(sound, lambda sent: stalled(sent, 20.0, 0.5), rates=LOW_RATES, packet_s=PACKET_S / 6)
+    assert course.delay_between(26, 30) == pytest.approx(course.delay_between(10, 20), abs=0.01)
     assert course.stats[-1].underruns == 1
 
 
@@ -118,13 +130,13 @@ def in_a_pause(t):
     return any(begin <= t < end for begin, end in PAUSES)
 
 
-def talk(seed=0, quiet_db=-55.0):
-    """A minute of distinguishable tones with five pauses of room noise: the sound, and which packets are quiet."""
+def talk(seed=0, quiet_db=-55.0, rate=RATE):
+    """A minute of distinguishable tones with five pauses of room noise: the sound at `rate`, and which packets are quiet."""
     rng = np.random.default_rng(seed)
-    t = np.arange(60 * RATE) / RATE
+    t = np.arange(60 * rate) / rate
     sound = (10 ** (quiet_db / 20) * rng.standard_normal(t.size)).astype(np.float32)
     quiet = [in_a_pause(i * PACKET_S) and in_a_pause((i + 1) * PACKET_S) for i in range(int(60 / PACKET_S))]
-    speech = ~np.repeat(quiet, PACKET)
+    speech = ~np.repeat(quiet, round(PACKET_S * rate))
     sound[speech] += (0.3 * np.sin(2 * np.pi * (200 + 400 * t / 60) * t) * np.abs(np.sin(3 * t))).astype(np.float32)[speech]
     return sound, quiet
 
@@ -137,12 +149,19 @@ def thinned(quiet):
 @pytest.mark.parametrize("jitter_s", [0.0, 0.05, 0.15])
 @pytest.mark.parametrize("ppm", [0.0, 100.0])
 def test_a_talk_whose_pauses_are_not_sent_is_played_without_an_underrun(jitter_s, ppm):
-    sound, quiet = talk()
+    sound, quiet = talk(rate=LOW_RATES[0])
     left_out, chance = thinned(quiet), np.random.default_rng(3)
     late = jitter_s * chance.random(len(quiet))
     # How late they can be is known before the first pause; nobody could say so of the first packets.
     late[:5] = jitter_s
-    course = play(sound, lambda sent: in_order(sent, 0.0123 + late), device_ppm=ppm, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    course = play(
+        sound,
+        lambda sent: in_order(sent, 0.0123 + late),
+        rates=LOW_RATES,
+        device_ppm=ppm,
+        quiet=quiet.__getitem__,
+        left_out=left_out.__getitem__,
+    )
     last = course.stats[-1]
     max_underruns = 0 if not jitter_s else 2
     assert last.underruns <= max_underruns
@@ -158,24 +177,26 @@ def test_a_talk_whose_pauses_are_not_sent_is_played_without_an_underrun(jitter_s
 
 
 def test_all_of_the_speech_after_a_pause_is_heard_and_the_pause_has_its_length_and_its_noise():
-    sound, quiet = talk()
+    rates = rate, device_rate = RATE // 2, DEVICE_RATE // 2
+    sound, quiet = talk(rate=rate)
     left_out = thinned(quiet)
-    course = play(sound, evenly, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
-    every = play(sound, evenly).heard
+    course = play(sound, evenly, rates=rates, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    every = play(sound, evenly, rates=rates).heard
+    packet = round(PACKET_S * device_rate)
     # Where all comes in time the two differ in the pauses alone.
     assert course.heard.size == every.size
-    error, silent = course.heard - every, np.flatnonzero(np.repeat(quiet, 2 * PACKET))
-    delay = round((course.delay_between(2, 6)) * DEVICE_RATE)
+    error, silent = course.heard - every, np.flatnonzero(np.repeat(quiet, packet))
+    delay = round((course.delay_between(2, 6)) * device_rate)
     spoken = np.zeros(every.size, bool)
-    spoken[2 * DEVICE_RATE : 58 * DEVICE_RATE] = True
-    for shift in range(-480, 481, 240):
-        spoken[silent + delay - 2 * PACKET + shift] = False
+    spoken[2 * device_rate : 58 * device_rate] = True
+    for shift in range(-240, 241, 120):
+        spoken[silent + delay - packet + shift] = False
     assert np.sqrt(np.mean(error[spoken] ** 2)) < 0.01 * np.sqrt(np.mean(every[spoken] ** 2))
     for begin, end in PAUSES:
-        pause = course.heard[round((begin + 0.2) * DEVICE_RATE) : round((end - 0.05) * DEVICE_RATE)]
-        steps = pause[: pause.size // 2400 * 2400].reshape(-1, 2400)
+        pause = course.heard[round((begin + 0.2) * device_rate) : round((end - 0.05) * device_rate)]
+        steps = pause[: pause.size // 1200 * 1200].reshape(-1, 1200)
         levels = 10 * np.log10(np.mean(np.square(steps, dtype=np.float64), axis=1))
-        # White noise up to 12 kHz, resampled: it is as loud, at every moment.
+        # White noise up to 6 kHz, resampled: it is as loud, at every moment.
         assert np.abs(levels - np.median(levels)).max() < 1.5
         assert np.median(levels) == pytest.approx(-55, abs=1.0)
     assert steepest(course.heard) <= 1.05 * steepest(every)
@@ -183,12 +204,14 @@ def test_all_of_the_speech_after_a_pause_is_heard_and_the_pause_has_its_length_a
 
 def test_a_word_soon_after_a_pause_waits_as_long_as_other_packets_are_late():
     # 0.3 s of a pause are left out while more than that is in hand: what comes behind is not played too early for the next late packet.
-    sound, quiet = talk()
+    sound, quiet = talk(rate=LOW_RATES[0])
     quiet = [24.0 <= i * PACKET_S < 24.4 for i in range(len(quiet))]
     left_out = thinned(quiet)
     chance = np.random.default_rng(5)
     late = 0.2 * (chance.random(len(quiet)) < 0.1)
-    course = play(sound, lambda sent: in_order(sent, 0.0123 + late), quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    course = play(
+        sound, lambda sent: in_order(sent, 0.0123 + late), rates=LOW_RATES, quiet=quiet.__getitem__, left_out=left_out.__getitem__
+    )
     assert sum(left_out) == 4
     before = next(s.underruns for s, t in zip(course.stats, course.captured, strict=True) if t > 23)
     behind = next(i for i, t in enumerate(course.captured) if t > 24.7)
@@ -197,9 +220,9 @@ def test_a_word_soon_after_a_pause_waits_as_long_as_other_packets_are_late():
 
 
 def test_an_underrun_in_speech_is_counted_in_a_talk_with_pauses_too():
-    sound, quiet = talk()
+    sound, quiet = talk(rate=LOW_RATES[0])
     left_out = thinned(quiet)
-    course = play(sound, lambda sent: stalled(sent, 33.0, 1.0), quiet=quiet.__getitem__, left_out=left_out.__getitem__)
+    course = play(sound, lambda sent: stalled(sent, 33.0, 1.0), rates=LOW_RATES, quiet=quiet.__getitem__, left_out=left_out.__getitem__)
     assert course.stats[-1].underruns == 1
     assert course.delay_between(56, 60) == pytest.approx(course.delay_between(2, 6), abs=0.01)
 

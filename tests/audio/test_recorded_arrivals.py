@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playout_rig import BLOCK_S, DEVICE_RATE, PACKET_S, RATE, Course, play
+from playout_rig import BLOCK_S, DEVICE_RATE, LOW_RATES, PACKET_S, RATE, Course, play
 
 from streamcodec.audio import bundled_clip, resample
 from streamcodec.audio.playout.adaptive import PlayoutPolicy
@@ -26,14 +26,21 @@ class Trace:
         first = np.flatnonzero(late & ~np.roll(late, 1))
         self.stalls = [(float(self.captured[i]), float(self.arrived[i])) for i in first]
 
-    def play(self, sound: np.ndarray, policy: PlayoutPolicy | None = None) -> Course:
-        return play(sound, lambda _: self.arrived.tolist(), captured=self.captured.tolist(), policy=policy)
+    def play(self, sound: np.ndarray, policy: PlayoutPolicy | None = None, rates: tuple[int, int] = (RATE, DEVICE_RATE)) -> Course:
+        return play(sound, lambda _: self.arrived.tolist(), captured=self.captured.tolist(), policy=policy, rates=rates)
 
 
 @pytest.fixture(scope="module")
 def minute():
     speech, _ = bundled_clip()
     return np.resize(speech, SECONDS * RATE)
+
+
+@pytest.fixture(scope="module")
+def low_minute():
+    """For tests of clocks: a minute at the lower of `LOW_RATES`."""
+    speech, rate = bundled_clip()
+    return np.resize(resample(speech, rate, LOW_RATES[0]), SECONDS * LOW_RATES[0])
 
 
 @pytest.fixture(scope="module", params=["loaded", "stopped"])
@@ -89,29 +96,38 @@ def test_nothing_clicks(course, minute):
 
 def test_what_is_heard_breaks_off_as_often_and_is_as_long_as_the_figures_say(trace):
     # In a sound that never ends each break is a hole, and there is no other.
-    course = trace.play(np.full(SECONDS * RATE, 0.5, np.float32))
+    rate, device_rate = LOW_RATES
+    course = trace.play(np.full(SECONDS * rate, 0.5, np.float32), rates=LOW_RATES)
     last = course.stats[-1]
     on = course.heard > 0.25
     heard = on[np.flatnonzero(on)[0] : np.flatnonzero(on)[-1] + 1]
     assert np.count_nonzero(np.diff(heard.astype(int)) == -1) == last.underruns
     expected_s = SECONDS - last.dropped_s - last.shortened_s + last.lengthened_s
-    assert np.count_nonzero(heard) / DEVICE_RATE == pytest.approx(expected_s, abs=0.01 * (1 + last.underruns)), "fades aside"
+    assert np.count_nonzero(heard) / device_rate == pytest.approx(expected_s, abs=0.01 * (1 + last.underruns)), "fades aside"
 
 
-def test_a_buffer_that_does_not_follow_lateness_would_not_pass(minute):
+def test_a_buffer_that_does_not_follow_lateness_would_not_pass(low_minute):
     trace = Trace("loaded")
     with pytest.raises(AssertionError):
-        check_misses(trace, trace.play(minute, FIXED))
+        check_misses(trace, trace.play(low_minute, FIXED, LOW_RATES))
 
 
-def test_a_buffer_that_gives_nothing_back_would_not_pass(minute, monkeypatch):
+def test_a_buffer_that_gives_nothing_back_would_not_pass(low_minute, monkeypatch):
     monkeypatch.setattr(TempoAdjuster, "adjust", lambda _, samples, excess_s: samples)  # noqa: ARG005
     trace = Trace("stopped")
     with pytest.raises(AssertionError):
-        check_delay(trace, trace.play(minute))
+        check_delay(trace, trace.play(low_minute, rates=LOW_RATES))
 
 
-def test_a_buffer_without_a_bound_would_not_pass(minute):
+def test_a_buffer_without_a_bound_would_not_pass(low_minute):
     trace = Trace("stopped")
     with pytest.raises(AssertionError):
-        check_delay(trace, trace.play(minute, PlayoutPolicy(headroom_s=5.0, fastest=0.001)))
+        check_delay(trace, trace.play(low_minute, PlayoutPolicy(headroom_s=5.0, fastest=0.001), LOW_RATES))
+
+
+def test_the_buffer_itself_passes_at_the_rates_at_which_those_would_not(low_minute):
+    for name in ("loaded", "stopped"):
+        trace = Trace(name)
+        course = trace.play(low_minute, rates=LOW_RATES)
+        check_misses(trace, course)
+        check_delay(trace, course)
