@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,8 @@ def room_of(file: Path) -> str:
     return "streamcodec" if first == "__init__" else first
 
 
-def imports_of(file: Path) -> Iterator[Import]:
+@cache
+def imports_of(file: Path) -> tuple[Import, ...]:
     def visit(node: ast.AST, lazy: bool) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import):
@@ -122,7 +124,7 @@ def imports_of(file: Path) -> Iterator[Import]:
                 inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
                 yield from visit(child, lazy or inside or is_for_type_checkers(child))
 
-    yield from visit(ast.parse(file.read_text(encoding="utf-8")), False)
+    return tuple(visit(ast.parse(file.read_text(encoding="utf-8")), False))
 
 
 def absolute(file: Path, node: ast.ImportFrom) -> str:
@@ -185,6 +187,13 @@ def test_sound_devices_are_opened_lazily(file: Path) -> None:
     # Importing sounddevice fails where PortAudio is absent, as on a server.
     for found in imports_of(file):
         assert found.module.partition(".")[0] != "sounddevice" or found.lazy, f"{found}: only a call may load it"
+
+
+def test_openvino_is_imported_by_the_one_module_that_keeps_it_from_reporting_to_its_vendor() -> None:
+    """Also in tests and benchmarks: in a process that imported it otherwise, each conversion reports, and takes twice as long."""
+    files = [*modules(), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    importing = {file for file in files for found in imports_of(file) if found.module.partition(".")[0] == "openvino"}
+    assert importing == {PACKAGE / "engine" / "openvino" / "network.py"}
 
 
 def test_rooms_do_not_form_circles() -> None:

@@ -11,13 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import openvino
 import pytest
-from openvino import opset13 as ops
 
 from streamcodec.engine.openvino import network as openvino_network
-from streamcodec.engine.openvino.network import BATCHES, Chain, OpenVinoNetwork
+from streamcodec.engine.openvino.network import BATCHES, Chain, OpenVinoNetwork, openvino
 
+ops = openvino().opset13
 OFTEN = 50
 
 
@@ -29,7 +28,7 @@ def background() -> Iterator[ThreadPoolExecutor]:
 
 def doubling() -> Any:
     given = ops.parameter([-1, -1], np.float32)
-    return openvino.Model([ops.multiply(given, ops.constant(np.float32(2)))], [given])
+    return openvino().Model([ops.multiply(given, ops.constant(np.float32(2)))], [given])
 
 
 def make(background: ThreadPoolExecutor, workers: int = 1) -> OpenVinoNetwork:
@@ -40,7 +39,7 @@ def doubling_beside_states(size: int, factor: float) -> Any:
     """Doubles x [B, T] and multiplies its states [B, size] by `factor`."""
     x, states = ops.parameter([-1, -1], np.float32), ops.parameter([-1, size], np.float32)
     doubled, after = ops.multiply(x, ops.constant(np.float32(2))), ops.multiply(states, ops.constant(np.float32(factor)))
-    return openvino.Model([doubled, after], [x, states])
+    return openvino().Model([doubled, after], [x, states])
 
 
 def use(network: OpenVinoNetwork, shape: tuple[int, ...], times: int) -> None:
