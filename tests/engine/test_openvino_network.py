@@ -196,3 +196,26 @@ def test_a_chain_connects_its_networks_and_keeps_their_states_separate(sizes: tu
     np.testing.assert_array_equal(after, states * np.repeat(3.0 + np.arange(len(sizes)), sizes))
     wait_for(background)
     assert chain.specialized_shapes == [((4, 5), (4, n)) for n in sizes]
+
+
+def test_threads_whose_first_uses_coincide_do_not_wait_for_each_other() -> None:
+    program = """
+import os, sys, threading
+from streamcodec.engine.openvino.network import openvino
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(8)
+def use():
+    element = openvino().Type.f32
+    barrier.wait()
+    element.to_dtype()
+threads = [threading.Thread(target=use, daemon=True) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("done")
+"""
+    # Without care, three of four processes never ended here.
+    for _ in range(3):
+        answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+        assert answer.stdout == "done\n"

@@ -34,21 +34,28 @@ _MAX_SHAPES = len(BATCHES) + 1
 _KERNEL_CACHE_SIZE = 1024
 
 
+_importing = threading.Lock()
+
+
 def openvino() -> Any:
     """Import the package without its telemetry. Raises `MissingDependencyError` if it is not installed.
 
     OpenVINO reports every import and conversion to its vendor through the package `openvino_telemetry`. It works without that package.
     """
-    hide_telemetry = not {"openvino", "openvino_telemetry"} & sys.modules.keys()
-    if hide_telemetry:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    except ImportError as exc:
-        raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
-    finally:
+    with _importing:
+        hide_telemetry = not {"openvino", "openvino_telemetry"} & sys.modules.keys()
         if hide_telemetry:
-            sys.modules.pop("openvino_telemetry", None)
+            sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+        try:
+            import openvino
+        except ImportError as exc:
+            raise MissingDependencyError("the fast CPU engine needs OpenVINO: pip install 'streamcodec[codec]'") from exc
+        finally:
+            if hide_telemetry:
+                sys.modules.pop("openvino_telemetry", None)
+        # The binding looks up numpy at its first use. Two threads whose first uses coincided would wait for each other for ever: one would
+        # hold the interpreter's lock, and the other one the lock of that look-up (seen with OpenVINO 2026.4).
+        openvino.Type.f32.to_dtype()
     return openvino
 
 
