@@ -54,10 +54,10 @@ class Playing:
         """How much the resampler in front of the device holds back."""
         return self._withheld / DEVICE_RATE
 
-    def push(self, samples: Samples, arrived: float, captured: float) -> None:
-        """Take a packet [T]; when it came, and when its last sample was captured (s)."""
+    def push(self, samples: Samples, arrived: float, captured: float, decoding_s: float = 0.0) -> None:
+        """Take a packet [T]; when it came, when its last sample was captured, and how long after it came it was decoded (s)."""
         before, was = self._buffered(), self.playout.stats
-        self.playout.push(samples, arrived, captured)
+        self.playout.push(samples, arrived, captured, decoding_s=decoding_s)
         stats = self.playout.stats
         self._written += self._buffered() - before
         # From its end, in front of which the playout may have put silence.
@@ -116,11 +116,11 @@ class Device:
         """How playing goes."""
         return self._playing.playout.stats
 
-    def push(self, samples: Samples, arrived: float, captured: float) -> None:
-        """Take a packet [T]; when it came, and when its last sample was captured (s)."""
+    def push(self, samples: Samples, arrived: float, captured: float, decoding_s: float = 0.0) -> None:
+        """Take a packet [T]; when it came, when its last sample was captured, and how long after it came it was decoded (s)."""
         if samples.size:
             with self._lock:
-                self._playing.push(samples, arrived, captured)
+                self._playing.push(samples, arrived, captured, decoding_s)
 
     def handed(self) -> list[Handed]:
         """All packets, in order."""

@@ -249,12 +249,12 @@ class _LatencyRun:
     async def _play(self, listener: Any, player: Player, device: Device, heard: Heard, thread: ThreadPoolExecutor) -> None:
         loop, packet_us = asyncio.get_running_loop(), round(1e6 * self._setup.packet_s)
         async for event in listener:
-            received = now_us()
+            received = listener.received_us
             samples = await loop.run_in_executor(thread, player.feed, event)
             decoded = now_us()
             if isinstance(event, Packet) and samples.size:
                 captured = listener.captured_us(event) + packet_us
-                device.push(samples, decoded / 1e6, captured / 1e6)
+                device.push(samples, received / 1e6, captured / 1e6, (decoded - received) / 1e6)
                 listener.playing(event.seq, round(1000 * device.stats.margin_s))
                 heard.packets.append(HeardPacket(event.timestamp, event.n_q, captured, received, decoded))
                 if self._setup.keep:

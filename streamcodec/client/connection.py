@@ -92,12 +92,14 @@ class Connection:
 
     `acknowledged` is the number up to which the server has taken a publisher's packets, as far as its pongs tell: it reads in order.
     `window` says how much of them may be under way, from the pings' trips; for that `ahead_s` tells how much is, in front of a ping.
+    `received` is when the last message came that `receive` has returned, or passed over (us of `now_us`).
     """
 
     def __init__(self, ws: WatchedConnection, session: ClientSession, url: str) -> None:
         self.session = session
         self.url = url
         self.clock = ClockEstimate()
+        self.received = now_us()
         self.acknowledged: int | None = None
         self.on_pong: Callable[[], None] = lambda: None
         self.window = SendWindow(_WINDOW_S, trips=_TRIPS, guess_s=0.0, clock=lambda: now_us() / 1e6)
@@ -139,6 +141,7 @@ class Connection:
                 data = await self._ws.recv()
             except ConnectionClosed as exc:
                 raise self._lost(exc) from exc
+            self.received = self._ws.arrivals.popleft()
             try:
                 messages = self.session.feed(data)
             except RemoteProtocolError:

@@ -11,9 +11,14 @@ import contextlib
 import socket
 import struct
 import sys
+from collections import deque
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection
-from websockets.protocol import State
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event, State
+
+from streamcodec.protocol import now_us
 
 if sys.platform == "linux":
     import fcntl
@@ -21,6 +26,7 @@ if sys.platform == "linux":
 
 __all__ = ["WatchedConnection"]
 
+_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _LOOK_EVERY_S = 0.5
 _ASK_AFTER = 2  # looks
 _GIVE_UP_AFTER = 8
@@ -29,10 +35,17 @@ _GIVE_UP_FAST_AFTER = 40
 
 
 class WatchedConnection(ClientConnection):
-    """A WebSocket connection that notices when the other end gives no sign of life; `dead` says that it was given up for that."""
+    """A WebSocket connection that notices when the other end gives no sign of life; `dead` says that it was given up for that.
+
+    `arrivals` are the times (us) at which the messages came that nobody has received yet.
+    """
 
     dead = False
     _quiet = 0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.arrivals: deque[int] = deque()
 
     @property
     def in_doubt(self) -> bool:
@@ -42,6 +55,11 @@ class WatchedConnection(ClientConnection):
     def data_received(self, data: bytes) -> None:
         self._quiet = 0
         super().data_received(data)
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame) and event.opcode in _DATA and event.fin:
+            self.arrivals.append(now_us())
+        super().process_event(event)
 
     async def watch(self, *, fast: bool = False) -> None:
         """Break the connection off where nothing comes for 4 s; for 20 s where the other end may leave a `fast` sender waiting.

@@ -47,8 +47,10 @@ class Ledger:
     A publisher's then has `sent_ms` from there until the packet went out, which is its total, and the last `round_trip_ms` to the server.
 
     A listener's has `arrival_ms` until the packet was here: capture, queue, encode and network in one, as a listener cannot tell them
-    apart; `decode_ms`, `buffered_ms` of playout and device in front of it, and `total_ms`, their sum; `device_ms`, the device's part of
-    what is buffered, as it tells it; then the playout's `target_ms` and `margin_ms` and its `underruns` so far, null where no device plays.
+    apart; `decode_ms`, with the packets in front of it that were not decoded yet; `buffered_ms` of playout and device in front of it, and
+    `total_ms`, their sum; `device_ms`, the device's part of what is buffered, as it tells it; then the playout's `target_ms` and
+    `margin_ms` and its `underruns` so far, null where no device plays.
+
     The file appears with its first line; until then, whatever stands at `path` is left alone. Raises `InputError` for a path that cannot
     be a file or is one of `inputs`, and `OSError` with the path where it cannot be written.
     """

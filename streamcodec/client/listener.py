@@ -78,7 +78,8 @@ def listen(
 class Listener:
     """One listening connection, an asynchronous iterator of events; made by `listen`.
 
-    `packets` have come, `lost` will never come, and `silent` were left out as silence.
+    `packets` have come, `lost` will never come, and `silent` were left out as silence. `received_us` is when the last event came
+    (`now_us()`), however long it waited to be asked for.
     """
 
     def __init__(self, url: str, hello: ListenHello, note: Note) -> None:
@@ -88,6 +89,7 @@ class Listener:
         self.lost = 0
         self.silent = 0
         self.resumed = 0
+        self.received_us = 0
         self._note = note
         self._connection: Connection
         self._ready: deque[Event] = deque()
@@ -114,6 +116,7 @@ class Listener:
             except ConnectionFailed as exc:
                 await self._resume(exc)
                 continue
+            self.received_us = self._connection.received
             # Kept before the report is sent: if the caller gives up waiting meanwhile, the next call finds it there.
             self._ready.extend(self._events(message))
             if self._report_is_due(message):

@@ -148,7 +148,7 @@ class _EncodedPieces(_Pieces):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An event of a stream and the samples [T] that it settles, perhaps none; when it was received and when decoded (us of `now_us`)."""
+    """An event of a stream and the samples [T] that it settles, perhaps none; when it came and when it was decoded (us of `now_us`)."""
 
     event: Event
     samples: Samples
@@ -166,7 +166,7 @@ async def decode(listener: Listener, player: Player) -> AsyncGenerator[Decoded]:
     owed: list[Future[None]] = []
     try:
         async for event in listener:
-            received = now_us()
+            received = listener.received_us
             for job in owed:
                 job.cancel()
             samples = await loop.run_in_executor(thread, player.feed, event)
@@ -221,7 +221,8 @@ async def play(
 def _write_packet(item: Decoded, listener: Listener, player: Player, sink: Sink) -> PacketTimes:
     assert isinstance(item.event, Packet)
     captured = listener.captured_us(item.event) + round(item.samples.size / player.sample_rate * 1e6)
-    ahead_s = sink.write(item.samples, item.decoded / 1e6, captured / 1e6, quiet=player.quiet)
+    decoding_s = (item.decoded - item.received) / 1e6
+    ahead_s = sink.write(item.samples, item.received / 1e6, captured / 1e6, decoding_s=decoding_s, quiet=player.quiet)
     margin_ms, late_ms = _playing_ms(sink)
     listener.playing(item.event.seq, margin_ms, late_ms)
     return PacketTimes(item.event.seq, captured, item.received, item.decoded, ahead_s, sink.device_s)

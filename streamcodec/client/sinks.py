@@ -44,11 +44,19 @@ class Sink(Protocol):
         """Seconds between the device and the ear, by its own account."""
         ...
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
+    def write(
+        self,
+        samples: Samples,
+        arrived_s: float | None = None,
+        captured_s: float | None = None,
+        *,
+        decoding_s: float = 0.0,
+        quiet: bool = False,
+    ) -> float:
         """Play or store samples; a packet's come with when it arrived and when its last sample was captured, on one clock or on two.
 
-        Behind a `quiet` one others may be left out. Returns the seconds until the first of them is heard, `device_s` among them, as far as
-        this program knows.
+        `decoding_s` is how long after its arrival they were there. Behind a `quiet` one others may be left out. Returns the seconds until
+        the first of them is heard, `device_s` among them, as far as this program knows.
         """
         ...
 
@@ -58,7 +66,7 @@ class Sink(Protocol):
 
 
 class DeviceSink:
-    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s` and what packets are late, `max_s` at most."""
+    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s`, and more where packets are later, up to `max_s`."""
 
     live = True
 
@@ -93,8 +101,16 @@ class DeviceSink:
         self._playout.pull(frames, mono)
         out[:] = mono[:, None]
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
-        ahead_s = self._playout.push(samples, arrived_s, captured_s, quiet=quiet)
+    def write(
+        self,
+        samples: Samples,
+        arrived_s: float | None = None,
+        captured_s: float | None = None,
+        *,
+        decoding_s: float = 0.0,
+        quiet: bool = False,
+    ) -> float:
+        ahead_s = self._playout.push(samples, arrived_s, captured_s, decoding_s=decoding_s, quiet=quiet)
         if not self._playing:
             self._playing = True
             try:
@@ -128,6 +144,7 @@ class _StoringSink:
         arrived_s: float | None = None,  # noqa: ARG002
         captured_s: float | None = None,  # noqa: ARG002
         *,
+        decoding_s: float = 0.0,  # noqa: ARG002
         quiet: bool = False,  # noqa: ARG002
     ) -> float:
         self._store(samples)

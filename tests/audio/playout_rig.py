@@ -48,6 +48,15 @@ def stalled(sent: Sequence[float], begin: float, seconds: float, base: float = 0
     return [base + (begin + seconds if begin <= t < begin + seconds else t) for t in sent]
 
 
+def decoded(came: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    """When packets are decoded that came at the times `came`, where one at a time is decoded in so many seconds."""
+    ready, free = [], 0.0
+    for at, takes in zip(came, seconds, strict=True):
+        free = max(free, at) + takes
+        ready.append(free)
+    return ready
+
+
 def play(
     sound: NDArray[np.float32],
     arrivals: Callable[[list[float]], list[float]],
@@ -57,13 +66,15 @@ def play(
     device_ppm: float = 0.0,
     packet_s: float = PACKET_S,
     captured: Sequence[float] | None = None,
+    decoding: Sequence[float] | None = None,
     quiet: Callable[[int], bool] = lambda _: False,
     left_out: Callable[[int], bool] = lambda _: False,
 ) -> Course:
     """Play `sound` in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by `device_ppm`.
 
-    `rates` are the sound's and the device's. Packets are sent when they are whole, or at the times `captured`. `quiet` and `left_out` tell
-    of a packet's number whether it is silence to its sender, and whether it never comes.
+    `rates` are the sound's and the device's. Packets are sent when they are whole, or at the times `captured`, and decoded one after the
+    other, each in as many seconds as `decoding` says. `quiet` and `left_out` tell of a packet's number whether it is silence to its sender,
+    and whether it never comes.
     """
     rate, device_rate = rates
     packet = round(packet_s * rate)
@@ -73,10 +84,11 @@ def play(
     playout = AdaptivePlayout(rate, device_rate, policy or PlayoutPolicy(), block_s=BLOCK_S)
     step = BLOCK_S / (1.0 + device_ppm * 1e-6)
     course, heard = Course(np.empty(0, np.float32)), []
-    events: list[tuple[float, int, int]] = [(t, 1, i) for i, t in enumerate(came) if not left_out(i)]
+    ready = decoded(came, decoding or [0.0] * len(came))
+    events: list[tuple[float, int, int]] = [(t, 1, i) for i, t in enumerate(ready) if not left_out(i)]
     heapq.heapify(events)
     heapq.heappush(events, (0.0, 0, 0))
-    last = max(came) + 1.0
+    last = max(ready) + 1.0
     while events:
         now, kind, index = heapq.heappop(events)
         if kind == 0:
@@ -85,7 +97,7 @@ def play(
             if now < last:
                 heapq.heappush(events, (now + step, 0, 0))
         else:
-            playout.push(packets[index], now, sent[index], quiet=quiet(index))
+            playout.push(packets[index], came[index], sent[index], decoding_s=now - came[index], quiet=quiet(index))
             course.captured.append(sent[index])
             course.delays.append(now - sent[index] + playout.stats.buffered_s)
             course.stats.append(playout.stats)

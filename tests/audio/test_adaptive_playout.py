@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from playout_rig import DEVICE_RATE, LOW_RATES, PACKET_S, RATE, in_order, play, stalled
+from playout_rig import DEVICE_RATE, LOW_RATES, PACKET_S, RATE, decoded, in_order, play, stalled
 
 from streamcodec.audio import bundled_clip, resample
 from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy
@@ -63,6 +63,60 @@ def test_after_a_stall_the_delay_is_back_within_five_seconds_and_nothing_clicks(
     # What was not played in time was dropped or played faster, and nothing else.
     assert last.dropped_s + last.shortened_s - last.lengthened_s == pytest.approx(seconds, abs=0.08)
     assert steepest(course.heard) <= 1.3 * steepest(resample(minute, RATE, DEVICE_RATE))
+
+
+SMALL_S = 320 / RATE  # 13 ms: where decoding takes most of a packet's time
+
+
+def uneven_decoding(seconds):
+    """A slow machine: most small packets take 7 to 11 ms, one in twenty as long as the next packet takes to come."""
+    chance = np.random.default_rng(4)
+    return [0.013 if chance.random() < 0.05 else 0.007 + 0.004 * chance.random() for _ in range(round(seconds / SMALL_S))]
+
+
+def test_what_decoding_takes_is_planned_for_and_raises_no_target(low_minute):
+    sound = low_minute[: 20 * LOW_RATES[0]]
+    course = play(sound, evenly, rates=LOW_RATES, packet_s=SMALL_S, decoding=uneven_decoding(20))
+    last = course.stats[-1]
+    assert (last.underruns, last.late_s) == (0, 0.0)
+    assert last.target_s == pytest.approx(0.025)
+    # The way, what is planned for decoding, the floor, the device's block, and the packet behind it in the buffer.
+    assert course.delay_between(10, 20) == pytest.approx(0.0123 + 0.0115 + 0.025 + SMALL_S, abs=0.005)
+
+
+def test_the_same_counted_as_lateness_would_be_held_back_beyond_the_floor(low_minute):
+    sound = low_minute[: 20 * LOW_RATES[0]]
+    course = play(sound, lambda sent: decoded(evenly(sent), uneven_decoding(20)), rates=LOW_RATES, packet_s=SMALL_S)
+    assert course.stats[-1].target_s > 0.03
+
+
+def test_a_machine_that_stalls_while_it_decodes_is_held_for_beyond_the_reserve(low_minute):
+    seconds = [0.06 if i % 20 == 19 else 0.004 for i in range(round(30 / PACKET_S))]
+    course = play(low_minute[: 30 * LOW_RATES[0]], evenly, rates=LOW_RATES, decoding=seconds)
+    last = course.stats[-1]
+    # 56 ms more than planned; the reserve, 20 ms, covers the rest.
+    assert last.target_s == pytest.approx(0.06 - 0.004 + 0.005, abs=0.002)
+    assert last.underruns <= 1, "nobody could know of the first one"
+
+
+def test_packets_that_wait_for_each_others_decoding_behind_a_stall_do_not_count_as_late(low_minute):
+    # After a second's stall the decoder has 75 packets to catch up with, and goes only a third faster than they were spoken.
+    seconds = [0.010] * round(60 / SMALL_S)
+    course = play(low_minute, lambda sent: stalled(sent, 30.0, 1.0), rates=LOW_RATES, packet_s=SMALL_S, decoding=seconds)
+    behind = [s.target_s for t, s in zip(course.captured, course.stats, strict=True) if t > 31.0]
+    assert max(behind) == pytest.approx(0.025)
+    assert course.delay_between(50, 60) == pytest.approx(course.delay_between(20, 30), abs=0.01)
+
+
+@pytest.mark.parametrize(("jitter_s", "target_s"), [(0.0, 0.045), (0.015, 0.045), (0.08, 0.105)])
+def test_a_longer_slack_is_enough_for_jitter_that_leaves_a_reserve_and_grows_with_more(low_minute, jitter_s, target_s):
+    chance = np.random.default_rng(0)
+    late = jitter_s * chance.random(round(30 / PACKET_S))
+    policy = PlayoutPolicy(floor_s=0.04)
+    course = play(low_minute[: 30 * LOW_RATES[0]], lambda sent: in_order(sent, 0.01 + late), rates=LOW_RATES, policy=policy)
+    last = course.stats[-1]
+    assert last.target_s == pytest.approx(target_s, abs=0.004)
+    assert (last.underruns, last.jumps) == (0, 0)
 
 
 @pytest.mark.parametrize("jitter_s", [0.05, 0.2])

@@ -64,6 +64,7 @@ class Line(WatchedConnection):
         self.delay_s = delay_s
         self.arrived: list[tuple[float, int]] = []
         self.gaps: list[Gap] = []
+        self.arrivals = deque()
         self._free_at = self._arrives_at = 0.0
         self._on_its_way: deque[bytes] = deque()
         self._coming: asyncio.Queue[bytes] = asyncio.Queue()
@@ -78,7 +79,9 @@ class Line(WatchedConnection):
         self._loop.call_at(self._arrives_at, self._take)
 
     async def recv(self, decode: bool | None = None) -> Any:  # noqa: ARG002
-        return await self._coming.get()
+        data = await self._coming.get()
+        self.arrivals.append(round(self._loop.time() * 1e6))
+        return data
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
         pass

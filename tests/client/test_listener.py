@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from client_rig import MODEL, codes_packet, run, scripted, start
+from client_rig import MODEL, codes_packet, run, scripted, start, until
 from made_up_models import FEW_LAYERS, save_made_up_model
 
 import streamcodec
@@ -89,6 +89,25 @@ def test_a_packet_s_time_is_told_on_this_program_s_clock_across_the_wrap_of_32_b
             await anext(listener)
             packet = await anext(listener)
             assert abs(listener.captured_us(packet) - times[0]) < 1_000_000
+
+    run(main())
+
+
+def test_an_event_has_come_when_its_message_came_however_late_it_is_asked_for():
+    async def main():
+        async def script(server):
+            await server.welcome()
+            await server.send(start(format="pcm_s16le"), Packet(0, 0, 0, 0, bytes(4)))
+            await server.ws.wait_closed()
+
+        begun = now_us()
+        async with scripted(script) as url, listen(url, "alice", format="pcm_s16le") as listener:
+            await until(lambda: len(listener._connection._ws.arrivals) == 2)
+            asked = now_us()
+            await anext(listener)
+            opened = listener.received_us
+            await anext(listener)
+            assert begun <= opened <= listener.received_us <= asked
 
     run(main())
 

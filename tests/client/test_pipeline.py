@@ -17,7 +17,7 @@ from patience import TIMEOUT_S
 from streamcodec.client import Player
 from streamcodec.client.ledger import PacketTimes
 from streamcodec.client.pipeline import decode, play
-from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart
+from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, now_us
 
 PACKET = 1920
 
@@ -26,6 +26,8 @@ class Listened:
     """A listener of PCM that hears `events`, and what it was told."""
 
     hello = SimpleNamespace(stream="a")
+
+    received_us = 0
 
     def __init__(self, events: list[Any]) -> None:
         self.events = events
@@ -53,9 +55,11 @@ class Kept:
     def __init__(self) -> None:
         self.parts: list[Any] = []
         self.quiet: list[bool] = []
+        self.times: list[tuple[float, float]] = []  # when each packet arrived, and how long after that it was decoded
 
-    def write(self, samples: Any, *_: Any, quiet: bool = False) -> float:
+    def write(self, samples: Any, arrived_s: float = 0.0, *_: Any, decoding_s: float = 0.0, quiet: bool = False) -> float:
         self.parts.append(samples)
+        self.times.append((arrived_s, decoding_s))
         self.quiet.append(quiet)
         return 0.0
 
@@ -89,6 +93,17 @@ def test_packets_of_the_history_are_neither_heard_nor_told_nor_measured(history)
     live = list(range(history, 7))
     assert measured == listener.played == live
     assert [round(32_768 * float(part[0])) for part in sink.parts] == live
+
+
+def test_a_sink_is_told_when_a_packet_came_and_apart_from_that_what_its_decoding_took():
+    packets = [Packet(seq, 0, 80_000 * seq, 0, bytes(2 * PACKET)) for seq in range(3)]
+    listener, sink, measured = Listened([started(), *packets, StreamEnd(next_seq=3)]), Kept(), []
+    listener.received_us = now_us()
+    run(play(listener, Player(), sink, on_packet=lambda times, _: measured.append(times)))  # type: ignore[arg-type]
+    assert [times.received for times in measured] == [listener.received_us] * 3
+    expected = [(times.received / 1e6, (times.decoded - times.received) / 1e6) for times in measured]
+    assert sink.times[: len(expected)] == expected
+    assert 0 <= expected[0][1] <= expected[1][1] <= expected[2][1], "they came together and were decoded one after the other"
 
 
 class Watched(Player):

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamcodec.audio.playout.buffer import PlayoutBuffer
+from streamcodec.audio.playout.decoding_time import DecodingTime
 from streamcodec.audio.playout.delay import TargetDelay
 from streamcodec.audio.playout.drift import DriftController, DriftResampler
 from streamcodec.audio.playout.pause import PauseNoise
@@ -31,13 +32,15 @@ __all__ = ["AdaptivePlayout", "PlayoutPolicy", "PlayoutStats"]
 class PlayoutPolicy:
     """Settings of an `AdaptivePlayout`, in seconds and shares.
 
-    The target delay is `floor_s` plus the lateness that `share` of the packets of the last `window_s` do not exceed, and at most
+    The target delay is `floor_s`, or, where that is more, the lateness that `share` of the packets of the last `window_s` do not exceed
+    with `reserve_s` for the packets that are later still; a reserve above the floor counts as the floor. The target is at most
     `ceiling_s`. If the buffer holds more than the target plus `headroom_s`, the oldest samples are dropped. A smaller excess, if it is
     above `tolerance_s`, is removed by playing faster by at most the share `fastest`. `max_steering` bounds the change of the resampling
     ratio, as a share. Raises `InputError` for contradictory values.
     """
 
     floor_s: float = 0.02
+    reserve_s: float = 0.02
     ceiling_s: float = 0.25
     headroom_s: float = 0.5
     share: float = 0.98
@@ -86,15 +89,16 @@ class AdaptivePlayout:
     def __init__(self, rate_in: float, rate_out: float, policy: PlayoutPolicy = PlayoutPolicy(), *, block_s: float = 0.005) -> None:
         self.policy = policy
         self._rate_in, self._rate_out = float(rate_in), float(rate_out)
-        # The device takes a whole block at once, and the margin is what remains in the buffer afterwards. So the floor includes a block.
-        floor_s = policy.floor_s + block_s
-        self._delay = TargetDelay(floor_s, policy.ceiling_s, policy.share, policy.window_s)
+        # The device takes a whole block at once, and the margin is what remains in the buffer afterwards. So the target includes a block.
+        self._reserve_s = min(policy.reserve_s, policy.floor_s)
+        self._delay = TargetDelay(policy.floor_s, policy.ceiling_s, self._reserve_s, block_s, policy.share, policy.window_s)
+        self._decoding = DecodingTime(policy.window_s)
         self._tempo = TempoAdjuster(self._rate_in, policy.fastest, policy.tolerance_s)
         self._resampler = DriftResampler(rate_in, rate_out)
         self._drift = DriftController(policy.max_steering)
         self._pause = PauseNoise(self._rate_out)
         self._buffer = PlayoutBuffer(
-            self._samples(floor_s),
+            self._samples(policy.floor_s + block_s),
             self._samples(policy.ceiling_s + policy.headroom_s + block_s),
             round(0.005 * self._rate_out),
             # The whole burst after a long stall arrives before the device takes its next block.
@@ -126,9 +130,18 @@ class AdaptivePlayout:
         """Whether `finish` was called and everything has been played."""
         return self._buffer.drained
 
-    def push(self, samples: Samples, arrived: float | None = None, captured: float | None = None, *, quiet: bool = False) -> float:
+    def push(
+        self,
+        samples: Samples,
+        arrived: float | None = None,
+        captured: float | None = None,
+        *,
+        decoding_s: float = 0.0,
+        quiet: bool = False,
+    ) -> float:
         """Take a packet's samples [T], with its arrival time and the capture time of its last sample (seconds; the clocks may differ).
 
+        `decoding_s` is how long after its arrival the samples were there. What decoding usually takes is planned for and is no lateness.
         After a `quiet` packet, packets may have been omitted: if none arrives in time, comfort noise is played. Samples without times, such
         as a decoder's last ones, are played after the others and do not change the jitter estimate. Returns the seconds until the first of
         these samples is pulled, if the device pulls evenly.
@@ -138,7 +151,11 @@ class AdaptivePlayout:
         duration_s = samples.size / self._rate_in
         late_s = missing_s = 0.0
         if arrived is not None and captured is not None:
-            late_s, missing_s = self._delay.add(arrived, captured, duration_s)
+            waited_s, took_s = self._decoding.add(arrived, decoding_s)
+            # The reserve is also for a machine that is busy now and then. Only what it cannot cover counts as lateness.
+            stalled_s = max(0.0, took_s - self._reserve_s)
+            late_s, missing_s = self._delay.add(arrived + stalled_s, captured, duration_s)
+            late_s += waited_s - stalled_s
         elif self._margin_s is not None:
             self._play(samples, quiet)
             return self._ahead_s(samples)
