@@ -31,18 +31,23 @@ __all__ = ["BENCHMARK", "MouthToEar", "measure"]
 Audio = npt.NDArray[np.float32]
 
 _SPEECH_POWER = 1e-4  # -40 dB of full scale: a quieter half second is a pause
+_PART_S = 10.0
+_EARLIEST_S, _LATEST_S = -0.1, 1.0  # where a delay is looked for, besides the slack
 
 
 @dataclass(frozen=True)
 class MouthToEar:
-    """One run: delay in ms, STOI of what was heard against the offline codec, underruns and lost packets at the player.
+    """One run: delay in ms, STOI of what was heard against the offline codec, underruns and lost packets as the player counts them.
 
-    `intact_s` is how much speech was heard as the offline codec makes it: half seconds that correlate with it by 0.9 and more.
-    `stages_ms` are the delay's parts, of which the last is what no program accounts for.
+    Delay is measured in each part of ten seconds, as it changes with time: `delay_ms` is the median of the parts, `worst_delay_ms` the
+    longest. `correlation` is the median of the normalised correlations there. `intact_s` is how much speech was heard as the offline codec
+    makes it: half seconds that correlate with it by 0.9 and more. `stages_ms` are the delay's parts, of which the last is what no program
+    accounts for.
     """
 
     packet_frames: int
     delay_ms: float
+    worst_delay_ms: float
     stoi: float
     intact_s: float
     correlation: float
@@ -127,19 +132,30 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
             for program in reversed(programs):
                 program.stop()
         lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    lag, correlation = _lag(told, heard)
-    delay_s = lag / RATE + offset_s
+    latest_s = _LATEST_S + slack_ms / 1000
+    found = delays(told, heard, offset_s, latest_s)
+    delay_s = float(np.median([delay for delay, _ in found]))
+    kept_lag, _ = _lag(told, resample(captured[0], captured_rate, RATE))
     offline = _offline(captured[0], captured_rate, codec)
-    stoi, intact_s = _likeness(offline, resample(heard, RATE, 24_000))
+    stoi, intact_s = _likeness(offline, resample(heard, RATE, 24_000), (delay_s - offset_s - kept_lag / RATE) * 24_000)
     packet_s = packet_frames / codec.frame_rate
     now_s = np.array([line["captured_us"] for line in lines]) / 1e6
     # When the first sample of all was captured, as the microphone's program has it.
     first_s = float(np.median(now_s - packet_s * (np.array([line["seq"] for line in lines]) + 1)))
-    kept_lag, _ = _lag(told, resample(captured[0], captured_rate, RATE))
     playing = [line for line, at in zip(lines, now_s, strict=True) if room.begun <= at <= room.begun + len(told) / RATE]
     stages = _stages(playing, first_s + kept_lag / RATE - room.begun, packet_s, delay_s)
     numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
-    return MouthToEar(packet_frames, 1000 * delay_s, stoi, intact_s, correlation, numbers[2], numbers[1], stages)
+    return MouthToEar(
+        packet_frames,
+        delay_ms=1000 * delay_s,
+        worst_delay_ms=1000 * max(delay for delay, _ in found),
+        stoi=stoi,
+        intact_s=intact_s,
+        correlation=float(np.median([correlation for _, correlation in found])),
+        underruns=numbers[2],
+        lost=numbers[1],
+        stages_ms=stages,
+    )
 
 
 def _stages(lines: list[dict[str, Any]], microphone_s: float, packet_s: float, delay_s: float) -> dict[str, float]:
@@ -159,14 +175,33 @@ def _stages(lines: list[dict[str, Any]], microphone_s: float, packet_s: float, d
     return {**known, "sound server, speaker": 1000 * delay_s - sum(known.values())}
 
 
-def _lag(told: Audio, heard: Audio) -> tuple[int, float]:
-    """How many samples `heard` lies behind `told`, and the normalised correlation there."""
+def delays(told: Audio, heard: Audio, offset_s: float, latest_s: float) -> list[tuple[float, float]]:
+    """The delay (s) of each part of ten seconds and the normalised correlation there; pauses alone have none.
+
+    Both are at `RATE` Hz, and the first sample of `heard` came `offset_s` after that of `told`. The delay is at most `latest_s`: a clip
+    that is repeated is like itself a clip later.
+    """
+    found = []
+    reach = round((latest_s - _EARLIEST_S) * RATE)
+    first = round((_EARLIEST_S - offset_s) * RATE)
+    padded = np.pad(heard, (max(0, -first), len(told) + reach + abs(first)))[max(0, first) :]
+    for part in np.array_split(np.arange(len(told)), max(1, round(len(told) / RATE / _PART_S))):
+        begin, size = int(part[0]), len(part)
+        if np.mean(np.square(told[begin : begin + size], dtype=np.float64)) > _SPEECH_POWER / 10:
+            lag, correlation = _lag(told[begin : begin + size], padded[begin : begin + size + reach], range(reach))
+            found.append((lag / RATE + _EARLIEST_S, correlation))
+    return found
+
+
+def _lag(told: Audio, heard: Audio, among: range | None = None) -> tuple[int, float]:
+    """How many samples `heard` lies behind `told`, any number or one of those `among`, and the normalised correlation there."""
     size = 1 << (len(told) + len(heard)).bit_length()
     spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(told, size))
     correlation = np.fft.irfft(spectrum, size)
-    lags = np.concatenate([np.arange(size // 2), np.arange(-size // 2, 0)])
-    best = int(np.argmax(correlation))
-    return int(lags[best]), float(correlation[best] / (np.linalg.norm(told) * np.linalg.norm(heard) + 1e-12))
+    lags = np.arange(-size // 2, size // 2) if among is None else np.asarray(among)
+    best = int(lags[np.argmax(correlation[lags])])
+    alike = heard[max(0, best) : max(0, best + len(told))]
+    return best, float(correlation[best] / (np.linalg.norm(told) * np.linalg.norm(alike) + 1e-12))
 
 
 def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
@@ -175,15 +210,15 @@ def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
     return np.concatenate([decoder.feed(encoder.feed(captured)), decoder.feed(encoder.flush()), decoder.flush()])
 
 
-def _likeness(reference: Audio, heard: Audio) -> tuple[float, float]:
+def _likeness(reference: Audio, heard: Audio, expected: float) -> tuple[float, float]:
     """STOI of the stretch of `reference` that `heard` is most like, and the seconds of speech in it that were heard intact.
 
-    Each half second is aligned for itself, within 150 ms: a playout that gives delay back plays a little faster, and that is no loss of
-    intelligibility.
+    `heard` lies about `expected` samples behind `reference`, within 0.3 s. Each half second is aligned for itself, within 150
+    ms: a playout that gives delay back plays a little faster, and that is no loss of intelligibility.
     """
     from pystoi import stoi
 
-    lag, _ = _lag(reference, heard)
+    lag, _ = _lag(reference, heard, range(round(expected) - 7_200, round(expected) + 7_200))
     reference, heard = (reference, heard[lag:]) if lag >= 0 else (reference[-lag:], heard)
     size, part, reach = min(len(reference), len(heard)), 12_000, 3_600
     padded = np.pad(heard[:size], reach)
@@ -205,13 +240,14 @@ def render(figures: Figures) -> str:
         [
             f"{run['packet_frames']} ({run['packet_frames'] * figures['frame_ms']:.1f} ms)",
             run["delay_ms"],
+            run["worst_delay_ms"],
             round(run["stoi"], 3),
             run["underruns"],
             run["lost"],
         ]
         for run in figures["runs"]
     ]
-    told = table(["packet, frames", "mouth to ear, ms", "STOI against the offline codec", "underruns", "packets lost"], rows)
+    told = table(["packet, frames", "mouth to ear, ms", "longest, ms", "STOI against the offline codec", "underruns", "packets lost"], rows)
     shares = table(
         ["ms, of the delay", *(str(row[0]) for row in rows)],
         [
@@ -220,10 +256,11 @@ def render(figures: Figures) -> str:
         ],
     )
     return (
-        "The bundled clip played in front of a virtual microphone (PulseAudio null sinks, ALSA's pulse plugin, PortAudio), through "
-        "`streamcodec mic`, `serve` and `play`, recorded at a virtual ear. "
-        f"The player holds back {figures['slack_ms']:g} ms against late packets. The delay is the peak of the cross-correlation and "
-        f"includes the packet itself and both devices' buffers.\n\n{told}\n\n"
+        f"The bundled clip, repeated for {figures['minutes']:g} minutes, played in front of a virtual microphone (PulseAudio "
+        "null sinks, ALSA's pulse plugin, PortAudio), through `streamcodec mic`, `serve` and `play`, recorded at a virtual ear. "
+        f"The player holds back {figures['slack_ms']:g} ms against late packets. The delay is the peak of the cross-correlation, the "
+        "median and the longest of parts of ten seconds, and includes the packet itself and both devices' buffers. Underruns and lost "
+        f"packets are the player's own count, from its start to its end.\n\n{told}\n\n"
         "Where it comes from: medians of the player's ledger over the packets of that while; in front of them what the room heard before "
         "the microphone's program says that it did, and behind them what is left of the measured whole, beyond the speaker's own word.\n\n"
         f"{shares}\n"
@@ -233,6 +270,7 @@ def render(figures: Figures) -> str:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--packet-frames", type=int, nargs="+", default=[6, 2, 1], help="packet sizes, frames")
+    parser.add_argument("--minutes", type=float, default=2.0, help="how long the clip is repeated at each packet size")
     parser.add_argument("--slack-ms", type=float, default=40.0, help="what the player holds back against late packets")
 
 
@@ -244,10 +282,11 @@ def refuse(_: argparse.Namespace) -> str | None:
 
 def measure_all(args: argparse.Namespace, observed: Observed) -> Figures:
     """One run for each packet size."""
-    codec, (clip, _) = streamcodec.load(), bundled_clip()
+    codec, (clip, rate) = streamcodec.load(), bundled_clip()
+    spoken = np.resize(clip, round(60 * args.minutes * rate))
     with observed:
-        runs = [measure(clip, codec, frames, args.slack_ms) for frames in args.packet_frames]
-    return {"slack_ms": args.slack_ms, "frame_ms": 1000 / codec.frame_rate, "runs": [asdict(run) for run in runs]}
+        runs = [measure(spoken, codec, frames, args.slack_ms) for frames in args.packet_frames]
+    return {"slack_ms": args.slack_ms, "minutes": args.minutes, "frame_ms": 1000 / codec.frame_rate, "runs": [asdict(run) for run in runs]}
 
 
 def headlines(figures: Figures) -> list[Headline]:

@@ -93,13 +93,14 @@ class VirtualSound:
         (home / ".asoundrc").write_text(_ALSA)
         script = home / "script.pa"
         script.write_text(_SCRIPT.format(socket=socket, rate=RATE))
+        # Each program asks for the latency that it needs. PULSE_LATENCY_MSEC would override that, in all of them.
+        inherited = {name: value for name, value in os.environ.items() if name != "PULSE_LATENCY_MSEC"}
         self.environment = {
-            **os.environ,
+            **inherited,
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(home),
             "XDG_CONFIG_HOME": str(home / "config"),
             "PULSE_SERVER": f"unix:{socket}",
-            "PULSE_LATENCY_MSEC": "20",
             # HOME is this folder's now; what a model was converted to stays where it is.
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
         }

@@ -11,8 +11,8 @@ import pytest
 from programs import needs
 
 import streamcodec
-from benchmarks.mouth_to_ear.benchmark import MouthToEar, measure
-from benchmarks.mouth_to_ear.virtual_sound import missing_programs
+from benchmarks.mouth_to_ear.benchmark import MouthToEar, delays, measure
+from benchmarks.mouth_to_ear.virtual_sound import RATE, missing_programs
 
 PRESSURE = Path("/proc/pressure/cpu")
 
@@ -25,6 +25,29 @@ def waited_s() -> float:
 def good(run: MouthToEar, slack_ms: float) -> bool:
     """Whether nothing was lost and one and a half of the four seconds, which hold pauses, came out as the offline codec makes them."""
     return run.lost == 0 and run.intact_s >= 1.5 and 80 < run.delay_ms < 850 + slack_ms
+
+
+def heard_later(told: npt.NDArray[np.float32], *delays_s: float) -> npt.NDArray[np.float32]:
+    """`told` in as many equal parts as there are delays, each part heard so much later."""
+    heard = np.zeros(len(told) + RATE, np.float32)
+    for part, delay_s in zip(np.array_split(np.arange(len(told)), len(delays_s)), delays_s, strict=True):
+        heard[part + round(delay_s * RATE)] = told[part]
+    return heard
+
+
+@pytest.mark.parametrize("offset_s", [-0.3, 0.0, 0.2])
+def test_the_delay_of_each_ten_seconds_is_found_also_of_a_clip_that_repeats(speech: npt.NDArray[np.float32], offset_s: float) -> None:
+    told = np.resize(np.repeat(speech[:72_000], 2), 30 * RATE)  # three seconds, ten times
+    heard = heard_later(told, 0.1, 0.14, 0.09)
+    # The second recording began `offset_s` after the first one.
+    recorded = heard[round(offset_s * RATE) :] if offset_s > 0 else np.pad(heard, (round(-offset_s * RATE), 0))
+    found = delays(told, recorded, offset_s, latest_s=1.0)
+    assert [delay for delay, _ in found] == pytest.approx([0.1, 0.14, 0.09], abs=1e-3)
+    assert min(correlation for _, correlation in found) > 0.9
+
+
+def test_a_pause_has_no_delay() -> None:
+    assert delays(np.zeros(10 * RATE, np.float32), np.zeros(10 * RATE, np.float32), 0.0, 1.0) == []
 
 
 @needs(without="virtual sound cards (pulseaudio, pulseaudio-utils and libasound2-plugins)" if missing_programs() else None)
