@@ -182,9 +182,17 @@ class _Recorder:
     def device_s(self) -> float:
         return 0.0 if self._device is None else self._device.device_s
 
-    def write(self, samples: Samples, arrived_s: float | None = None, captured_s: float | None = None, *, quiet: bool = False) -> float:
+    def write(
+        self,
+        samples: Samples,
+        arrived_s: float | None = None,
+        captured_s: float | None = None,
+        *,
+        decoding_s: float = 0.0,
+        quiet: bool = False,
+    ) -> float:
         self.parts.append(samples)
-        return 0.0 if self._device is None else self._device.write(samples, arrived_s, captured_s, quiet=quiet)
+        return 0.0 if self._device is None else self._device.write(samples, arrived_s, captured_s, decoding_s=decoding_s, quiet=quiet)
 
     async def finish(self) -> None:
         if self._device is not None:
