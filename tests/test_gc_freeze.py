@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,17 @@ from streamcodec import gc_freeze
 from streamcodec.cli import main
 from streamcodec.codec import Codec
 from streamcodec.gc_freeze import freeze_gc
+
+
+@pytest.fixture(autouse=True)
+def _collecting() -> Iterator[None]:
+    """What these tests take out of collections comes back with the end of each."""
+    threshold = gc.get_threshold()
+    yield
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 class _Knot:

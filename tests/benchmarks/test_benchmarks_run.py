@@ -16,7 +16,7 @@ TINY = {
     "seams": ["--bandwidth", "6", "--seconds", "1"],
     "step": [
         *("--rounds", "1", "--clip-seconds", "0.32", "--batch", "1", "2", "--more-batches", "3", "--packet-frames", "6", "1"),
-        *("--precision", "fp32", "--threads", "1", "2", "--peers", "encodec", "transformers", "--profile-runs", "20"),
+        *("--precision", "fp32", "--threads", "1", "2", "--peers", "encodec", "transformers", "--profile-runs", "3"),
     ],
     "load": ["--publishers", "5", "--listeners", "11", "--seconds", "2", "--fast"],
 }

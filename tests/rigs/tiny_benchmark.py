@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_models import FEW_CHANNELS, small_model
+from made_up_models import FEW_LAYERS, small_model
 from patience import patient_limits
 
 from benchmarks import report
@@ -64,7 +64,7 @@ def in_one_process() -> Iterator[None]:
         patch.setattr(processes, "Server", _patient_server)
         patch.setattr(Loading, "__call__", _load_small)
         for benchmark in (accelerator, step):
-            patch.setattr(benchmark, "transformers_peer", functools.partial(transformers_peer, **FEW_CHANNELS))
+            patch.setattr(benchmark, "transformers_peer", functools.partial(transformers_peer, **FEW_LAYERS))
         yield
 
 
