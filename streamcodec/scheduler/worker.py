@@ -10,6 +10,7 @@ Results go to `deliver`, on these threads, as lists of calls to make; a server p
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from typing import Any
 from streamcodec.config import Start
 from streamcodec.engine.base import Engine
 from streamcodec.scheduler.batcher import Batcher
+from streamcodec.scheduler.batching_delay import BatchingDelay
 from streamcodec.scheduler.memory import MemoryReturn
 from streamcodec.scheduler.rows import DecoderRow, EncoderRow, Step, run_steps
 from streamcodec.scheduler.streams import Command, Functions, Result, Sink, Task, WorkerStream
@@ -30,6 +32,8 @@ __all__ = ["Calls", "Worker", "WorkerStats"]
 
 
 Calls = list[tuple[Sink, Result]]
+
+_MAX_WAIT_S, _MAX_WAIT_SHARE = 0.01, 0.25  # that a step waits for others; the share is of its audio's duration
 
 
 @dataclass
@@ -64,7 +68,7 @@ class Worker:
         self.engine = engine
         self.stats = WorkerStats()
         self._deliver = deliver
-        self._batcher: Batcher[tuple[Task, Step[Any]]] = Batcher(max_batch)
+        self._batcher: Batcher[tuple[Task, Step[Any]]] = Batcher(max_batch, delay=BatchingDelay(engine.workers))
         self._inbox: SimpleQueue[Command | _Done | None] = SimpleQueue()
         self._calls: Calls = []
         self._scheduling = threading.Lock()
@@ -136,7 +140,8 @@ class Worker:
     def _next_batch(self) -> _Batch | None:
         """Handle commands and results until a batch is due, and return it; None means stop."""
         while True:
-            if not self._handle_inbox(wait=not len(self._batcher) and not self._calls):
+            now = time.perf_counter()
+            if not self._handle_inbox(self._batcher.ready_at(now) - now):
                 self._inbox.put(None)  # for the other threads
                 return None
             if self._calls:
@@ -146,17 +151,17 @@ class Worker:
             if batch := self._batcher.take(time.perf_counter(), self.engine.best_batches):
                 return batch
 
-    def _handle_inbox(self, *, wait: bool) -> bool:
-        """Handle everything in the inbox; if `wait`, wait for the first entry. False means stop."""
-        self._memory.check(idle=wait and self._inbox.empty())
+    def _handle_inbox(self, wait_s: float) -> bool:
+        """Handle everything in the inbox; wait up to `wait_s` seconds for the first entry, which may be infinite. False means stop."""
+        self._memory.check(idle=wait_s == math.inf and self._inbox.empty())
         while True:
             try:
-                entry = self._inbox.get(block=wait)
+                entry = self._inbox.get(wait_s > 0, None if wait_s == math.inf else max(0.0, wait_s))
             except Empty:
                 return True
             if entry is None:
                 return False
-            wait = False
+            wait_s = 0.0
             if isinstance(entry, _Done):
                 self._complete(entry)
                 continue
@@ -174,7 +179,7 @@ class Worker:
                 step = task.row.next_step() if task.row is not None else None
                 if step is not None:
                     task.waiting = True
-                    self._batcher.add(step.key, (task, step), max(task.due, task.last_done))
+                    self._batcher.add(step.key, (task, step), max(task.due, task.last_done), self._may_wait_s(task, step))
                 elif task.input_error is not None:
                     self._fail(task, task.input_error)
                 elif task.ending is not None:
@@ -185,6 +190,12 @@ class Worker:
                     return
         except Exception as exc:  # an error in one stream's functions must not end the thread that serves all streams
             self._fail(task, exc)
+
+    def _may_wait_s(self, task: Task, step: Step[Any]) -> float:
+        """How long a step may wait for others: not at all if its stream is behind, and else so short that the next packet finds it done."""
+        config = self.engine.config
+        duration_s = step.data.shape[-1] * (1 if step.data.ndim == 1 else config.hop_length) / config.sampling_rate
+        return 0.0 if task.last_done > task.due else min(_MAX_WAIT_S, _MAX_WAIT_SHARE * duration_s)
 
     def _take(self, task: Task) -> None:
         verb, item, task.due = task.inbox.popleft()
