@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from streamcodec.codec import Codec
 from streamcodec.errors import CodesError
-from streamcodec.model.hub import load_model
-from streamcodec.model.near_ties import Comparison, NearTies
+
+# Torch takes seconds to import, and a process that only makes a load has no use for it.
+if TYPE_CHECKING:
+    from streamcodec.model.near_ties import Comparison, NearTies
 
 __all__ = ["proved", "rule_of", "told"]
 
 
 def rule_of(codec: Codec) -> NearTies:
     """The rule for the codes of a codec in float32, whose name is where its model lies."""
+    from streamcodec.model.hub import load_model
+    from streamcodec.model.near_ties import NearTies
+
     return NearTies(load_model(codec.name))
 
 

@@ -6,7 +6,7 @@ The yardstick is computed here from the plan alone, clip by clip in one go; noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,13 @@ from benchmarks.load.plan import ListenerPlan, Plan, PublisherPlan, heard_by_the
 from streamcodec.audio import float_to_pcm, pcm_to_float
 from streamcodec.client import Player
 from streamcodec.codec import Codec
-from streamcodec.model.near_ties import NearTies, StreamTruth
 from streamcodec.protocol import Packet, StreamEnd, StreamStart, unpack_codes
 from streamcodec.protocol.clock import unwrap_timestamp
 from streamcodec.types import Codes, Samples
+
+# Torch takes seconds to import, and the process that makes the load has no use for it.
+if TYPE_CHECKING:
+    from streamcodec.model.near_ties import NearTies, StreamTruth
 
 __all__ = ["FLOAT_WITHIN", "S16_WITHIN", "Outcome", "check", "offline_codes"]
 
