@@ -1,4 +1,4 @@
-"""What our steps are timed against: the reference packages with the full-size 24 kHz architecture, and Mimi; all with random weights.
+"""What ours is compared with: the reference packages with the full-size 24 kHz architecture and Mimi, with random weights; and Lyra V2.
 
 Weights decide what a model says, not how long it takes; the published ones are not needed for a clock.
 """

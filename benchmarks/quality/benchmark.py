@@ -15,7 +15,7 @@ from benchmarks import heldout
 from benchmarks.harness.machine import Observed
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
-from benchmarks.quality import lyra
+from benchmarks.peers import lyra
 from benchmarks.quality.measures import Scores, check_rate, mean, means, measure, missing, plain, versions
 from benchmarks.quality.opus import OpusWay, through_opus, ways, why_not
 from benchmarks.quality.opus import versions as opus_versions

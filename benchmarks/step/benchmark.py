@@ -19,8 +19,19 @@ from benchmarks.harness.parity import proved, rule_of
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import Candidate, alternate, percentiles
-from benchmarks.peers import Peer, encodec_peer, has_mimi, mimi_peer, transformers_peer
-from benchmarks.step.candidates import BANDWIDTH, EngineSetup, Repeats, Shape, our_clips, our_steps, peer_calls, peer_clips
+from benchmarks.peers import Peer, encodec_peer, has_mimi, lyra, mimi_peer, transformers_peer
+from benchmarks.step.candidates import (
+    BANDWIDTH,
+    LYRA,
+    EngineSetup,
+    Repeats,
+    Shape,
+    lyra_calls,
+    our_clips,
+    our_steps,
+    peer_calls,
+    peer_clips,
+)
 from benchmarks.step.gemm import gemm_candidates, macs
 from benchmarks.step.plots import draw
 from benchmarks.step.profile import Watch, profile
@@ -51,6 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="torch runs fp32 only")
     add("--threads", type=int, nargs="+", default=[1, 2], help="per model; all but the first only for the full-size model on OpenVINO")
     add("--peers", nargs="*", choices=("encodec", "transformers", "mimi"), default=["encodec", "transformers", "mimi"])
+    add("--lyra", type=Path, metavar="FOLDER", help="with Lyra V2's three .tflite files, a peer of the smaller model")
     add("--clip-seconds", type=float, default=10.0, help="of the whole clips, which run in every sixth round")
     add("--profile-runs", type=int, default=40, help="steps of each profile; 0 for none")
 
@@ -77,6 +89,8 @@ def _measure(args: argparse.Namespace) -> Figures:
         torch.set_num_threads(threads)
         candidates = _ours(args, codecs, ways, more, speech, clip)
         candidates += _peers(args, packages, speech, clip)
+        if (no_lyra := lyra.why_not(args.lyra)) is None:
+            candidates += lyra_calls(args.lyra, speech)
         gemms = gemm_candidates(sorted({"fp32", *(way.precision for way in ways)}), threads, burst=3, every=3)
         times = alternate([*candidates, *gemms], args.rounds)
         work = {name: macs(codec.config, codec.config.n_q_for(BANDWIDTH)) for (name, _), codec in codecs.items()}
@@ -90,6 +104,7 @@ def _measure(args: argparse.Namespace) -> Figures:
             "threads": threads,
             "engines": _engine_names(codecs[FULL_SIZE, way] for way in ways),
             "mimi": metadata.version("moshi") if "mimi" in args.peers and has_mimi() else None,
+            "no_lyra": no_lyra,
             "macs_per_s": {name: {op: [w.convolutions, w.lstm, w.search] for op, w in ops.items()} for name, ops in work.items()},
         }
         products = zip(gemms, times[len(candidates) :], strict=True)
@@ -190,9 +205,9 @@ def _row(candidate: Candidate, seconds: Sequence[float], figures: Figures) -> di
     spread = percentiles([1000 * s for s in seconds])
     labels, realtime = candidate.labels, 1000 * candidate.audio_s / spread["p50"]
     row = {**labels, "calls": len(seconds), "ms": spread, "realtime": realtime}
-    # The packages run the published architecture; what Mimi multiplies is not counted.
+    # The packages run the published architecture; what Mimi and Lyra multiply is not counted.
     model = labels["who"] if labels["ours"] else FULL_SIZE
-    if labels["who"] != "Mimi":
+    if labels["who"] not in ("Mimi", LYRA):
         row["gmacs"] = realtime * sum(figures["macs_per_s"][model][labels["operation"]]) / 1e9
         if labels["threads"] == figures["threads"]:
             row["of_peak"] = row["gmacs"] / figures["peak"][labels["precision"]]["gmacs"]
@@ -234,7 +249,7 @@ def _agreement(full: Codec, way: EngineSetup, peer: Peer, clip: Samples) -> dict
 BENCHMARK = Benchmark(
     name="step",
     title="One step",
-    question="How long does a step take, beside the reference packages, Mimi and the machine's own peak?",
+    question="How long does a step take, beside the reference packages, Mimi, Lyra and the machine's own peak?",
     options=add_options,
     measure=measure,
     render=render,

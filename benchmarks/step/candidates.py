@@ -1,24 +1,27 @@
-"""The calls that take turns in `benchmarks.step`: our steps and clips, the packages', and Mimi's."""
+"""The calls that take turns in `benchmarks.step`: our steps and clips, the packages', Mimi's and Lyra's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.harness.timing import Candidate
-from benchmarks.peers import Peer
+from benchmarks.peers import Peer, lyra
+from streamcodec.audio import resample
 from streamcodec.codec import Codec
 from streamcodec.engine.openvino.engine import OpenVinoEngine
 from streamcodec.types import Samples
 
-__all__ = ["BANDWIDTH", "EngineSetup", "Repeats", "Shape", "our_clips", "our_steps", "peer_calls", "peer_clips"]
+__all__ = ["BANDWIDTH", "LYRA", "EngineSetup", "Repeats", "Shape", "lyra_calls", "our_clips", "our_steps", "peer_calls", "peer_clips"]
 
 
 BANDWIDTH = 6.0
+LYRA = "Lyra V2"
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,30 @@ def peer_calls(peer: Peer, threads: int, speech: Samples, shape: Shape) -> list[
 def peer_clips(peer: Peer, threads: int, clip: Samples, pace: Repeats) -> list[Candidate]:
     """A package's call on the whole clip."""
     return _of_peer(peer, threads, torch.from_numpy(clip)[None, None], "clip", Shape(1, len(clip) // 320), pace)
+
+
+def lyra_calls(folder: Path, speech: Samples) -> list[Candidate]:
+    """Lyra V2's stream on the next 80 ms, four frames of its own, with its 8-bit weights."""
+    stream, at = lyra.Lyra(folder, BANDWIDTH), 0
+    wide = resample(speech, 24_000, lyra.RATE)
+    packets = wide[: len(wide) // (4 * lyra.FRAME) * 4 * lyra.FRAME].reshape(-1, 4, lyra.FRAME)
+    coded = [[stream.encode(frame) for frame in packet] for packet in packets[:8]]
+
+    def encode() -> None:
+        nonlocal at
+        for frame in packets[at % len(packets)]:
+            stream.encode(frame)
+        at += 1
+
+    def decode() -> None:
+        for indices in coded[at % len(coded)]:
+            stream.decode(indices)
+
+    way, shape = EngineSetup("tflite", "int8", 1), Shape(1, 6)
+    return [
+        Candidate(call, 0.08, _labels(LYRA, way, operation, "step", shape, ours=False), shape.pace.burst)
+        for operation, call in (("encode", encode), ("decode", decode))
+    ]
 
 
 def _of_peer(peer: Peer, threads: int, x: torch.Tensor, kind: str, shape: Shape, pace: Repeats) -> list[Candidate]:

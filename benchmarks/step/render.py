@@ -10,12 +10,14 @@ from benchmarks.harness.parity import told
 from benchmarks.harness.run import Headline
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.tables import percent, table
+from benchmarks.step.candidates import LYRA
 
 __all__ = ["batches", "candidate_name", "excess", "headlines", "main_steps", "render", "streams"]
 
 Row = dict[str, Any]
 
 _ENGINES = {"openvino": "OpenVINO", "torch": "torch"}
+_STREAMING = ("Mimi", LYRA)
 _PARTS = {
     "convolutions": "convolutions",
     "lstm": "LSTM",
@@ -60,12 +62,25 @@ def headlines(figures: Figures) -> list[Headline]:
         for operation in ("encode", "decode"):
             rows = [row for row in main_steps(figures, batch) if row["operation"] == operation]
             ours = min((row for row in rows if row["ours"] and row["who"] == FULL_SIZE), key=_median_ms)
-            other = min((row for row in rows if not row["ours"]), key=_median_ms, default=None)
+            other = min((row for row in rows if not row["ours"] and row["who"] != LYRA), key=_median_ms, default=None)
             what = f"{operation} {_ms(figures, figures['frames'])}, full-size model, {streams(batch)}, {figures['threads']} thread(s)"
             told = f"{_median_ms(ours):.1f} ms ({_ENGINES[ours['engine']]} {ours['precision']})"
             best = None if other is None else f"{_median_ms(other):.1f} ms ({candidate_name(other)})"
             found.append(Headline(what, told, best))
-    return found
+    return found + _smaller(figures)
+
+
+def _smaller(figures: Figures) -> list[Headline]:
+    """Encode and decode together: the smaller of our models beside Lyra, where that was measured."""
+    rows = main_steps(figures, 1)
+    theirs = [row for row in rows if row["who"] == LYRA]
+    ours = [row for row in rows if row["ours"] and row["who"] != FULL_SIZE]
+    if not theirs or not ours:
+        return []
+    quickest = [min((row for row in ours if row["operation"] == operation), key=_median_ms) for operation in ("encode", "decode")]
+    what = f"encode and decode {_ms(figures, figures['frames'])}, {ours[0]['who']}, one stream, {figures['threads']} thread(s)"
+    told, best = (f"{sum(map(_median_ms, found)):.1f} ms" for found in (quickest, theirs))
+    return [Headline(what, told, f"{best} ({LYRA})")]
 
 
 def _median_ms(row: Row) -> float:
@@ -84,8 +99,8 @@ def candidate_name(row: Row) -> str:
     """What ran: a model of ours and its engine, or a peer and how it was called."""
     if row["ours"]:
         return f"**ours, {row['who']}, {_ENGINES[row['engine']]} {row['precision']}**"
-    if row["who"] == "Mimi":
-        return "Mimi, streaming"
+    if row["who"] in _STREAMING:
+        return f"{row['who']}, streaming"
     return f"`{row['who']}`, full size, {'each packet alone' if row['kind'] == 'step' else 'whole'}"
 
 
@@ -95,7 +110,7 @@ def main_steps(figures: Figures, batch: int) -> list[Row]:
         row
         for row in figures["rows"]
         if row["kind"] == "step" and row["batch"] == batch and row["threads"] == figures["threads"]
-        if row["frames"] == figures["frames"] or row["who"] == "Mimi"
+        if row["frames"] == figures["frames"] or row["who"] in _STREAMING
     ]
 
 
@@ -132,6 +147,11 @@ def _how(figures: Figures) -> str:
     else:
         text += (
             "Mimi was not measured here: its package's pins are not ours, so it takes `pip install --no-deps moshi==0.2.13 sentencepiece`. "
+        )
+    if figures.get("no_lyra", "no folder with its files was given") is None:
+        text += (
+            f"{LYRA} is a smaller model for 16 kHz with 8-bit weights in TensorFlow Lite, so it compares with the smaller of ours; its "
+            f"stream takes four frames of 20 ms per call, at {figures['bandwidth']:g} kbps. "
         )
     calls = ", ".join(f"{_calls(main_steps(figures, batch))} of steps of {streams(batch)}" for batch in figures["batches"])
     clips = _calls([row for row in figures["rows"] if row["kind"] == "clip"])

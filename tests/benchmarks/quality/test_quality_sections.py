@@ -13,9 +13,10 @@ import pytest
 from programs import needs
 
 from benchmarks.heldout import Clip
+from benchmarks.peers import lyra
 from benchmarks.precision import benchmark as precision
 from benchmarks.quality import benchmark as quality
-from benchmarks.quality import lyra, opus, render, spectra
+from benchmarks.quality import opus, render, spectra
 from benchmarks.quality.page import write_page
 from streamcodec.audio import bundled_clip, read_audio
 from streamcodec.codec import load

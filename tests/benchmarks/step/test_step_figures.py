@@ -159,6 +159,23 @@ def test_the_section_says_what_is_missing_and_how_to_have_it() -> None:
     assert "Where the time goes" not in render.render({**made, "profile": []})
 
 
+def test_lyra_stands_beside_the_smaller_of_our_models_where_it_was_measured() -> None:
+    made = figures()
+    assert "Lyra" not in render.render(made)
+    with pytest.raises(StopIteration):
+        next(line for line in render.headlines(made) if "Lyra" in (line.other or ""))
+    first = next(row for row in made["rows"] if row["ours"] and row["kind"] == "step" and row["batch"] == 1)
+    for operation, ours_ms, their_ms in (("encode", 2.0, 2.5), ("decode", 1.0, 3.0)):
+        same = {**first, "operation": operation}
+        made["rows"].append({**same, "who": "speech-24k", "ms": {**first["ms"], "p50": ours_ms}})
+        lyra_row = {**same, "who": candidates.LYRA, "ours": False, "engine": "tflite", "precision": "int8"}
+        made["rows"].append({**lyra_row, "ms": {**first["ms"], "p50": their_ms}})
+    made["no_lyra"] = None
+    assert "Lyra V2, streaming" in render.render(made)
+    found = next(line for line in render.headlines(made) if "Lyra" in (line.other or ""))
+    assert "speech-24k" in found.what and found.ours == "3.0 ms" and found.other == "5.5 ms (Lyra V2)"
+
+
 def test_the_words_name_the_largest_parts_in_their_order() -> None:
     made = figures()
     made["profile"][0]["ms"]["between"] = 1.9

@@ -16,12 +16,13 @@ from benchmarks.quality.measures import align
 from streamcodec.audio import resample
 from streamcodec.types import Samples
 
-__all__ = ["KBPS", "through_lyra", "why_not"]
+__all__ = ["FRAME", "KBPS", "RATE", "Lyra", "through_lyra", "why_not"]
 
 KBPS = (3.2, 6.0, 9.2)
 
 _FILES = ("soundstream_encoder.tflite", "quantizer.tflite", "lyragan.tflite")
-_RATE, _FRAME, _BITS_PER_INDEX, _MOST_INDICES = 16_000, 320, 4, 46
+RATE, FRAME = 16_000, 320
+_BITS_PER_INDEX, _MOST_INDICES = 4, 46
 
 
 def why_not(folder: Path | None) -> str | None:
@@ -33,20 +34,35 @@ def why_not(folder: Path | None) -> str | None:
     return None if find_spec("ai_edge_litert") else "ai-edge-litert not installed"
 
 
+class Lyra:
+    """One stream at one of its three bitrates, a frame of 20 ms at 16 kHz at a time; each of its models keeps its state."""
+
+    def __init__(self, folder: Path, kbps: float) -> None:
+        self._encoder, quantizer, self._decoder = (_interpreter(folder / name) for name in _FILES)
+        self._quantize, self._look_up = quantizer.get_signature_runner("encode"), quantizer.get_signature_runner("decode")
+        self._quantizer = quantizer  # its runners do not keep it
+        self._count = round(kbps * 1000 * FRAME / RATE / _BITS_PER_INDEX)
+
+    def encode(self, frame: Samples) -> npt.NDArray[np.int32]:
+        """Samples [320] to indices [n]."""
+        features = _run(self._encoder, frame).reshape(1, 1, -1)
+        indices = self._quantize(num_quantizers=np.int32(self._count), input_frames=features)["output_0"]
+        return np.asarray(indices, np.int32).reshape(-1)[: self._count]
+
+    def decode(self, indices: npt.NDArray[np.int32]) -> Samples:
+        """Indices [n] to samples [320]."""
+        kept = np.full((_MOST_INDICES, 1, 1), -1, np.int32)
+        kept[: len(indices), 0, 0] = indices
+        return _run(self._decoder, next(iter(self._look_up(encoding_indices=kept).values()))).reshape(-1)
+
+
 def through_lyra(clip: Samples, rate: int, kbps: float, folder: Path) -> Samples:
     """Encode and decode at one of its three bitrates, 20 ms at a time; what comes out is in step with `clip` and as long."""
-    encoder, quantizer, decoder = (_interpreter(folder / name) for name in _FILES)
-    encode, decode = quantizer.get_signature_runner("encode"), quantizer.get_signature_runner("decode")
-    count = np.int32(round(kbps * 1000 * _FRAME / _RATE / _BITS_PER_INDEX))
-    wide = resample(clip, rate, _RATE)
-    padded = np.pad(wide, (0, -len(wide) % _FRAME + _FRAME)).astype(np.float32)
-    heard = []
-    for frame in padded.reshape(-1, _FRAME):
-        indices = encode(num_quantizers=count, input_frames=_run(encoder, frame).reshape(1, 1, -1))["output_0"]
-        kept = np.full((_MOST_INDICES, 1, 1), -1, np.int32)
-        kept[:count] = indices.reshape(-1, 1, 1)[:count]
-        heard.append(_run(decoder, next(iter(decode(encoding_indices=kept).values()))).reshape(-1))
-    return align(resample(np.concatenate(heard), _RATE, rate), clip, 0.05)[0]
+    lyra = Lyra(folder, kbps)
+    wide = resample(clip, rate, RATE)
+    padded = np.pad(wide, (0, -len(wide) % FRAME + FRAME)).astype(np.float32)
+    heard = [lyra.decode(lyra.encode(frame)) for frame in padded.reshape(-1, FRAME)]
+    return align(resample(np.concatenate(heard), RATE, rate), clip, 0.05)[0]
 
 
 def _interpreter(path: Path) -> Any:
@@ -57,7 +73,7 @@ def _interpreter(path: Path) -> Any:
     return found
 
 
-def _run(interpreter: Any, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _run(interpreter: Any, values: Samples) -> Samples:
     """One step of a model whose state is inside it."""
     there = interpreter.get_input_details()[0]
     interpreter.set_tensor(there["index"], values.reshape(there["shape"]).astype(np.float32))
