@@ -98,7 +98,7 @@ def write(results: Path, now: Repository) -> Path:
 
 
 def stored_changes(results: Path) -> list[dict[str, Any]]:
-    """What changed when all benchmarks were run for the last time."""
+    """What each benchmark changed when `benchmarks.run_all` ran it last."""
     file = results / CHANGES
     found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
     return found
@@ -115,7 +115,7 @@ def render_report(sections: Mapping[str, Mapping[str, Any]], now: Repository, ch
         parts.append(f"[![{title}](results/{picture})](results/{name}.md)")
     parts += ["## Sections", "\n".join([*_links(sections, now), *_missing(sections)])]
     if changed:
-        parts += ["## Changes", "What the last run of all benchmarks said, beside the one before it.", render_changes(changed)]
+        parts += ["## Changes", "What the last run of each benchmark said, beside the one before it.", render_changes(changed)]
     parts.append(f"<!-- compared with {now} -->")
     return "\n\n".join(parts) + "\n"
 

@@ -1,7 +1,7 @@
 """Measure every benchmark anew and write the report: `make bench`, unattended, within 90 minutes on an idle machine.
 
 A benchmark's stored section is replaced once all of its runs are done; where one fails, the old section stays and the others go on.
-Programs of low priority that belong to the same user are paused meanwhile. RESULTS.md then says what changed since the last time.
+Programs of low priority that belong to the same user are paused meanwhile. RESULTS.md then says what each of them changed when it ran last.
 """
 
 from __future__ import annotations
@@ -92,8 +92,11 @@ def run(plan: Sequence[tuple[str, Sequence[Sequence[str]]]], results: Path) -> l
                 for file in Path(fresh).iterdir():
                     shutil.copy(file, results)
     ran = {name: section for name, section in report.stored(results).items() if name in {n for n, _ in plan} - set(failed)}
-    found = [change for name in ran for change in changes(before.get(name), ran[name], report.benchmark(name))]
-    write_text(results / report.CHANGES, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    file = results / report.CHANGES
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    found = [change for change in earlier if change["benchmark"] not in ran]
+    found += [change for name in ran for change in changes(before.get(name), ran[name], report.benchmark(name))]
+    write_text(file, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return failed
 
 

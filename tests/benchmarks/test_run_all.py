@@ -37,6 +37,8 @@ def test_a_section_is_replaced_when_all_of_its_runs_are_done_and_stays_where_one
         (tmp_path / f"{name}.json").write_bytes((RESULTS / f"{name}.json").read_bytes())
     again = json.loads((RESULTS / "seams.json").read_text(encoding="utf-8"))
     again["title"] = "measured anew"
+    earlier = [{"benchmark": "load", "what": "of last time"}, {"benchmark": "seams", "what": "to be replaced"}]
+    (tmp_path / report.CHANGES).write_text(json.dumps(earlier), encoding="utf-8")
     asked: list[list[str]] = []
 
     def measure(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
@@ -51,7 +53,9 @@ def test_a_section_is_replaced_when_all_of_its_runs_are_done_and_stays_where_one
     assert asked == [["benchmarks.seams"], ["benchmarks.seams", "--seconds", "1"], ["benchmarks.load"], ["benchmarks.load", "--fails"]]
     assert report.stored(tmp_path)["seams"]["title"] == "measured anew"
     assert (tmp_path / "load.json").read_bytes() == (RESULTS / "load.json").read_bytes()
-    assert {change["benchmark"] for change in report.stored_changes(tmp_path)} == {"seams"}
+    changed = report.stored_changes(tmp_path)
+    assert {change["benchmark"] for change in changed} == {"load", "seams"}, "what did not run keeps what its last run changed"
+    assert "to be replaced" not in [change["what"] for change in changed]
 
 
 def test_a_benchmark_that_is_not_known_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
