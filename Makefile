@@ -17,6 +17,8 @@ demo: $(VENV)/.demo
 
 setup: $(VENV)/.dev
 
+# Threads that wait do not keep a processor busy.
+test: export OMP_WAIT_POLICY = passive
 test: $(VENV)/.dev
 	failed=0; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TIMELESS) || failed=$$?; \

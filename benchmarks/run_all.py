@@ -35,7 +35,7 @@ _LOW_PRIORITY = 10
 PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("seams", ((),)),
     ("step", ((),)),
-    ("load", ((),)),
+    ("load", (("--threads", "2", "--workers", "2"),)),
     ("latency", (("--all", "--minutes", "2"),)),
     ("mouth_to_ear", ((),)),
     (

@@ -35,7 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listeners", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--model", default="speech-24k")
-    parser.add_argument("--threads", type=int, default=1, help="of the server's model")
+    parser.add_argument("--threads", type=int, default=1, help="of the server's model, all workers together")
+    parser.add_argument("--workers", type=int, default=1, help="steps that the server runs at the same time")
     parser.add_argument("--packet-frames", type=int, default=6)
     parser.add_argument("--pcm-every", type=int, default=2, help="every n-th stream has listeners of PCM, which the server decodes")
     parser.add_argument("--fast", action="store_true", help="send as quickly as the server takes it, and measure no latency")
@@ -52,7 +53,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     offline = [offline_codes(codec, rule, plan, publisher) for publisher in plan.publishers]
     print(f"{args.publishers} publishers and {args.listeners} listeners for {plan.seconds:g} s", file=sys.stderr)
     with observed:
-        report, served, used = _run(plan, offline, Loading(args.model, threads=args.threads))
+        report, served, used = _run(plan, offline, Loading(args.model, threads=args.threads, workers=args.workers))
     print("checking what every listener got", file=sys.stderr)
     return _figures(plan, args.model, report, served, used, check(codec, plan, offline, report))
 

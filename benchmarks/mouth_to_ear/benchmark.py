@@ -100,8 +100,13 @@ class _Program:
         self._process.stdout.close()
 
 
-def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack_ms: float = 40.0) -> MouthToEar:
-    """Send `clip` [T] (24 kHz) through virtual devices and the three programs. Raises `RuntimeError` where one of them does not come up."""
+def measure(
+    clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack_ms: float = 40.0, *, serve: Sequence[str] = ()
+) -> MouthToEar:
+    """Send `clip` [T] (24 kHz) through virtual devices and the three programs; `serve` are further options of the server.
+
+    Raises `RuntimeError` where one of the programs does not come up.
+    """
     with tempfile.TemporaryDirectory() as folder, VirtualSound() as sound:
         spoken = np.concatenate([np.zeros(12_000, np.float32), clip, np.zeros(24_000, np.float32)])
         path = Path(folder) / "spoken.wav"
@@ -113,7 +118,7 @@ def measure(clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack
             return programs[-1]
 
         try:
-            url = start("serve", "--port", "0").wait_for("ws://").split(" at ")[1].split(": model")[0]
+            url = start("serve", "--port", "0", *serve).wait_for("ws://").split(" at ")[1].split(": model")[0]
             kept, ledger = Path(folder) / "kept.wav", Path(folder) / "ledger.jsonl"
             player = start("play", "--server", url, "--bandwidth", "6", "--slack-ms", f"{slack_ms:g}", "--ledger", str(ledger))
             player.wait_for("waiting")

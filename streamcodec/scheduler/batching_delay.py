@@ -15,7 +15,7 @@ __all__ = ["BatchingDelay"]
 _RATE_OVER_S = 1.0
 _SMOOTHING = 0.1
 # The part of the engine's time that steps of one row each would take: no wait up to the first, the longest wait from the second on.
-_IDLE_SHARE, _BUSY_SHARE = 0.4, 0.7
+_IDLE_SHARE, _BUSY_SHARE = 0.6, 0.9
 _MAX_KINDS = 32  # remembered: last steps of streams come in many lengths
 _WORTH_IT = 0.8  # of a lone row's time: a row that takes more in a batch gains nothing that is worth a wait
 

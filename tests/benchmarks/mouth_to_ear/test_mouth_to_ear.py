@@ -59,7 +59,7 @@ def test_speech_goes_from_a_virtual_mouth_to_a_virtual_ear_and_comes_out_as_the_
     runs, starved = [], True
     for slack_ms in (400, 2400):
         begun, waited = time.monotonic(), waited_s()
-        runs.append(measure(speech[:96_000], speech_codec, slack_ms=slack_ms))
+        runs.append(measure(speech[:96_000], speech_codec, slack_ms=slack_ms, serve=["--capacity", "off"]))
         if good(runs[-1], slack_ms):
             return
         starved = starved and waited_s() - waited > 0.25 * (time.monotonic() - begun)
