@@ -22,7 +22,7 @@ from benchmarks.harness.timing import Candidate, alternate, percentiles
 from benchmarks.peers import Peer, encodec_peer, has_mimi, lyra, mimi_peer, transformers_peer
 from benchmarks.step.candidates import (
     BANDWIDTH,
-    LYRA,
+    STREAMING_PEERS,
     EngineSetup,
     Repeats,
     Shape,
@@ -67,6 +67,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--profile-runs", type=int, default=40, help="steps of each profile; 0 for none")
 
 
+def refuse(args: argparse.Namespace) -> str | None:
+    """Lyra takes its files and its package, where it is asked for."""
+    return None if args.lyra is None else lyra.why_not(args.lyra)
+
+
 def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     """Time all candidates by turns; the full-size model is the one that `transformers` made, loaded from its checkpoint."""
     with observed:
@@ -89,7 +94,7 @@ def _measure(args: argparse.Namespace) -> Figures:
         torch.set_num_threads(threads)
         candidates = _ours(args, codecs, ways, more, speech, clip)
         candidates += _peers(args, packages, speech, clip)
-        if (no_lyra := lyra.why_not(args.lyra)) is None:
+        if args.lyra is not None:
             candidates += lyra_calls(args.lyra, speech)
         gemms = gemm_candidates(sorted({"fp32", *(way.precision for way in ways)}), threads, burst=3, every=3)
         times = alternate([*candidates, *gemms], args.rounds)
@@ -104,7 +109,6 @@ def _measure(args: argparse.Namespace) -> Figures:
             "threads": threads,
             "engines": _engine_names(codecs[FULL_SIZE, way] for way in ways),
             "mimi": metadata.version("moshi") if "mimi" in args.peers and has_mimi() else None,
-            "no_lyra": no_lyra,
             "macs_per_s": {name: {op: [w.convolutions, w.lstm, w.search] for op, w in ops.items()} for name, ops in work.items()},
         }
         products = zip(gemms, times[len(candidates) :], strict=True)
@@ -207,7 +211,7 @@ def _row(candidate: Candidate, seconds: Sequence[float], figures: Figures) -> di
     row = {**labels, "calls": len(seconds), "ms": spread, "realtime": realtime}
     # The packages run the published architecture; what Mimi and Lyra multiply is not counted.
     model = labels["who"] if labels["ours"] else FULL_SIZE
-    if labels["who"] not in ("Mimi", LYRA):
+    if labels["who"] not in STREAMING_PEERS:
         row["gmacs"] = realtime * sum(figures["macs_per_s"][model][labels["operation"]]) / 1e9
         if labels["threads"] == figures["threads"]:
             row["of_peak"] = row["gmacs"] / figures["peak"][labels["precision"]]["gmacs"]
@@ -251,6 +255,7 @@ BENCHMARK = Benchmark(
     title="One step",
     question="How long does a step take, beside the reference packages, Mimi, Lyra and the machine's own peak?",
     options=add_options,
+    refuse=refuse,
     measure=measure,
     render=render,
     draw=draw,

@@ -17,11 +17,25 @@ from streamcodec.codec import Codec
 from streamcodec.engine.openvino.engine import OpenVinoEngine
 from streamcodec.types import Samples
 
-__all__ = ["BANDWIDTH", "LYRA", "EngineSetup", "Repeats", "Shape", "lyra_calls", "our_clips", "our_steps", "peer_calls", "peer_clips"]
+__all__ = [
+    "BANDWIDTH",
+    "LYRA",
+    "STREAMING_PEERS",
+    "EngineSetup",
+    "Repeats",
+    "Shape",
+    "lyra_calls",
+    "our_clips",
+    "our_steps",
+    "peer_calls",
+    "peer_clips",
+]
 
 
 BANDWIDTH = 6.0
 LYRA = "Lyra V2"
+STREAMING_PEERS = ("Mimi", LYRA)
+"""Other models than EnCodec, which keep their state from call to call."""
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ from benchmarks.harness.parity import told
 from benchmarks.harness.run import Headline
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.tables import percent, table
-from benchmarks.step.candidates import LYRA
+from benchmarks.step.candidates import LYRA, STREAMING_PEERS
 
 __all__ = ["batches", "candidate_name", "excess", "headlines", "main_steps", "render", "streams"]
 
 Row = dict[str, Any]
 
 _ENGINES = {"openvino": "OpenVINO", "torch": "torch"}
-_STREAMING = ("Mimi", LYRA)
 _PARTS = {
     "convolutions": "convolutions",
     "lstm": "LSTM",
@@ -99,7 +98,7 @@ def candidate_name(row: Row) -> str:
     """What ran: a model of ours and its engine, or a peer and how it was called."""
     if row["ours"]:
         return f"**ours, {row['who']}, {_ENGINES[row['engine']]} {row['precision']}**"
-    if row["who"] in _STREAMING:
+    if row["who"] in STREAMING_PEERS:
         return f"{row['who']}, streaming"
     return f"`{row['who']}`, full size, {'each packet alone' if row['kind'] == 'step' else 'whole'}"
 
@@ -110,7 +109,7 @@ def main_steps(figures: Figures, batch: int) -> list[Row]:
         row
         for row in figures["rows"]
         if row["kind"] == "step" and row["batch"] == batch and row["threads"] == figures["threads"]
-        if row["frames"] == figures["frames"] or row["who"] in _STREAMING
+        if row["frames"] == figures["frames"] or row["who"] in STREAMING_PEERS
     ]
 
 
@@ -148,7 +147,7 @@ def _how(figures: Figures) -> str:
         text += (
             "Mimi was not measured here: its package's pins are not ours, so it takes `pip install --no-deps moshi==0.2.13 sentencepiece`. "
         )
-    if figures.get("no_lyra", "no folder with its files was given") is None:
+    if any(row["who"] == LYRA for row in figures["rows"]):
         text += (
             f"{LYRA} is a smaller model for 16 kHz with 8-bit weights in TensorFlow Lite, so it compares with the smaller of ours; its "
             f"stream takes four frames of 20 ms per call, at {figures['bandwidth']:g} kbps. "

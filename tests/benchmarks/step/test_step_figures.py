@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 from benchmarks import peers
 from benchmarks.harness.timing import Candidate
-from benchmarks.step import candidates, gemm, profile, render, targets
+from benchmarks.step import benchmark, candidates, gemm, profile, render, targets
 from streamcodec.codec import load
 from streamcodec.config import CodecConfig
 from streamcodec.model.seanet import build_decoder, build_encoder
@@ -159,6 +161,11 @@ def test_the_section_says_what_is_missing_and_how_to_have_it() -> None:
     assert "Where the time goes" not in render.render({**made, "profile": []})
 
 
+def test_lyra_is_refused_with_what_it_lacks_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert benchmark.refuse(argparse.Namespace(lyra=None)) is None
+    assert "soundstream_encoder.tflite" in (benchmark.refuse(argparse.Namespace(lyra=tmp_path)) or "")
+
+
 def test_lyra_stands_beside_the_smaller_of_our_models_where_it_was_measured() -> None:
     made = figures()
     assert "Lyra" not in render.render(made)
@@ -170,7 +177,6 @@ def test_lyra_stands_beside_the_smaller_of_our_models_where_it_was_measured() ->
         made["rows"].append({**same, "who": "speech-24k", "ms": {**first["ms"], "p50": ours_ms}})
         lyra_row = {**same, "who": candidates.LYRA, "ours": False, "engine": "tflite", "precision": "int8"}
         made["rows"].append({**lyra_row, "ms": {**first["ms"], "p50": their_ms}})
-    made["no_lyra"] = None
     assert "Lyra V2, streaming" in render.render(made)
     found = next(line for line in render.headlines(made) if "Lyra" in (line.other or ""))
     assert "speech-24k" in found.what and found.ours == "3.0 ms" and found.other == "5.5 ms (Lyra V2)"
