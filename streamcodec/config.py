@@ -31,12 +31,16 @@ def fewest_codebooks(bits: int) -> int:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """The architecture of a causal EnCodec model; names and defaults are those of `transformers.EncodecConfig`.
+    """The architecture of an EnCodec model; names and defaults are those of `transformers.EncodecConfig`.
 
     The defaults are the published 24 kHz model (Défossez et al., "High Fidelity Neural Audio Compression", 2022).
     `upsampling_ratios` are in the decoder's order; the encoder applies them in reverse. One field is not EnCodec's: `search_beam` is the
     width of the encoder's beam search through the codebooks. Width 1 gives the reference's codes. Wider beams give better codes. Every
     decoder can decode both.
+
+    A clip is coded in chunks of `chunk_length_s` seconds, which overlap by the share `overlap`; without a length, as a whole. With
+    `normalize`, each chunk is scaled to the same loudness, and its scale is part of what is coded. `streams` says whether a model can code
+    audio packet by packet.
     """
 
     sampling_rate: int = 24_000
@@ -59,6 +63,10 @@ class CodecConfig:
     codebook_dim: int = 128
     target_bandwidths: tuple[float, ...] = (1.5, 3.0, 6.0, 12.0, 24.0)
     search_beam: int = 1
+    use_causal_conv: bool = True
+    normalize: bool = False
+    chunk_length_s: float | None = None
+    overlap: float | None = None
 
     def __post_init__(self) -> None:
         for field, low, high in _RANGES:
@@ -68,19 +76,14 @@ class CodecConfig:
         ratios = self.upsampling_ratios
         if not 1 <= len(ratios) <= _MAX_RATIOS or any(not isinstance(r, int) or isinstance(r, bool) or not 1 <= r <= 64 for r in ratios):
             raise UnsupportedModelError(f"upsampling_ratios is {ratios!r}, expected 1 to {_MAX_RATIOS} integers from 1 to 64")
-        if self.audio_channels != 1:
-            raise UnsupportedModelError(
-                f"audio_channels is {self.audio_channels}: only mono models stream here (the 48 kHz stereo model does not)"
-            )
         if self.pad_mode not in ("reflect", "constant"):
             raise UnsupportedModelError(f"pad_mode is {self.pad_mode!r}, expected 'reflect' or 'constant'")
-        if self.norm_type not in ("weight_norm", "none"):
-            raise UnsupportedModelError(
-                f"norm_type is {self.norm_type!r}, expected 'weight_norm' or 'none' "
-                "(time_group_norm looks at a whole clip and cannot stream)"
-            )
-        if not isinstance(self.use_conv_shortcut, bool):
-            raise UnsupportedModelError(f"use_conv_shortcut is {self.use_conv_shortcut!r}, expected true or false")
+        if self.norm_type not in ("weight_norm", "none", "time_group_norm"):
+            raise UnsupportedModelError(f"norm_type is {self.norm_type!r}, expected 'weight_norm', 'none' or 'time_group_norm'")
+        for field in ("use_conv_shortcut", "use_causal_conv", "normalize"):
+            if not isinstance(getattr(self, field), bool):
+                raise UnsupportedModelError(f"{field} is {getattr(self, field)!r}, expected true or false")
+        self._check_chunks()
         if not _is_number(self.trim_right_ratio) or not 0.0 <= self.trim_right_ratio <= 1.0:
             raise UnsupportedModelError(f"trim_right_ratio is {self.trim_right_ratio!r}, expected 0 to 1")
         if self.codebook_dim != self.hidden_size:
@@ -103,27 +106,32 @@ class CodecConfig:
                 f"target_bandwidths {self.target_bandwidths!r}: the highest needs {self.num_quantizers} codebooks, "
                 f"expected at most {_MAX_QUANTIZERS}"
             )
+        if self.use_causal_conv and self.norm_type == "time_group_norm":
+            raise UnsupportedModelError("norm_type is 'time_group_norm' and use_causal_conv true: that norm looks at a whole chunk")
+        if not self.use_causal_conv and self.trim_right_ratio != 1.0:
+            raise UnsupportedModelError(f"trim_right_ratio is {self.trim_right_ratio}, expected 1.0 where use_causal_conv is false")
         # The fingerprint hashes the config as text, so 24 and 24.0 must give the same text.
         object.__setattr__(self, "trim_right_ratio", float(self.trim_right_ratio))
         object.__setattr__(self, "target_bandwidths", tuple(float(b) for b in self.target_bandwidths))
+
+    def _check_chunks(self) -> None:
+        length, overlap = self.chunk_length_s, self.overlap
+        if length is None:
+            object.__setattr__(self, "overlap", None)  # of nothing
+            return
+        if not _is_number(length) or not 0 < length <= _MAX_CHUNK_S or int(length * self.sampling_rate) < 1:
+            raise UnsupportedModelError(f"chunk_length_s is {length!r}, expected a sample to {_MAX_CHUNK_S} seconds")
+        if overlap is None or not _is_number(overlap) or not 0 <= overlap <= _MAX_OVERLAP:
+            raise UnsupportedModelError(f"overlap is {overlap!r}, expected a share from 0 to {_MAX_OVERLAP}")
+        object.__setattr__(self, "chunk_length_s", float(length))
+        object.__setattr__(self, "overlap", float(overlap))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CodecConfig:
         """Read a configuration as `transformers` writes it to `config.json`.
 
-        Fields that only other programs use are ignored. Raises `UnsupportedModelError` for a model that is not causal or that normalises
-        its input.
+        Fields that only other programs use are ignored. Raises `UnsupportedModelError` for values that are no EnCodec model's.
         """
-        if values.get("use_causal_conv", True) is not True:
-            raise UnsupportedModelError("use_causal_conv is false: only causal models stream (facebook/encodec_24khz is one)")
-        if values.get("normalize", False):
-            raise UnsupportedModelError(
-                "normalize is true: scaling by a clip's loudness needs the whole clip, so it cannot stream (expected false)"
-            )
-        if values.get("chunk_length_s") is not None:
-            raise UnsupportedModelError(
-                f"chunk_length_s is {values['chunk_length_s']}: expected none (the model would cut clips into overlapping chunks)"
-            )
         names = {f.name for f in fields(cls)}
         kwargs = {k: v for k, v in values.items() if k in names and v is not None}
         kwargs.setdefault("codebook_dim", kwargs.get("hidden_size", cls.hidden_size))
@@ -140,6 +148,34 @@ class CodecConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain JSON values, in the reference's names."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @property
+    def why_not_streaming(self) -> str | None:
+        """Why the model cannot code audio packet by packet, in words that follow "this model"; None if it can."""
+        if not self.use_causal_conv:
+            return "is not causal: each frame depends on later samples"
+        if self.normalize:
+            return "normalises each chunk of a clip by its loudness, which is known at its end"
+        if self.chunk_length_s is not None:
+            return f"codes overlapping chunks of {self.chunk_length_s:g} s"
+        if self.audio_channels != 1:
+            return f"has {self.audio_channels} channels, and streams are mono"
+        return None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model can code audio packet by packet; the others code whole clips."""
+        return self.why_not_streaming is None
+
+    @property
+    def chunk_length(self) -> int | None:
+        """The samples in a chunk of a clip: 48,000 for the published 48 kHz model; None if clips are coded as a whole."""
+        return None if self.chunk_length_s is None else int(self.chunk_length_s * self.sampling_rate)
+
+    @property
+    def chunk_stride(self) -> int | None:
+        """The samples from the beginning of one chunk to that of the next: 47,520 for the published 48 kHz model."""
+        return None if self.chunk_length is None or self.overlap is None else max(1, int((1.0 - self.overlap) * self.chunk_length))
 
     @property
     def hop_length(self) -> int:
@@ -220,10 +256,11 @@ def _is_number(value: object) -> bool:
 
 
 _MAX_RATIOS = 10
+_MAX_CHUNK_S, _MAX_OVERLAP = 60.0, 0.9
 _MAX_QUANTIZERS = 256
 _RANGES = (
     ("sampling_rate", 1, 1_000_000),
-    ("audio_channels", 1, 64),
+    ("audio_channels", 1, 2),
     ("num_filters", 1, 1024),
     ("hidden_size", 1, 8192),
     ("num_lstm_layers", 0, 16),

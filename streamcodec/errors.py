@@ -8,7 +8,7 @@
     +-- ModelError                          a model cannot be loaded
     |   +-- ModelNotFoundError              no such name, file, folder or hub repository
     |   +-- CheckpointError                 the file is damaged or its tensors do not fit
-    |   +-- UnsupportedModelError           a valid model of a kind that cannot stream here
+    |   +-- UnsupportedModelError           a valid model of a kind that cannot run, or not stream
     +-- MissingDependencyError (ImportError)  an optional package or system library is absent
     +-- DeviceError                         a sound device is missing, busy or refuses the format
     +-- ProtocolError                       one side broke the rules of the protocol
@@ -144,7 +144,7 @@ class CheckpointError(ModelError):
 
 
 class UnsupportedModelError(ModelError):
-    """The model is valid but cannot stream here: it is not causal, not mono, or normalised per clip."""
+    """The model is valid but no EnCodec model that can run here; or it codes whole clips only, where a stream is asked for."""
 
 
 class MissingDependencyError(StreamCodecError, ImportError):

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.harness.timing import Candidate
 from streamcodec.config import CodecConfig
-from streamcodec.model.layers import LSTM, CausalConv1d, CausalConvTranspose1d, ResidualBlock, StreamingLayer
+from streamcodec.model.layers import LSTM, Conv1d, ConvTranspose1d, ResidualBlock, StreamingLayer
 from streamcodec.model.seanet import build_decoder, build_encoder
 
 __all__ = ["Macs", "gemm_candidates", "macs"]
@@ -56,14 +56,14 @@ def _count(layers: Iterable[StreamingLayer], rate: float) -> tuple[float, float]
     """MACs per second of the convolutions and of the LSTM in `layers`, whose first gets `rate` steps per second."""
     convolutions = lstm = 0.0
     for layer in layers:
-        if isinstance(layer, CausalConv1d):
+        if isinstance(layer, Conv1d):
             rate /= layer.stride
             convolutions += rate * layer.conv.weight.numel()
-        elif isinstance(layer, CausalConvTranspose1d):
+        elif isinstance(layer, ConvTranspose1d):
             convolutions += rate * layer.conv.weight.numel()
             rate *= layer.stride
         elif isinstance(layer, ResidualBlock):
-            inner = [part for part in (*layer.block, layer.shortcut) if isinstance(part, CausalConv1d)]
+            inner = [part for part in (*layer.block, layer.shortcut) if isinstance(part, Conv1d)]
             convolutions += _count(inner, rate)[0]
         elif isinstance(layer, LSTM):
             lstm += rate * sum(weight.numel() for name, weight in layer.lstm.named_parameters() if name.startswith("weight"))

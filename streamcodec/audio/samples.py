@@ -48,11 +48,12 @@ def to_float(array: ArrayLike) -> Samples:
     raise AudioError(f"audio has dtype {values.dtype}, expected float32, float64, int16, int32 or uint8")
 
 
-def as_clip(audio: ArrayLike) -> tuple[Samples, Layout]:
-    """Convert [T], [C, T] or [B, C, T] to mono clips [B, T], and return the input's layout.
+def as_clip(audio: ArrayLike, channels: int = 1) -> tuple[Samples, Layout]:
+    """Convert [T], [C, T] or [B, C, T] to mono clips [B, T], or to clips [B, channels, T] for several; return the input's layout too.
 
-    C is 1 to 8 channels, which are mixed down to their mean. The layout is "single" for [T] and [C, T], "batch" for [B, C, T]. Raises
-    `AudioError` for any other shape, for empty audio, and for NaN, infinities or values far outside [-1, 1].
+    C is 1 to 8 channels. They are mixed down to their mean unless they are as many as asked for; one channel is repeated. The layout is
+    "single" for [T] and [C, T], "batch" for [B, C, T]. Raises `AudioError` for any other shape, for empty audio, and for NaN, infinities or
+    values far outside [-1, 1].
     """
     samples = to_float(audio)
     if samples.ndim not in (1, 2, 3):
@@ -62,11 +63,12 @@ def as_clip(audio: ArrayLike) -> tuple[Samples, Layout]:
     if samples.ndim >= 2:
         _check_channel_axis(samples.shape)
     check_values(samples)
-    if samples.ndim == 1:
-        return samples[None], "single"
-    # [..., C, T] -> [..., T]
-    mono = _downmix(samples, axis=-2)
-    return (mono, "batch") if samples.ndim == 3 else (mono[None], "single")
+    layout: Layout = "batch" if samples.ndim == 3 else "single"
+    clips = samples.reshape((1,) * (3 - samples.ndim) + samples.shape)
+    if channels == 1 or clips.shape[1] != channels:
+        mono = _downmix(clips, axis=1)
+        clips = mono if channels == 1 else np.repeat(mono[:, None], channels, axis=1)
+    return clips, layout
 
 
 def check_block(block: ArrayLike, channels: int) -> Samples:

@@ -1,7 +1,8 @@
 """The library's main interface: load a model, encode and decode clips, and encode and decode streams."""
 
+from streamcodec.codec.chunks import Chunk
 from streamcodec.codec.clip import Codec
 from streamcodec.codec.load import load
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
 
-__all__ = ["Codec", "StreamDecoder", "StreamEncoder", "load"]
+__all__ = ["Chunk", "Codec", "StreamDecoder", "StreamEncoder", "load"]

@@ -11,11 +11,12 @@ from streamcodec.audio.dsp.resample import StreamResampler, check_rate, resample
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
 from streamcodec.codec.arrays import as_numpy, check_codes, owned
+from streamcodec.codec.chunks import Chunk, decode_chunks, encode_chunks
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
 from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
 from streamcodec.engine.base import Engine
 from streamcodec.engine.warming import warm_up
-from streamcodec.errors import AudioError, CodesError, InputError
+from streamcodec.errors import AudioError, CodesError, InputError, UnsupportedModelError
 from streamcodec.scheduler.rows import DecoderRow, EncoderRow
 from streamcodec.types import Codes, Samples
 
@@ -67,6 +68,7 @@ class Codec:
 
     def warm_up(self, packet_frames: int = DEFAULT_PACKET_FRAMES) -> None:
         """Encode and decode a few packets of silence, so that a stream's first packet takes no longer than later ones."""
+        self.check_streams()
         warm_up(self.engine, [check_packet_frames(packet_frames)])
 
     def encode(
@@ -79,19 +81,33 @@ class Codec:
     ) -> Any:
         """Encode a whole clip: [T] or [C, T] -> codes [n_q, frames], [B, C, T] -> [B, n_q, frames].
 
-        Channels are mixed down to mono. `sample_rate` is the audio's rate in Hz, by default the codec's own; other rates are resampled.
-        `bandwidth` is one of the model's bandwidths in kbps, by default 6. `progress` is called with the share that is done, 0 to 1. The
-        codes equal the reference's codes of the same samples. Raises `AudioError` or `CodesError`.
+        A model that codes chunks or normalises loudness gives a list of `Chunk` instead, which `decode` takes. Channels are mixed down to
+        mono, or to the model's own number of channels. `sample_rate` is the audio's rate in Hz, by default the codec's own; other rates are
+        resampled. `bandwidth` is one of the model's bandwidths in kbps, by default 6. `progress` is called with the share that is done, 0
+        to 1. The codes equal the reference's codes of the same samples. Raises `AudioError` or `CodesError`.
         """
         array, back = as_numpy(audio)
-        clips, layout = as_clip(array)
+        clips, layout = as_clip(array, self.config.audio_channels)
         rate = self.sample_rate if sample_rate is None else sample_rate
         check_rate(rate)
         clips = resample(clips, rate, self.sample_rate)
-        if clips.shape[1] == 0:
+        if clips.shape[-1] == 0:
             raise AudioError("audio is shorter than one sample at the codec's rate")
-        codes = self._encode_clips(clips, self.config.n_q_for(bandwidth), progress)
-        return back(codes if layout == "batch" else codes[0])
+        n_q = self.config.n_q_for(bandwidth)
+        if self.config.streams:
+            codes = self._encode_clips(clips, n_q, progress)
+            return back(codes if layout == "batch" else codes[0])
+        chunks = encode_chunks(self.engine, clips if clips.ndim == 3 else clips[:, None], n_q, progress)
+        if layout == "single":
+            chunks = [(codes[0], None if scales is None else float(scales[0])) for codes, scales in chunks]
+        if self._codes_alone:
+            return back(chunks[0][0])
+        return [Chunk(back(codes), scale if scale is None or isinstance(scale, float) else back(scale)) for codes, scale in chunks]
+
+    @property
+    def _codes_alone(self) -> bool:
+        """Whether a clip is one array of codes, without scales."""
+        return self.config.chunk_length is None and not self.config.normalize
 
     def encode_blocks(
         self, blocks: Iterable[Any], sample_rate: float, channels: int = 1, bandwidth: float | None = None
@@ -101,6 +117,7 @@ class Codec:
         The values are codes [n_q, frames] of about 4 s each, in order; together they are those of `encode`. `sample_rate` (Hz), `channels`
         and `bandwidth` are as there. Raises `AudioError` or `CodesError`.
         """
+        self.check_streams()
         resampler = StreamResampler(sample_rate, self.sample_rate)
         size = self._chunk_samples
 
@@ -139,15 +156,15 @@ class Codec:
     def decode(self, codes: Any, *, n_q: int | None = None, progress: Progress | None = None) -> Any:
         """Decode codes [n_q, frames] -> samples [frames * hop], or [B, n_q, frames] -> [B, frames * hop].
 
-        With `n_q`, only the first `n_q` codebooks are decoded: the clip at a lower bandwidth. The samples equal the reference's. Raises
-        `CodesError`.
+        A model of several channels gives [C, T] or [B, C, T]. Of a model that codes chunks, `codes` is the list that `encode` gives, and
+        the result may be up to a frame longer than what was encoded. With `n_q`, only the first `n_q` codebooks are decoded: the clip at a
+        lower bandwidth. The samples equal the reference's. Raises `CodesError`.
         """
+        if not self.config.streams:
+            return self._decode_chunks(codes, n_q, progress)
         array, back = as_numpy(codes)
         checked, batched = check_codes(self.config, array, batch=True)
-        if n_q is not None:
-            if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)) or not 1 <= n_q <= checked.shape[1]:
-                raise CodesError(f"n_q is {n_q!r}, expected 1 to {checked.shape[1]}: the codebooks that these codes have")
-            checked = checked[:, :n_q]
+        checked = _first_codebooks(checked, n_q)
         total, size = checked.shape[2], max(_CHUNK_FRAMES, self.engine.traits.decoder_start_frames)
         parts, states = [], None
         for at in range(0, total, size):
@@ -158,6 +175,26 @@ class Codec:
                 progress(min(1.0, (at + size) / total))
         joined = np.concatenate(parts, axis=1)
         return back(joined if batched else joined[0])
+
+    def _decode_chunks(self, given: Any, n_q: int | None, progress: Progress | None) -> Any:
+        if self._codes_alone and not isinstance(given, (list, tuple)):
+            given = [Chunk(given)]
+        if not isinstance(given, (list, tuple)) or not given or not all(isinstance(chunk, Chunk) for chunk in given):
+            raise CodesError(f"codes are a {type(given).__name__}, expected the list of chunks that this model's encode gives")
+        chunks, batched = [], False
+        back = as_numpy(given[0].codes)[1]
+        for chunk in given:
+            array, _ = as_numpy(chunk.codes)
+            checked, batched = check_codes(self.config, array, batch=True)
+            scales = None if chunk.scale is None else np.atleast_1d(np.asarray(as_numpy(chunk.scale)[0], np.float32))
+            if (scales is None) == self.config.normalize or (scales is not None and scales.shape != (len(checked),)):
+                expected = f"{len(checked)} scale(s)" if self.config.normalize else "no scale"
+                raise CodesError(f"a chunk has {'no scale' if scales is None else f'scales {list(scales.shape)}'}, expected {expected}")
+            chunks.append((_first_codebooks(checked, n_q), scales))
+        samples = decode_chunks(self.engine, chunks, progress)
+        if self.config.audio_channels == 1:
+            samples = samples[:, 0]
+        return back(samples if batched else samples[0])
 
     def embed(self, codes: Any) -> Any:
         """Codes [n_q, frames] -> latents [hidden_size, frames], the sums of the codebook entries; optionally with a leading batch axis."""
@@ -198,6 +235,7 @@ class Codec:
         `sample_rate` (Hz) and `channels` describe the audio that will be fed. With `silence_db`, quiet packets have only
         `config.min_n_q` codebooks: [1, packet_frames]. A packet is quiet if it and the 0.3 s before it stay below that level (dBFS).
         """
+        self.check_streams()
         if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
         row = EncoderRow(
@@ -214,13 +252,28 @@ class Codec:
 
         `start` must be the same as the encoder's. `bandwidth` (kbps) is that of the stream's first packets; only a primed start uses it.
         """
+        self.check_streams()
         row = DecoderRow(self.engine, n_q=self.config.n_q_for(bandwidth), start=self._check_start(start))
         return StreamDecoder(self.engine, row)
+
+    def check_streams(self) -> None:
+        """Raise `UnsupportedModelError` for a model that codes whole clips only."""
+        if (why_not := self.config.why_not_streaming) is not None:
+            raise UnsupportedModelError(f"{self.name} codes whole clips only: this model {why_not}")
 
     def _check_start(self, start: Start | None) -> Start:
         if start not in (None, "exact", "primed"):
             raise InputError(f"start is {start!r}, expected 'exact' or 'primed'")
         return start or self.engine.traits.default_live_start
+
+
+def _first_codebooks(codes: Codes, n_q: int | None) -> Codes:
+    """The first `n_q` codebooks of codes [B, n_q, F], all of them for None."""
+    if n_q is None:
+        return codes
+    if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)) or not 1 <= n_q <= codes.shape[1]:
+        raise CodesError(f"n_q is {n_q!r}, expected 1 to {codes.shape[1]}: the codebooks that these codes have")
+    return codes[:, :n_q]
 
 
 def _cut(clips: Samples, size: int) -> Iterator[tuple[Samples, bool]]:

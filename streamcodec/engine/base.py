@@ -74,12 +74,13 @@ class Engine(Protocol):
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         """Samples [B, T], states [B, S] -> codes [B, max(n_q), ceil(T / hop)], new states [B, S]; T is whole hops unless `final`.
 
-        Row b uses its first `n_q[b]` codebooks; the codes of the others are `codebook_size`.
+        A model that does not stream takes whole chunks: no states, and `final`. With several channels, samples are [B, C, T]. Row b uses
+        its first `n_q[b]` codebooks; the codes of the others are `codebook_size`.
         """
         ...
 
     def decode(self, codes: Codes, states: States | None, final: bool = False) -> tuple[Samples, States]:
-        """Codes [B, n_q, F] and states [B, S] -> samples [B, F * hop] and new states [B, S].
+        """Codes [B, n_q, F] and states [B, S] -> samples [B, F * hop], or [B, C, F * hop] of several channels, and new states [B, S].
 
         A code equal to `codebook_size` means that the row does not use that codebook.
         """

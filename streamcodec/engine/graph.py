@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from streamcodec.model.layers import CausalConvTranspose1d, Sequence1d, State, StreamingLayer
+from streamcodec.model.layers import ConvTranspose1d, Sequence1d, State, StreamingLayer
 
 __all__ = ["FlatLayers", "StateLayout", "cut_before_latents", "cut_where_upsampled"]
 
@@ -66,5 +66,5 @@ def cut_before_latents(encoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
 def cut_where_upsampled(decoder: Sequence1d) -> tuple[Sequence1d, Sequence1d]:
     """Split the decoder after its last transposed conv; the layers of the second part run at the sampling rate."""
     layers = cast(Sequence[StreamingLayer], decoder.layers)
-    at = 1 + max(i for i, layer in enumerate(layers) if isinstance(layer, CausalConvTranspose1d))
+    at = 1 + max(i for i, layer in enumerate(layers) if isinstance(layer, ConvTranspose1d))
     return Sequence1d(layers[:at]), Sequence1d(layers[at:])

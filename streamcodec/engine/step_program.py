@@ -24,7 +24,7 @@ from torch import Tensor
 from streamcodec.engine.compiling import LANES
 from streamcodec.engine.step_kernel import ROOM, Op
 from streamcodec.engine.step_memory import Buffer, Operation, Place, StepProgram, Weights
-from streamcodec.model.layers import LSTM, CausalConv1d, CausalConvTranspose1d, Elu, ResidualBlock, Sequence1d, StreamingLayer
+from streamcodec.model.layers import LSTM, Conv1d, ConvTranspose1d, Elu, ResidualBlock, Sequence1d, StreamingLayer
 
 __all__ = ["build_program"]
 
@@ -64,7 +64,7 @@ class _Builder:
         each: list[Any] = list(layers.layers)
         room = _history(each[0])
         if self._is_encoder:
-            self._frames = shape[0] // math.prod(layer.stride for layer in each if isinstance(layer, CausalConv1d))
+            self._frames = shape[0] // math.prod(layer.stride for layer in each if isinstance(layer, Conv1d))
             given = Buffer(room + shape[0])
             x = _Signal(Place(given, room), shape[0], 1)
         else:
@@ -92,9 +92,9 @@ class _Builder:
                 y = _Signal(Place(Buffer(room + x.size), room), x.steps, x.channels)
                 self._add(Op.ELU, x.place, y.place, x.size)
                 return y
-            case CausalConv1d():
+            case Conv1d():
                 return self._conv(layer, x, room)
-            case CausalConvTranspose1d():
+            case ConvTranspose1d():
                 return self._conv_transpose(layer, x, room)
             case LSTM():
                 return self._lstm(layer, x)
@@ -103,7 +103,7 @@ class _Builder:
             case _:
                 raise TypeError(f"the layer is a {type(layer).__name__}, expected one of streamcodec.model.layers")
 
-    def _conv(self, layer: CausalConv1d, x: _Signal, room: int = 0) -> _Signal:
+    def _conv(self, layer: Conv1d, x: _Signal, room: int = 0) -> _Signal:
         conv, stride = layer.conv, layer.stride
         outputs, channels, kernel = conv.weight.shape
         span = (kernel - 1) * conv.dilation[0] + 1
@@ -122,7 +122,7 @@ class _Builder:
         begin = Place(x.place.buffer, x.place.offset - layer.history * channels)
         return self._product((layer, together), matrix, begin, steps // together, together * stride * channels, (steps, outputs), room)
 
-    def _conv_transpose(self, layer: CausalConvTranspose1d, x: _Signal, room: int) -> _Signal:
+    def _conv_transpose(self, layer: ConvTranspose1d, x: _Signal, room: int) -> _Signal:
         self._remember(x, 1)
 
         def matrix() -> tuple[Floats, Floats]:
@@ -201,9 +201,9 @@ class _Builder:
 
 def _history(layer: StreamingLayer | None) -> int:
     """How many numbers a layer remembers in front of its input."""
-    if isinstance(layer, CausalConv1d):
+    if isinstance(layer, Conv1d):
         return layer.history * layer.conv.in_channels
-    return layer.conv.in_channels if isinstance(layer, CausalConvTranspose1d) else 0
+    return layer.conv.in_channels if isinstance(layer, ConvTranspose1d) else 0
 
 
 def _lstm_matrices(

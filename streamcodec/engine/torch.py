@@ -80,7 +80,7 @@ class TorchEngine:
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         with running(self.device):
             state = None if states is None else self.encoder_layout.unpack(self._to_torch(states))
-            latents, state = self.model.encoder(self._to_torch(samples)[:, None], state, final)
+            latents, state = self.model.encoder(self._to_torch(samples if samples.ndim == 3 else samples[:, None]), state, final)
             codes = self.search(self._to_numpy(latents), n_q) if self.device.type == "cpu" else self._search_on_device(latents, n_q)
             return codes, self._to_numpy(self.encoder_layout.pack(state))
 
@@ -99,7 +99,9 @@ class TorchEngine:
         with running(self.device):
             state = None if states is None else self.decoder_layout.unpack(self._to_torch(states))
             samples, state = self.model.decoder(self._to_torch(latents), state, final)
-            return self._to_numpy(samples[:, 0]), self._to_numpy(self.decoder_layout.pack(state))
+            if self.config.audio_channels == 1:
+                samples = samples[:, 0]
+            return self._to_numpy(samples), self._to_numpy(self.decoder_layout.pack(state))
 
     def embed(self, codes: Codes) -> Samples:
         with running(self.device):

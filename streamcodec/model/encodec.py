@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from streamcodec.config import CodecConfig, Start
-from streamcodec.model.layers import LSTM, CausalConv1d, CausalConvTranspose1d, ResidualBlock, Sequence1d, State
+from streamcodec.model.layers import LSTM, Conv1d, ConvTranspose1d, ResidualBlock, Sequence1d, State
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.model.seanet import build_decoder, build_encoder
 
@@ -20,7 +20,10 @@ __all__ = ["EncodecModel", "macs_per_second"]
 
 
 class EncodecModel(nn.Module):
-    """Causal EnCodec (Défossez et al., 2022) with weight norm folded away."""
+    """EnCodec (Défossez et al., 2022) with weight norm folded away.
+
+    If `config.streams`, it runs step by step. Else each call takes a whole chunk of a clip: no state, and `final`.
+    """
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -31,12 +34,12 @@ class EncodecModel(nn.Module):
         self.quantizer = ResidualVQ(*sizes, config.search_beam, config.search_stops)
 
     def encode(self, samples: Tensor, state: State | None, n_q: int, final: bool = False) -> tuple[Tensor, State]:
-        """Samples [B, 1, T] -> codes [B, n_q, ceil(T / hop)] and the new state; T is a multiple of the hop unless `final`."""
+        """Samples [B, channels, T] -> codes [B, n_q, ceil(T / hop)] and the new state; T is a multiple of the hop unless `final`."""
         latents, state = self.encoder(samples, state, final)
         return self.quantizer.encode(latents, n_q), state
 
     def decode(self, codes: Tensor, state: State | None, final: bool = False) -> tuple[Tensor, State]:
-        """Codes [B, n_q, F] -> samples [B, 1, F * hop] and the new state."""
+        """Codes [B, n_q, F] -> samples [B, channels, F * hop] and the new state."""
         samples, state = self.decoder(self.quantizer.decode(codes), state, final)
         return samples, state
 
@@ -67,12 +70,14 @@ class EncodecModel(nn.Module):
 
     def primed_decoder_state(self, n_q: int) -> State:
         """The decoder's state [1, ...] after the codes of one second of digital silence, at `n_q` codebooks."""
-        return self.decode(self._silence(n_q)[0], None)[1]
+        return self.decode(self._silence(n_q)[0], None, final=not self.config.streams)[1]
 
     def _silence(self, n_q: int) -> tuple[Tensor, State]:
-        hop = self.config.hop_length
-        samples = self.quantizer.embed.new_zeros(1, 1, -(-self.config.sampling_rate // hop) * hop)
-        return self.encode(samples, None, n_q)
+        hop, streams = self.config.hop_length, self.config.streams
+        # Of a model that does not stream, only the shapes of the state are of interest.
+        frames = -(-self.config.sampling_rate // hop) if streams else 1
+        samples = self.quantizer.embed.new_zeros(1, self.config.audio_channels, frames * hop)
+        return self.encode(samples, None, n_q, final=not streams)
 
 
 def _start_frames(layers: Sequence1d, steps_per_frame: int) -> int:
@@ -106,10 +111,10 @@ def macs_per_second(config: CodecConfig, n_q: int | None = None) -> dict[str, fl
 def _macs(layers: Sequence1d, rate: float) -> float:
     total = 0.0
     for layer in layers.layers:
-        if isinstance(layer, CausalConv1d):
+        if isinstance(layer, Conv1d):
             rate /= layer.stride
             total += rate * layer.conv.weight.numel()
-        elif isinstance(layer, CausalConvTranspose1d):
+        elif isinstance(layer, ConvTranspose1d):
             total += rate * layer.conv.weight.numel()
             rate *= layer.stride
         elif isinstance(layer, LSTM):

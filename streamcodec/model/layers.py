@@ -6,6 +6,7 @@ of the layer's stride unless `final` is set.
 - `state=None` means that `x` is the start of the stream: the layer pads on the left as the reference does.
 - `final=True` means that `x` is the end of the stream: the layer pads its last frame on the right as the reference does.
 - A whole clip is both the start and the end.
+- Layers that are not causal, or that normalise over time, take whole clips only.
 - With `indices`, from `StreamingLayer.indices`, the start and the end are data instead: a state is always given (zeros at a start) and
   `final` stays false. `streamcodec.model.padding` tells what for.
 
@@ -25,7 +26,7 @@ from torch.nn import functional as F
 
 from streamcodec.model.padding import Index, Indices, Padding
 
-__all__ = ["LSTM", "CausalConv1d", "CausalConvTranspose1d", "Elu", "ResidualBlock", "Sequence1d", "State", "StreamingLayer"]
+__all__ = ["LSTM", "Conv1d", "ConvTranspose1d", "Elu", "ResidualBlock", "Sequence1d", "State", "StreamingLayer"]
 
 State = tuple[Tensor, ...]
 
@@ -61,26 +62,40 @@ class Elu(StreamingLayer):
         return F.elu(x), ()
 
 
-class CausalConv1d(StreamingLayer):
-    """A convolution whose padding is all on the left; its state is the last `k_eff - stride` inputs.
+class Conv1d(StreamingLayer):
+    """A convolution; its state is the last `k_eff - stride` inputs. Its padding is all on the left, or on both sides if not `causal`.
 
         x of earlier packets | x
               [ history ]    [ . . . . ]          output n reads k_eff inputs, starting at n * stride;
         the first packet has no history: reflection or zeros replace it
 
+    With `norm`, the output is normalised over channels and time (group norm with one group).
+
     Shape: [B, in_channels, T] -> [B, out_channels, ceil(T / stride)].
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, pad_mode: str = "reflect"
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        pad_mode: str = "reflect",
+        causal: bool = True,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation)
+        self.norm = nn.GroupNorm(1, out_channels) if norm else None
         self.stride = stride
-        self.history = (kernel_size - 1) * dilation + 1 - stride
-        if self.history < 0:
+        padding = (kernel_size - 1) * dilation + 1 - stride
+        if padding < 0:
             raise ValueError(f"kernel {kernel_size} with dilation {dilation} is shorter than stride {stride}: samples would be skipped")
-        self.padding = Padding(self.history, stride, pad_mode)
+        lookahead = 0 if causal else padding // 2
+        self.history = padding - lookahead
+        self.padding = Padding(self.history, stride, pad_mode, lookahead)
         self.num_states = 1 if self.history else 0
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
@@ -89,6 +104,8 @@ class CausalConv1d(StreamingLayer):
         else:
             x = self.padding.extend(x, state, final)
         y = self.conv(x)
+        if self.norm is not None:
+            y = self.norm(y)
         # x[..., -0:] would be the whole of x, so the index counts from the left.
         return y, (x[..., x.shape[-1] - self.history :],) if self.history else ()
 
@@ -101,7 +118,7 @@ class CausalConv1d(StreamingLayer):
         return length // self.stride
 
 
-class CausalConvTranspose1d(StreamingLayer):
+class ConvTranspose1d(StreamingLayer):
     """A transposed convolution with kernel 2 * stride, computed as a plain convolution with two taps; its state is the last input.
 
     Each output depends on two inputs. With t the input step and p = 0 .. stride-1 the phase within it,
@@ -110,25 +127,29 @@ class CausalConvTranspose1d(StreamingLayer):
 
     This is a kernel-2 convolution with stride * out_channels output channels, whose phases are then interleaved. It never computes the
     output that the textbook form trims on the right, and it adds the bias exactly once. With `trim_right_ratio` below 1, a part of the
-    `stride` samples is trimmed on the left instead: the stream then lags by that many samples, and its final step returns them.
+    `stride` samples is trimmed on the left instead: the stream then lags by that many samples, and its final step returns them. A layer
+    that is not `causal` trims half of them on either side. With `norm`, what is trimmed counts in the mean and the variance.
 
     Shape: [B, in_channels, T] -> [B, out_channels, T * stride].
     """
 
     num_states = 1
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, *, trim_right_ratio: float = 1.0) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, *, trim_right_ratio: float = 1.0, causal: bool = True, norm: bool = False
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv1d(in_channels, out_channels * stride, 2)
         self.conv.bias = nn.Parameter(torch.zeros(out_channels))
+        self.norm = nn.GroupNorm(1, out_channels) if norm else None
         self.stride = stride
-        self.trim_left = stride - math.ceil(stride * trim_right_ratio)
+        self.trim_left = stride - (math.ceil(stride * trim_right_ratio) if causal else stride // 2)
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
         last = x[..., -1:]
         x = F.pad(x, (1, 0)) if state is None else torch.cat([state[0], x], dim=-1)
-        by_index = indices is not None and self.trim_left > 0
-        tail = final and self.trim_left > 0
+        by_index = indices is not None and self._trims_by_index
+        tail = final and self._trims_by_index
         if tail or by_index:
             x = F.pad(x, (0, 1))
         y = F.conv1d(x, self.conv.weight)  # [B, out * stride, T]
@@ -136,6 +157,8 @@ class CausalConvTranspose1d(StreamingLayer):
         y = y.view(batch, channels // self.stride, self.stride, steps).transpose(2, 3).reshape(batch, channels // self.stride, -1)
         assert self.conv.bias is not None
         y = y + self.conv.bias[:, None]
+        if self.norm is not None:
+            y = self.norm(y)
         if indices is not None and by_index:
             return torch.index_select(y, -1, next(indices)), (last,)
         if tail:
@@ -145,10 +168,15 @@ class CausalConvTranspose1d(StreamingLayer):
         return y, (last,)
 
     def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
-        if not self.trim_left:
+        if not self._trims_by_index:
             return [], length * self.stride
         kept = np.arange(self.trim_left if start else 0, length * self.stride + (self.trim_left if final else 0), dtype=np.int32)
         return [kept], len(kept)
+
+    @property
+    def _trims_by_index(self) -> bool:
+        """Whether a step computes samples of its ends that it then trims."""
+        return self.trim_left > 0 or self.norm is not None
 
     def out_length(self, length: int) -> int:
         return length * self.stride - self.trim_left
@@ -233,19 +261,25 @@ class ResidualBlock(StreamingLayer):
     Shape: [B, channels, T] -> [B, channels, T].
     """
 
-    def __init__(self, channels: int, kernel_size: int, dilation: int, *, compress: int, pad_mode: str, conv_shortcut: bool) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        dilation: int,
+        *,
+        compress: int,
+        pad_mode: str,
+        conv_shortcut: bool,
+        causal: bool = True,
+        norm: bool = False,
+    ) -> None:
         super().__init__()
         hidden = channels // compress
-        self.block = nn.ModuleList(
-            [
-                Elu(),
-                CausalConv1d(channels, hidden, kernel_size, dilation=dilation, pad_mode=pad_mode),
-                Elu(),
-                CausalConv1d(hidden, channels, 1, pad_mode=pad_mode),
-            ]
-        )
-        self.shortcut = CausalConv1d(channels, channels, 1, pad_mode=pad_mode) if conv_shortcut else None
-        self.num_states = 1 if (kernel_size - 1) * dilation else 0
+        first = Conv1d(channels, hidden, kernel_size, dilation=dilation, pad_mode=pad_mode, causal=causal, norm=norm)
+        second = Conv1d(hidden, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm)
+        self.block = nn.ModuleList([Elu(), first, Elu(), second])
+        self.shortcut = Conv1d(channels, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm) if conv_shortcut else None
+        self.num_states = first.num_states
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
         y, new_state = self._first(F.elu(x), state, final, indices)
@@ -255,9 +289,9 @@ class ResidualBlock(StreamingLayer):
         return x + y, new_state
 
     @property
-    def _first(self) -> CausalConv1d:
+    def _first(self) -> Conv1d:
         """The only layer with a state and with padding."""
-        return cast(CausalConv1d, self.block[1])
+        return cast(Conv1d, self.block[1])
 
     def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
         return self._first.indices(length, start, final)

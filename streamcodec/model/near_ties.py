@@ -110,7 +110,7 @@ class NearTies:
         return copy.deepcopy(self.model).double()
 
     def stream(self, samples: npt.NDArray[np.float32], start: Start = "exact") -> StreamTruth:
-        """What is true of a stream of samples [T] at the model's rate."""
+        """What is true of a stream of samples [T] at the model's rate; of a chunk [C, T], for a model that does not stream."""
         return StreamTruth(self, samples, start)
 
     def compare(
@@ -151,7 +151,7 @@ class StreamTruth:
 
     def _check(self, codes: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
         config = self._rule.model.config
-        most = math.ceil(len(self._samples) / config.hop_length)
+        most = math.ceil(self._samples.shape[-1] / config.hop_length)
         if codes.shape != expected.shape or codes.ndim != 2 or len(codes) > config.num_quantizers or codes.shape[1] > most:
             raise CodesError(
                 f"codes {list(codes.shape)} and expected codes {list(expected.shape)}: expected one shape, [n_q, frames], of at most "
@@ -171,6 +171,11 @@ class StreamTruth:
 
     def _encode(self, model: EncodecModel, frames: int) -> Tensor:
         hop, rate = model.config.hop_length, model.config.sampling_rate
+        if not model.config.streams:
+            with torch.inference_mode():
+                chunk = torch.from_numpy(np.atleast_2d(self._samples)).to(model.quantizer.embed.dtype)
+                latents: Tensor = model.encoder(chunk[None], None, final=True)[0]
+            return latents[0].t()
         lead = -(-rate // hop) if self._start == "primed" else 0
         samples = torch.from_numpy(np.concatenate([np.zeros(lead * hop, np.float32), self._samples])).to(model.quantizer.embed.dtype)
         # Nothing behind a frame changes it, except in an opening that looks ahead.

@@ -30,30 +30,35 @@ Indices = Iterator[Tensor]
 
 @dataclass(frozen=True)
 class Padding:
-    """The padding of a causal convolution that reads `history` columns before its input, in steps of `stride` columns.
+    """The padding of a convolution that reads `history` columns before its input, in steps of `stride` columns.
 
         columns of earlier steps | x               | padding
-              [ history ]          [ . . . . . . ]   [ fewer than stride ]
+              [ history ]          [ . . . . . . ]   [ fewer than stride, and lookahead ]
         padding if x is the start                     if x is the end
 
-    `mode` is "reflect", or "constant" for zeros.
+    `mode` is "reflect", or "constant" for zeros. A convolution that is not causal reads `lookahead` columns after its input as well, so x
+    is always a whole clip.
     """
 
     history: int
     stride: int
     mode: str
+    lookahead: int = 0
 
     @property
     def depends_on_edges(self) -> bool:
         """Whether a start or an end is padded otherwise than the middle of a stream that starts from a state of zeros."""
-        return self.stride > 1 or self._reflects_start
+        return self._pads_end or self._reflects_start
 
     def extend(self, x: Tensor, history: tuple[Tensor, ...] | None, final: bool) -> Tensor:
         """x [B, C, T] -> [B, C, history + T + padding].
 
-        `history` is one tensor [B, C, history], or nothing if there is no column of it; None if x is the start of the stream.
+        `history` is one tensor [B, C, history], or nothing if there is no column of it; None if x is the start of the stream. Raises
+        `ValueError` for an x that is too short to be a start, and, with a lookahead, for one that is no whole clip.
         """
-        padding = -x.shape[-1] % self.stride if final else 0
+        if self.lookahead and not (final and history is None):
+            raise ValueError(f"a convolution that reads {self.lookahead} columns ahead needs a whole clip")
+        padding = -x.shape[-1] % self.stride + self.lookahead if final else 0
         if history is None:
             return self._extend_start(x, padding, final)
         x = torch.cat([*history, x], dim=-1) if history else x
@@ -78,14 +83,14 @@ class Padding:
         One index [history] if a start is padded by more than zeros, and one [padding] if an end may be padded.
         """
         # Padding does not depend on how many strides lie between the two ends.
-        length -= max(0, length - 2 * (self.history + self.stride)) // self.stride * self.stride
+        length -= max(0, length - 2 * (self.history + self._reach)) // self.stride * self.stride
         # Columns that hold their own numbers are padded by the rule itself. Zero stands for a column of zeros.
         numbers = torch.arange(1, 1 + self.history + length, dtype=torch.float64)[None, None]
         history, x = numbers[..., : self.history], numbers[..., self.history :]
         extended = self.extend(x, None if start else (history,), final)[0, 0].numpy().astype(np.int32)
         before, after = extended[: self.history], extended[self.history + length :]
-        skipped = max(0, self.history + length - self.stride)
-        return [*([before] if self._reflects_start else []), *([np.maximum(after - skipped, 0)] if self.stride > 1 else [])]
+        skipped = max(0, self.history + length - self._reach)
+        return [*([before] if self._reflects_start else []), *([np.maximum(after - skipped, 0)] if self._pads_end else [])]
 
     def extend_by(self, indices: Indices, x: Tensor, history: tuple[Tensor, ...]) -> Tensor:
         """As `extend`, with the columns that `indices` name; at the start of a stream, `history` is zeros.
@@ -97,11 +102,20 @@ class Padding:
             first = torch.cat([*history, x[..., : self.history + 1]], dim=-1)
             history = (torch.index_select(F.pad(first, (1, 0)), -1, next(indices)),)
         x = torch.cat([*history, x], dim=-1) if history else x
-        if self.stride > 1:
-            last = F.pad(x[..., -self.stride :], (1, 0))
+        if self._pads_end:
+            last = F.pad(x[..., -self._reach :], (1, 0))
             x = torch.cat([x, torch.index_select(last, -1, next(indices))], dim=-1)
         return x
 
     @property
     def _reflects_start(self) -> bool:
         return self.mode == "reflect" and self.history > 0
+
+    @property
+    def _pads_end(self) -> bool:
+        return self._reach > 1
+
+    @property
+    def _reach(self) -> int:
+        """As many of the last columns as an end's padding may repeat."""
+        return self.stride + self.lookahead

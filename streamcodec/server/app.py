@@ -62,6 +62,7 @@ class Server:
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
+        codec.check_streams()
         self.codec = codec
         self.host = host
         self.port = port

@@ -15,7 +15,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.graph import FlatLayers, StateLayout
 from streamcodec.engine.step import CompiledStep
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import CausalConv1d, Sequence1d, StreamingLayer
+from streamcodec.model.layers import Conv1d, Sequence1d, StreamingLayer
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "published": {},
@@ -53,7 +53,7 @@ def sides(model: EncodecModel, batch: int, frames: int) -> list[tuple[Sequence1d
 
 def step_of(layers: Sequence1d, layout: StateLayout, x: Floats, threads: int = 1) -> CompiledStep:
     """The step for inputs such as x: [B, T] or [B, C, F]."""
-    frame = (math.prod(each.stride for each in layers.layers if isinstance(each, CausalConv1d)),) if x.ndim == 2 else (x.shape[1], 1)
+    frame = (math.prod(each.stride for each in layers.layers if isinstance(each, Conv1d)),) if x.ndim == 2 else (x.shape[1], 1)
     return CompiledStep(layers, frame, layout.size, threads)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from streamcodec.config import CodecConfig
-from streamcodec.model.layers import LSTM, CausalConv1d, CausalConvTranspose1d, Elu, ResidualBlock, Sequence1d, State, StreamingLayer
+from streamcodec.model.layers import LSTM, Conv1d, ConvTranspose1d, Elu, ResidualBlock, Sequence1d, State, StreamingLayer
 from streamcodec.model.seanet import build_decoder, build_encoder
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
@@ -36,14 +36,14 @@ def convolutions(draw: st.DrawFn) -> Case:
     # EnCodec has k = 2 stride.
     kernel = draw(st.integers(1, 7)) if stride == 1 else draw(st.integers(2 * stride - 1, 2 * stride + 3))
     channels = draw(st.integers(1, 3))
-    layer = CausalConv1d(channels, draw(st.integers(1, 3)), kernel, stride=stride, dilation=dilation, pad_mode=draw(PAD_MODES))
+    layer = Conv1d(channels, draw(st.integers(1, 3)), kernel, stride=stride, dilation=dilation, pad_mode=draw(PAD_MODES))
     return Case(layer, channels, stride)
 
 
 @st.composite
 def transposed_convolutions(draw: st.DrawFn) -> Case:
     channels, outputs, stride = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 6))
-    layer = CausalConvTranspose1d(channels, outputs, stride, trim_right_ratio=draw(st.sampled_from([1.0, 0.7, 0.5, 0.0])))
+    layer = ConvTranspose1d(channels, outputs, stride, trim_right_ratio=draw(st.sampled_from([1.0, 0.7, 0.5, 0.0])))
     torch.nn.init.normal_(layer.conv.bias)
     return Case(layer, channels)
 
@@ -92,8 +92,8 @@ def lstms(draw: st.DrawFn) -> Case:
 
 KINDS: dict[str, st.SearchStrategy[Case]] = {
     "Elu": st.builds(lambda channels: Case(Elu(), channels), st.integers(1, 3)),
-    "CausalConv1d": convolutions(),
-    "CausalConvTranspose1d": transposed_convolutions(),
+    "Conv1d": convolutions(),
+    "ConvTranspose1d": transposed_convolutions(),
     "LSTM": lstms(),
     "ResidualBlock": residual_blocks(),
     "Sequence1d": whole_networks(),
@@ -209,7 +209,7 @@ def test_out_length_is_how_many_steps_the_first_piece_becomes(kind: str, data: s
 @given(data=st.data())
 def test_a_reflecting_convolution_says_that_a_first_piece_is_too_short(data: st.DataObject) -> None:
     kernel, dilation = data.draw(st.integers(2, 7), label="kernel"), data.draw(st.integers(1, 3), label="dilation")
-    layer = CausalConv1d(1, 1, kernel, dilation=dilation)
+    layer = Conv1d(1, 1, kernel, dilation=dilation)
     needed = (kernel - 1) * dilation + 1
     length = data.draw(st.integers(1, needed - 1), label="length")
     assert layer.out_length(length) == 0
@@ -221,7 +221,7 @@ def test_a_reflecting_convolution_says_that_a_first_piece_is_too_short(data: st.
 
 def test_a_kernel_that_would_skip_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="kernel 3 with dilation 1 is shorter than stride 4"):
-        CausalConv1d(1, 1, 3, stride=4)
+        Conv1d(1, 1, 3, stride=4)
 
 
 @settings(max_examples=40)
@@ -231,8 +231,8 @@ def test_the_polyphase_convolution_equals_a_transposed_one_with_its_bias_added_o
     ratio = data.draw(st.sampled_from([1.0, 0.5, 0.3, 0.0]), label="trim_right_ratio")
     torch.manual_seed(data.draw(st.integers(0, 9)))
     weight, bias = torch.randn(channels, outputs, 2 * stride), torch.randn(outputs)
-    layer = CausalConvTranspose1d(channels, outputs, stride, trim_right_ratio=ratio)
-    layer.conv.weight.copy_(CausalConvTranspose1d.from_transposed(weight))
+    layer = ConvTranspose1d(channels, outputs, stride, trim_right_ratio=ratio)
+    layer.conv.weight.copy_(ConvTranspose1d.from_transposed(weight))
     layer.conv.bias.copy_(bias)
     x = torch.randn(2, channels, data.draw(st.integers(1, 9), label="steps"))
     full = F.conv_transpose1d(x, weight, bias, stride=stride)  # stride outputs more than the causal layer keeps
@@ -244,10 +244,10 @@ def test_the_polyphase_convolution_equals_a_transposed_one_with_its_bias_added_o
 @given(channels=st.integers(1, 5), outputs=st.integers(1, 5), stride=st.integers(1, 6))
 def test_the_polyphase_weight_layout_is_reversible(channels: int, outputs: int, stride: int) -> None:
     weight = torch.randn(channels, outputs, 2 * stride)
-    polyphase = CausalConvTranspose1d.from_transposed(weight)
+    polyphase = ConvTranspose1d.from_transposed(weight)
     assert polyphase.shape == (outputs * stride, channels, 2)
-    assert torch.equal(CausalConvTranspose1d.to_transposed(polyphase, stride), weight)
-    assert torch.equal(CausalConvTranspose1d.from_transposed(CausalConvTranspose1d.to_transposed(polyphase, stride)), polyphase)
+    assert torch.equal(ConvTranspose1d.to_transposed(polyphase, stride), weight)
+    assert torch.equal(ConvTranspose1d.from_transposed(ConvTranspose1d.to_transposed(polyphase, stride)), polyphase)
 
 
 def test_an_empty_sequence_is_the_identity_without_state() -> None:

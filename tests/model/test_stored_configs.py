@@ -178,17 +178,26 @@ def test_an_export_of_audiocraft_is_what_its_config_says(made, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("told", "instead", "field", "value"),
+    [("causal: true", "causal: false", "use_causal_conv", False), ("renormalize: false", "renormalize: true", "normalize", True)],
+)
+def test_an_export_that_needs_whole_clips_is_loaded_as_one(made, tmp_path, told, instead, field, value):
+    assert told in XP_CFG
+    config = load_file(exported(tmp_path / "x.th", made, XP_CFG.replace(told, instead))).config
+    assert getattr(config, field) is value
+    assert not config.streams
+
+
+@pytest.mark.parametrize(
     ("told", "instead", "message"),
     [
-        ("causal: true", "causal: false", "xp.cfg says causal false: only causal models stream"),
-        ("renormalize: false", "renormalize: true", r"encodec\.renormalize True, expected False"),
         ("activation: ELU", "activation: Snake", r"seanet\.activation 'Snake', expected 'ELU'"),
         ("alpha: 1.0", "alpha: 0.5", r"seanet\.activation_params\.alpha 0\.5, expected 1\.0"),
         ("final_activation: null", "final_activation: Tanh", r"final_activation 'Tanh', expected None"),
         ("quantizer: rvq", "quantizer: no_quant", r"encodec\.quantizer 'no_quant', expected 'rvq'"),
         ("compression_model: encodec", "compression_model: dac", "compression_model 'dac', expected 'encodec'"),
         ("norm: weight_norm", "norm: time_group_norm", "norm_type is 'time_group_norm'"),
-        ("channels: 1", "channels: 2", "audio_channels is 2: only mono models"),
+        ("channels: 1", "channels: 3", "audio_channels is 3, expected an integer from 1 to 2"),
         ("pad_mode: constant", "pad_mode: circular", "pad_mode is 'circular'"),
     ],
 )

@@ -33,29 +33,32 @@ from streamcodec.engine.step import CompiledStep
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import CausalConv1d
+from streamcodec.model.layers import Conv1d
 from streamcodec.types import Codes, Samples, States
 
 __all__ = ["OpenVinoEngine", "has_bf16", "networks"]
 
 
 def networks(model: EncodecModel, precision: Precision) -> set[str]:
-    """The names of the networks that live streams of `model` need, which are those that `warm_up` loads.
+    """The names of the networks that live streams of `model` need, which are those that `warm_up` loads; or clips, if it does not stream.
 
     Every encoder is told that its stream ends, and so are decoders that hold a frame back for that.
     """
     encoder, decoder = _encoder_parts(model, precision), _decoder_parts(model, precision)
+    if not model.config.streams:
+        return {part.clip_name for part in (*encoder, *decoder)}
     ending = encoder if model.config.trim_right_ratio == 1.0 else [*encoder, *decoder]
     return {*(part.name for part in (*encoder, *decoder)), *(part.clip_name for part in ending)}
 
 
 def _encoder_parts(model: EncodecModel, precision: Precision) -> list[Part]:
-    hop = [model.config.hop_length]
+    channels, hop = model.config.audio_channels, model.config.hop_length
+    frame = [hop] if channels == 1 else [channels, hop]
     if precision == "fp32":
-        return [Part("encoder", model.encoder, hop, precision)]
+        return [Part("encoder", model.encoder, frame, precision)]
     body, tail = cut_before_latents(model.encoder)
-    channels = cast(CausalConv1d, model.encoder.layers[-1]).conv.in_channels
-    return [Part("encoder-body", body, hop, precision), Part("encoder-tail", tail, [channels, 1], "fp32")]
+    width = cast(Conv1d, model.encoder.layers[-1]).conv.in_channels
+    return [Part("encoder-body", body, frame, precision), Part("encoder-tail", tail, [width, 1], "fp32")]
 
 
 def _decoder_parts(model: EncodecModel, precision: Precision) -> list[Part]:
@@ -90,9 +93,10 @@ class OpenVinoEngine:
         # Each codebook gets one more row of zeros, for the "unused" code.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
         self._background = ThreadPoolExecutor(1, "streamcodec-compile")
-        make = fingerprint, self._compile, self._with_program if precision == "fp32" else None
-        self._encoder = Half(_encoder_parts(model, precision), torch_engine.encoder_layout, *make, audio_in=True)
-        self._decoder = Half(_decoder_parts(model, precision), torch_engine.decoder_layout, *make, audio_out=True)
+        make = fingerprint, self._compile, self._with_program if precision == "fp32" and model.config.streams else None
+        mono = model.config.audio_channels == 1
+        self._encoder = Half(_encoder_parts(model, precision), torch_engine.encoder_layout, *make, audio_in=mono)
+        self._decoder = Half(_decoder_parts(model, precision), torch_engine.decoder_layout, *make, audio_out=mono)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are made anew from the model: compiled networks belong to this process."""

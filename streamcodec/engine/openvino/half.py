@@ -47,7 +47,7 @@ class Part:
     @property
     def clip_name(self) -> str:
         """The name of the network for clips. It is that of the live one if the start and the end of a stream are padded as its middle."""
-        return f"{self.name}-clip" if self.indices(2 * self.frame[-1], start=False, final=False)[0] else self.name
+        return f"{self.name}-clip" if self.indices(2 * self.frame[-1], start=True, final=True)[0] else self.name
 
     def indices(self, length: int, *, start: bool, final: bool) -> tuple[list[Index], int]:
         """The indices for a step over `length` inputs, and the length of its output."""

@@ -42,7 +42,6 @@ _FIXED = {
     "compression_model": "encodec",
     "encodec.autoencoder": "seanet",
     "encodec.quantizer": "rvq",
-    "encodec.renormalize": False,
     "seanet.activation": "ELU",
     "seanet.activation_params.alpha": 1.0,
     "seanet.decoder.final_activation": None,
@@ -53,7 +52,7 @@ _BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
 def audiocraft_config(stored: Any, path: Path) -> CodecConfig:
     """Read `xp.cfg`: YAML text as an export has it, or a mapping.
 
-    Raises `CheckpointError` if it is neither, `UnsupportedModelError` for a model that cannot stream here.
+    Raises `CheckpointError` if it is neither, `UnsupportedModelError` for a model of another kind.
     """
     cfg = _parse(stored, path)
 
@@ -65,9 +64,9 @@ def audiocraft_config(stored: Any, path: Path) -> CodecConfig:
         value = told(name, expected)
         if value != expected:
             raise UnsupportedModelError(f"{path}: xp.cfg says {name} {value!r}, expected {expected!r}")
-    if told("seanet.causal", told("encodec.causal", False)) is not True:
-        raise UnsupportedModelError(f"{path}: xp.cfg says causal false: only causal models stream (encodec_base_causal is one)")
     values = {field: told(name, default) for name, (field, default) in _FIELDS.items()}
+    values["use_causal_conv"] = told("seanet.causal", told("encodec.causal", False))
+    values["normalize"] = told("encodec.renormalize", False)
     values["sampling_rate"] = told("encodec.sample_rate", told("sample_rate", None))
     values["audio_channels"] = told("encodec.channels", told("channels", 1))
     values["use_conv_shortcut"] = not told("seanet.true_skip", True)

@@ -5,24 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from streamcodec.config import CodecConfig
-from streamcodec.errors import CheckpointError, UnsupportedModelError
+from streamcodec.errors import CheckpointError
 from streamcodec.model.checkpoint.layouts import EMBED
 
 __all__ = ["infer_config"]
+
+_PUBLISHED_24K: dict[str, Any] = {"target_bandwidths": (1.5, 3.0, 6.0, 12.0, 24.0)}
+_PUBLISHED_48K: dict[str, Any] = {
+    "target_bandwidths": (3.0, 6.0, 12.0, 24.0),
+    "sampling_rate": 48_000,
+    "norm_type": "time_group_norm",
+    "use_causal_conv": False,
+    "normalize": True,
+    "chunk_length_s": 1.0,
+    "overlap": 0.01,
+}
 
 
 def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
     """Infer the config of a state dict from the shapes of its tensors.
 
-    Fields that the shapes do not determine have the values of the published 24 kHz model. `path` is only used in error messages. Raises
-    `CheckpointError` for tensors that are not an EnCodec model, `UnsupportedModelError` for a model that cannot stream.
+    Fields that the shapes do not determine have the values of the published 24 kHz model, or of the 48 kHz model if there are group-norm
+    layers, as only that one has. `path` is only used in error messages. Raises `CheckpointError` for tensors that are not an EnCodec model.
     """
-    if any(".norm." in name for name in tensors):
-        raise UnsupportedModelError(f"{path}: has group-norm layers, as the 48 kHz model does: it needs whole clips and cannot stream")
+    published = _PUBLISHED_48K if any(".norm." in name for name in tensors) else _PUBLISHED_24K
 
     def shape_of(name: str, axes: int) -> tuple[int, ...]:
         shape = tuple(tensors[name].shape)
@@ -39,8 +50,8 @@ def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
         residual = shape_of(f"encoder.layers.{min(blocks)}.block.1.conv.weight", 3) if blocks else None
         codebooks = [n for n in tensors if EMBED.match(n)]
         codebook = shape_of("quantizer.layers.0.codebook.embed", 2)
-        bandwidths = (1.5, 3.0, 6.0, 12.0, 24.0)
         draft = CodecConfig(
+            **published,
             audio_channels=first[1],
             num_filters=first[0],
             upsampling_ratios=tuple(reversed(strides)),
@@ -58,5 +69,5 @@ def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
     except KeyError as exc:
         raise CheckpointError(f"{path}: not an EnCodec state dict: {exc} is missing among {len(tensors)} tensors") from exc
     highest = draft.bandwidth_of(len(codebooks))
-    lower = [kbps for kbps in bandwidths if kbps < highest - 1e-6]
+    lower = [kbps for kbps in published["target_bandwidths"] if kbps < highest - 1e-6]
     return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": [*lower, highest]})

@@ -47,15 +47,7 @@ __all__ = ["LAYOUTS", "Layout", "load_file", "save"]
 Layout = Literal["streamcodec", "hf", "meta"]
 LAYOUTS: tuple[Layout, ...] = ("streamcodec", "hf", "meta")
 
-_HF_CONSTANTS = {
-    "architectures": ["EncodecModel"],
-    "model_type": "encodec",
-    "norm_type": "weight_norm",
-    "use_causal_conv": True,
-    "normalize": False,
-    "chunk_length_s": None,
-    "overlap": None,
-}
+_HF_CONSTANTS = {"architectures": ["EncodecModel"], "model_type": "encodec"}
 
 
 @building()
@@ -66,7 +58,7 @@ def load_file(path: Path) -> EncodecModel:
     Only a bare state dict has none: its shapes then tell what they can, and the rest is as in the published 24 kHz model.
 
     Raises `ModelNotFoundError` if nothing exists at `path`, `CheckpointError` if the checkpoint is damaged or its tensors do not match its
-    config, and `UnsupportedModelError` for a model that cannot stream.
+    config, and `UnsupportedModelError` for a model of another kind.
     """
     stored = read(path)
     named = canonical(stored.tensors, path)
@@ -112,23 +104,32 @@ def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype, 
         write_bytes(path, safetensors.torch.save(tensors, metadata), inputs)
     elif layout == "hf":
         _make_folder(path)
-        named = with_training_buffers(unfold(tensors, WEIGHT_NORM[1]))
-        config = {**model.config.to_dict(), **_HF_CONSTANTS, "dtype": str(dtype).removeprefix("torch.")}
+        named = with_training_buffers(_stored_weights(model, tensors, WEIGHT_NORM[1]))
+        config = {**model.config.to_dict(), **_HF_CONSTANTS, "norm_type": _stored_norm(model), "dtype": str(dtype).removeprefix("torch.")}
         # Neither file takes its place before both are written: old weights with a new config would be another model.
         with replacing(path / "model.safetensors", inputs) as weights, replacing(path / "config.json", inputs) as text:
             weights.write(safetensors.torch.save(named, {"format": "pt"}))
             text.write((json.dumps(config, indent=2) + "\n").encode())
     elif layout == "meta":
-        inferred, config = infer_config(tensors, path).to_dict(), {**model.config.to_dict(), "norm_type": "weight_norm"}
+        inferred, config = infer_config(tensors, path).to_dict(), {**model.config.to_dict(), "norm_type": _stored_norm(model)}
         lost = [f"{field} {value!r}" for field, value in config.items() if inferred[field] != value]
         if lost:
             raise UnsupportedModelError(
                 f"{path}: a .th file carries no config, so it would lose {', '.join(lost)}: use layout hf or streamcodec"
             )
         _make_folder(path.parent)
-        named = with_training_buffers(unfold(tensors, WEIGHT_NORM[0]))
+        named = with_training_buffers(_stored_weights(model, tensors, WEIGHT_NORM[0]))
         with replacing(path, inputs) as file:
             torch.save({to_meta_name(name, model.config): tensor for name, tensor in named.items()}, file)
+
+
+def _stored_norm(model: EncodecModel) -> str:
+    """What the layouts of other programs call the norm: they have no model without one."""
+    return "weight_norm" if model.config.norm_type == "none" else model.config.norm_type
+
+
+def _stored_weights(model: EncodecModel, tensors: dict[str, Tensor], spelling: tuple[str, str]) -> dict[str, Tensor]:
+    return unfold(tensors, spelling) if _stored_norm(model) == "weight_norm" else dict(tensors)
 
 
 def _make_folder(path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import CausalConvTranspose1d
+from streamcodec.model.layers import ConvTranspose1d
 
 __all__ = [
     "EMBED",
@@ -41,6 +41,7 @@ _META_NAMES = (
     (re.compile(r"^(encoder|decoder)\.model\.(\d+)\."), r"\1.layers.\2."),
     (re.compile(r"\.convtr\.convtr\."), ".conv."),
     (re.compile(r"\.conv\.conv\."), ".conv."),
+    (re.compile(r"\.conv(?:tr)?\.norm\."), ".norm."),
     (re.compile(r"^quantizer\.vq\.layers\.(\d+)\._codebook\."), r"quantizer.layers.\1.codebook."),
 )
 WEIGHT_NORM = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
@@ -52,11 +53,15 @@ def weights_fingerprint(model: EncodecModel) -> str:
     """The identity of all of a model's weights: 32 hexadecimal digits.
 
     It is a hash of the folded weights as float32 and of the config, except the fields that do not affect decoding: how the weights are
-    stored (`norm_type`) and how wide the encoder's search is (`search_beam`).
+    stored (`norm_type`) and how wide the encoder's search is (`search_beam`). Fields that are younger than the first fingerprints count
+    where they are not what every model had then.
     """
-    config = model.config.to_dict()
+    config, plain = model.config.to_dict(), CodecConfig()
     for field in ("norm_type", "search_beam"):
         del config[field]
+    for field in ("use_causal_conv", "normalize", "chunk_length_s", "overlap"):
+        if config[field] == getattr(plain, field):
+            del config[field]
     return _digest(config, to_canonical(model))
 
 
@@ -115,12 +120,12 @@ def _fold(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 # Between the model's own tensors and the canonical ones
 
 
-def _transposed_layers(model: EncodecModel) -> dict[str, CausalConvTranspose1d]:
-    return {f"{name}.conv.weight": layer for name, layer in model.named_modules() if isinstance(layer, CausalConvTranspose1d)}
+def _transposed_layers(model: EncodecModel) -> dict[str, ConvTranspose1d]:
+    return {f"{name}.conv.weight": layer for name, layer in model.named_modules() if isinstance(layer, ConvTranspose1d)}
 
 
 def to_canonical(model: EncodecModel) -> dict[str, Tensor]:
-    return _by_canonical_name(model, lambda tensor: tensor, CausalConvTranspose1d.to_transposed)
+    return _by_canonical_name(model, lambda tensor: tensor, ConvTranspose1d.to_transposed)
 
 
 def canonical_shapes(model: EncodecModel) -> dict[str, tuple[int, ...]]:
@@ -153,7 +158,7 @@ def _embed_name(i: int) -> str:
 
 def load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
     transposed = _transposed_layers(model)
-    state = {n: CausalConvTranspose1d.from_transposed(t) if n in transposed else t for n, t in tensors.items() if not EMBED.match(n)}
+    state = {n: ConvTranspose1d.from_transposed(t) if n in transposed else t for n, t in tensors.items() if not EMBED.match(n)}
     state["quantizer.embed"] = torch.stack([tensors[_embed_name(i)] for i in range(model.config.num_quantizers)])
     model.load_state_dict(state, assign=True)
 
@@ -190,7 +195,7 @@ def to_meta_name(name: str, config: CodecConfig) -> str:
     spacing = 2 + config.num_residual_layers
     transposed = {first_up + i * spacing for i in range(len(config.upsampling_ratios))}
 
-    in_decoder = re.match(r"^decoder\.layers\.(\d+)\.conv\.", name)
-    conv = ".convtr.convtr." if in_decoder and int(in_decoder[1]) in transposed else ".conv.conv."
-    name = name.replace(".conv.", conv, 1)
+    in_decoder = re.match(r"^decoder\.layers\.(\d+)\.(conv|norm)\.", name)
+    conv = "convtr" if in_decoder and int(in_decoder[1]) in transposed else "conv"
+    name = re.sub(r"\.(conv|norm)\.", lambda m: f".{conv}.{conv if m[1] == 'conv' else 'norm'}.", name, count=1)
     return re.sub(r"^(encoder|decoder)\.layers\.", r"\1.model.", name)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import LSTM, CausalConv1d, CausalConvTranspose1d, ResidualBlock
+from streamcodec.model.layers import LSTM, Conv1d, ConvTranspose1d, ResidualBlock
 
 __all__ = ["LATENT_RMS", "initialise"]
 
@@ -39,9 +39,9 @@ def initialise(model: EncodecModel, audio: Tensor, generator: torch.Generator) -
     if audio.shape[0] * (audio.shape[1] // hop - 1) < 2 * hop:
         raise InputError(f"audio has shape {list(audio.shape)}, expected at least {2 * hop} frames of {hop} besides each row's first")
     _scatter(model, generator)
-    first, *strided, last = (layer for layer in model.encoder.layers if isinstance(layer, CausalConv1d))
-    opened, closed = (layer for layer in model.decoder.layers if isinstance(layer, CausalConv1d))
-    transposed = [layer for layer in model.decoder.layers if isinstance(layer, CausalConvTranspose1d)]
+    first, *strided, last = (layer for layer in model.encoder.layers if isinstance(layer, Conv1d))
+    opened, closed = (layer for layer in model.decoder.layers if isinstance(layer, Conv1d))
+    transposed = [layer for layer in model.decoder.layers if isinstance(layer, ConvTranspose1d)]
 
     _carry(first, torch.tensor([[_LEVEL]]), paired=False)
     signal = _LEVEL * audio[:, :, None].double()  # [N, steps, values]: what the first pairs of channels carry
@@ -61,7 +61,7 @@ def initialise(model: EncodecModel, audio: Tensor, generator: torch.Generator) -
     _carry(closed, torch.tensor([[1.0 / _LEVEL]]), pairs=False)
 
 
-def _carry(layer: CausalConv1d, matrix: Tensor, *, paired: bool = True, pairs: bool = True) -> None:
+def _carry(layer: Conv1d, matrix: Tensor, *, paired: bool = True, pairs: bool = True) -> None:
     """Map the first values of the steps that `layer` strides over by `matrix` [out, stride * in]; they may be `paired`, results `pairs`."""
     out, inputs = matrix.shape[0], matrix.shape[1] // layer.stride
     maps = matrix.float().view(out, layer.stride, inputs).transpose(1, 2)
@@ -72,7 +72,7 @@ def _carry(layer: CausalConv1d, matrix: Tensor, *, paired: bool = True, pairs: b
     weight[: len(maps), : maps.shape[1], weight.shape[2] - layer.stride :] = maps  # the taps that meet the newest steps
 
 
-def _carry_back(layer: CausalConvTranspose1d, now: Tensor, before: Tensor) -> None:
+def _carry_back(layer: ConvTranspose1d, now: Tensor, before: Tensor) -> None:
     """Estimate the values of `layer.stride` steps, one after the other in the rows of maps [stride * out, in], from those of two frames."""
     out, inputs = now.shape[0] // layer.stride, now.shape[1]
     each = layer.conv.weight.view(-1, layer.stride, layer.conv.in_channels, 2)  # [out, stride, in, (x[t - 1], x[t])]
@@ -112,7 +112,7 @@ def _estimator(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 def _scatter(model: EncodecModel, generator: torch.Generator) -> None:
     """What everything starts from that carries nothing: orthogonal convs, and identities beside branches that add nothing."""
     for module in model.modules():
-        if isinstance(module, CausalConv1d | CausalConvTranspose1d):
+        if isinstance(module, Conv1d | ConvTranspose1d):
             nn.init.orthogonal_(module.conv.weight, generator=generator)
             assert module.conv.bias is not None
             nn.init.zeros_(module.conv.bias)

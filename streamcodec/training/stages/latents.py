@@ -21,7 +21,7 @@ from torch import Tensor
 
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.model.layers import CausalConv1d
+from streamcodec.model.layers import Conv1d
 from streamcodec.training.losses.spectral import SpectralLoss
 from streamcodec.training.losses.stoi import StoiLoss
 from streamcodec.training.stages.quantize import as_vectors
@@ -51,7 +51,7 @@ def weighed(model: EncodecModel, batches: Sequence[Tensor], strength: float = 0.
     back = torch.linalg.inv(turn).float()
     turn = turn.float()
     copy = deepcopy(model)
-    last, first = (cast(CausalConv1d, layer).conv for layer in (copy.encoder.layers[-1], copy.decoder.layers[0]))
+    last, first = (cast(Conv1d, layer).conv for layer in (copy.encoder.layers[-1], copy.decoder.layers[0]))
     assert last.bias is not None
     last.weight.copy_(torch.einsum("ij,jck->ick", turn, last.weight))
     last.bias.copy_(turn @ last.bias)

@@ -1,0 +1,220 @@
+"""Models that code whole clips equal the packages on clips of every length: the 48 kHz stereo model and the 32 kHz one."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from made_up_models import fill_codebooks
+from parity import assert_same_codes
+
+import streamcodec
+from benchmarks.harness.imports import without_torchaudio
+from streamcodec.codec import Chunk
+from streamcodec.codec.chunks import overlap_add
+from streamcodec.engine.base import EngineName
+from streamcodec.errors import CodesError, UnsupportedModelError
+
+AUDIO_WITHIN = 1e-4
+NOT_CAUSAL = {"use_causal_conv": False}
+# The published configurations, `facebook/encodec_48khz` and `facebook/encodec_32khz`.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "48 kHz": {
+        **NOT_CAUSAL,
+        "sampling_rate": 48_000,
+        "audio_channels": 2,
+        "norm_type": "time_group_norm",
+        "normalize": True,
+        "chunk_length_s": 1.0,
+        "overlap": 0.01,
+        "target_bandwidths": [3.0, 6.0, 12.0, 24.0],
+    },
+    "32 kHz": {
+        **NOT_CAUSAL,
+        "sampling_rate": 32_000,
+        "num_filters": 64,
+        "upsampling_ratios": [8, 5, 4, 4],
+        "codebook_size": 2048,
+        "use_conv_shortcut": False,
+        "target_bandwidths": [2.2],
+    },
+}
+FEW = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "upsampling_ratios": [8, 5]}
+# The published ones with few channels and short chunks: a hop of 40, and chunks of 30 frames that overlap by three.
+SMALL = {
+    "48 kHz": {
+        **PUBLISHED["48 kHz"],
+        **FEW,
+        "codebook_size": 64,
+        "chunk_length_s": 0.025,
+        "overlap": 0.1,
+        "target_bandwidths": [14.4, 57.6],
+    },
+    "32 kHz": {**PUBLISHED["32 kHz"], **FEW, "codebook_size": 64, "target_bandwidths": [19.2]},
+    "48 kHz, mono": {
+        **PUBLISHED["48 kHz"],
+        **FEW,
+        "audio_channels": 1,
+        "codebook_size": 64,
+        "chunk_length_s": 0.025,
+        "overlap": 0.1,
+        "target_bandwidths": [14.4],
+    },
+    "causal, in chunks": {**FEW, "codebook_size": 64, "chunk_length_s": 0.05, "overlap": 0.1, "target_bandwidths": [14.4]},
+}
+LENGTHS = (1, 39, 40, 41, 1_079, 1_080, 1_199, 1_200, 1_201, 2_280, 2_281, 5_000)
+
+
+def reference_model(seed: int = 1, **overrides: Any) -> Any:
+    """`transformers.EncodecModel` with random weights."""
+    from transformers import EncodecConfig, EncodecModel
+
+    torch.manual_seed(seed)
+    model = EncodecModel(EncodecConfig(**overrides)).eval()
+    with torch.no_grad():
+        std = float(model.encoder(torch.randn(1, model.config.audio_channels, 9_600) * 0.1).std())
+        fill_codebooks([layer.codebook.embed for layer in model.quantizer.layers], std)
+    return model
+
+
+def music(channels: int, length: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Tones and noise [C, T] whose loudness changes, other ones on each channel."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(length) / 48_000
+    tones = np.stack([np.sin(2 * np.pi * (220 * (1 + c) + 300 * t) * t) for c in range(channels)])
+    return ((0.05 + 0.4 * np.sin(7 * t) ** 2) * (tones + 0.3 * rng.standard_normal((channels, length)))).astype(np.float32)
+
+
+def chunks_of(encoded: Any) -> list[Chunk]:
+    return encoded if isinstance(encoded, list) else [Chunk(encoded)]
+
+
+def assert_equal_to(model: Any, codec: streamcodec.Codec, clip: npt.NDArray[np.float32], bandwidth: float) -> None:
+    """What `transformers` makes of clip [C, T], and what it makes of its codes."""
+    config = codec.config
+    with torch.inference_mode():
+        expected, scales, unused = model.encode(torch.from_numpy(clip)[None], bandwidth=bandwidth, return_dict=False)
+        heard = model.decode(expected, scales, last_frame_pad_length=unused).audio_values[0].numpy()
+    found = chunks_of(codec.encode(clip, bandwidth=bandwidth))
+    assert len(found) == len(expected)
+    for i, (chunk, codes, scale) in enumerate(zip(found, expected.numpy(), scales, strict=True)):
+        codes = codes[0, :, : codes.shape[-1] - (unused if i == len(found) - 1 else 0)]
+        at = i * (config.chunk_stride or 0)
+        samples = clip[:, at : at + (config.chunk_length or clip.shape[1])]
+        if scale is not None:
+            assert chunk.scale == pytest.approx(float(scale), rel=1e-5)
+            samples = samples / np.float32(float(scale))
+        assert_same_codes(codec, chunk.codes, codes, samples)
+    given = [Chunk(codes[0].numpy(), None if scale is None else float(scale)) for codes, scale in zip(expected, scales, strict=True)]
+    if unused:
+        given[-1] = Chunk(given[-1].codes[:, :-unused], given[-1].scale)
+    audio = np.atleast_2d(codec.decode(given if isinstance(codec.encode(clip, bandwidth=bandwidth), list) else given[0].codes))
+    assert audio.shape == heard.shape
+    assert np.abs(audio - heard).max() <= AUDIO_WITHIN
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_clips_of_awkward_lengths_equal_transformers_at_every_bandwidth(name: str, engine: EngineName, tmp_path: Path) -> None:
+    model = reference_model(**SMALL[name])
+    model.save_pretrained(tmp_path)
+    codec = streamcodec.load(tmp_path, engine=engine)
+    assert not codec.config.streams
+    for length in LENGTHS if engine == "torch" else LENGTHS[::2]:
+        for bandwidth in codec.config.target_bandwidths:
+            assert_equal_to(model, codec, music(codec.config.audio_channels, length, length), bandwidth)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_models_equal_transformers(name: str, tmp_path: Path) -> None:
+    model = reference_model(**PUBLISHED[name])
+    model.save_pretrained(tmp_path)
+    codec = streamcodec.load(tmp_path, engine="torch")
+    highest = max(codec.config.target_bandwidths)
+    assert_equal_to(model, codec, music(codec.config.audio_channels, 60_001), highest)
+
+
+def test_the_48_khz_model_of_the_package_encodec_is_known_by_its_tensors_and_codes_the_same(tmp_path: Path) -> None:
+    with without_torchaudio(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from encodec import EncodecModel
+
+        torch.manual_seed(2)
+        model = EncodecModel.encodec_model_48khz(pretrained=False).eval()
+    with torch.no_grad():
+        fill_codebooks([layer._codebook.embed for layer in model.quantizer.vq.layers], 1.0)
+        for layer in model.quantizer.vq.layers:
+            layer._codebook.inited.fill_(1)
+    torch.save(model.state_dict(), tmp_path / "reference.th")
+    codec = streamcodec.load(tmp_path / "reference.th", engine="torch")
+    assert (codec.sample_rate, codec.config.audio_channels, codec.config.chunk_stride) == (48_000, 2, 47_520)
+    clip = music(2, 49_000)
+    model.set_target_bandwidth(6.0)
+    with torch.inference_mode():
+        frames = model.encode(torch.from_numpy(clip)[None])
+        heard = model.decode(frames)[0].numpy()
+    found = codec.encode(clip, bandwidth=6)
+    for i, (chunk, (codes, scale)) in enumerate(zip(found, frames, strict=True)):
+        assert chunk.scale == pytest.approx(float(scale), rel=1e-5)
+        samples = clip[:, i * 47_520 : i * 47_520 + 48_000] / np.float32(float(scale))
+        assert_same_codes(codec, chunk.codes, codes[0].numpy(), samples)
+    audio = codec.decode([Chunk(codes[0].numpy(), float(scale)) for codes, scale in frames])
+    assert np.abs(audio - heard).max() <= AUDIO_WITHIN
+
+
+@pytest.fixture(scope="module")
+def stereo(tmp_path_factory: pytest.TempPathFactory) -> streamcodec.Codec:
+    folder = tmp_path_factory.mktemp("stereo")
+    reference_model(**SMALL["48 kHz"]).save_pretrained(folder)
+    return streamcodec.load(folder, engine="torch")
+
+
+def test_clips_of_a_batch_are_coded_each_for_itself(stereo: streamcodec.Codec) -> None:
+    clips = np.stack([music(2, 3_000, 1), 0.1 * music(2, 3_000, 2), np.zeros((2, 3_000), np.float32)])
+    together = stereo.encode(clips)
+    for row, clip in enumerate(clips):
+        alone = stereo.encode(clip)
+        for chunk, expected in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(chunk.codes[row], expected.codes)
+            assert chunk.scale[row] == pytest.approx(expected.scale)
+    heard = stereo.decode(together)
+    assert heard.shape[:2] == (3, 2)
+    np.testing.assert_allclose(heard[1], stereo.decode(stereo.encode(clips[1])), atol=1e-6)
+
+
+def test_a_mono_clip_is_heard_on_both_channels_of_a_stereo_model(stereo: streamcodec.Codec) -> None:
+    clip = music(1, 2_000)
+    both = stereo.encode(np.repeat(clip, 2, axis=0))
+    for chunk, expected in zip(stereo.encode(clip[0]), both, strict=True):
+        np.testing.assert_array_equal(chunk.codes, expected.codes)
+
+
+def test_torch_tensors_give_torch_tensors(stereo: streamcodec.Codec) -> None:
+    chunks = stereo.encode(torch.from_numpy(music(2, 2_000))[None])
+    assert all(isinstance(chunk.codes, torch.Tensor) and isinstance(chunk.scale, torch.Tensor) for chunk in chunks)
+    assert isinstance(stereo.decode(chunks), torch.Tensor)
+
+
+@pytest.mark.parametrize("open_stream", ["stream_encoder", "stream_decoder", "warm_up", "encode_blocks"])
+def test_a_model_that_needs_whole_clips_says_so_where_a_stream_is_asked_for(stereo: streamcodec.Codec, open_stream: str) -> None:
+    arguments = ([], 48_000) if open_stream == "encode_blocks" else ()
+    with pytest.raises(UnsupportedModelError, match="is not causal: each frame depends on later samples"):
+        list(getattr(stereo, open_stream)(*arguments))
+
+
+def test_codes_that_are_no_chunks_of_the_model_are_refused(stereo: streamcodec.Codec) -> None:
+    chunks = stereo.encode(music(2, 2_000))
+    with pytest.raises(CodesError, match="expected the list of chunks"):
+        stereo.decode(chunks[0].codes)
+    with pytest.raises(CodesError, match=r"a chunk has no scale, expected 1 scale\(s\)"):
+        stereo.decode([Chunk(chunks[0].codes)])
+
+
+def test_parts_that_do_not_overlap_are_joined_as_they_are() -> None:
+    parts = [np.full((1, 4), value, np.float32) for value in (1.0, 2.0)]
+    np.testing.assert_allclose(overlap_add(parts, 4), [[1, 1, 1, 1, 2, 2, 2, 2]])
