@@ -1,4 +1,4 @@
-"""What the commands' tests share: a command that must fail, and a server as a process of its own."""
+"""What the commands' tests share: a command that must fail, what a folder holds, and a server as a process of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,11 @@ def fails(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:
     [line] = said.err.splitlines()
     assert line.startswith("streamcodec")
     return status, line
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What the files in and below a folder hold, by their paths in it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 class Terminal(io.StringIO):

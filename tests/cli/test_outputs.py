@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from cli_rig import fails
+from cli_rig import contents, fails
 from live_rig import free_port
 
 from streamcodec.cli import main
@@ -17,10 +17,6 @@ from streamcodec.cli import main
 def talk(here: Path) -> Path:
     sf.write(here / "talk.wav", np.sin(np.arange(9_600, dtype=np.float32) / 20) / 2, 24_000)
     return here / "talk.wav"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def test_a_file_is_not_encoded_or_decoded_onto_itself(here, talk, model, capsys):
@@ -92,6 +88,8 @@ def test_a_checkpoint_is_not_converted_onto_itself(here, model, capsys):
         ("folder", "folder/model.safetensors"),
     ):
         status, line = fails(capsys, "convert", source, target, "--half", *more)
+        assert status == 2 and "is there already: give --overwrite to replace it" in line
+        status, line = fails(capsys, "convert", source, target, "--half", "--overwrite", *more)
         assert status == 2 and "is the same file as the input" in line
     assert contents(here) == before
 
@@ -111,8 +109,8 @@ def test_a_full_disk_leaves_what_was_there(here, model, capsys, full_disk):
         (900, "decode", "a.codes", "old.wav", "--model", model),
         (900, "decode", "a.codes", "old.flac", "--model", model),
         (900, "decode", "a.codes", "new.wav", "--model", model),
-        (900, "convert", model, "old.safetensors"),
-        (900, "convert", model, "old", "--layout", "hf"),
+        (900, "convert", model, "old.safetensors", "--overwrite"),
+        (900, "convert", model, "old", "--layout", "hf", "--overwrite"),
     ):
         with full_disk(size):
             _, line = fails(capsys, *words)

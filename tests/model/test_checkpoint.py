@@ -187,7 +187,7 @@ def test_the_hash_in_the_name_of_a_th_file_is_checked(meta_mini: Tensors, tmp_pa
 
 
 def written(model: EncodecModel, folder: Path, layout: Layout) -> Path:
-    path = folder / {"streamcodec": "out/m.safetensors", "hf": "out-hf", "meta": "out/m.th"}[layout]
+    path = folder / {"streamcodec": "out/m.safetensors", "hf": "out-hf", "meta": "out/m.th", "audiocraft": "out/a.th"}[layout]
     save(model, path, layout=layout)
     return path
 
@@ -214,7 +214,7 @@ def test_a_model_survives_a_chain_of_all_layouts(mini: EncodecModel, tmp_path: P
     assert weights_fingerprint(model) == weights_fingerprint(mini)
 
 
-@pytest.mark.parametrize("layout", ["streamcodec", "hf"])
+@pytest.mark.parametrize("layout", ["streamcodec", "hf", "audiocraft"])
 def test_the_embedded_model_survives_the_layouts_that_can_hold_it(layout: Layout, tmp_path: Path) -> None:
     model = load_file(embedded_models()["speech-24k"])
     loaded = load_file(written(model, tmp_path, layout))
@@ -273,13 +273,13 @@ LOST = {
 @pytest.mark.parametrize("field", LOST)
 def test_what_a_th_file_would_lose_is_refused_by_name(field: str, tmp_path: Path) -> None:
     config = CodecConfig.from_dict({**MINI, "target_bandwidths": [3.0, 1.5], field: LOST[field]})
-    with pytest.raises(UnsupportedModelError, match=f"would lose.* {field} .*use layout hf or streamcodec"):
+    with pytest.raises(UnsupportedModelError, match=f"would lose.* {field} .*use layout audiocraft, hf or streamcodec"):
         save(EncodecModel(config), tmp_path / "m.th", layout="meta")
     assert not (tmp_path / "m.th").exists()
 
 
 def test_an_unknown_layout_is_refused_by_name(mini: EncodecModel, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="layout is 'onnx', expected one of streamcodec, hf, meta"):
+    with pytest.raises(CheckpointError, match="layout is 'onnx', expected one of streamcodec, hf, meta, audiocraft"):
         save(mini, tmp_path / "m", layout="onnx")  # type: ignore[arg-type]
 
 

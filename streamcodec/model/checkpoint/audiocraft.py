@@ -1,4 +1,4 @@
-"""The configuration that audiocraft stores with a model (`xp.cfg`), in the terms of `CodecConfig`.
+"""The configuration that audiocraft stores with a model (`xp.cfg`), read into a `CodecConfig` and written from one.
 
 Follows audiocraft's `config/model/encodec` and `audiocraft/models/builders.py`. It says more than the tensors' shapes do: padding,
 causality, sampling rate. A value that cannot run here is refused by its name.
@@ -15,7 +15,7 @@ from typing import Any
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, MissingDependencyError, UnsupportedModelError
 
-__all__ = ["audiocraft_config"]
+__all__ = ["audiocraft_config", "xp_cfg"]
 
 _REFERENCE = re.compile(r"^\$\{([\w.]+)\}$")
 _DEEPEST = 8
@@ -47,6 +47,9 @@ _FIXED = {
     "seanet.decoder.final_activation": None,
 }
 _BANDWIDTHS = (1.5, 3.0, 6.0, 12.0, 24.0)
+# What audiocraft's configuration has no word for stands in a section of its own, which audiocraft leaves alone.
+_SECTION = "streamcodec"
+_OURS = ("target_bandwidths", "search_beam", "chunk_length_s", "overlap")
 
 
 def audiocraft_config(stored: Any, path: Path) -> CodecConfig:
@@ -83,7 +86,35 @@ def audiocraft_config(stored: Any, path: Path) -> CodecConfig:
         )
     each = rate / math.prod(ratios) * (size.bit_length() - 1) / 1000
     usual = [kbps for kbps in _BANDWIDTHS if each <= kbps < n_q * each]
-    return CodecConfig.from_dict({**values, "target_bandwidths": [*usual, n_q * each]})
+    values["target_bandwidths"] = [*usual, n_q * each]
+    ours = {field: value for field in _OURS if (value := told(f"{_SECTION}.{field}", None)) is not None}
+    return CodecConfig.from_dict({**values, **ours})
+
+
+def xp_cfg(config: CodecConfig) -> str:
+    """Write the configuration of a model as the YAML text of `xp.cfg`, from which `audiocraft_config` reads the same one.
+
+    audiocraft itself codes a clip as a whole, whatever `chunk_length_s` is.
+    """
+    values = config.to_dict()
+    cfg: dict[str, Any] = {"sample_rate": config.sampling_rate, "channels": config.audio_channels}
+    told = {name: values[field] for name, (field, _) in _FIELDS.items()} | _FIXED
+    told["encodec.sample_rate"], told["encodec.channels"] = config.sampling_rate, config.audio_channels
+    told["encodec.causal"] = told["seanet.causal"] = config.use_causal_conv
+    told["encodec.renormalize"] = config.normalize
+    told["seanet.channels"] = config.audio_channels
+    told["seanet.true_skip"] = not config.use_conv_shortcut
+    told["rvq.n_q"] = config.num_quantizers
+    told |= {"seanet.norm_params": {}, "seanet.encoder": {}}  # audiocraft asks for these, too
+    told |= {f"{_SECTION}.{field}": values[field] for field in _OURS}
+    for name, value in told.items():
+        *sections, last = name.split(".")
+        place = cfg
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    text: str = _yaml().safe_dump(cfg, sort_keys=False)
+    return text
 
 
 _ABSENT = object()
@@ -103,10 +134,7 @@ def _look_up(cfg: Mapping[str, Any], name: str, depth: int = 0) -> Any:
 
 def _parse(stored: Any, path: Path) -> Mapping[str, Any]:
     if isinstance(stored, str):
-        try:
-            import yaml
-        except ImportError as exc:
-            raise MissingDependencyError("reading audiocraft's checkpoints needs pyyaml: pip install 'streamcodec[codec]'") from exc
+        yaml = _yaml()
         try:
             stored = yaml.safe_load(stored)
         except (yaml.YAMLError, RecursionError, ValueError) as exc:
@@ -114,3 +142,11 @@ def _parse(stored: Any, path: Path) -> Mapping[str, Any]:
     if not isinstance(stored, Mapping):
         raise CheckpointError(f"{path}: its xp.cfg is a {type(stored).__name__}, expected a mapping")
     return stored
+
+
+def _yaml() -> Any:
+    try:
+        import yaml
+    except ImportError as exc:
+        raise MissingDependencyError("audiocraft's checkpoints need pyyaml: pip install 'streamcodec[codec]'") from exc
+    return yaml

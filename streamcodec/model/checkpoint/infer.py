@@ -16,6 +16,8 @@ from streamcodec.model.checkpoint.layouts import EMBED
 __all__ = ["infer_config"]
 
 _PUBLISHED_24K: dict[str, Any] = {"target_bandwidths": (1.5, 3.0, 6.0, 12.0, 24.0)}
+_PUBLISHED_32K: dict[str, Any] = {"target_bandwidths": (2.2,), "sampling_rate": 32_000, "use_causal_conv": False}
+_SHAPES_32K: dict[str, Any] = {"upsampling_ratios": (8, 5, 4, 4), "codebook_size": 2048, "use_conv_shortcut": False}
 _PUBLISHED_48K: dict[str, Any] = {
     "target_bandwidths": (3.0, 6.0, 12.0, 24.0),
     "sampling_rate": 48_000,
@@ -30,10 +32,10 @@ _PUBLISHED_48K: dict[str, Any] = {
 def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
     """Infer the config of a state dict from the shapes of its tensors.
 
-    Fields that the shapes do not determine have the values of the published 24 kHz model, or of the 48 kHz model if there are group-norm
-    layers, as only that one has. `path` is only used in error messages. Raises `CheckpointError` for tensors that are not an EnCodec model.
+    Fields that the shapes do not determine have the values of a published model: of the 48 kHz one if there are group-norm layers, of the
+    32 kHz one if the shapes have its ratios and codebooks and no shortcut is a convolution, else of the 24 kHz one. `path` is only used in
+    error messages. Raises `CheckpointError` for tensors that are not an EnCodec model.
     """
-    published = _PUBLISHED_48K if any(".norm." in name for name in tensors) else _PUBLISHED_24K
 
     def shape_of(name: str, axes: int) -> tuple[int, ...]:
         shape = tuple(tensors[name].shape)
@@ -50,24 +52,34 @@ def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
         residual = shape_of(f"encoder.layers.{min(blocks)}.block.1.conv.weight", 3) if blocks else None
         codebooks = [n for n in tensors if EMBED.match(n)]
         codebook = shape_of("quantizer.layers.0.codebook.embed", 2)
-        draft = CodecConfig(
-            **published,
-            audio_channels=first[1],
-            num_filters=first[0],
-            upsampling_ratios=tuple(reversed(strides)),
-            hidden_size=convs[-1][0],
-            num_lstm_layers=sum(1 for n in tensors if re.match(r"^encoder\.layers\.\d+\.lstm\.weight_ih_l\d+$", n)),
-            num_residual_layers=len(blocks) // max(1, len(strides)),
-            kernel_size=first[2],
-            last_kernel_size=convs[-1][2],
-            residual_kernel_size=3 if residual is None else residual[2],
-            compress=2 if residual is None else residual[1] // residual[0],
-            use_conv_shortcut=any(".shortcut." in n for n in tensors),
-            codebook_size=codebook[0],
-            codebook_dim=codebook[1],
-        )
+        told: dict[str, Any] = {
+            "audio_channels": first[1],
+            "num_filters": first[0],
+            "upsampling_ratios": tuple(reversed(strides)),
+            "hidden_size": convs[-1][0],
+            "num_lstm_layers": sum(1 for n in tensors if re.match(r"^encoder\.layers\.\d+\.lstm\.weight_ih_l\d+$", n)),
+            "num_residual_layers": len(blocks) // max(1, len(strides)),
+            "kernel_size": first[2],
+            "last_kernel_size": convs[-1][2],
+            "residual_kernel_size": 3 if residual is None else residual[2],
+            "compress": 2 if residual is None else residual[1] // residual[0],
+            "use_conv_shortcut": any(".shortcut." in n for n in tensors),
+            "codebook_size": codebook[0],
+            "codebook_dim": codebook[1],
+        }
     except KeyError as exc:
         raise CheckpointError(f"{path}: not an EnCodec state dict: {exc} is missing among {len(tensors)} tensors") from exc
+    published = _published(tensors, told)
+    draft = CodecConfig(**published, **told)
     highest = draft.bandwidth_of(len(codebooks))
     lower = [kbps for kbps in published["target_bandwidths"] if kbps < highest - 1e-6]
     return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": [*lower, highest]})
+
+
+def _published(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is published of the model that the tensors resemble, of all that their shapes do not tell."""
+    if any(".norm." in name for name in tensors):
+        return _PUBLISHED_48K
+    if all(told[field] == value for field, value in _SHAPES_32K.items()):
+        return _PUBLISHED_32K
+    return _PUBLISHED_24K

@@ -1,22 +1,25 @@
 """Reads and writes checkpoints. The tensors are checked against the config before a model is built.
 
-There are three layouts:
+There are four layouts:
 
 - `streamcodec`: one safetensors file of canonical tensors, with the config and the fingerprint in its header;
-- `hf`: a folder with `config.json` and weight-normed `model.safetensors`, as `transformers` loads it;
-- `meta`: a `.th` state dict with the tensor names of the package `encodec`.
+- `hf`: a folder with `config.json`, weight-normed `model.safetensors` and `preprocessor_config.json`, as `transformers` loads it;
+- `meta`: a `.th` state dict with the tensor names of the package `encodec`;
+- `audiocraft`: such a state dict with audiocraft's configuration beside it, as audiocraft exports a compression model.
 
 The first bytes of a file decide how it is read. Its suffix decides only if they do not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import safetensors
 import safetensors.torch
@@ -25,6 +28,7 @@ from torch import Tensor
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, InputError, UnsupportedModelError
+from streamcodec.model.checkpoint.audiocraft import xp_cfg
 from streamcodec.model.checkpoint.infer import infer_config
 from streamcodec.model.checkpoint.layouts import (
     WEIGHT_NORM,
@@ -42,11 +46,14 @@ from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.modes import building
 from streamcodec.output_file import replacing, write_bytes
 
-__all__ = ["LAYOUTS", "Layout", "load_file", "save"]
+__all__ = ["LAYOUTS", "Layout", "files_written", "load_file", "save"]
 
-Layout = Literal["streamcodec", "hf", "meta"]
-LAYOUTS: tuple[Layout, ...] = ("streamcodec", "hf", "meta")
+Layout = Literal["streamcodec", "hf", "meta", "audiocraft"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
+Tensors = dict[str, Tensor]
+
+_HF_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
 _HF_CONSTANTS = {"architectures": ["EncodecModel"], "model_type": "encodec"}
 
 
@@ -80,7 +87,7 @@ def save(
     dtype: torch.dtype = torch.float32,
     inputs: Iterable[Path] = (),
 ) -> None:
-    """Write `model` to `path`, whole or not at all: a file for the layouts `streamcodec` and `meta`, a folder for `hf`.
+    """Write `model` to `path`, whole or not at all: a folder for the layout `hf`, a file for the others.
 
     Raises `CheckpointError` for a path that cannot be written, that `load_file` would refuse or that is one of `inputs`, and
     `UnsupportedModelError` for a model that the layout cannot represent.
@@ -94,33 +101,87 @@ def save(
         raise CheckpointError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
+def files_written(path: Path, layout: Layout) -> list[Path]:
+    """The files that `save` writes to `path`."""
+    return [path / name for name in _HF_FILES] if layout == "hf" else [path]
+
+
 def _write(model: EncodecModel, path: Path, layout: Layout, dtype: torch.dtype, inputs: tuple[Path, ...]) -> None:
     tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in to_canonical(model).items()}
-    if layout == "streamcodec":
-        stored = EncodecModel(model.config)
-        load_canonical(stored, {name: tensor.float() for name, tensor in tensors.items()})
-        _make_folder(path.parent)
-        metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": weights_fingerprint(stored)}
-        write_bytes(path, safetensors.torch.save(tensors, metadata), inputs)
-    elif layout == "hf":
-        _make_folder(path)
-        named = with_training_buffers(_stored_weights(model, tensors, WEIGHT_NORM[1]))
-        config = {**model.config.to_dict(), **_HF_CONSTANTS, "norm_type": _stored_norm(model), "dtype": str(dtype).removeprefix("torch.")}
-        # Neither file takes its place before both are written: old weights with a new config would be another model.
-        with replacing(path / "model.safetensors", inputs) as weights, replacing(path / "config.json", inputs) as text:
-            weights.write(safetensors.torch.save(named, {"format": "pt"}))
-            text.write((json.dumps(config, indent=2) + "\n").encode())
-    elif layout == "meta":
-        inferred, config = infer_config(tensors, path).to_dict(), {**model.config.to_dict(), "norm_type": _stored_norm(model)}
-        lost = [f"{field} {value!r}" for field, value in config.items() if inferred[field] != value]
-        if lost:
-            raise UnsupportedModelError(
-                f"{path}: a .th file carries no config, so it would lose {', '.join(lost)}: use layout hf or streamcodec"
-            )
-        _make_folder(path.parent)
-        named = with_training_buffers(_stored_weights(model, tensors, WEIGHT_NORM[0]))
-        with replacing(path, inputs) as file:
-            torch.save({to_meta_name(name, model.config): tensor for name, tensor in named.items()}, file)
+    _WRITERS[layout](model, tensors, path, inputs)
+
+
+def _write_streamcodec(model: EncodecModel, tensors: Tensors, path: Path, inputs: tuple[Path, ...]) -> None:
+    stored = EncodecModel(model.config)
+    load_canonical(stored, {name: tensor.float() for name, tensor in tensors.items()})
+    _make_folder(path.parent)
+    metadata = {"format": "streamcodec", "config": json.dumps(model.config.to_dict()), "fingerprint": weights_fingerprint(stored)}
+    write_bytes(path, safetensors.torch.save(tensors, metadata), inputs)
+
+
+def _write_hf(model: EncodecModel, tensors: Tensors, path: Path, inputs: tuple[Path, ...]) -> None:
+    _make_folder(path)
+    named = with_training_buffers(_stored_weights(model, tensors, WEIGHT_NORM[1]))
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    config = {**model.config.to_dict(), **_HF_CONSTANTS, "norm_type": _stored_norm(model), "dtype": dtype}
+    content = safetensors.torch.save(named, {"format": "pt"}), _json(config), _json(_preprocessor(model.config))
+    with contextlib.ExitStack() as stack:
+        # No file takes its place before all are written: old weights with a new config would be another model.
+        for file, data in zip([stack.enter_context(replacing(path / name, inputs)) for name in _HF_FILES], content, strict=True):
+            file.write(data)
+
+
+def _write_meta(model: EncodecModel, tensors: Tensors, path: Path, inputs: tuple[Path, ...]) -> None:
+    inferred, config = infer_config(tensors, path).to_dict(), {**model.config.to_dict(), "norm_type": _stored_norm(model)}
+    lost = [f"{field} {value!r}" for field, value in config.items() if inferred[field] != value]
+    if lost:
+        raise UnsupportedModelError(
+            f"{path}: a .th file carries no config, so it would lose {', '.join(lost)}: use layout audiocraft, hf or streamcodec"
+        )
+    _write_torch(_state_dict(model, tensors), path, inputs)
+
+
+def _write_audiocraft(model: EncodecModel, tensors: Tensors, path: Path, inputs: tuple[Path, ...]) -> None:
+    cfg = xp_cfg(replace(model.config, norm_type=_stored_norm(model)))
+    _write_torch({"best_state": _state_dict(model, tensors), "xp.cfg": cfg, "exported": True}, path, inputs)
+
+
+_WRITERS: dict[Layout, Callable[[EncodecModel, Tensors, Path, tuple[Path, ...]], None]] = {
+    "streamcodec": _write_streamcodec,
+    "hf": _write_hf,
+    "meta": _write_meta,
+    "audiocraft": _write_audiocraft,
+}
+
+
+def _write_torch(content: dict[str, Any], path: Path, inputs: tuple[Path, ...]) -> None:
+    _make_folder(path.parent)
+    with replacing(path, inputs) as file:
+        torch.save(content, file)
+
+
+def _state_dict(model: EncodecModel, tensors: Tensors) -> Tensors:
+    """The tensors by the names that the package `encodec` and audiocraft give them."""
+    named = with_training_buffers(_stored_weights(model, tensors, WEIGHT_NORM[0]))
+    return {to_meta_name(name, model.config): tensor for name, tensor in named.items()}
+
+
+def _preprocessor(config: CodecConfig) -> dict[str, Any]:
+    """What `transformers`' EncodecFeatureExtractor is made of."""
+    return {
+        "chunk_length_s": config.chunk_length_s,
+        "feature_extractor_type": "EncodecFeatureExtractor",
+        "feature_size": config.audio_channels,
+        "overlap": config.overlap,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+        "sampling_rate": config.sampling_rate,
+    }
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _stored_norm(model: EncodecModel) -> str:
@@ -128,7 +189,7 @@ def _stored_norm(model: EncodecModel) -> str:
     return "weight_norm" if model.config.norm_type == "none" else model.config.norm_type
 
 
-def _stored_weights(model: EncodecModel, tensors: dict[str, Tensor], spelling: tuple[str, str]) -> dict[str, Tensor]:
+def _stored_weights(model: EncodecModel, tensors: Tensors, spelling: tuple[str, str]) -> Tensors:
     return unfold(tensors, spelling) if _stored_norm(model) == "weight_norm" else dict(tensors)
 
 
@@ -148,15 +209,14 @@ def _check_target(path: Path, layout: str) -> None:
         return
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, expected a file for the layout {layout}")
-    others = TORCH_SUFFIXES if layout == "streamcodec" else (".safetensors",)
+    right, others = (".safetensors", TORCH_SUFFIXES) if layout == "streamcodec" else (".th", (".safetensors",))
     if path.suffix in others:
-        right = ".safetensors" if layout == "streamcodec" else ".th"
         raise CheckpointError(f"{path} has the suffix of another layout, expected {right} for the layout {layout}")
-    if layout == "meta" and NAMED_HASH.search(path.name):
+    if layout != "streamcodec" and NAMED_HASH.search(path.name):
         raise CheckpointError(f"{path} names the start of a sha256, which a new file cannot match: leave out the digits")
 
 
-def _build(config: CodecConfig, tensors: dict[str, Tensor], path: Path) -> EncodecModel:
+def _build(config: CodecConfig, tensors: Tensors, path: Path) -> EncodecModel:
     # The meta device allocates no memory. The config may ask for any size, so the shapes are checked before anything is allocated.
     with torch.device("meta"):
         model = EncodecModel(config)
