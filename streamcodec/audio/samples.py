@@ -42,9 +42,11 @@ def to_float(array: ArrayLike) -> Samples:
             return values.astype(np.float32)
     if dtype == np.uint8:
         return (values.astype(np.float32) - np.float32(2**7)) / np.float32(2**7)
-    if dtype in (np.int16, np.int32):
+    if dtype == np.int16:
+        return values.astype(np.float32) / np.float32(2**15)
+    if dtype == np.int32:
         # The division in float64 rounds 32-bit integers only once.
-        return np.asarray(values / 2 ** (8 * dtype.itemsize - 1), np.float32)
+        return np.asarray(values / 2**31, np.float32)
     raise AudioError(f"audio has dtype {values.dtype}, expected float32, float64, int16, int32 or uint8")
 
 
@@ -103,7 +105,10 @@ def pcm_to_float(data: bytes | bytearray | memoryview, format: PcmFormat, channe
         frame = dtype.itemsize * channels
         raise AudioError(f"{size} bytes of {format} are not whole sample frames, expected a multiple of {frame} ({channels} channel(s))")
     # interleaved [T * C] -> [C, T]
-    return check_block(np.frombuffer(data, dtype).reshape(-1, channels).T, channels)
+    samples = to_float(np.frombuffer(data, dtype)).reshape(-1, channels).T
+    if dtype.kind == "f":
+        check_values(samples)
+    return _downmix(samples, axis=0)
 
 
 def float_to_pcm(samples: ArrayLike, format: PcmFormat) -> bytes:

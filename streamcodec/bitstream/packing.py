@@ -18,6 +18,7 @@ determines F.
 from __future__ import annotations
 
 import functools
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,29 +74,16 @@ def payload_size(n_q: int, frames: int, bits: int = 10) -> int:
     return n_q // 2 * _whole_bytes(2 * frames * bits) + n_q % 2 * _whole_bytes(frames * bits)
 
 
-@functools.lru_cache(maxsize=64)  # one packet is looked at for each of its listeners
 def payload_frames(payload: bytes, n_q: int, bits: int = 10) -> int:
     """The number of frames in a payload of `n_q` codebooks.
 
     Raises `PayloadError` if the bytes are not a whole packet or if padding bits are set, and `CodesError` for an impossible `n_q` or
     `bits`.
     """
-    _check_layout(n_q, bits)
-    frames = 8 * len(payload) // (n_q * bits)
-    if frames < 1 or payload_size(n_q, frames, bits) != len(payload):
-        near = [payload_size(n_q, f, bits) for f in (max(frames, 1), max(frames, 1) + 1)]
-        raise PayloadError(
-            f"payload has {len(payload)} bytes, expected whole bytes for each codebook pair "
-            f"(n_q {n_q}, {bits} bits: {near[0]} bytes are {max(frames, 1)} frames, {near[1]} are {max(frames, 1) + 1})"
-        )
-    end = 0
-    for width in [2 * frames * bits] * (n_q // 2) + [frames * bits] * (n_q % 2):
-        end += _whole_bytes(width)
-        zeros = (1 << -width % 8) - 1
-        if payload[end - 1] & zeros:
-            raise PayloadError(
-                f"byte {end - 1} of the payload is 0x{payload[end - 1]:02x}, expected padding: zeros in the bits 0x{zeros:02x}"
-            )
+    frames, padding = _layout(len(payload), n_q, bits)
+    for at, zeros in padding:
+        if payload[at] & zeros:
+            raise PayloadError(f"byte {at} of the payload is 0x{payload[at]:02x}, expected padding: zeros in the bits 0x{zeros:02x}")
     return frames
 
 
@@ -108,6 +96,22 @@ def truncate_payload(payload: bytes, from_n_q: int, to_n_q: int, bits: int = 10)
     if to_n_q != from_n_q and (to_n_q % 2 or not 2 <= to_n_q < from_n_q):
         raise CodesError(f"cannot cut a packet of {from_n_q} codebooks to {to_n_q}, expected an even number from 2, or {from_n_q}")
     return payload[: payload_size(to_n_q, frames, bits)]
+
+
+@functools.lru_cache(maxsize=1024)  # each packet is looked at several times, and few lengths occur
+def _layout(size: int, n_q: int, bits: int) -> tuple[int, list[tuple[int, int]]]:
+    """The frames in a payload of `size` bytes, and the places of its bytes that end with padding, with a mask of it."""
+    _check_layout(n_q, bits)
+    frames = 8 * size // (n_q * bits)
+    if frames < 1 or payload_size(n_q, frames, bits) != size:
+        near = [payload_size(n_q, f, bits) for f in (max(frames, 1), max(frames, 1) + 1)]
+        raise PayloadError(
+            f"payload has {size} bytes, expected whole bytes for each codebook pair "
+            f"(n_q {n_q}, {bits} bits: {near[0]} bytes are {max(frames, 1)} frames, {near[1]} are {max(frames, 1) + 1})"
+        )
+    widths = [2 * frames * bits] * (n_q // 2) + [frames * bits] * (n_q % 2)
+    ends = itertools.accumulate(map(_whole_bytes, widths))
+    return frames, [(end - 1, (1 << -width % 8) - 1) for end, width in zip(ends, widths, strict=True) if width % 8]
 
 
 def _whole_bytes(bits: int) -> int:

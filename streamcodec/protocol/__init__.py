@@ -29,6 +29,7 @@ from streamcodec.protocol.messages import (
     StreamStart,
     Waiting,
     Welcome,
+    is_packet,
     parse,
     sample_width,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "Waiting",
     "Welcome",
     "append_gap",
+    "is_packet",
     "is_quiet",
     "now_us",
     "pack_codes",

@@ -40,6 +40,7 @@ __all__ = [
     "StreamStart",
     "Waiting",
     "Welcome",
+    "is_packet",
     "parse",
     "sample_width",
 ]
@@ -83,6 +84,9 @@ Code = Annotated[str, matching(r"[a-z][a-z0-9_]{0,39}", "a lower-case word of 1 
 def sample_width(format: Format) -> int:
     """Bytes per sample in a PCM format; 0 for codes."""
     return {"codes": 0, "pcm_s16le": 2, "pcm_f32le": 4}[format]
+
+
+_FIVE = msgpack.packb([None] * 5)[:1]
 
 
 class _Serialized:
@@ -424,6 +428,11 @@ def parse(data: bytes) -> Message:
     if isinstance(value, dict):
         return _parse_control(value)
     raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"the message is {shown(value)}, expected a map or a packet's array")
+
+
+def is_packet(data: bytes) -> bool:
+    """Whether a binary WebSocket message begins as a packet's array of five does; `parse` says whether it is one."""
+    return data[:1] == _FIVE
 
 
 def _parse_packet(values: list[Any]) -> Packet:

@@ -216,4 +216,4 @@ class Server:
         self._ticking = self._loop.call_later(self._lag.tick(now) - now, self._tick)
 
     def _correct_capacity(self) -> None:
-        self._capacity.correct(self.registry.demand)
+        self._capacity.correct(lambda: self.registry.demand)

@@ -92,11 +92,9 @@ class Metrics:
         """Let `families` say more whenever somebody reads."""
         self.registry.register(_Collected(families))
 
-    def trace(self, packet: PacketTrace) -> None:
-        """Note a packet's way through the server."""
-        self._waits.observe((packet.emitted - packet.received) / 1e6)
-        if self.on_trace is not None:
-            self.on_trace(packet)
+    def waited(self, seconds: float) -> None:
+        """A packet was queued for the listeners so long after the message that completed it had arrived."""
+        self._waits.observe(seconds)
 
     def listener_dropped(self, packets: int) -> None:
         """A listener is too slow for so many packets."""

@@ -27,6 +27,7 @@ from streamcodec.protocol import (
     Report,
     ServerSession,
     Welcome,
+    is_packet,
     now_us,
     parse,
 )
@@ -121,6 +122,26 @@ class PeerConnection:
                 call(report)
             except RemoteProtocolError:
                 return False
+            return True
+
+        self._ws.taken = take
+
+    def on_packet(self, call: Callable[[Packet], None]) -> None:
+        """Let `call` take the packets that come while `messages` waits: they are many, and nobody has to be woken for one.
+
+        One that the session does not allow, or that `call` raises for, ends the connection as `fail` does.
+        """
+
+        def take(data: bytes) -> bool:
+            if not is_packet(data):
+                return False
+            if self._failure is None:
+                try:
+                    for packet in self.session.feed(data):
+                        assert isinstance(packet, Packet)
+                        call(packet)
+                except Exception as exc:
+                    self.fail(exc)
             return True
 
         self._ws.taken = take

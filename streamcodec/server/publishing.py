@@ -43,8 +43,14 @@ async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: R
 
 
 async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream) -> None:
-    reported = stream.totals.dropped
+    drops = _DropReports(peer, stream)
     late_until = 0 if hello.resume is None else hello.resume.next_seq
+
+    def take(packet: Packet) -> None:
+        stream.feed(packet)
+        if drops.report():
+            peer.write()
+
     async for message in peer.messages():
         if isinstance(message, Packet):
             stream.feed(message)
@@ -52,29 +58,40 @@ async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream) -> No
                 await stream.back_pressure.room()
             elif message.seq < late_until:
                 await stream.back_pressure.caught_up()
+            else:  # it is never held back from now on
+                peer.on_packet(take)
         elif isinstance(message, Gap):
             stream.publisher_gap(message)
         elif isinstance(message, End):
             stream.publisher_end()
             if not await peer.read_until(stream.ended):
                 return
-            _report_dropped(peer, stream, reported)
+            drops.report()
             totals = stream.totals
             peer.session.send(Ended(received=totals.received, emitted=totals.emitted, dropped=totals.dropped))
             await peer.leave()
             return
-        if stream.totals.dropped > reported:
-            reported = _report_dropped(peer, stream, reported)
+        if drops.report():
             await peer.flush()
 
 
-def _report_dropped(peer: PeerConnection, stream: Stream, reported: int) -> int:
-    """Name the packets that were dropped since the last report, the newest ones sent, in a gap. Returns how many were dropped in all."""
-    if stream.totals.dropped > reported:
-        count = stream.totals.dropped - reported
-        reason = "closing" if stream.ending else "overload"
-        peer.session.send(Gap(first_seq=peer.session.next_seq - count, count=count, reason=reason))
-    return stream.totals.dropped
+class _DropReports:
+    """Tells a publisher which of its packets were dropped, from now on."""
+
+    def __init__(self, peer: PeerConnection, stream: Stream) -> None:
+        self._peer = peer
+        self._stream = stream
+        self._reported = stream.totals.dropped
+
+    def report(self) -> bool:
+        """Name the packets that were dropped since the last report, the newest ones sent, in a gap; returns whether there are any."""
+        session, count = self._peer.session, self._stream.totals.dropped - self._reported
+        if not count:
+            return False
+        reason = "closing" if self._stream.ending else "overload"
+        session.send(Gap(first_seq=session.next_seq - count, count=count, reason=reason))
+        self._reported += count
+        return True
 
 
 def _taken_over(peer: PeerConnection) -> None:

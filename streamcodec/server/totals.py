@@ -57,8 +57,10 @@ class StreamTotals:
             # Of several packets in one message the second waits for the first, however fast the machine is.
             self._last_received = received
             self.wait(now, (now - received) / 1e6)
-        captured = unwrap_timestamp(packet.timestamp, now) + round(duration_s * 1e6)
-        self._metrics.trace(PacketTrace(self._info.name, packet.seq, captured, received, started, done, now))
+        self._metrics.waited((now - received) / 1e6)
+        if (trace := self._metrics.on_trace) is not None:
+            captured = unwrap_timestamp(packet.timestamp, now) + round(duration_s * 1e6)
+            trace(PacketTrace(self._info.name, packet.seq, captured, received, started, done, now))
 
     def begin_epoch(self) -> None:
         """The encoder started afresh."""

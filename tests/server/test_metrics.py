@@ -4,12 +4,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from server_rig import samples
 
-from streamcodec.server import Metrics, PacketTrace
+from streamcodec.server import Metrics
 from streamcodec.server.metrics import counter_family, gauge_family
-
-
-def trace(seq, wait_us):
-    return PacketTrace("alice", seq, captured=0, received=1_000, started=1_100, done=1_200, emitted=1_000 + wait_us)
 
 
 def test_every_counter_is_there_from_the_start():
@@ -36,7 +32,7 @@ def test_several_values_of_a_gauge_are_told_apart_by_a_label():
 def test_waits_are_a_histogram_in_seconds():
     metrics = Metrics()
     for wait_ms in (1, 9, 25, 25, 3_000):
-        metrics.trace(trace(0, 1_000 * wait_ms))
+        metrics.waited(wait_ms / 1_000)
     values = samples(metrics.render()[0])
     assert values["encode_wait_seconds_bucket{le=0.001}"] == 1
     assert values["encode_wait_seconds_bucket{le=0.01}"] == 2
@@ -46,17 +42,9 @@ def test_waits_are_a_histogram_in_seconds():
     assert values["encode_wait_seconds_sum"] == 3.06
 
 
-def test_a_hook_sees_every_packet():
-    seen = []
-    metrics = Metrics(on_trace=seen.append)
-    for i in range(5_000):
-        metrics.trace(trace(i, 1_000))
-    assert [t.seq for t in seen] == list(range(5_000))
-
-
 def test_two_servers_in_one_program_count_for_themselves():
     one, other = Metrics(packets_sent=1), Metrics(packets_sent=2)
-    one.trace(trace(0, 1_000))
+    one.waited(0.001)
     assert samples(one.render()[0])["packets_sent_total"] == 1
     values = samples(other.render()[0])
     assert (values["packets_sent_total"], values["encode_wait_seconds_count"]) == (2, 0)

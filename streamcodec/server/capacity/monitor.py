@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from streamcodec.protocol import now_us
 from streamcodec.scheduler.worker import WorkerStats
@@ -25,12 +26,15 @@ class CapacityMonitor:
         self._metrics = metrics
         self._logged_room = admission.room()
 
-    def correct(self, demand: Demand) -> None:
-        """Report what was done for `demand` to admission, where it is due; log the room that there is when it has changed much."""
+    def correct(self, demand: Callable[[], Demand]) -> None:
+        """Report what was done to admission, where it is due; log the room that there is when it has changed much.
+
+        `demand` gives what it was done for. It is asked only then, as this is called after each step and asking goes through all streams.
+        """
         now = now_us() / 1e6
         if not self._admission.correction_due(now):
             return
-        self._admission.worked(now, demand, self.work())
+        self._admission.worked(now, demand(), self.work())
         room = self._admission.room()
         if room and self._logged_room and not 2 / 3 < room / self._logged_room < 3 / 2:
             self._logged_room = room
