@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness.parity import rule_of
+from benchmarks.harness.parity import lead_codes, rule_of
 from streamcodec.codec import Codec
 from streamcodec.config import Start
 from streamcodec.model.near_ties import NearTies
@@ -21,7 +21,6 @@ __all__ = ["FLOAT_WITHIN", "EndedStream", "RunOf", "Tally", "check", "verify"]
 
 
 FLOAT_WITHIN = 1e-4
-_SILENCE_FRAMES = 75
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def check(codec: Codec, rule: NearTies, job: EndedStream, tally: Tally) -> None:
         if not run.fed.shape[-1]:
             expected = run.fed[..., :0]
         else:
-            expected = _encoded(codec, job, run.fed) if job.kind == "encode" else _decoded(codec, job, run.fed)
+            expected = _encoded(codec, job, run.fed) if job.kind == "encode" else _decoded(codec, rule, job, run.fed)
         size, whole = run.out.shape[-1], expected.shape[-1]
         if size > whole or (run.ended and size < whole):
             told = f"{size} {'frames' if job.kind == 'encode' else 'samples'} came out, expected {whole}{'' if run.ended else ' at most'}"
@@ -96,16 +95,16 @@ def check(codec: Codec, rule: NearTies, job: EndedStream, tally: Tally) -> None:
 
 
 def _encoded(codec: Codec, job: EndedStream, samples: Samples) -> Codes:
-    lead = _SILENCE_FRAMES if job.start == "primed" else 0
+    lead = round(codec.frame_rate) if job.start == "primed" else 0
     joined = np.concatenate([np.zeros(lead * codec.hop_length, np.float32), samples])
     codes: Codes = codec.encode(joined, bandwidth=codec.config.bandwidth_of(job.n_q))[:, lead:]
     return codes
 
 
-def _decoded(codec: Codec, job: EndedStream, codes: Codes) -> Samples:
+def _decoded(codec: Codec, rule: NearTies, job: EndedStream, codes: Codes) -> Samples:
     if job.start == "exact":
         whole: Samples = codec.decode(codes)
         return whole
-    silence = codec.encode(np.zeros(_SILENCE_FRAMES * codec.hop_length, np.float32), bandwidth=codec.config.bandwidth_of(job.n_q))
-    behind: Samples = codec.decode(np.concatenate([silence, codes], axis=1))[_SILENCE_FRAMES * codec.hop_length :]
+    lead = lead_codes(rule, job.n_q)
+    behind: Samples = codec.decode(np.concatenate([lead, codes], axis=1))[lead.shape[1] * codec.hop_length :]
     return behind

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from streamcodec.codec import Codec
 from streamcodec.errors import CodesError
+from streamcodec.types import Codes
 
 # Torch takes seconds to import, and a process that only makes a load has no use for it.
 if TYPE_CHECKING:
     from streamcodec.model.near_ties import Comparison, NearTies
 
-__all__ = ["proved", "rule_of", "told"]
+__all__ = ["lead_codes", "proved", "rule_of", "told"]
 
 
 def rule_of(codec: Codec) -> NearTies:
@@ -21,6 +22,20 @@ def rule_of(codec: Codec) -> NearTies:
     from streamcodec.model.near_ties import NearTies
 
     return NearTies(load_model(codec.name))
+
+
+def lead_codes(rule: NearTies, n_q: int) -> Codes:
+    """The codes [n_q, F] of the second of silence that a primed stream begins behind.
+
+    They are those of the model itself, as primed states are: an engine that sums in another order may decide a near-tie in silence
+    otherwise, and audio behind other codes is other audio.
+    """
+    import torch
+
+    model = rule.model
+    with torch.inference_mode():
+        codes: Codes = model.encode(torch.zeros(1, 1, model.config.sampling_rate), None, n_q)[0][0].to(torch.int32).numpy()
+    return codes
 
 
 def proved(comparisons: Sequence[Comparison]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.harness.parity import lead_codes
 from benchmarks.load.clients import ListenerLog, LoadReport, Published
 from benchmarks.load.plan import ListenerPlan, Plan, PublisherPlan, heard_by_the_encoder
 from streamcodec.audio import float_to_pcm, pcm_to_float
@@ -29,7 +30,6 @@ __all__ = ["FLOAT_WITHIN", "S16_WITHIN", "Outcome", "check", "offline_codes"]
 
 FLOAT_WITHIN = 1e-4
 S16_WITHIN = 1.01 / 32_768
-_SILENCE_FRAMES = 75
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,11 @@ class Outcome:
 def offline_codes(codec: Codec, rule: NearTies, plan: Plan, publisher: PublisherPlan) -> Offline:
     """Encode a publisher's whole clip in one go."""
     samples = heard_by_the_encoder(plan, publisher)
-    lead = _SILENCE_FRAMES if publisher.start == "primed" else 0
-    codes: Codes = codec.encode(np.concatenate([np.zeros(lead * codec.hop_length, np.float32), samples]), bandwidth=publisher.bandwidth)
-    return Offline(codes[:, lead:], codes[:, :lead], rule.stream(samples, publisher.start))
+    lead = lead_codes(rule, codec.config.n_q_for(publisher.bandwidth))
+    lead = lead if publisher.start == "primed" else lead[:, :0]
+    silence = np.zeros(lead.shape[1] * codec.hop_length, np.float32)
+    codes: Codes = codec.encode(np.concatenate([silence, samples]), bandwidth=publisher.bandwidth)
+    return Offline(codes[:, lead.shape[1] :], lead, rule.stream(samples, publisher.start))
 
 
 def check(codec: Codec, plan: Plan, offline: list[Offline], report: LoadReport) -> Outcome:

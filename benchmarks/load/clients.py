@@ -86,7 +86,10 @@ async def _generate(pipe: Connection, url: str, plan: Plan, fingerprint: str, co
     before = usage()
     go.set_result(time.perf_counter() + _LEAD_S)
     await asyncio.wait(publishers, timeout=plan.seconds + _PATIENCE_S)
-    await asyncio.wait(listeners, timeout=_PATIENCE_S)
+    # Who listens to a publisher that was refused hears nothing, and would wait for it in vain.
+    served = [task for task, which in zip(listeners, plan.listeners, strict=True) if not published[which.stream].error]
+    if served:
+        await asyncio.wait(served, timeout=_PATIENCE_S)
     after = usage()
     notes: list[Published | ListenerLog] = [*published, *heard]
     for task, note in zip([*publishers, *listeners], notes, strict=True):

@@ -86,7 +86,7 @@ def sample_width(format: Format) -> int:
     return {"codes": 0, "pcm_s16le": 2, "pcm_f32le": 4}[format]
 
 
-_FIVE = msgpack.packb([None] * 5)[:1]
+_FIVE: bytes = msgpack.packb([None] * 5)[:1]
 
 
 class _Serialized:
