@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from streamcodec.errors import CodesError, InputError, UnsupportedModelError
 
-__all__ = ["DEFAULT_PACKET_FRAMES", "MAX_PACKET_FRAMES", "CodecConfig", "Start", "check_packet_frames", "fewest_codebooks"]
+__all__ = ["DEFAULT_PACKET_FRAMES", "MAX_PACKET_FRAMES", "PUBLISHED", "CodecConfig", "Start", "check_packet_frames", "fewest_codebooks"]
 
 DEFAULT_PACKET_FRAMES = 6
 MAX_PACKET_FRAMES = 25
@@ -168,6 +168,11 @@ class CodecConfig:
         return self.why_not_streaming is None
 
     @property
+    def codes_alone(self) -> bool:
+        """Whether a clip is coded as one array of codes: in one chunk, without scales."""
+        return self.chunk_length_s is None and not self.normalize
+
+    @property
     def chunk_length(self) -> int | None:
         """The samples in a chunk of a clip: 48,000 for the published 48 kHz model; None if clips are coded as a whole."""
         return None if self.chunk_length_s is None else int(self.chunk_length_s * self.sampling_rate)
@@ -274,6 +279,30 @@ _RANGES = (
     ("codebook_dim", 1, 8192),
     ("search_beam", 1, 64),
 )
+
+PUBLISHED = {
+    "encodec_24khz": CodecConfig(),
+    "encodec_32khz": CodecConfig(
+        sampling_rate=32_000,
+        num_filters=64,
+        upsampling_ratios=(8, 5, 4, 4),
+        use_conv_shortcut=False,
+        codebook_size=2048,
+        use_causal_conv=False,
+        target_bandwidths=(2.2,),
+    ),
+    "encodec_48khz": CodecConfig(
+        sampling_rate=48_000,
+        audio_channels=2,
+        norm_type="time_group_norm",
+        use_causal_conv=False,
+        normalize=True,
+        chunk_length_s=1.0,
+        overlap=0.01,
+        target_bandwidths=(3.0, 6.0, 12.0, 24.0),
+    ),
+}
+"""The published models. The package `encodec` has those at 24 and 48 kHz, by these names."""
 
 
 def check_packet_frames(packet_frames: int) -> int:

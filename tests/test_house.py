@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "streamcodec"
 
 # What each room may import of the package besides itself. `types`, `errors`, `config` <- `model` <- `engine` <- `scheduler` <- `codec` <-
-# `server` <- `cli`; `bitstream`, `protocol`, `audio` <- `server`, `client` <- `cli`, `clients`. "streamcodec" is the root module: its
-# version, and names that it resolves lazily.
+# `server` <- `cli`; `bitstream` <- `codec`; `bitstream`, `protocol`, `audio` <- `server`, `client` <- `cli`, `clients`. "streamcodec" is
+# the root module: its version, and names that it resolves lazily.
 GROUND = {"types", "errors", "config", "output_file"}
 MAY_IMPORT = {
     "types": set[str](),
@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "engine": {"model", *GROUND},
     "scheduler": {"engine", *GROUND},
     "audio": GROUND,
-    "codec": {"scheduler", "engine", "model", "audio", *GROUND},
+    "codec": {"scheduler", "engine", "model", "audio", "bitstream", *GROUND},
     "compat": {"codec", *GROUND},
     "protocol": {"bitstream", *GROUND},
     "server": {"streamcodec", "processors", "codec", "scheduler", "engine", "model", "audio", "protocol", "bitstream", *GROUND},

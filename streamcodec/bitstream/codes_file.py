@@ -10,15 +10,15 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from streamcodec.bitstream.files import naming, read_file, write_file
 from streamcodec.bitstream.packing import pack_codes, unpack_codes
-from streamcodec.errors import CodesError, InputError
-from streamcodec.output_file import Input, check_output, write_bytes
+from streamcodec.errors import CodesError
+from streamcodec.output_file import Input
 from streamcodec.types import Codes
 
-__all__ = ["CodesFile", "check_target", "read_codes", "write_codes"]
+__all__ = ["CodesFile", "parse_codes", "read_codes", "write_codes"]
 
 _MAGIC = "streamcodec codes 1"
-_AUDIO_SUFFIXES = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus", ".wav", ".webm")
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,6 @@ class CodesFile:
     model: str
     fingerprint: str
     samples: int
-
-
-def check_target(path: Path, inputs: Iterable[Input] = ()) -> Path:
-    """Return `path` if a codes file can be written there. Call it before the encoding, which may take long.
-
-    Raises `CodesError` for a folder, for the suffix of an audio file, for a path in a folder that does not exist, and for a file that is
-    one of `inputs`.
-    """
-    if path.suffix.lower() in _AUDIO_SUFFIXES:
-        raise CodesError(f"{path} is named like audio, expected another suffix for codes, such as .codes")
-    try:
-        return check_output(path, inputs)
-    except InputError as exc:
-        raise CodesError(str(exc)) from exc
 
 
 def write_codes(path: Path, clip: CodesFile, bits: int, inputs: Iterable[Input] = ()) -> int:
@@ -61,39 +47,36 @@ def write_codes(path: Path, clip: CodesFile, bits: int, inputs: Iterable[Input] 
         "samples": clip.samples,
     }
     data: bytes = msgpack.packb(header) + pack_codes(clip.codes, bits)
-    try:
-        write_bytes(path, data, inputs)
-    except InputError as exc:
-        raise CodesError(str(exc)) from exc
-    except OSError as exc:
-        raise CodesError(f"{path} cannot be written: {exc.strerror or exc}") from exc
-    return len(data)
+    return write_file(path, data, inputs)
 
 
 def read_codes(path: Path) -> CodesFile:
     """Read a file that `write_codes` wrote. Raises `CodesError` for any other file and for a truncated one."""
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise CodesError(f"{path}: {exc.strerror or exc}") from exc
+    data = read_file(path)
+    with naming(path):
+        return parse_codes(data)
+
+
+def parse_codes(data: bytes) -> CodesFile:
+    """The clip in the bytes of a file that `write_codes` wrote. Raises `CodesError` as `read_codes` does, without the file's name."""
     unpacker = msgpack.Unpacker(raw=False, max_buffer_size=max(1, len(data)))
     unpacker.feed(data)
     try:
         header: Any = unpacker.unpack()
     except (ValueError, msgpack.UnpackException) as exc:
-        raise CodesError(f"{path}: not a codes file (streamcodec encode writes them)") from exc
+        raise CodesError("not a codes file (streamcodec encode writes them)") from exc
     if not isinstance(header, dict) or header.get("format") != _MAGIC:
-        raise CodesError(f"{path}: not a codes file (streamcodec encode writes them)")
+        raise CodesError("not a codes file (streamcodec encode writes them)")
     try:
         n_q, bits, frames, samples = (int(header[name]) for name in ("n_q", "bits", "frames", "samples"))
         codes = unpack_codes(data[unpacker.tell() :], n_q, bits)
         made_by = str(header["model"]), str(header["fingerprint"])
     except (KeyError, TypeError, OverflowError) as exc:
-        raise CodesError(f"{path}: a field of its header is missing or invalid: {exc}") from exc
+        raise CodesError(f"a field of its header is missing or invalid: {exc}") from exc
     except ValueError as exc:
-        raise CodesError(f"{path}: damaged: {exc}") from exc
+        raise CodesError(f"damaged: {exc}") from exc
     if codes.shape[1] != frames:
-        raise CodesError(f"{path}: holds {codes.shape[1]} frames, its header says {frames}: it was cut off or damaged")
+        raise CodesError(f"holds {codes.shape[1]} frames, its header says {frames}: it was cut off or damaged")
     if samples < 1:
-        raise CodesError(f"{path}: damaged: its header says {samples} samples")
+        raise CodesError(f"damaged: its header says {samples} samples")
     return CodesFile(codes.astype(np.int32), *made_by, samples)

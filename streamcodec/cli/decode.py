@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamcodec.cli.options import DEFAULT_MODEL, Again, Device, Engine, Into, Model, Precision, Threads, any_number, load_codec
-from streamcodec.errors import CodesError, InputError
 
 if TYPE_CHECKING:
     from streamcodec.bitstream.codes_file import CodesFile
+    from streamcodec.bitstream.ecdc import EcdcFile
     from streamcodec.cli.batch import Advance, FileJob
-    from streamcodec.codec import Codec
+    from streamcodec.codec import Chunk, Codec
+    from streamcodec.types import Samples
 
 __all__ = ["decode"]
 
@@ -25,8 +28,8 @@ def decode(
         list[Path],
         typer.Argument(
             metavar="INPUT... [OUTPUT]",
-            help="Files that streamcodec encode wrote, or folders of them; after a single file a .wav or .flac file (default: the input's "
-            "name with .decoded.wav).",
+            help="Files that streamcodec encode wrote, .ecdc files, or folders of them; after a single file a .wav or .flac file (default: "
+            "the input's name with .decoded.wav).",
         ),
     ],
     into: Into = None,
@@ -41,17 +44,17 @@ def decode(
     threads: Threads = 1,
 ) -> int:
     """Decode files of codes into audio."""
-    from streamcodec.bitstream.codes_file import read_codes
     from streamcodec.cli.batch import is_newer, plan, run
+    from streamcodec.cli.coded import read_coded
 
     # Not the input's name with .wav: that is often the recording that was encoded.
-    jobs, is_many = plan(files, into, [".codes"], ".decoded.wav")
+    jobs, is_many = plan(files, into, [".codes", ".ecdc"], ".decoded.wav")
     # Mistakes are told before a model is loaded, which takes long. A pipe is read once.
-    first = None if is_many else read_codes(jobs[0].source)
+    first = None if is_many else read_coded(jobs[0].source)
     codec = load_codec(model, device, engine, precision, threads)
 
-    def read(source: Path) -> CodesFile:
-        return read_codes(source) if first is None else first
+    def read(source: Path) -> CodesFile | EcdcFile:
+        return read_coded(source) if first is None else first
 
     def is_done(job: FileJob) -> bool:
         return not again and is_newer(job.target, job.source)
@@ -62,25 +65,35 @@ def decode(
     return run(jobs, is_many, "decoding", seconds, is_done, lambda job, advance: _decode(codec, job, read(job.source), bandwidth, advance))
 
 
-def _decode(codec: Codec, job: FileJob, file: CodesFile, bandwidth: float | None, advance: Advance) -> str:
+def _decode(codec: Codec, job: FileJob, file: CodesFile | EcdcFile, bandwidth: float | None, advance: Advance) -> str:
     from streamcodec.audio import AudioWriter
+    from streamcodec.bitstream.files import naming
+    from streamcodec.cli.coded import codes_in
 
-    source, target = job.source, job.target
-    if not codec.reads(file.fingerprint):
-        raise InputError(
-            f"{source}: made with {file.model} ({file.fingerprint}); {codec.name} is {codec.fingerprint}: give its model with --model"
-        )
-    codes = file.codes
-    if codec.config.frames_for(file.samples) != codes.shape[1]:
-        raise CodesError(f"{source}: {codes.shape[1]} frames are not {file.samples} samples: it is damaged")
+    with naming(job.source):
+        chunks = codes_in(codec, file)
+    samples = file.samples
     if bandwidth is not None:
-        codes = codes[: codec.config.n_q_for(bandwidth)]
-    left = file.samples
+        n_q = codec.config.n_q_for(bandwidth)
+        chunks = [replace(chunk, codes=chunk.codes[:n_q]) for chunk in chunks]
+    left = samples
+    with AudioWriter(job.target, codec.sample_rate, codec.config.audio_channels, inputs=[job.source], whole=True) as writer:
+        for part in (_in_steps if codec.config.streams else _whole)(codec, chunks):
+            writer.write(part[..., :left])
+            left -= min(left, part.shape[-1])
+            advance(part.shape[-1] / codec.sample_rate)
+    return f"{job.target}: {samples / codec.sample_rate:.2f} s from {chunks[0].codes.shape[0]} codebooks"
+
+
+def _in_steps(codec: Codec, chunks: list[Chunk]) -> Iterator[Samples]:
+    """The samples [T] of a clip of a model that streams."""
+    [chunk] = chunks
     decoder = codec.stream_decoder(start="exact")
-    with AudioWriter(target, codec.sample_rate, inputs=[source], whole=True) as writer:
-        for at in range(0, codes.shape[1] + _CHUNK_FRAMES, _CHUNK_FRAMES):
-            samples = decoder.feed(codes[:, at : at + _CHUNK_FRAMES]) if at < codes.shape[1] else decoder.flush()
-            writer.write(samples[:left])
-            left -= min(left, samples.size)
-            advance(samples.size / codec.sample_rate)
-    return f"{target}: {file.samples / codec.sample_rate:.2f} s from {codes.shape[0]} codebooks"
+    for at in range(0, chunk.codes.shape[1], _CHUNK_FRAMES):
+        yield decoder.feed(chunk.codes[:, at : at + _CHUNK_FRAMES])
+    yield decoder.flush()
+
+
+def _whole(codec: Codec, chunks: list[Chunk]) -> Iterator[Samples]:
+    """The samples [T] or [C, T] of a clip of a model that codes whole clips."""
+    yield codec.decode(chunks)

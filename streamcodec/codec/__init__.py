@@ -2,7 +2,8 @@
 
 from streamcodec.codec.chunks import Chunk
 from streamcodec.codec.clip import Codec
+from streamcodec.codec.ecdc import compress, decompress, open_ecdc
 from streamcodec.codec.load import load
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
 
-__all__ = ["Chunk", "Codec", "StreamDecoder", "StreamEncoder", "load"]
+__all__ = ["Chunk", "Codec", "StreamDecoder", "StreamEncoder", "compress", "decompress", "load", "open_ecdc"]

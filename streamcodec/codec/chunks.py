@@ -15,7 +15,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.base import Engine
 from streamcodec.types import Codes, Samples
 
-__all__ = ["Chunk", "decode_chunks", "encode_chunks", "overlap_add"]
+__all__ = ["Chunk", "as_chunks", "decode_chunks", "encode_chunks", "overlap_add"]
 
 _TOGETHER_S = 4.0  # of audio in one call of the engine, which bounds the memory
 _QUIETEST = 1e-8  # is added to each scale: silence is not divided by zero
@@ -30,6 +30,11 @@ class Chunk:
 
     codes: Any
     scale: Any = None
+
+
+def as_chunks(encoded: Any) -> list[Chunk]:
+    """What `Codec.encode` gives, as chunks whatever the model."""
+    return encoded if isinstance(encoded, list) else [Chunk(encoded)]
 
 
 def encode_chunks(engine: Engine, clips: Samples, n_q: int, progress: Callable[[float], None] | None = None) -> list[tuple[Codes, Any]]:

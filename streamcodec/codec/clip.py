@@ -100,14 +100,9 @@ class Codec:
         chunks = encode_chunks(self.engine, clips if clips.ndim == 3 else clips[:, None], n_q, progress)
         if layout == "single":
             chunks = [(codes[0], None if scales is None else float(scales[0])) for codes, scales in chunks]
-        if self._codes_alone:
+        if self.config.codes_alone:
             return back(chunks[0][0])
         return [Chunk(back(codes), scale if scale is None or isinstance(scale, float) else back(scale)) for codes, scale in chunks]
-
-    @property
-    def _codes_alone(self) -> bool:
-        """Whether a clip is one array of codes, without scales."""
-        return self.config.chunk_length is None and not self.config.normalize
 
     def encode_blocks(
         self, blocks: Iterable[Any], sample_rate: float, channels: int = 1, bandwidth: float | None = None
@@ -177,7 +172,7 @@ class Codec:
         return back(joined if batched else joined[0])
 
     def _decode_chunks(self, given: Any, n_q: int | None, progress: Progress | None) -> Any:
-        if self._codes_alone and not isinstance(given, (list, tuple)):
+        if self.config.codes_alone and not isinstance(given, (list, tuple)):
             given = [Chunk(given)]
         if not isinstance(given, (list, tuple)) or not given or not all(isinstance(chunk, Chunk) for chunk in given):
             raise CodesError(f"codes are a {type(given).__name__}, expected the list of chunks that this model's encode gives")

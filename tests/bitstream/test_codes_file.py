@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import streamcodec
-from streamcodec.bitstream.codes_file import CodesFile, check_target, read_codes, write_codes
+from streamcodec.bitstream.codes_file import CodesFile, read_codes, write_codes
+from streamcodec.bitstream.files import check_target
 from streamcodec.errors import CodesError
 
 

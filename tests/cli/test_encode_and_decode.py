@@ -10,11 +10,14 @@ import pytest
 import soundfile as sf
 import torch
 from cli_rig import Terminal, fails
+from made_up_models import FEW_LAYERS, save_made_up_model
 from parity import assert_same_codes
 
+import streamcodec
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.bitstream.codes_file import CodesFile, read_codes, write_codes
 from streamcodec.cli import batch, main, status
+from streamcodec.codec.ecdc import compress
 from streamcodec.model.checkpoint import save, weights_fingerprint
 from streamcodec.model.hub import FORMER_FINGERPRINTS, load_model
 
@@ -33,6 +36,56 @@ def test_encode_and_decode_are_the_codecs_own(here, speech_file, codec, model, c
     decoded, rate = read_audio(here / "talk.decoded.wav")
     assert (rate, decoded.shape) == (24_000, samples.shape)
     np.testing.assert_allclose(decoded[0], codec.decode(expected)[: samples.shape[1]], atol=1e-4)
+
+
+def test_an_ecdc_file_is_written_and_read_by_its_suffix_and_its_first_bytes(here, speech_file, codec, model, capsys):
+    assert main(["encode", "talk.wav", "talk.ecdc", "--model", model, "--bandwidth", "3"]) == 0
+    assert "talk.ecdc: 2.00 s in 151 frames of 4 codebooks, " in capsys.readouterr().out
+    samples, rate = read_audio(speech_file)
+    assert (here / "talk.ecdc").read_bytes() == compress(codec, samples, rate, bandwidth=3)
+    (here / "talk.ecdc").rename(here / "renamed.codes")
+    assert main(["decode", "renamed.codes", "x.wav", "--model", model]) == 0
+    assert capsys.readouterr().out == "x.wav: 2.00 s from 4 codebooks\n"
+    decoded, _ = read_audio(here / "x.wav")
+    np.testing.assert_allclose(decoded[0], codec.decode(codec.encode(samples, rate, bandwidth=3))[: samples.shape[1]], atol=1e-4)
+
+
+@pytest.mark.usefixtures("speech_file")
+def test_a_folder_becomes_ecdc_files_once(here, model, capsys):
+    assert main(["encode", ".", "--ecdc", "--model", model]) == 0
+    assert main(["encode", ".", "--ecdc", "--model", model]) == 0
+    assert "0 files done, 1 were done before, 0 failed" in capsys.readouterr().out
+    assert main(["decode", ".", "--model", model]) == 0
+    assert sorted(path.name for path in here.iterdir()) == ["talk.decoded.wav", "talk.ecdc", "talk.wav"]
+
+
+def test_a_stereo_model_that_codes_chunks_goes_through_ecdc_files_only(here, capsys):
+    chunked = {"use_causal_conv": False, "sampling_rate": 48_000, "audio_channels": 2, "norm_type": "time_group_norm", "normalize": True}
+    few = {**FEW_LAYERS, "chunk_length_s": 0.25, "overlap": 0.1, "target_bandwidths": [3.0, 6.0]}
+    save_made_up_model(here / "stereo", **{**chunked, **few})
+    write_audio(here / "x.wav", np.stack([np.sin(np.arange(40_001) / rate) for rate in (9, 14)]).astype(np.float32) / 3, 48_000)
+    model = str(here / "stereo")
+    status, line = fails(capsys, "encode", "x.wav", "--model", model)
+    assert status == 2 and line.endswith("codes clips in chunks, which only .ecdc files hold: give an output that ends in .ecdc")
+    assert main(["encode", "x.wav", "x.ecdc", "--model", model]) == 0
+    assert main(["decode", "x.ecdc", "--model", model]) == 0
+    stereo = streamcodec.load(model, engine="torch")
+    samples, _ = read_audio(here / "x.wav")
+    decoded, rate = read_audio(here / "x.decoded.wav")
+    assert (rate, decoded.shape) == (48_000, (2, 40_001))
+    np.testing.assert_allclose(decoded, np.clip(stereo.decode(stereo.encode(samples))[:, :40_001], -1, 1), atol=1e-4)
+
+
+def test_a_damaged_ecdc_file_is_refused_by_name(here, model, capsys):
+    write_audio(here / "x.wav", np.zeros(9_000, np.float32), 24_000)
+    assert main(["encode", "x.wav", "x.ecdc", "--model", model]) == 0
+    data = (here / "x.ecdc").read_bytes()
+    (here / "x.ecdc").write_bytes(data[:-1])
+    status, line = fails(capsys, "decode", "x.ecdc", "--model", model)
+    assert status == 2 and "x.ecdc: its header says 9000 samples of 8 codebooks in 1 chunk(s), which are more than the " in line
+    (here / "x.ecdc").write_bytes(data[:20])
+    assert "x.ecdc: its header has 11 bytes of JSON of " in fails(capsys, "decode", "x.ecdc", "--model", model)[1]
+    assert not (here / "x.decoded.wav").exists()
 
 
 def test_decoding_leaves_the_recording_that_was_encoded_alone(here, speech_file, model):

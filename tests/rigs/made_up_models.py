@@ -36,9 +36,10 @@ def fill_codebooks(embeds: Iterable[torch.Tensor], latent_std: float) -> None:
 def save_made_up_model(folder: Path, seed: int = 0, **overrides: Any) -> Path:
     """Write a model as `transformers` would into `folder`; the full-size 24 kHz architecture unless `overrides` say otherwise."""
     torch.manual_seed(seed)
-    model = EncodecModel(CodecConfig.from_dict(overrides)).eval()
+    config = CodecConfig.from_dict(overrides)
+    model = EncodecModel(config).eval()
     with torch.no_grad():
-        latents, _ = model.encoder(torch.randn(1, 1, 24_000) * 0.1, None)
+        latents, _ = model.encoder(torch.randn(1, config.audio_channels, 24_000) * 0.1, None, not config.use_causal_conv)
         mean = latents.mean(dim=2)
         fill_codebooks(model.quantizer.embed, float((latents - mean[..., None]).std()))
         model.quantizer.embed[0] += mean

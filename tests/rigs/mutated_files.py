@@ -22,10 +22,12 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import torch
+from random_chunks import random_chunks
 
 from streamcodec.audio import read_audio
 from streamcodec.bitstream.codes_file import CodesFile, read_codes, write_codes
-from streamcodec.config import CodecConfig
+from streamcodec.bitstream.ecdc import PACKAGE_MODELS, EcdcHeader, PlainCoding, chunk_frames, ecdc_bytes, parse_ecdc
+from streamcodec.config import PUBLISHED, CodecConfig
 from streamcodec.errors import StreamCodecError
 from streamcodec.model.checkpoint import load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
@@ -124,14 +126,27 @@ def checkpoint_samples(folder: Path) -> list[Sample]:
 
 
 def codes_samples(folder: Path) -> list[Sample]:
-    """Files of codes with one, two and eight codebooks."""
+    """Files of codes with one, two and eight codebooks, and `.ecdc` files of both published models."""
     samples = []
     for n_q in (1, 2, 8):
         codes = np.random.default_rng(n_q).integers(0, 1024, (n_q, 151)).astype(np.int32)
         write_codes(folder / f"{n_q}.codes", CodesFile(codes, "model", "f" * 32, 48_077), 10)
         path = folder / f"{n_q}.codes"
         samples.append(Sample(path.name, path.read_bytes(), _codes, _codes(path)))
+    for name in PACKAGE_MODELS:
+        config = PUBLISHED[name]
+        path = folder / f"{name}.ecdc"
+        chunks = random_chunks(config, 4, chunk_frames(config, 48_077))
+        path.write_bytes(ecdc_bytes(config, EcdcHeader(name, 48_077, 4), chunks, PlainCoding(10, 4)))
+        samples.append(Sample(path.name, path.read_bytes(), _ecdc, _ecdc(path)))
     return samples
+
+
+def _ecdc(path: Path) -> bytes:
+    file = parse_ecdc(path.read_bytes())
+    config = PUBLISHED.get(file.header.model, CodecConfig())
+    chunks = file.chunks(config, PlainCoding(10, file.header.n_q))
+    return b"".join(codes.tobytes() + str(scale).encode() for codes, scale in chunks) + str(file.header).encode()
 
 
 def _codes(path: Path) -> bytes:

@@ -15,7 +15,7 @@ import soxr
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
-__all__ = ["StreamResampler", "check_block_to_resample", "check_rate", "resample"]
+__all__ = ["StreamResampler", "check_block_to_resample", "check_rate", "resample", "resampled_length"]
 
 _MIN_RATE, _MAX_RATE = 1_000, 768_000
 
@@ -41,7 +41,7 @@ def resample(audio: Samples, rate_in: float, rate_out: float) -> Samples:
     source, target = check_rate(rate_in), check_rate(rate_out)
     if source == target:
         return audio
-    length = _output_length(audio.shape[-1], target / source)
+    length = resampled_length(audio.shape[-1], rate_in, rate_out)
     # soxr rounds a length of n + 1/2 either way. Zeros after the end, which soxr assumes anyway, make the output long enough to cut.
     tail = np.zeros((*audio.shape[:-1], math.ceil(source / target)), np.float32)
     # soxr's layout is [T] or [T, C]
@@ -57,7 +57,7 @@ class StreamResampler:
     """
 
     def __init__(self, rate_in: float, rate_out: float) -> None:
-        self._ratio = check_rate(rate_out) / check_rate(rate_in)
+        check_rate(rate_in), check_rate(rate_out)
         self.rate_in, self.rate_out = rate_in, rate_out
         self._open()
 
@@ -78,16 +78,17 @@ class StreamResampler:
         """Return the rest of the output, as if silence followed, and start a new stream."""
         if self._soxr is None or not self._consumed:
             return np.empty(0, np.float32)
-        remaining = max(0, _output_length(self._consumed, self._ratio) - self._produced)
+        remaining = max(0, resampled_length(self._consumed, self.rate_in, self.rate_out) - self._produced)
         rest: Samples = self._soxr.resample_chunk(np.empty(0, np.float32), last=True)
         self._open()
         return rest[:remaining] if len(rest) >= remaining else np.pad(rest, (0, remaining - len(rest)))
 
     def _open(self) -> None:
-        identity = self._ratio == 1
+        identity = check_rate(self.rate_in) == check_rate(self.rate_out)
         self._soxr: Any = None if identity else soxr.ResampleStream(self.rate_in, self.rate_out, 1, dtype="float32", quality="HQ", vr=True)
         self._consumed = self._produced = 0
 
 
-def _output_length(length: int, ratio: Fraction) -> int:
-    return math.floor(length * ratio + Fraction(1, 2))
+def resampled_length(samples: int, rate_in: float, rate_out: float) -> int:
+    """How many samples a clip of `samples` samples has at another rate: samples * rate_out / rate_in, rounded half up."""
+    return math.floor(samples * (check_rate(rate_out) / check_rate(rate_in)) + Fraction(1, 2))

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from streamcodec.config import CodecConfig
+from streamcodec.config import PUBLISHED, CodecConfig
 from streamcodec.errors import CheckpointError
 from streamcodec.model.checkpoint.layouts import EMBED
 
 __all__ = ["infer_config"]
 
-_PUBLISHED_24K: dict[str, Any] = {"target_bandwidths": (1.5, 3.0, 6.0, 12.0, 24.0)}
-_PUBLISHED_32K: dict[str, Any] = {"target_bandwidths": (2.2,), "sampling_rate": 32_000, "use_causal_conv": False}
-_SHAPES_32K: dict[str, Any] = {"upsampling_ratios": (8, 5, 4, 4), "codebook_size": 2048, "use_conv_shortcut": False}
-_PUBLISHED_48K: dict[str, Any] = {
-    "target_bandwidths": (3.0, 6.0, 12.0, 24.0),
-    "sampling_rate": 48_000,
-    "norm_type": "time_group_norm",
-    "use_causal_conv": False,
-    "normalize": True,
-    "chunk_length_s": 1.0,
-    "overlap": 0.01,
-}
+_SHAPES_32K = ("upsampling_ratios", "codebook_size", "use_conv_shortcut")
 
 
 def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
@@ -70,16 +60,15 @@ def infer_config(tensors: Mapping[str, Tensor], path: Path) -> CodecConfig:
     except KeyError as exc:
         raise CheckpointError(f"{path}: not an EnCodec state dict: {exc} is missing among {len(tensors)} tensors") from exc
     published = _published(tensors, told)
-    draft = CodecConfig(**published, **told)
+    draft = replace(published, **told)
     highest = draft.bandwidth_of(len(codebooks))
-    lower = [kbps for kbps in published["target_bandwidths"] if kbps < highest - 1e-6]
+    lower = [kbps for kbps in published.target_bandwidths if kbps < highest - 1e-6]
     return CodecConfig.from_dict({**draft.to_dict(), "target_bandwidths": [*lower, highest]})
 
 
-def _published(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What is published of the model that the tensors resemble, of all that their shapes do not tell."""
+def _published(tensors: Mapping[str, Tensor], told: Mapping[str, Any]) -> CodecConfig:
+    """The published model that the tensors resemble, for all that their shapes do not tell."""
     if any(".norm." in name for name in tensors):
-        return _PUBLISHED_48K
-    if all(told[field] == value for field, value in _SHAPES_32K.items()):
-        return _PUBLISHED_32K
-    return _PUBLISHED_24K
+        return PUBLISHED["encodec_48khz"]
+    small = PUBLISHED["encodec_32khz"]
+    return small if all(told[field] == getattr(small, field) for field in _SHAPES_32K) else PUBLISHED["encodec_24khz"]

@@ -1,0 +1,42 @@
+"""Files of codes of both kinds, .codes and .ecdc, as one thing: `encode` and `decode` share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamcodec.errors import CodesError, InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamcodec.bitstream.codes_file import CodesFile
+    from streamcodec.bitstream.ecdc import EcdcFile
+    from streamcodec.codec import Chunk, Codec
+
+__all__ = ["codes_in", "read_coded"]
+
+
+def read_coded(source: Path) -> CodesFile | EcdcFile:
+    """Read a file of either kind, which its first bytes tell; raises `CodesError`."""
+    from streamcodec.bitstream.codes_file import parse_codes
+    from streamcodec.bitstream.ecdc import is_ecdc, parse_ecdc
+    from streamcodec.bitstream.files import naming, read_file
+
+    data = read_file(source)
+    with naming(source):
+        return parse_ecdc(data) if is_ecdc(data) else parse_codes(data)
+
+
+def codes_in(codec: Codec, file: CodesFile | EcdcFile) -> list[Chunk]:
+    """The codes of a file as chunks, which is one for most models; raises `InputError` for a file of another model."""
+    from streamcodec.bitstream.codes_file import CodesFile
+    from streamcodec.codec import Chunk
+    from streamcodec.codec.ecdc import ecdc_chunks
+
+    if not isinstance(file, CodesFile):
+        return ecdc_chunks(codec, file)
+    if not codec.reads(file.fingerprint):
+        raise InputError(f"made with {file.model} ({file.fingerprint}); {codec.name} is {codec.fingerprint}: give its model with --model")
+    if codec.config.frames_for(file.samples) != file.codes.shape[1]:
+        raise CodesError(f"{file.codes.shape[1]} frames are not {file.samples} samples: it is damaged")
+    return [Chunk(file.codes)]
