@@ -13,12 +13,22 @@ from typing import Any, Literal
 
 from streamcodec.errors import CodesError, InputError, UnsupportedModelError
 
-__all__ = ["DEFAULT_PACKET_FRAMES", "MAX_PACKET_FRAMES", "PUBLISHED", "CodecConfig", "Start", "check_packet_frames", "fewest_codebooks"]
+__all__ = [
+    "DEFAULT_PACKET_FRAMES",
+    "MAX_PACKET_FRAMES",
+    "PUBLISHED",
+    "CodecConfig",
+    "Granularity",
+    "Start",
+    "check_packet_frames",
+    "fewest_codebooks",
+]
 
 DEFAULT_PACKET_FRAMES = 6
 MAX_PACKET_FRAMES = 25
 
 Start = Literal["exact", "primed"]
+Granularity = Literal["frames", "chunks", "clips"]
 
 
 def fewest_codebooks(bits: int) -> int:
@@ -39,8 +49,8 @@ class CodecConfig:
     decoder can decode both.
 
     A clip is coded in chunks of `chunk_length_s` seconds, which overlap by the share `overlap`; without a length, as a whole. With
-    `normalize`, each chunk is scaled to the same loudness, and its scale is part of what is coded. `streams` says whether a model can code
-    audio packet by packet.
+    `normalize`, each chunk is scaled to the same loudness, and its scale is part of what is coded. `granularity` says what a model codes at
+    a time.
     """
 
     sampling_rate: int = 24_000
@@ -150,22 +160,24 @@ class CodecConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @property
-    def why_not_streaming(self) -> str | None:
-        """Why the model cannot code audio packet by packet, in words that follow "this model"; None if it can."""
+    def granularity(self) -> Granularity:
+        """What the model codes at a time: "frames", any number of them with a state that goes on, "chunks", or whole "clips"."""
+        if self.why_not_frames is None:
+            return "frames"
+        return "clips" if self.chunk_length_s is None else "chunks"
+
+    @property
+    def why_not_frames(self) -> str | None:
+        """Why the model cannot code audio frame by frame, in words that follow "this model"; None if it can."""
         if not self.use_causal_conv:
             return "is not causal: each frame depends on later samples"
         if self.normalize:
-            return "normalises each chunk of a clip by its loudness, which is known at its end"
+            return "normalises audio by its loudness, which is known at its end"
         if self.chunk_length_s is not None:
             return f"codes overlapping chunks of {self.chunk_length_s:g} s"
         if self.audio_channels != 1:
-            return f"has {self.audio_channels} channels, and streams are mono"
+            return f"has {self.audio_channels} channels, and frames with a state are mono"
         return None
-
-    @property
-    def streams(self) -> bool:
-        """Whether the model can code audio packet by packet; the others code whole clips."""
-        return self.why_not_streaming is None
 
     @property
     def codes_alone(self) -> bool:
@@ -181,6 +193,22 @@ class CodecConfig:
     def chunk_stride(self) -> int | None:
         """The samples from the beginning of one chunk to that of the next: 47,520 for the published 48 kHz model."""
         return None if self.chunk_length is None or self.overlap is None else max(1, int((1.0 - self.overlap) * self.chunk_length))
+
+    def packet_frames_for(self, asked: int | None = None) -> int:
+        """The frames in a packet of a stream where `asked` are asked for; None stands for 6, or for the whole chunk of a model in chunks.
+
+        Raises `InputError` for a length that packets cannot have.
+        """
+        if self.chunk_length is None:
+            return DEFAULT_PACKET_FRAMES if asked is None else check_packet_frames(asked)
+        whole = self.frames_for(self.chunk_length)
+        if asked not in (None, whole):
+            raise InputError(f"packet_frames is {asked!r}, expected {whole}: this model codes chunks of {self.chunk_length_s:g} s")
+        return whole
+
+    def chunk_sizes(self, samples: int) -> list[int]:
+        """The samples in each chunk of a clip of `samples` samples; one if clips are coded as a whole."""
+        return [min(self.chunk_length or samples, samples - at) for at in range(0, samples, self.chunk_stride or samples)]
 
     @property
     def hop_length(self) -> int:

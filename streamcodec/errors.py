@@ -144,7 +144,7 @@ class CheckpointError(ModelError):
 
 
 class UnsupportedModelError(ModelError):
-    """The model is valid but no EnCodec model that can run here; or it codes whole clips only, where a stream is asked for."""
+    """The model is valid, but it is no EnCodec model that can run here, or it cannot do what is asked for: code a stream, be served."""
 
 
 class MissingDependencyError(StreamCodecError, ImportError):

@@ -1,17 +1,31 @@
-"""Type aliases for the arrays that the packages exchange."""
+"""Types of what the packages exchange: aliases of arrays, and the chunk of codes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Codes", "Samples", "States"]
+__all__ = ["Chunk", "Codes", "Samples", "States"]
 
 Samples = npt.NDArray[np.float32]
-"""Audio in [-1, 1]: mono [T], or a batch [B, T]."""
+"""Audio in [-1, 1]: [T] of one channel, [C, T] of several; or a batch [B, T] or [B, C, T]."""
 
 Codes = npt.NDArray[np.int32]
 """Codebook entries: [n_q, frames], or a batch [B, n_q, frames]."""
 
 States = npt.NDArray[np.float32]
 """The state of a codec: one row of floats [S] per stream, or a batch [B, S]."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The codes of a chunk of a clip, [n_q, frames] or [B, n_q, frames], and the loudness that its samples were divided by.
+
+    `scale` is the root of the mean square of the mono mix, a number or [B]; None if the model does not normalise.
+    """
+
+    codes: Any
+    scale: Any = None

@@ -1,6 +1,7 @@
-"""Converts audio to the program's own format: mono float32 samples in [-1, 1].
+"""Converts audio to the program's own format: float32 samples in [-1, 1], mono or of the channels that the model has.
 
-Integers are divided by their full scale, and channels are mixed down to their mean. This file does not deal with rates, files or devices.
+Integers are divided by their full scale. Channels are mixed down to their mean where the model has another number of them. This file does
+not deal with rates, files or devices.
 """
 
 from __future__ import annotations
@@ -67,17 +68,14 @@ def as_clip(audio: ArrayLike, channels: int = 1) -> tuple[Samples, Layout]:
     check_values(samples)
     layout: Layout = "batch" if samples.ndim == 3 else "single"
     clips = samples.reshape((1,) * (3 - samples.ndim) + samples.shape)
-    if channels == 1 or clips.shape[1] != channels:
-        mono = _downmix(clips, axis=1)
-        clips = mono if channels == 1 else np.repeat(mono[:, None], channels, axis=1)
-    return clips, layout
+    return _mixed(clips, 1, channels), layout
 
 
-def check_block(block: ArrayLike, channels: int) -> Samples:
-    """Convert one block of a live stream to mono float32 [T].
+def check_block(block: ArrayLike, channels: int, mixed_to: int = 1) -> Samples:
+    """Convert one block of a live stream to mono float32 [T], or to [mixed_to, T] for several channels.
 
-    `block` is [T] if `channels` is 1, else [C, T] with C equal to `channels`; T may be 0. Raises `AudioError` for another shape or
-    dtype, and for NaN, infinities or values far outside [-1, 1].
+    `block` is [T] if `channels` is 1, else [C, T] with C equal to `channels`; T may be 0. Channels are mixed as by `as_clip`. Raises
+    `AudioError` for another shape or dtype, and for NaN, infinities or values far outside [-1, 1].
     """
     samples = to_float(block)
     if samples.ndim == 1 and channels == 1:
@@ -89,7 +87,7 @@ def check_block(block: ArrayLike, channels: int) -> Samples:
             hint = ": it looks like [samples, channels], transpose it"
         raise AudioError(f"block has shape {list(samples.shape)}, expected {expected} for {channels} channel(s){hint}")
     check_values(samples)
-    return _downmix(samples, axis=0)
+    return _mixed(samples, 0, mixed_to)
 
 
 def pcm_to_float(data: bytes | bytearray | memoryview, format: PcmFormat, channels: int = 1) -> Samples:
@@ -135,6 +133,15 @@ def _pcm_dtype(format: str) -> np.dtype[Any]:
         case "pcm_f32le":
             return np.dtype("<f4")
     raise AudioError(f"sample format is {format!r}, expected {' or '.join(repr(f) for f in get_args(PcmFormat))}")
+
+
+def _mixed(samples: Samples, axis: int, channels: int) -> Samples:
+    """The channels along `axis` as `channels` of them; one has no axis."""
+    if channels == 1:
+        return _downmix(samples, axis)
+    if samples.shape[axis] == channels:
+        return samples
+    return np.repeat(np.expand_dims(_downmix(samples, axis), axis), channels, axis=axis)
 
 
 def _downmix(samples: Samples, axis: int) -> Samples:

@@ -14,7 +14,7 @@ from streamcodec.bitstream.files import naming, read_file, write_file
 from streamcodec.bitstream.packing import pack_codes, unpack_codes
 from streamcodec.errors import CodesError
 from streamcodec.output_file import Input
-from streamcodec.types import Codes
+from streamcodec.types import Codes, Samples
 
 __all__ = ["CodesFile", "parse_codes", "read_codes", "write_codes"]
 
@@ -23,12 +23,16 @@ _MAGIC = "streamcodec codes 1"
 
 @dataclass(frozen=True)
 class CodesFile:
-    """A clip as codes [n_q, frames], with the name and fingerprint of the model that made them and the clip's length in samples."""
+    """A clip as codes [n_q, frames], with the name and fingerprint of the model that made them and the clip's length in samples.
+
+    `scales` [chunks] are what a model that normalises loudness divided each chunk by.
+    """
 
     codes: Codes
     model: str
     fingerprint: str
     samples: int
+    scales: Samples | None = None
 
 
 def write_codes(path: Path, clip: CodesFile, bits: int, inputs: Iterable[Input] = ()) -> int:
@@ -46,6 +50,8 @@ def write_codes(path: Path, clip: CodesFile, bits: int, inputs: Iterable[Input] 
         "frames": clip.codes.shape[1],
         "samples": clip.samples,
     }
+    if clip.scales is not None:
+        header["scales"] = clip.scales.astype("<f4").tobytes()
     data: bytes = msgpack.packb(header) + pack_codes(clip.codes, bits)
     return write_file(path, data, inputs)
 
@@ -71,6 +77,7 @@ def parse_codes(data: bytes) -> CodesFile:
         n_q, bits, frames, samples = (int(header[name]) for name in ("n_q", "bits", "frames", "samples"))
         codes = unpack_codes(data[unpacker.tell() :], n_q, bits)
         made_by = str(header["model"]), str(header["fingerprint"])
+        scales = np.frombuffer(header["scales"], "<f4").astype(np.float32) if "scales" in header else None
     except (KeyError, TypeError, OverflowError) as exc:
         raise CodesError(f"a field of its header is missing or invalid: {exc}") from exc
     except ValueError as exc:
@@ -79,4 +86,6 @@ def parse_codes(data: bytes) -> CodesFile:
         raise CodesError(f"holds {codes.shape[1]} frames, its header says {frames}: it was cut off or damaged")
     if samples < 1:
         raise CodesError(f"damaged: its header says {samples} samples")
-    return CodesFile(codes.astype(np.int32), *made_by, samples)
+    if scales is not None and not (np.isfinite(scales).all() and (scales >= 0).all()):
+        raise CodesError("damaged: a scale is no finite number of 0 or more")
+    return CodesFile(codes.astype(np.int32), *made_by, samples, scales)

@@ -30,13 +30,14 @@ def read_coded(source: Path) -> CodesFile | EcdcFile:
 def codes_in(codec: Codec, file: CodesFile | EcdcFile) -> list[Chunk]:
     """The codes of a file as chunks, which is one for most models; raises `InputError` for a file of another model."""
     from streamcodec.bitstream.codes_file import CodesFile
-    from streamcodec.codec import Chunk
+    from streamcodec.codec.chunks import chunks_of
     from streamcodec.codec.ecdc import ecdc_chunks
 
     if not isinstance(file, CodesFile):
         return ecdc_chunks(codec, file)
     if not codec.reads(file.fingerprint):
         raise InputError(f"made with {file.model} ({file.fingerprint}); {codec.name} is {codec.fingerprint}: give its model with --model")
-    if codec.config.frames_for(file.samples) != file.codes.shape[1]:
-        raise CodesError(f"{file.codes.shape[1]} frames are not {file.samples} samples: it is damaged")
-    return [Chunk(file.codes)]
+    try:
+        return chunks_of(codec.config, file.codes, file.scales, file.samples)
+    except CodesError as exc:
+        raise CodesError(f"{exc}: it is damaged") from exc

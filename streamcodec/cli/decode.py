@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +14,9 @@ if TYPE_CHECKING:
     from streamcodec.bitstream.codes_file import CodesFile
     from streamcodec.bitstream.ecdc import EcdcFile
     from streamcodec.cli.batch import Advance, FileJob
-    from streamcodec.codec import Chunk, Codec
-    from streamcodec.types import Samples
+    from streamcodec.codec import Codec
 
 __all__ = ["decode"]
-
-_CHUNK_FRAMES = 300  # 4 s: longer ones gain nothing
 
 
 def decode(
@@ -77,23 +73,9 @@ def _decode(codec: Codec, job: FileJob, file: CodesFile | EcdcFile, bandwidth: f
         n_q = codec.config.n_q_for(bandwidth)
         chunks = [replace(chunk, codes=chunk.codes[:n_q]) for chunk in chunks]
     left = samples
-    with AudioWriter(job.target, codec.sample_rate, codec.config.audio_channels, inputs=[job.source], whole=True) as writer:
-        for part in (_in_steps if codec.config.streams else _whole)(codec, chunks):
+    with AudioWriter(job.target, codec.sample_rate, codec.channels, inputs=[job.source], whole=True) as writer:
+        for part in codec.decode_blocks(chunks):
             writer.write(part[..., :left])
             left -= min(left, part.shape[-1])
             advance(part.shape[-1] / codec.sample_rate)
     return f"{job.target}: {samples / codec.sample_rate:.2f} s from {chunks[0].codes.shape[0]} codebooks"
-
-
-def _in_steps(codec: Codec, chunks: list[Chunk]) -> Iterator[Samples]:
-    """The samples [T] of a clip of a model that streams."""
-    [chunk] = chunks
-    decoder = codec.stream_decoder(start="exact")
-    for at in range(0, chunk.codes.shape[1], _CHUNK_FRAMES):
-        yield decoder.feed(chunk.codes[:, at : at + _CHUNK_FRAMES])
-    yield decoder.flush()
-
-
-def _whole(codec: Codec, chunks: list[Chunk]) -> Iterator[Samples]:
-    """The samples [T] or [C, T] of a clip of a model that codes whole clips."""
-    yield codec.decode(chunks)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamcodec.cli.batch import Advance, FileJob
-    from streamcodec.codec import Chunk, Codec
+    from streamcodec.codec import Codec
     from streamcodec.types import Samples
 
 __all__ = ["encode"]
@@ -74,37 +74,15 @@ def encode(
 
 
 def _encode(codec: Codec, job: FileJob, bandwidth: float | None, advance: Advance) -> str:
+    from streamcodec.audio import open_audio_blocks
     from streamcodec.audio.dsp.resample import resampled_length
     from streamcodec.bitstream.codes_file import CodesFile, write_codes
     from streamcodec.bitstream.files import check_target, write_file
+    from streamcodec.codec.chunks import clip_of
     from streamcodec.codec.ecdc import to_ecdc
 
-    target = check_target(job.target, [job.source])
-    is_ecdc = target.suffix.lower() == ".ecdc"
-    if not is_ecdc and not codec.config.codes_alone:
-        raise InputError(f"{codec.name} codes clips in chunks, which only .ecdc files hold: give an output that ends in .ecdc")
-    encode = _in_blocks if codec.config.streams else _whole
-    chunks, samples, rate = encode(codec, job.source, bandwidth, advance)
-    length = resampled_length(samples, rate, codec.sample_rate)
-    if is_ecdc:
-        size = write_file(target, to_ecdc(codec, chunks, length), [job.source])
-    else:
-        clip = CodesFile(chunks[0].codes, codec.name, codec.fingerprint, length)
-        size = write_codes(target, clip, codec.config.bits_per_code, [job.source])
-    kbps = 8 * size / (samples / rate) / 1000
-    frames = sum(chunk.codes.shape[1] for chunk in chunks)
-    return f"{target}: {samples / rate:.2f} s in {frames} frames of {len(chunks[0].codes)} codebooks, {size} bytes ({kbps:.2f} kbps)"
-
-
-def _in_blocks(codec: Codec, source: Path, bandwidth: float | None, advance: Advance) -> tuple[list[Chunk], int, int]:
-    """The codes of a file, its length in samples, and its rate; it never lies in memory as a whole."""
-    import numpy as np
-
-    from streamcodec.audio import open_audio_blocks
-    from streamcodec.codec import Chunk
-
-    samples = 0
-    with open_audio_blocks(source) as blocks:
+    samples, target = 0, check_target(job.target, [job.source])
+    with open_audio_blocks(job.source) as blocks:
 
         def read() -> Iterator[Samples]:
             nonlocal samples
@@ -113,24 +91,15 @@ def _in_blocks(codec: Codec, source: Path, bandwidth: float | None, advance: Adv
                 samples += block.shape[1]
                 advance(block.shape[1] / blocks.rate)
 
-        parts = list(codec.encode_blocks(read(), blocks.rate, blocks.channels, bandwidth))
-        if not parts:
-            raise InputError(f"{source}: is shorter than one sample at {codec.sample_rate} Hz")
-        return [Chunk(np.concatenate(parts, axis=1))], samples, blocks.rate
-
-
-def _whole(codec: Codec, source: Path, bandwidth: float | None, advance: Advance) -> tuple[list[Chunk], int, int]:
-    """As `_in_blocks`, of a model that codes whole clips."""
-    from streamcodec.audio import read_audio
-    from streamcodec.codec.chunks import as_chunks
-
-    audio, rate = read_audio(source)
-    done = 0.0
-
-    def progress(share: float) -> None:
-        nonlocal done
-        seconds = share * audio.shape[1] / rate
-        advance(seconds - done)
-        done = seconds
-
-    return as_chunks(codec.encode(audio, rate, bandwidth, progress=progress)), audio.shape[1], rate
+        packets = list(codec.encode_blocks(read(), blocks.rate, blocks.channels, bandwidth))
+        duration_s, length = samples / blocks.rate, resampled_length(samples, blocks.rate, codec.sample_rate)
+    if not packets:
+        raise InputError(f"{job.source}: is shorter than one sample at {codec.sample_rate} Hz")
+    codes, scales = clip_of(packets)
+    if target.suffix.lower() == ".ecdc":
+        size = write_file(target, to_ecdc(codec, codes if codec.config.codes_alone else packets, length), [job.source])
+    else:
+        clip = CodesFile(codes, codec.name, codec.fingerprint, length, scales)
+        size = write_codes(target, clip, codec.config.bits_per_code, [job.source])
+    kbps = 8 * size / duration_s / 1000
+    return f"{target}: {duration_s:.2f} s in {codes.shape[1]} frames of {codes.shape[0]} codebooks, {size} bytes ({kbps:.2f} kbps)"

@@ -33,7 +33,8 @@ def models(
             f"  cost         {macs['encoder'] / 1e6:.0f} + {macs['decoder'] / 1e6:.0f} MMAC per second to encode and decode, "
             f"{macs['search'] / 1e6:.0f} to search the codebooks at {config.bandwidth_of(usual):g} kbps (beam {config.search_beam})"
         )
-        print(f"  audio        {config.sampling_rate} Hz mono, {config.frame_rate:g} frames per second, {config.pad_mode} padding")
+        channels = "mono" if config.audio_channels == 1 else "stereo"
+        print(f"  audio        {config.sampling_rate} Hz {channels}, {config.frame_rate:g} frames per second, {config.pad_mode} padding")
         print(f"  bandwidths   {', '.join(f'{b:g}' for b in config.target_bandwidths)} kbps")
     if not names:
         print("others: a checkpoint file, a model folder, or a hub id such as facebook/encodec_24khz (see --help)")

@@ -11,12 +11,13 @@ from streamcodec.audio.dsp.resample import StreamResampler, check_rate, resample
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
 from streamcodec.codec.arrays import as_numpy, check_codes, owned
-from streamcodec.codec.chunks import Chunk, decode_chunks, encode_chunks
+from streamcodec.codec.chunks import Chunk, check_chunk, decode_chunks, encode_chunks
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
-from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start, check_packet_frames
+from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.base import Engine
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import AudioError, CodesError, InputError, UnsupportedModelError
+from streamcodec.scheduler.chunk_rows import ChunkDecoderRow, ChunkEncoderRow
 from streamcodec.scheduler.rows import DecoderRow, EncoderRow
 from streamcodec.types import Codes, Samples
 
@@ -30,10 +31,10 @@ _CHUNK_FRAMES = 300  # a clip is processed in chunks of 4 s, which bounds the me
 class Codec:
     """One model and an engine that runs it.
 
-    Audio is mono at `sample_rate` inside; codes are integers [n_q, frames], or [B, n_q, frames] for a batch. Torch tensors as input give
-    torch tensors as output; all other input gives numpy arrays. Only one thread at a time may use a codec. `fingerprint` is what two ends
-    compare before they exchange codes: it is equal for models that read each other's codes, whatever their decoders. `former_fingerprints`
-    are names that files of earlier versions have for it, which were fingerprints of all weights.
+    Audio has the model's `channels` at `sample_rate` inside; codes are integers [n_q, frames], or [B, n_q, frames] for a batch. Torch
+    tensors as input give torch tensors as output; all other input gives numpy arrays. Only one thread at a time may use a codec.
+    `fingerprint` is what two ends compare before they exchange codes: it is equal for models that read each other's codes, whatever their
+    decoders. `former_fingerprints` are names that files of earlier versions have for it, which were fingerprints of all weights.
     """
 
     def __init__(self, engine: Engine, *, name: str, fingerprint: str, former_fingerprints: Collection[str] = ()) -> None:
@@ -58,6 +59,11 @@ class Codec:
         return self.config.hop_length
 
     @property
+    def channels(self) -> int:
+        """Channels of all decoded audio: 1, or 2 of a stereo model."""
+        return self.config.audio_channels
+
+    @property
     def frame_rate(self) -> float:
         """Frames per second."""
         return self.config.frame_rate
@@ -66,10 +72,10 @@ class Codec:
         """Whether codes of the model with this fingerprint mean the same to this one."""
         return fingerprint == self.fingerprint or fingerprint in self.former_fingerprints
 
-    def warm_up(self, packet_frames: int = DEFAULT_PACKET_FRAMES) -> None:
+    def warm_up(self, packet_frames: int | None = None) -> None:
         """Encode and decode a few packets of silence, so that a stream's first packet takes no longer than later ones."""
         self.check_streams()
-        warm_up(self.engine, [check_packet_frames(packet_frames)])
+        warm_up(self.engine, [self.config.packet_frames_for(packet_frames)])
 
     def encode(
         self,
@@ -94,7 +100,7 @@ class Codec:
         if clips.shape[-1] == 0:
             raise AudioError("audio is shorter than one sample at the codec's rate")
         n_q = self.config.n_q_for(bandwidth)
-        if self.config.streams:
+        if self.config.granularity == "frames":
             codes = self._encode_clips(clips, n_q, progress)
             return back(codes if layout == "batch" else codes[0])
         chunks = encode_chunks(self.engine, clips if clips.ndim == 3 else clips[:, None], n_q, progress)
@@ -109,10 +115,22 @@ class Codec:
     ) -> Iterator[Codes]:
         """Encode a clip that comes in blocks [T] or [C, T] of any size, so that it never lies in memory as a whole.
 
-        The values are codes [n_q, frames] of about 4 s each, in order; together they are those of `encode`. `sample_rate` (Hz), `channels`
-        and `bandwidth` are as there. Raises `AudioError` or `CodesError`.
+        The values are codes [n_q, frames] of about 4 s each, in order; together they are those of `encode`. Of a model that codes chunks or
+        normalises loudness they are its chunks. A model that codes whole clips gives one value, and then the clip does lie in memory.
+        `sample_rate` (Hz), `channels` and `bandwidth` are as there. Raises `AudioError` or `CodesError`.
         """
-        self.check_streams()
+        if self.config.granularity == "clips":
+            clip = [np.atleast_2d(check_block(as_numpy(block)[0], channels, self.channels)) for block in blocks]
+            if any(block.size for block in clip):
+                codes = self.encode(np.concatenate(clip, axis=1), sample_rate, bandwidth)
+                yield from codes if isinstance(codes, list) else [codes]
+            return
+        if self.config.granularity == "chunks":
+            encoder = self.stream_encoder(bandwidth, sample_rate=sample_rate, channels=channels)
+            for block in blocks:
+                yield from encoder.feed(block)
+            yield from encoder.flush()
+            return
         resampler = StreamResampler(sample_rate, self.sample_rate)
         size = self._chunk_samples
 
@@ -155,7 +173,7 @@ class Codec:
         the result may be up to a frame longer than what was encoded. With `n_q`, only the first `n_q` codebooks are decoded: the clip at a
         lower bandwidth. The samples equal the reference's. Raises `CodesError`.
         """
-        if not self.config.streams:
+        if self.config.granularity != "frames":
             return self._decode_chunks(codes, n_q, progress)
         array, back = as_numpy(codes)
         checked, batched = check_codes(self.config, array, batch=True)
@@ -171,6 +189,26 @@ class Codec:
         joined = np.concatenate(parts, axis=1)
         return back(joined if batched else joined[0])
 
+    def decode_blocks(self, packets: Iterable[Any]) -> Iterator[Samples]:
+        """Decode a clip piece by piece: `packets` are what `encode_blocks` gives, the values are samples [T] or [C, T] of any length.
+
+        Codes may come as a `Chunk` without a scale, too, whatever the model.
+        """
+        if self.config.granularity == "clips":
+            held = list(packets)
+            if held:
+                yield self.decode(held if isinstance(held[0], Chunk) else np.concatenate(held, axis=1))
+            return
+        decoder = self.stream_decoder(start="exact")
+        for packet in packets:
+            if self.config.granularity == "chunks":
+                yield decoder.feed(packet)
+                continue
+            codes = packet.codes if isinstance(packet, Chunk) else packet
+            for at in range(0, codes.shape[1], _CHUNK_FRAMES):
+                yield decoder.feed(codes[:, at : at + _CHUNK_FRAMES])
+        yield decoder.flush()
+
     def _decode_chunks(self, given: Any, n_q: int | None, progress: Progress | None) -> Any:
         if self.config.codes_alone and not isinstance(given, (list, tuple)):
             given = [Chunk(given)]
@@ -178,14 +216,9 @@ class Codec:
             raise CodesError(f"codes are a {type(given).__name__}, expected the list of chunks that this model's encode gives")
         chunks, batched = [], False
         back = as_numpy(given[0].codes)[1]
-        for chunk in given:
-            array, _ = as_numpy(chunk.codes)
-            checked, batched = check_codes(self.config, array, batch=True)
-            scales = None if chunk.scale is None else np.atleast_1d(np.asarray(as_numpy(chunk.scale)[0], np.float32))
-            if (scales is None) == self.config.normalize or (scales is not None and scales.shape != (len(checked),)):
-                expected = f"{len(checked)} scale(s)" if self.config.normalize else "no scale"
-                raise CodesError(f"a chunk has {'no scale' if scales is None else f'scales {list(scales.shape)}'}, expected {expected}")
-            chunks.append((_first_codebooks(checked, n_q), scales))
+        for one in given:
+            chunk, batched = check_chunk(self.config, one, batch=True)
+            chunks.append((_first_codebooks(chunk.codes, n_q), chunk.scale))
         samples = decode_chunks(self.engine, chunks, progress)
         if self.config.audio_channels == 1:
             samples = samples[:, 0]
@@ -214,7 +247,7 @@ class Codec:
         self,
         bandwidth: float | None = None,
         *,
-        packet_frames: int = DEFAULT_PACKET_FRAMES,
+        packet_frames: int | None = None,
         start: Start | None = None,
         sample_rate: float | None = None,
         channels: int = 1,
@@ -222,10 +255,12 @@ class Codec:
     ) -> StreamEncoder:
         """Open an encoder for a stream: it takes samples of any size and returns packets of codes [n_q, packet_frames].
 
+        `packet_frames` is 6 by default. A model that codes chunks gives packets of its own length: each is a `Chunk`, when it is complete.
+
         With `start="exact"`, the codes equal the reference's from sample 0 on. A reflect-padded model then holds its first packet back
         until it has seen enough frames (7 for the published model). With `start="primed"`, no packet is held back, and the codes equal
-        the reference's codes of the same samples after one second of silence. The default is "primed" for reflect-padded models and
-        "exact" for the others.
+        the reference's codes of the same samples after one second of silence. The default is "primed" for reflect-padded models that code
+        frames and "exact" for the others.
 
         `sample_rate` (Hz) and `channels` describe the audio that will be fed. With `silence_db`, quiet packets have only
         `config.min_n_q` codebooks: [1, packet_frames]. A packet is quiet if it and the 0.3 s before it stay below that level (dBFS).
@@ -233,14 +268,14 @@ class Codec:
         self.check_streams()
         if isinstance(channels, bool) or not isinstance(channels, int) or not 1 <= channels <= MAX_CHANNELS:
             raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
-        row = EncoderRow(
-            self.engine,
-            n_q=self.config.n_q_for(bandwidth),
-            packet_frames=check_packet_frames(packet_frames),
-            start=self._check_start(start),
-        )
-        quiet = QuietPackets(self.config, packet_frames, silence_db)
-        return StreamEncoder(self.engine, row, self.sample_rate if sample_rate is None else sample_rate, channels, quiet)
+        n_q, frames, start = self.config.n_q_for(bandwidth), self.config.packet_frames_for(packet_frames), self._check_start(start)
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        if self.config.granularity == "chunks":
+            if silence_db is not None:
+                raise InputError(f"silence_db is {silence_db!r}, expected none: no chunk of this model stands for silence")
+            return StreamEncoder(self.engine, ChunkEncoderRow(self.engine, n_q=n_q), rate, channels)
+        row = EncoderRow(self.engine, n_q=n_q, packet_frames=frames, start=start)
+        return StreamEncoder(self.engine, row, rate, channels, QuietPackets(self.config, frames, silence_db))
 
     def stream_decoder(self, bandwidth: float | None = None, *, start: Start | None = None) -> StreamDecoder:
         """Open a decoder for a stream: it takes packets of codes and returns samples as early as possible.
@@ -248,17 +283,21 @@ class Codec:
         `start` must be the same as the encoder's. `bandwidth` (kbps) is that of the stream's first packets; only a primed start uses it.
         """
         self.check_streams()
-        row = DecoderRow(self.engine, n_q=self.config.n_q_for(bandwidth), start=self._check_start(start))
-        return StreamDecoder(self.engine, row)
+        n_q, start = self.config.n_q_for(bandwidth), self._check_start(start)
+        if self.config.granularity == "chunks":
+            return StreamDecoder(self.engine, ChunkDecoderRow(self.engine))
+        return StreamDecoder(self.engine, DecoderRow(self.engine, n_q=n_q, start=start))
 
     def check_streams(self) -> None:
         """Raise `UnsupportedModelError` for a model that codes whole clips only."""
-        if (why_not := self.config.why_not_streaming) is not None:
-            raise UnsupportedModelError(f"{self.name} codes whole clips only: this model {why_not}")
+        if self.config.granularity == "clips":
+            raise UnsupportedModelError(f"{self.name} codes whole clips only: this model {self.config.why_not_frames}, and has no chunks")
 
     def _check_start(self, start: Start | None) -> Start:
         if start not in (None, "exact", "primed"):
             raise InputError(f"start is {start!r}, expected 'exact' or 'primed'")
+        if start == "primed" and self.config.granularity != "frames":
+            raise InputError("start is 'primed', expected 'exact': this model has no state that could be primed")
         return start or self.engine.traits.default_live_start
 
 

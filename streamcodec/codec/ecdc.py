@@ -40,7 +40,7 @@ def decompress(codec: Codec, data: bytes) -> Samples:
     """
     file = parse_ecdc(data)
     chunks = ecdc_chunks(codec, file)
-    samples: Samples = codec.decode(chunks[0].codes if codec.config.streams else chunks)
+    samples: Samples = codec.decode(chunks[0].codes if codec.config.granularity == "frames" else chunks)
     return samples[..., : file.header.samples]
 
 

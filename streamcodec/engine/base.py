@@ -74,8 +74,8 @@ class Engine(Protocol):
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         """Samples [B, T], states [B, S] -> codes [B, max(n_q), ceil(T / hop)], new states [B, S]; T is whole hops unless `final`.
 
-        A model that does not stream takes whole chunks: no states, and `final`. With several channels, samples are [B, C, T]. Row b uses
-        its first `n_q[b]` codebooks; the codes of the others are `codebook_size`.
+        A model whose granularity is not "frames" takes whole chunks: no states, and `final`. With several channels, samples are [B, C, T].
+        Row b uses its first `n_q[b]` codebooks; the codes of the others are `codebook_size`.
         """
         ...
 

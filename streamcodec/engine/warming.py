@@ -26,7 +26,8 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
     """
     with ThreadPoolExecutor(engine.workers, "streamcodec-warm-up") as pool:
         for frames in lengths:
-            streams = [_SilentStream(engine, frames) for _ in range(engine.workers)]
+            kind = _SilentStream if engine.config.granularity == "frames" else _SilentChunk
+            streams = [kind(engine, frames) for _ in range(engine.workers)]
             for _ in range(_PACKETS):
                 # All jobs of a round run at the same time. Otherwise the engine would use one free worker again and leave another cold.
                 run_together([stream.encode for stream in streams], pool)
@@ -59,6 +60,22 @@ class _SilentStream:
         self._codes, _ = self._engine.encode(np.zeros((1, 1), np.float32), self._encoder, [self._n_q], final=True)
         if self._engine.traits.decoder_hold_frames:  # other decoders are not told that their stream ends
             self._engine.decode(self._codes, self._decoder, final=True)
+
+
+class _SilentChunk(_SilentStream):
+    """A stream of silence in chunks of `frames` frames: each step begins and ends one."""
+
+    def encode(self) -> None:
+        config = self._engine.config
+        size = self._frames * config.hop_length if config.chunk_length is None else config.chunk_length
+        shape = (1, size) if config.audio_channels == 1 else (1, config.audio_channels, size)
+        self._codes, _ = self._engine.encode(np.zeros(shape, np.float32), None, [self._n_q], final=True)
+
+    def decode(self) -> None:
+        self._engine.decode(self._codes, None, final=True)
+
+    def end(self) -> None:
+        pass
 
 
 def _as_batch(state: States | None) -> States | None:

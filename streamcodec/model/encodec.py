@@ -22,7 +22,7 @@ __all__ = ["EncodecModel", "macs_per_second"]
 class EncodecModel(nn.Module):
     """EnCodec (Défossez et al., 2022) with weight norm folded away.
 
-    If `config.streams`, it runs step by step. Else each call takes a whole chunk of a clip: no state, and `final`.
+    Its steps are those of `config.granularity`: any number of frames and a state, or a whole chunk of a clip, no state, and `final`.
     """
 
     def __init__(self, config: CodecConfig) -> None:
@@ -52,7 +52,7 @@ class EncodecModel(nn.Module):
     @property
     def default_live_start(self) -> Start:
         """The default start of a live stream: "exact" for zero-padded models, "primed" for reflect-padded ones. Neither adds a delay."""
-        return "primed" if self.config.pad_mode == "reflect" else "exact"
+        return "primed" if self.config.pad_mode == "reflect" and self.config.granularity == "frames" else "exact"
 
     @cached_property
     def encoder_start_frames(self) -> int:
@@ -70,14 +70,14 @@ class EncodecModel(nn.Module):
 
     def primed_decoder_state(self, n_q: int) -> State:
         """The decoder's state [1, ...] after the codes of one second of digital silence, at `n_q` codebooks."""
-        return self.decode(self._silence(n_q)[0], None, final=not self.config.streams)[1]
+        return self.decode(self._silence(n_q)[0], None, final=self.config.granularity != "frames")[1]
 
     def _silence(self, n_q: int) -> tuple[Tensor, State]:
-        hop, streams = self.config.hop_length, self.config.streams
-        # Of a model that does not stream, only the shapes of the state are of interest.
-        frames = -(-self.config.sampling_rate // hop) if streams else 1
+        hop, goes_on = self.config.hop_length, self.config.granularity == "frames"
+        # Of a model without a state that goes on, only the shapes of the state are of interest.
+        frames = -(-self.config.sampling_rate // hop) if goes_on else 1
         samples = self.quantizer.embed.new_zeros(1, self.config.audio_channels, frames * hop)
-        return self.encode(samples, None, n_q, final=not streams)
+        return self.encode(samples, None, n_q, final=not goes_on)
 
 
 def _start_frames(layers: Sequence1d, steps_per_frame: int) -> int:

@@ -171,7 +171,7 @@ class StreamTruth:
 
     def _encode(self, model: EncodecModel, frames: int) -> Tensor:
         hop, rate = model.config.hop_length, model.config.sampling_rate
-        if not model.config.streams:
+        if model.config.granularity != "frames":
             with torch.inference_mode():
                 chunk = torch.from_numpy(np.atleast_2d(self._samples)).to(model.quantizer.embed.dtype)
                 latents: Tensor = model.encoder(chunk[None], None, final=True)[0]

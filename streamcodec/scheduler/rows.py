@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -16,14 +16,17 @@ from streamcodec.config import Start
 from streamcodec.engine.base import MAX_LIVE_FRAMES, Engine
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["DecoderRow", "EncoderRow", "Step", "join_codes", "run_due", "run_steps"]
+__all__ = ["DecoderRow", "EncoderRow", "Row", "Step", "join_codes", "run_due", "run_steps"]
 
 T = TypeVar("T", Samples, Codes)
 
 
 @dataclass(frozen=True)
 class Step(Generic[T]):
-    """One row's part of an engine call: `data` is samples [T] or codes [n_q, F]; `state` [S] is None if the step starts the stream."""
+    """One row's part of an engine call; `state` [S] is None if the step starts the stream.
+
+    `data` is samples [T], or [C, T] of a model of several channels, or codes [n_q, F].
+    """
 
     data: T
     state: States | None
@@ -32,7 +35,31 @@ class Step(Generic[T]):
     @property
     def key(self) -> Hashable:
         """The key of the step: only steps with equal keys can share one engine call."""
-        return "encode" if self.data.ndim == 1 else "decode", self.data.shape[-1], self.state is None, self.final
+        return "encode" if self.encodes else "decode", self.data.shape[-1], self.state is None, self.final
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the data are samples."""
+        return self.data.dtype == np.float32
+
+
+class Row(Protocol):
+    """What every row does: `feed` takes samples or packets, `complete` and `remainder` return packets or samples."""
+
+    def feed(self, item: Any, /) -> None:
+        """Append input."""
+
+    def finish(self) -> None:
+        """Mark the end of the input."""
+
+    def next_step(self) -> Step[Any] | None:
+        """The step that is due now, or None."""
+
+    def complete(self, result: Any, state: States, /) -> list[Any]:
+        """Take the result of the last step; return the outputs that are complete now."""
+
+    def remainder(self) -> list[Any]:
+        """Return the outputs that only the end of the input completes; call it after the last step of a finished row."""
 
 
 class EncoderRow:
@@ -139,6 +166,10 @@ class DecoderRow:
         self._state = _copy(state)
         return [samples]
 
+    def remainder(self) -> list[Samples]:
+        """Nothing: the last step gives all samples."""
+        return []
+
     def _take(self, frames: int) -> Codes:
         parts: list[Codes] = []
         missing = frames
@@ -158,27 +189,19 @@ def _copy(state: States) -> States:
     return state.copy()
 
 
-def run_steps(engine: Engine, rows: Sequence[EncoderRow | DecoderRow | None], steps: Sequence[Step[Any]]) -> tuple[Any, States]:
+def run_steps(engine: Engine, rows: Sequence[Row | None], steps: Sequence[Step[Any]]) -> tuple[Any, States]:
     """Run `steps` of equal key, one for each of `rows`, in one engine call; return codes or samples [B, ...] and new states [B, S]."""
     given = [step.state for step in steps if step.state is not None]
     states = np.stack(given) if given else None
-    n_q = [row.n_q for row in rows if isinstance(row, EncoderRow)]
-    if n_q:
+    if steps[0].encodes:
+        n_q = [cast(EncoderRow, row).n_q for row in rows]
         return engine.encode(np.stack([step.data for step in steps]), states, n_q, steps[0].final)
     parts: list[Codes] = [np.asarray(step.data, np.int32)[None] for step in steps]
     codes = join_codes(parts, axis=0, unused=engine.config.codebook_size)
     return engine.decode(codes, states, steps[0].final)
 
 
-@overload
-def run_due(engine: Engine, row: EncoderRow) -> list[Codes]: ...
-
-
-@overload
-def run_due(engine: Engine, row: DecoderRow) -> list[Samples]: ...
-
-
-def run_due(engine: Engine, row: EncoderRow | DecoderRow) -> list[Codes] | list[Samples]:
+def run_due(engine: Engine, row: Row) -> list[Any]:
     """Run all steps of one row that are due; return their outputs: an encoder's packets or a decoder's samples."""
     outputs: list[Any] = []
     while (step := row.next_step()) is not None:

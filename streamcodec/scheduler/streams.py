@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from streamcodec.errors import LocalProtocolError
-from streamcodec.scheduler.rows import DecoderRow, EncoderRow
+from streamcodec.scheduler.rows import Row
 
 __all__ = ["Command", "Functions", "Result", "Sink", "Task", "WorkerStream"]
 
@@ -49,11 +49,11 @@ class Functions:
 class Task:
     """One stream as the worker sees it; only the holder of the scheduling lock uses it."""
 
-    def __init__(self, make_row: Callable[[], EncoderRow | DecoderRow], functions: Functions) -> None:
+    def __init__(self, make_row: Callable[[], Row], functions: Functions) -> None:
         # The lock's holder makes the row too, as a start state may need an engine run.
         self.make_row = make_row
         self.functions = functions
-        self.row: EncoderRow | DecoderRow | None = None
+        self.row: Row | None = None
         self.inbox: deque[tuple[str, Any, float]] = deque()
         self.due = 0.0
         self.last_done = 0.0  # when its last step was done: a stream with a backlog queues again after each step

@@ -194,7 +194,7 @@ class Worker:
     def _may_wait_s(self, task: Task, step: Step[Any]) -> float:
         """How long a step may wait for others: not at all if its stream is behind, and else so short that the next packet finds it done."""
         config = self.engine.config
-        duration_s = step.data.shape[-1] * (1 if step.data.ndim == 1 else config.hop_length) / config.sampling_rate
+        duration_s = step.data.shape[-1] * (1 if step.encodes else config.hop_length) / config.sampling_rate
         return 0.0 if task.last_done > task.due else min(_MAX_WAIT_S, _MAX_WAIT_SHARE * duration_s)
 
     def _take(self, task: Task) -> None:
@@ -218,7 +218,7 @@ class Worker:
                 task.row.finish()
 
     def _end_run(self, task: Task) -> None:
-        rest = task.row.remainder() if isinstance(task.row, EncoderRow) and task.ending != "cut" else []
+        rest = task.row.remainder() if task.row is not None and task.ending != "cut" else []
         now = time.perf_counter()
         self._calls.append((task.functions.sink, Result([task.functions.finish(part) for part in rest], True, task.due, now, now)))
         if task.ending == "end":

@@ -16,7 +16,7 @@ import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
-from streamcodec.errors import WireCode
+from streamcodec.errors import UnsupportedModelError, WireCode
 from streamcodec.processors import available_processors
 from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo, now_us
 from streamcodec.scheduler.worker import Calls, Worker
@@ -62,7 +62,8 @@ class Server:
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
-        codec.check_streams()
+        if (why_not := codec.config.why_not_frames) is not None:
+            raise UnsupportedModelError(f"{codec.name} cannot be served: this model {why_not}")
         self.codec = codec
         self.host = host
         self.port = port

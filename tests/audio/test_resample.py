@@ -132,3 +132,16 @@ def test_rates_out_of_range_are_refused(rate):
 def test_a_block_of_another_kind_is_refused():
     with pytest.raises(AudioError, match=r"expected float32 of shape \[T\]"):
         StreamResampler(48_000, 24_000).feed(np.zeros((1, 4), np.float32))
+
+
+@pytest.mark.parametrize("rate", [44_100, 16_000, 24_000])
+def test_each_channel_of_a_stream_is_resampled_as_if_it_were_alone(rate):
+    audio = np.random.default_rng(1).uniform(-1, 1, (2, 5_000)).astype(np.float32)
+    resampler = StreamResampler(rate, 24_000, channels=2)
+    parts = [resampler.feed(block) for block in np.split(audio, [0, 7, 3_000], axis=1)]
+    together = np.concatenate([*parts, resampler.flush()], axis=1)
+    assert resampler.flush().shape == (2, 0)
+    for channel, expected in zip(together, audio, strict=True):
+        np.testing.assert_allclose(channel, stream(expected, rate, 24_000), atol=2e-6)
+    with pytest.raises(AudioError, match=r"expected float32 of shape \[2, T\]"):
+        resampler.feed(audio[0])

@@ -93,6 +93,16 @@ def test_blocks_are_mixed_down_and_may_be_empty():
     assert check_block(np.array([[1.0, 0.0], [0.0, 0.0]]), 2).tolist() == [0.5, 0.0]
 
 
+def test_channels_stay_where_as_many_are_asked_for_and_else_each_gets_the_mix():
+    both = np.array([[1.0, 0.0], [0.0, 0.0]])
+    assert check_block(both, 2, mixed_to=2).tolist() == both.tolist()
+    assert check_block(np.array([0.25]), 1, mixed_to=2).tolist() == [[0.25], [0.25]]
+    assert check_block(np.array([[0.3], [0.0], [0.0]]), 3, mixed_to=2).tolist() == pytest.approx(np.full((2, 1), 0.1))
+    assert check_block(np.zeros((2, 0)), 2, mixed_to=2).shape == (2, 0)
+    clips, layout = as_clip(both, 2)
+    assert (clips.shape, layout) == ((1, 2, 2), "single")
+
+
 @pytest.mark.parametrize(
     ("shape", "channels", "message"),
     [

@@ -34,6 +34,15 @@ def test_what_was_written_is_read(tmp_path, speech_codec, n_q, frames, seed):
     assert (file.model, file.fingerprint, file.samples) == ("speech-24k", speech_codec.fingerprint, frames * 320 - 7)
 
 
+def test_the_scales_of_chunks_are_kept_as_they_are(tmp_path, speech_codec):
+    scales = np.array([0.1, 1e-8, 3.0], np.float32)
+    codes = np.zeros((2, 9), np.int32)
+    write_codes(tmp_path / "x.codes", CodesFile(codes, speech_codec.name, speech_codec.fingerprint, 2_880, scales), 10)
+    file = read_codes(tmp_path / "x.codes")
+    assert file.scales is not None and file.scales.dtype == np.float32
+    np.testing.assert_array_equal(file.scales, scales)
+
+
 def test_a_file_is_little_more_than_its_codes(written):
     path, _ = written
     assert path.stat().st_size < 8 * 100 * 10 // 8 + 200
@@ -103,6 +112,10 @@ def with_header(path, **changes):
         ({"frames": float("inf")}, "a field of its header is missing or invalid"),
         ({"samples": 0}, "damaged: its header says 0 samples"),
         ({"samples": -1}, "damaged: its header says -1 samples"),
+        ({"scales": "loud"}, "a field of its header is missing or invalid"),
+        ({"scales": b"abc"}, "damaged"),
+        ({"scales": b"\0\0\xc0\x7f"}, "damaged: a scale is no finite number of 0 or more"),
+        ({"scales": b"\0\0\x80\xbf"}, "damaged: a scale is no finite number of 0 or more"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(written, changes, message):

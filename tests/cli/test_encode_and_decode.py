@@ -59,14 +59,12 @@ def test_a_folder_becomes_ecdc_files_once(here, model, capsys):
     assert sorted(path.name for path in here.iterdir()) == ["talk.decoded.wav", "talk.ecdc", "talk.wav"]
 
 
-def test_a_stereo_model_that_codes_chunks_goes_through_ecdc_files_only(here, capsys):
+def test_a_stereo_model_that_codes_chunks_goes_through_ecdc_files(here):
     chunked = {"use_causal_conv": False, "sampling_rate": 48_000, "audio_channels": 2, "norm_type": "time_group_norm", "normalize": True}
     few = {**FEW_LAYERS, "chunk_length_s": 0.25, "overlap": 0.1, "target_bandwidths": [3.0, 6.0]}
     save_made_up_model(here / "stereo", **{**chunked, **few})
     write_audio(here / "x.wav", np.stack([np.sin(np.arange(40_001) / rate) for rate in (9, 14)]).astype(np.float32) / 3, 48_000)
     model = str(here / "stereo")
-    status, line = fails(capsys, "encode", "x.wav", "--model", model)
-    assert status == 2 and line.endswith("codes clips in chunks, which only .ecdc files hold: give an output that ends in .ecdc")
     assert main(["encode", "x.wav", "x.ecdc", "--model", model]) == 0
     assert main(["decode", "x.ecdc", "--model", model]) == 0
     stereo = streamcodec.load(model, engine="torch")

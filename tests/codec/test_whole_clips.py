@@ -1,4 +1,4 @@
-"""Models that code whole clips equal the packages on clips of every length: the 48 kHz stereo model and the 32 kHz one."""
+"""Models that code chunks or whole clips equal the packages on clips of every length: the 48 kHz stereo model and the 32 kHz one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from parity import assert_same_codes
 
 import streamcodec
 from benchmarks.harness.imports import without_torchaudio
+from streamcodec.audio import resample
 from streamcodec.codec import Chunk
 from streamcodec.codec.chunks import overlap_add
 from streamcodec.engine.base import EngineName
-from streamcodec.errors import CodesError, UnsupportedModelError
+from streamcodec.errors import CodesError, InputError, UnsupportedModelError
 
 AUDIO_WITHIN = 1e-4
 NOT_CAUSAL = {"use_causal_conv": False}
@@ -124,7 +125,7 @@ def test_clips_of_awkward_lengths_equal_transformers_at_every_bandwidth(name: st
     model = reference_model(**SMALL[name])
     model.save_pretrained(tmp_path)
     codec = streamcodec.load(tmp_path, engine=engine)
-    assert not codec.config.streams
+    assert codec.config.granularity == ("clips" if name == "32 kHz" else "chunks")
     for length in LENGTHS if engine == "torch" else LENGTHS[::2]:
         for bandwidth in codec.config.target_bandwidths:
             assert_equal_to(model, codec, music(codec.config.audio_channels, length, length), bandwidth)
@@ -200,11 +201,103 @@ def test_torch_tensors_give_torch_tensors(stereo: streamcodec.Codec) -> None:
     assert isinstance(stereo.decode(chunks), torch.Tensor)
 
 
-@pytest.mark.parametrize("open_stream", ["stream_encoder", "stream_decoder", "warm_up", "encode_blocks"])
-def test_a_model_that_needs_whole_clips_says_so_where_a_stream_is_asked_for(stereo: streamcodec.Codec, open_stream: str) -> None:
-    arguments = ([], 48_000) if open_stream == "encode_blocks" else ()
-    with pytest.raises(UnsupportedModelError, match="is not causal: each frame depends on later samples"):
-        list(getattr(stereo, open_stream)(*arguments))
+@pytest.fixture(scope="module")
+def clips_only(tmp_path_factory: pytest.TempPathFactory) -> streamcodec.Codec:
+    folder = tmp_path_factory.mktemp("clips")
+    reference_model(**SMALL["32 kHz"]).save_pretrained(folder)
+    return streamcodec.load(folder, engine="torch")
+
+
+@pytest.mark.parametrize("open_stream", ["stream_encoder", "stream_decoder", "warm_up"])
+def test_a_model_that_needs_whole_clips_says_so_where_a_stream_is_asked_for(clips_only: streamcodec.Codec, open_stream: str) -> None:
+    with pytest.raises(
+        UnsupportedModelError, match="codes whole clips only: this model is not causal: each frame depends on later samples"
+    ):
+        getattr(clips_only, open_stream)()
+
+
+@pytest.mark.parametrize("model", ["stereo", "clips_only"])
+def test_blocks_become_the_codes_of_the_clip_and_the_clip_again(model: str, request: pytest.FixtureRequest) -> None:
+    codec = request.getfixturevalue(model)
+    for length in (1, 1_079, 1_081, 1_239, 5_000):
+        clip = music(codec.channels, length)
+        blocks = [clip[:, at : at + 700] for at in range(0, length, 700)]
+        packets, expected = list(codec.encode_blocks(blocks, codec.sample_rate, codec.channels)), codec.encode(clip)
+        if not isinstance(expected, list):
+            [codes] = packets
+            np.testing.assert_array_equal(codes, expected)
+        else:
+            assert len(packets) == len(expected)
+            for i, (packet, chunk) in enumerate(zip(packets, expected, strict=True)):
+                at = i * codec.config.chunk_stride
+                assert packet.scale == pytest.approx(chunk.scale, rel=1e-6)
+                samples = clip[:, at : at + codec.config.chunk_length] / np.float32(chunk.scale)
+                assert_same_codes(codec, packet.codes, chunk.codes, samples)
+        heard = np.concatenate(list(codec.decode_blocks(packets)), axis=-1)
+        whole = codec.decode(packets if isinstance(expected, list) else packets[0])
+        assert heard.shape == whole.shape and length <= heard.shape[-1]
+        np.testing.assert_allclose(heard, whole, atol=1e-6)
+
+
+def test_a_stream_of_chunks_takes_blocks_of_another_rate_and_other_channels(stereo: streamcodec.Codec) -> None:
+    mono = music(1, 3_000)[0]
+    encoder = stereo.stream_encoder(sample_rate=24_000, channels=1)
+    packets = [*encoder.feed(mono[:1_000]), *encoder.feed(mono[1_000:]), *encoder.flush()]
+    assert [chunk.codes.shape[1] for chunk in packets] == [stereo.config.frames_for(n) for n in stereo.config.chunk_sizes(6_000)]
+    decoder = stereo.stream_decoder()
+    heard = np.concatenate([decoder.feed(packets[:2]), *map(decoder.feed, packets[2:]), decoder.flush()], axis=1)
+    # One chunk after the other, as a whole clip is decoded.
+    np.testing.assert_allclose(heard, stereo.decode(packets), atol=1e-6)
+
+
+def test_a_stereo_clip_of_another_rate_is_resampled_channel_by_channel(stereo: streamcodec.Codec) -> None:
+    clips = np.stack([music(2, 3_000, seed) for seed in (1, 2)])
+    together = stereo.encode(clips, sample_rate=32_000)
+    for row, clip in enumerate(clips):
+        resampled = np.stack([resample(channel, 32_000, 48_000) for channel in clip])
+        for i, (chunk, expected) in enumerate(zip(together, stereo.encode(resampled), strict=True)):
+            at = i * (stereo.config.chunk_stride or 0)
+            samples = resampled[:, at : at + (stereo.config.chunk_length or 0)] / np.float32(expected.scale)
+            assert chunk.scale[row] == pytest.approx(expected.scale, rel=1e-6)
+            assert_same_codes(stereo, chunk.codes[row], expected.codes, samples)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"packet_frames": 6}, "packet_frames is 6, expected 30: this model codes chunks of 0.025 s"),
+        ({"start": "primed"}, "start is 'primed', expected 'exact'"),
+        ({"silence_db": -50.0}, "silence_db is -50.0, expected none"),
+    ],
+)
+def test_what_only_models_of_frames_have_is_refused_by_name(stereo: streamcodec.Codec, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        stereo.stream_encoder(**arguments)
+    stereo.stream_encoder(packet_frames=30, start="exact")
+
+
+def test_packets_that_are_no_chunks_are_refused_by_a_stream(stereo: streamcodec.Codec) -> None:
+    decoder = stereo.stream_decoder()
+    codes = np.zeros((2, 30), np.int32)
+    for packet, message in (
+        (codes, "a packet is a ndarray, expected a chunk"),
+        (Chunk(codes), "a chunk has no scale"),
+        (Chunk(codes, float("nan")), "expected 1 finite scale"),
+        (Chunk(codes, -1.0), "expected 1 finite scale"),
+        (Chunk(np.zeros((2, 31), np.int32), 1.0), "a chunk has 31 frames, expected at most 30"),
+    ):
+        with pytest.raises(CodesError, match=message):
+            decoder.feed(packet)
+
+
+def test_clips_that_end_where_one_chunk_reaches_beyond_the_next_are_whole(tmp_path: Path) -> None:
+    # The published strides: chunks begin 148.5 frames apart, so a chunk of 47,700 samples is decoded beyond the one of 180 after it.
+    reference_model(**{**PUBLISHED["48 kHz"], "num_filters": 4, "hidden_size": 16, "codebook_dim": 16}).save_pretrained(tmp_path)
+    codec = streamcodec.load(tmp_path, engine="torch")
+    clip = music(2, 47_700)
+    chunks = codec.encode(clip, bandwidth=3)
+    assert [chunk.codes.shape[1] for chunk in chunks] == [150, 1]
+    assert codec.decode(chunks).shape == (2, 48_000)
 
 
 def test_codes_that_are_no_chunks_of_the_model_are_refused(stereo: streamcodec.Codec) -> None:

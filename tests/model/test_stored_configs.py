@@ -185,7 +185,7 @@ def test_an_export_that_needs_whole_clips_is_loaded_as_one(made, tmp_path, told,
     assert told in XP_CFG
     config = load_file(exported(tmp_path / "x.th", made, XP_CFG.replace(told, instead))).config
     assert getattr(config, field) is value
-    assert not config.streams
+    assert config.granularity == "clips"
 
 
 @pytest.mark.parametrize(

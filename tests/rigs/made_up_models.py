@@ -39,7 +39,8 @@ def save_made_up_model(folder: Path, seed: int = 0, **overrides: Any) -> Path:
     config = CodecConfig.from_dict(overrides)
     model = EncodecModel(config).eval()
     with torch.no_grad():
-        latents, _ = model.encoder(torch.randn(1, config.audio_channels, 24_000) * 0.1, None, not config.use_causal_conv)
+        samples = torch.randn(1, config.audio_channels, 24_000) * 0.1
+        latents, _ = model.encoder(samples, None, config.granularity != "frames")
         mean = latents.mean(dim=2)
         fill_codebooks(model.quantizer.embed, float((latents - mean[..., None]).std()))
         model.quantizer.embed[0] += mean

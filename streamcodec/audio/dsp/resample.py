@@ -27,14 +27,15 @@ def check_rate(rate: float) -> Fraction:
     return Fraction(float(rate)).limit_denominator(100)
 
 
-def check_block_to_resample(samples: Samples) -> None:
-    """Raise `AudioError` for a block that is not float32 [T]."""
-    if samples.ndim != 1 or samples.dtype != np.float32:
-        raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape [T]")
+def check_block_to_resample(samples: Samples, channels: int = 1) -> None:
+    """Raise `AudioError` for a block that is not float32 [T], or [channels, T] for several channels."""
+    if samples.shape[:-1] != (() if channels == 1 else (channels,)) or samples.dtype != np.float32:
+        shape = "[T]" if channels == 1 else f"[{channels}, T]"
+        raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape {shape}")
 
 
 def resample(audio: Samples, rate_in: float, rate_out: float) -> Samples:
-    """Resample a whole clip [T] or [C, T]; T becomes T * rate_out / rate_in, rounded half up.
+    """Resample a whole clip [..., T]; T becomes T * rate_out / rate_in, rounded half up.
 
     Equal rates return the same array. Raises `AudioError` for a rate outside 1,000 to 768,000 Hz.
     """
@@ -44,48 +45,62 @@ def resample(audio: Samples, rate_in: float, rate_out: float) -> Samples:
     length = resampled_length(audio.shape[-1], rate_in, rate_out)
     # soxr rounds a length of n + 1/2 either way. Zeros after the end, which soxr assumes anyway, make the output long enough to cut.
     tail = np.zeros((*audio.shape[:-1], math.ceil(source / target)), np.float32)
-    # soxr's layout is [T] or [T, C]
-    out = soxr.resample(np.concatenate([audio, tail], axis=-1).T, float(source), float(target), quality="HQ").T[..., :length]
-    return np.ascontiguousarray(out, dtype=np.float32)
+    padded = np.concatenate([audio, tail], axis=-1)
+    # soxr's layout is [T, C]
+    channels = padded.reshape(-1, padded.shape[-1])
+    out = soxr.resample(channels.T, float(source), float(target), quality="HQ").T[:, :length]
+    return np.ascontiguousarray(out, dtype=np.float32).reshape(*audio.shape[:-1], length)
 
 
 class StreamResampler:
-    """Resamples one mono stream block by block with a constant delay of 5 ms (10 to 15 ms from a rate below 24 kHz to a higher one).
+    """Resamples one stream of `channels` channels block by block.
+
+    The delay is constant: 5 ms (10 to 15 ms from a rate below 24 kHz to a higher one).
 
     After `flush()` the output is exactly as long as the output of `resample` for the same input: n * rate_out / rate_in, rounded half up.
     Raises `AudioError` for a rate outside 1,000 to 768,000 Hz.
     """
 
-    def __init__(self, rate_in: float, rate_out: float) -> None:
+    def __init__(self, rate_in: float, rate_out: float, channels: int = 1) -> None:
         check_rate(rate_in), check_rate(rate_out)
         self.rate_in, self.rate_out = rate_in, rate_out
+        self._channels = channels
         self._open()
 
     def feed(self, samples: Samples) -> Samples:
-        """Take a block [T] of any length and return the output that is ready; with equal rates, that is the block itself.
+        """Take a block [T] or [C, T] of any length and return the output that is ready; with equal rates, that is the block itself.
 
-        Raises `AudioError` for anything but a one-dimensional float32 array.
+        Raises `AudioError` for anything but a float32 array of that shape.
         """
-        check_block_to_resample(samples)
+        check_block_to_resample(samples, self._channels)
         if self._soxr is None:
             return samples
-        out: Samples = self._soxr.resample_chunk(np.ascontiguousarray(samples))
-        self._consumed += len(samples)
-        self._produced += len(out)
+        out = self._resampled(samples)
+        self._consumed += samples.shape[-1]
+        self._produced += out.shape[-1]
         return out
 
     def flush(self) -> Samples:
         """Return the rest of the output, as if silence followed, and start a new stream."""
         if self._soxr is None or not self._consumed:
-            return np.empty(0, np.float32)
+            return self._nothing
         remaining = max(0, resampled_length(self._consumed, self.rate_in, self.rate_out) - self._produced)
-        rest: Samples = self._soxr.resample_chunk(np.empty(0, np.float32), last=True)
+        rest = self._resampled(self._nothing, last=True)[..., :remaining]
         self._open()
-        return rest[:remaining] if len(rest) >= remaining else np.pad(rest, (0, remaining - len(rest)))
+        return np.pad(rest, [(0, 0)] * (rest.ndim - 1) + [(0, remaining - rest.shape[-1])])
+
+    @property
+    def _nothing(self) -> Samples:
+        return np.empty((0,) if self._channels == 1 else (self._channels, 0), np.float32)
+
+    def _resampled(self, samples: Samples, *, last: bool = False) -> Samples:
+        # soxr's layout is [T] or [T, C]
+        return np.ascontiguousarray(self._soxr.resample_chunk(np.ascontiguousarray(samples.T), last=last).T)
 
     def _open(self) -> None:
-        identity = check_rate(self.rate_in) == check_rate(self.rate_out)
-        self._soxr: Any = None if identity else soxr.ResampleStream(self.rate_in, self.rate_out, 1, dtype="float32", quality="HQ", vr=True)
+        self._soxr: Any = None
+        if check_rate(self.rate_in) != check_rate(self.rate_out):
+            self._soxr = soxr.ResampleStream(self.rate_in, self.rate_out, self._channels, dtype="float32", quality="HQ", vr=True)
         self._consumed = self._produced = 0
 
 

@@ -40,12 +40,12 @@ __all__ = ["OpenVinoEngine", "has_bf16", "networks"]
 
 
 def networks(model: EncodecModel, precision: Precision) -> set[str]:
-    """The names of the networks that live streams of `model` need, which are those that `warm_up` loads; or clips, if it does not stream.
+    """The names of the networks that streams of `model` need, or its chunks: those that `warm_up` loads.
 
     Every encoder is told that its stream ends, and so are decoders that hold a frame back for that.
     """
     encoder, decoder = _encoder_parts(model, precision), _decoder_parts(model, precision)
-    if not model.config.streams:
+    if model.config.granularity != "frames":
         return {part.clip_name for part in (*encoder, *decoder)}
     ending = encoder if model.config.trim_right_ratio == 1.0 else [*encoder, *decoder]
     return {*(part.name for part in (*encoder, *decoder)), *(part.clip_name for part in ending)}
@@ -93,7 +93,7 @@ class OpenVinoEngine:
         # Each codebook gets one more row of zeros, for the "unused" code.
         self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
         self._background = ThreadPoolExecutor(1, "streamcodec-compile")
-        make = fingerprint, self._compile, self._with_program if precision == "fp32" and model.config.streams else None
+        make = fingerprint, self._compile, self._with_program if precision == "fp32" and model.config.granularity == "frames" else None
         mono = model.config.audio_channels == 1
         self._encoder = Half(_encoder_parts(model, precision), torch_engine.encoder_layout, *make, audio_in=mono)
         self._decoder = Half(_decoder_parts(model, precision), torch_engine.decoder_layout, *make, audio_out=mono)

@@ -1,0 +1,94 @@
+"""The rows of streams that are coded in chunks: a packet is one chunk, and a step takes a whole one, without a state.
+
+They have the interface of the rows of `rows.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from streamcodec.engine.base import Engine
+from streamcodec.engine.chunking import ChunkCutter, OverlapAdd, normalised
+from streamcodec.errors import CodesError
+from streamcodec.scheduler.rows import Step
+from streamcodec.types import Chunk, Codes, Samples, States
+
+__all__ = ["ChunkDecoderRow", "ChunkEncoderRow"]
+
+
+class ChunkEncoderRow:
+    """Encodes a stream of samples, [T] of a mono model and [C, T] of the others, to chunks."""
+
+    def __init__(self, engine: Engine, *, n_q: int) -> None:
+        self.n_q = n_q
+        self._normalize = engine.config.normalize
+        self._cutter = ChunkCutter(engine.config)
+        self._scale: float | None = None
+
+    def feed(self, samples: Samples) -> None:
+        """Append samples of any length; the caller must not change the array afterwards."""
+        self._cutter.feed(samples)
+
+    def finish(self) -> None:
+        """Mark the end of the samples: the rest becomes steps."""
+        self._cutter.finish()
+
+    def next_step(self) -> Step[Samples] | None:
+        """The step that is due now, or None."""
+        chunk = self._cutter.next_chunk()
+        if chunk is None:
+            return None
+        if self._normalize:
+            scaled, scales = normalised(np.atleast_2d(chunk)[None])
+            chunk, self._scale = scaled[0].reshape(chunk.shape), float(scales[0])
+        return Step(np.ascontiguousarray(chunk), None, final=True)
+
+    def complete(self, codes: Codes, state: States) -> list[Chunk]:  # noqa: ARG002
+        """Take the result of the last step, codes [n_q or more, F]; return its chunk."""
+        return [Chunk(codes[: self.n_q], self._scale)]
+
+    def remainder(self) -> list[Chunk]:
+        """Nothing: each step gives a packet."""
+        return []
+
+
+class ChunkDecoderRow:
+    """Decodes a stream of chunks to samples, [T] of a mono model and [C, T] of the others; what overlaps with the next one is held back."""
+
+    def __init__(self, engine: Engine) -> None:
+        config = engine.config
+        assert config.chunk_stride is not None
+        self._joining = OverlapAdd(config.chunk_stride)
+        self._most_frames: int | None = None
+        self._waiting: deque[Chunk] = deque()
+        self._scale: float | None = None
+        self._decoded = False
+
+    def feed(self, chunk: Chunk) -> None:
+        """Append a chunk of codes [n_q, F]; n_q may change from chunk to chunk. Raises `CodesError` for more frames than the first had."""
+        frames = chunk.codes.shape[1]
+        if self._most_frames is not None and frames > self._most_frames:
+            raise CodesError(f"a chunk has {frames} frames, the first had {self._most_frames}: only the last ones may be shorter")
+        self._most_frames = self._most_frames or frames
+        self._waiting.append(chunk)
+
+    def finish(self) -> None:
+        """Mark the end of the chunks."""
+
+    def next_step(self) -> Step[Codes] | None:
+        """The step that is due now, or None."""
+        if not self._waiting:
+            return None
+        chunk = self._waiting.popleft()
+        self._scale, self._decoded = chunk.scale, True
+        return Step(np.ascontiguousarray(chunk.codes), None, final=True)
+
+    def complete(self, samples: Samples, state: States) -> list[Samples]:  # noqa: ARG002
+        """Take the result of the last step, samples [T] or [C, T]; return the samples that are final."""
+        return [self._joining.add(samples if self._scale is None else samples * np.float32(self._scale))]
+
+    def remainder(self) -> list[Samples]:
+        """What the last chunk held back; call it after the last step of a finished row."""
+        return [self._joining.flush()] if self._decoded else []
