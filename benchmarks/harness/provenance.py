@@ -19,6 +19,7 @@ __all__ = ["Repository", "commit", "outdated", "repository"]
 _ROOT = Path(__file__).parents[2]
 # What computes codes and audio: everything that a figure of any benchmark runs through.
 _ENGINE = ("types.py", "config.py", "model", "engine", "scheduler", "codec", "codec.py")
+_WRITTEN = (":(exclude)benchmarks/results", ":(exclude)benchmarks/RESULTS.md")
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,20 @@ def engine_checksum(package: Path) -> str:
 
 
 def commit(root: Path = _ROOT) -> str | None:
-    """The commit that is checked out, marked where tracked files differ from it; None outside a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """The commit that is checked out, marked where tracked files differ from it; None outside a checkout.
+
+    What benchmarks write does not count: one that has run changes nothing about what the next one measures.
+    """
     try:
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        name = _git(root, "describe", "--always", "--exclude=*")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *_WRITTEN)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{name}-dirty" if changed else name
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def outdated(ran: Mapping[str, Any], now: Repository) -> list[str]:

@@ -72,3 +72,18 @@ def test_the_commit_is_told_where_there_is_one(tmp_path: Path, monkeypatch: pyte
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     found = commit(tmp_path)
     assert found is not None and len(found) >= 7
+
+
+def test_a_changed_source_marks_the_commit_and_a_report_that_was_written_does_not(tmp_path: Path) -> None:
+    for file in ("benchmarks/results/step.json", "benchmarks/RESULTS.md", "engine.py"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("1")
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for words in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "m"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    clean = commit(tmp_path)
+    (tmp_path / "benchmarks/results/step.json").write_text("2")
+    (tmp_path / "benchmarks/RESULTS.md").write_text("2")
+    assert commit(tmp_path) == clean
+    (tmp_path / "engine.py").write_text("2")
+    assert commit(tmp_path) == f"{clean}-dirty"
