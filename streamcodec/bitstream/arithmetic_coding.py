@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from streamcodec.errors import CodesError
 from streamcodec.types import Codes
 
-__all__ = ["COUNT_BITS", "ArithmeticCoding", "ArithmeticDecoder", "ArithmeticEncoder", "Counts", "Predict"]
+__all__ = ["COUNT_BITS", "ArithmeticCoding", "ArithmeticDecoder", "ArithmeticEncoder", "Counts", "Predict", "counts_of"]
 
 COUNT_BITS = 24
 _TOTAL = 1 << COUNT_BITS
@@ -29,6 +29,13 @@ Counts = NDArray[np.int64]
 
 Predict = Callable[[Codes | None, Any], tuple[Counts, Any]]
 """Predicts a frame: the codes [n_q] of the one before and a state, both None at the start of a chunk, to counts and a new state."""
+
+
+def counts_of(shares: NDArray[np.float32]) -> Counts:
+    """Probabilities [n_q, codebook_size] as counts, rounded as the reference does. No entry has fewer than 2 counts."""
+    shares = np.floor(shares / np.float32(1e-8)) * np.float32(1e-8)
+    free = (1 - _FEWEST * shares.shape[-1] / _TOTAL) * _TOTAL
+    return np.cumsum(np.floor(np.float32(free) * shares).astype(np.int64) + _FEWEST, axis=-1)
 
 
 class _Interval:

@@ -215,8 +215,7 @@ def model_name(config: CodecConfig, fingerprint: str) -> str:
 
 def chunk_frames(config: CodecConfig, samples: int) -> list[int]:
     """The frames of each chunk of a clip."""
-    length, stride = config.chunk_length or samples, config.chunk_stride or samples
-    return [config.frames_for(min(length, samples - at)) for at in range(0, samples, stride)]
+    return [config.frames_for(size) for size in config.chunk_sizes(samples)]
 
 
 def serialize_scale(scale: float | None) -> bytes:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from streamcodec.bitstream.codes_file import CodesFile
     from streamcodec.bitstream.ecdc import EcdcFile
-    from streamcodec.codec import Chunk, Codec
+    from streamcodec.codec import Chunk, Codec, LanguageEngine
 
-__all__ = ["codes_in", "read_coded"]
+__all__ = ["codes_in", "is_same_kind", "read_coded"]
 
 
 def read_coded(source: Path) -> CodesFile | EcdcFile:
@@ -27,17 +27,32 @@ def read_coded(source: Path) -> CodesFile | EcdcFile:
         return parse_ecdc(data) if is_ecdc(data) else parse_codes(data)
 
 
-def codes_in(codec: Codec, file: CodesFile | EcdcFile) -> list[Chunk]:
+def codes_in(codec: Codec, file: CodesFile | EcdcFile, language_model: LanguageEngine | None = None) -> list[Chunk]:
     """The codes of a file as chunks, which is one for most models; raises `InputError` for a file of another model."""
     from streamcodec.bitstream.codes_file import CodesFile
     from streamcodec.codec.chunks import chunks_of
     from streamcodec.codec.ecdc import ecdc_chunks
 
     if not isinstance(file, CodesFile):
-        return ecdc_chunks(codec, file)
+        return ecdc_chunks(codec, file, language_model)
     if not codec.reads(file.fingerprint):
         raise InputError(f"made with {file.model} ({file.fingerprint}); {codec.name} is {codec.fingerprint}: give its model with --model")
     try:
         return chunks_of(codec.config, file.codes, file.scales, file.samples)
     except CodesError as exc:
         raise CodesError(f"{exc}: it is damaged") from exc
+
+
+def is_same_kind(codec: Codec, source: Path, n_q: int, *, has_lm: bool) -> bool:
+    """Whether a file is whole, of this codec's model and of so many codebooks, coded by a language model or not."""
+    from streamcodec.bitstream.codes_file import CodesFile
+    from streamcodec.codec.ecdc import check_model
+
+    try:
+        file = read_coded(source)
+        if isinstance(file, CodesFile):
+            return bool(len(codes_in(codec, file)[0].codes) == n_q)
+        check_model(codec, file)
+    except InputError:
+        return False
+    return (file.header.n_q, file.header.has_lm) == (n_q, has_lm)

@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamcodec.cli.options import DEFAULT_MODEL, Again, Device, Engine, Into, Model, Precision, Threads, any_number, load_codec
+from streamcodec.cli.options import (
+    DEFAULT_MODEL,
+    Again,
+    Device,
+    Engine,
+    Into,
+    LanguageModelFile,
+    Model,
+    Precision,
+    Threads,
+    any_number,
+    load_codec,
+    load_lm,
+)
 
 if TYPE_CHECKING:
     from streamcodec.bitstream.codes_file import CodesFile
     from streamcodec.bitstream.ecdc import EcdcFile
     from streamcodec.cli.batch import Advance, FileJob
-    from streamcodec.codec import Codec
+    from streamcodec.codec import Chunk, Codec
 
 __all__ = ["decode"]
 
@@ -33,6 +46,7 @@ def decode(
     bandwidth: Annotated[
         float | None, typer.Option(parser=any_number, metavar="KBPS", help="Decode only so much of it (default: all).")
     ] = None,
+    language_model: LanguageModelFile = None,
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",
     engine: Engine = "auto",
@@ -40,14 +54,16 @@ def decode(
     threads: Threads = 1,
 ) -> int:
     """Decode files of codes into audio."""
+    from streamcodec.bitstream.files import naming
     from streamcodec.cli.batch import is_newer, plan, run
-    from streamcodec.cli.coded import read_coded
+    from streamcodec.cli.coded import codes_in, read_coded
 
     # Not the input's name with .wav: that is often the recording that was encoded.
     jobs, is_many = plan(files, into, [".codes", ".ecdc"], ".decoded.wav")
     # Mistakes are told before a model is loaded, which takes long. A pipe is read once.
     first = None if is_many else read_coded(jobs[0].source)
     codec = load_codec(model, device, engine, precision, threads)
+    lm = load_lm(language_model, codec)
 
     def read(source: Path) -> CodesFile | EcdcFile:
         return read_coded(source) if first is None else first
@@ -58,24 +74,25 @@ def decode(
     def seconds(source: Path) -> float:
         return read(source).samples / codec.sample_rate
 
-    return run(jobs, is_many, "decoding", seconds, is_done, lambda job, advance: _decode(codec, job, read(job.source), bandwidth, advance))
+    def convert(job: FileJob, advance: Advance) -> str:
+        file = read(job.source)
+        with naming(job.source):
+            chunks = codes_in(codec, file, lm)
+        return _decode(codec, job.source, job.target, chunks, file.samples, bandwidth, advance)
+
+    return run(jobs, is_many, "decoding", seconds, is_done, convert)
 
 
-def _decode(codec: Codec, job: FileJob, file: CodesFile | EcdcFile, bandwidth: float | None, advance: Advance) -> str:
+def _decode(codec: Codec, source: Path, target: Path, chunks: list[Chunk], samples: int, bandwidth: float | None, advance: Advance) -> str:
     from streamcodec.audio import AudioWriter
-    from streamcodec.bitstream.files import naming
-    from streamcodec.cli.coded import codes_in
 
-    with naming(job.source):
-        chunks = codes_in(codec, file)
-    samples = file.samples
     if bandwidth is not None:
         n_q = codec.config.n_q_for(bandwidth)
         chunks = [replace(chunk, codes=chunk.codes[:n_q]) for chunk in chunks]
     left = samples
-    with AudioWriter(job.target, codec.sample_rate, codec.channels, inputs=[job.source], whole=True) as writer:
+    with AudioWriter(target, codec.sample_rate, codec.channels, inputs=[source], whole=True) as writer:
         for part in codec.decode_blocks(chunks):
             writer.write(part[..., :left])
             left -= min(left, part.shape[-1])
             advance(part.shape[-1] / codec.sample_rate)
-    return f"{job.target}: {samples / codec.sample_rate:.2f} s from {chunks[0].codes.shape[0]} codebooks"
+    return f"{target}: {samples / codec.sample_rate:.2f} s from {chunks[0].codes.shape[0]} codebooks"

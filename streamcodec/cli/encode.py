@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamcodec.cli.options import DEFAULT_MODEL, Again, Bandwidth, Device, Engine, Into, Model, Precision, Threads, load_codec
+from streamcodec.cli.options import (
+    DEFAULT_MODEL,
+    Again,
+    Bandwidth,
+    Device,
+    Engine,
+    Into,
+    LanguageModelFile,
+    Model,
+    Precision,
+    Threads,
+    load_codec,
+    load_lm,
+)
 from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from streamcodec.cli.batch import Advance, FileJob
-    from streamcodec.codec import Codec
+    from streamcodec.codec import Codec, LanguageEngine
     from streamcodec.types import Samples
 
 __all__ = ["encode"]
@@ -34,6 +47,7 @@ def encode(
     again: Again = False,
     ecdc: Annotated[bool, typer.Option("--ecdc", help="Name the results .ecdc where no output is named.")] = False,
     bandwidth: Bandwidth = None,
+    language_model: LanguageModelFile = None,
     model: Model = DEFAULT_MODEL,
     device: Device = "cpu",
     engine: Engine = "auto",
@@ -44,7 +58,7 @@ def encode(
     from streamcodec.audio import AUDIO_SUFFIXES, open_audio_blocks
     from streamcodec.bitstream.files import check_target
     from streamcodec.cli.batch import is_newer, is_pipe, plan, run
-    from streamcodec.cli.coded import codes_in, read_coded
+    from streamcodec.cli.coded import is_same_kind
 
     @functools.cache  # finding out may take a walk through the whole file
     def seconds(source: Path) -> float | None:
@@ -58,22 +72,19 @@ def encode(
         # Mistakes are told before a model is loaded, which takes long.
         check_target(jobs[0].target, [jobs[0].source])
         seconds(jobs[0].source)
+    if language_model is not None and any(job.target.suffix.lower() != ".ecdc" for job in jobs):
+        raise InputError("--language-model is for outputs that end in .ecdc")
     codec = load_codec(model, device, engine, precision, threads)
+    lm = load_lm(language_model, codec)
     n_q = codec.config.n_q_for(bandwidth)
 
     def is_done(job: FileJob) -> bool:
-        if again or not is_newer(job.target, job.source):
-            return False
-        try:
-            codes = codes_in(codec, read_coded(job.target))[0].codes
-        except InputError:
-            return False
-        return bool(codes.shape[0] == n_q)
+        return not again and is_newer(job.target, job.source) and is_same_kind(codec, job.target, n_q, has_lm=lm is not None)
 
-    return run(jobs, is_many, "encoding", seconds, is_done, lambda job, advance: _encode(codec, job, bandwidth, advance))
+    return run(jobs, is_many, "encoding", seconds, is_done, lambda job, advance: _encode(codec, job, bandwidth, lm, advance))
 
 
-def _encode(codec: Codec, job: FileJob, bandwidth: float | None, advance: Advance) -> str:
+def _encode(codec: Codec, job: FileJob, bandwidth: float | None, lm: LanguageEngine | None, advance: Advance) -> str:
     from streamcodec.audio import open_audio_blocks
     from streamcodec.audio.dsp.resample import resampled_length
     from streamcodec.bitstream.codes_file import CodesFile, write_codes
@@ -97,7 +108,7 @@ def _encode(codec: Codec, job: FileJob, bandwidth: float | None, advance: Advanc
         raise InputError(f"{job.source}: is shorter than one sample at {codec.sample_rate} Hz")
     codes, scales = clip_of(packets)
     if target.suffix.lower() == ".ecdc":
-        size = write_file(target, to_ecdc(codec, codes if codec.config.codes_alone else packets, length), [job.source])
+        size = write_file(target, to_ecdc(codec, codes if codec.config.codes_alone else packets, length, lm), [job.source])
     else:
         clip = CodesFile(codes, codec.name, codec.fingerprint, length, scales)
         size = write_codes(target, clip, codec.config.bits_per_code, [job.source])

@@ -11,7 +11,7 @@ import typer
 from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
-    from streamcodec.codec import Codec
+    from streamcodec.codec import Codec, LanguageEngine
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -23,6 +23,7 @@ __all__ = [
     "Engine",
     "EngineName",
     "Into",
+    "LanguageModelFile",
     "Model",
     "NoRetry",
     "PacketFrames",
@@ -36,6 +37,7 @@ __all__ = [
     "Token",
     "any_number",
     "load_codec",
+    "load_lm",
     "number",
     "port_number",
     "positive_int",
@@ -101,6 +103,12 @@ PacketFrames = Annotated[int, typer.Option(parser=positive_int, metavar="N", hel
 Into = Annotated[Path | None, typer.Option("--into", metavar="FOLDER", help="The folder for the results (default: beside the inputs).")]
 Again = Annotated[bool, typer.Option("--again", help="Of many files, convert also those whose results are there already.")]
 
+# How .ecdc files are coded.
+LanguageModelFile = Annotated[
+    Path | None,
+    typer.Option("--language-model", metavar="FILE", help="EnCodec's language model, a .th file, which makes .ecdc files smaller."),
+]
+
 # Which model, and what it runs on.
 Model = Annotated[str, typer.Option(metavar="NAME", help="The model: an embedded name, a file, a folder or a hub id.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="The device, by torch's name; cuda is untested.")]
@@ -122,6 +130,13 @@ ServerThreads = Annotated[
         help="Run N steps of the model at a time, each on a thread of its own (default: as many as there are processors for this program).",
     ),
 ]
+
+
+def load_lm(path: Path | None, codec: Codec) -> LanguageEngine | None:
+    """Load the language model that an option names, if it does, for the codec."""
+    from streamcodec.codec import load_language_model
+
+    return None if path is None else load_language_model(path, codec)
 
 
 def load_codec(model: str, device: str, engine: EngineName, precision: PrecisionName, threads: int, *, server: bool = False) -> Codec:

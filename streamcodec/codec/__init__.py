@@ -2,8 +2,20 @@
 
 from streamcodec.codec.chunks import Chunk
 from streamcodec.codec.clip import Codec
-from streamcodec.codec.ecdc import compress, decompress, open_ecdc
+from streamcodec.codec.ecdc import compress, decompress, load_language_model, open_ecdc
 from streamcodec.codec.load import load
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
+from streamcodec.engine.base import LanguageEngine
 
-__all__ = ["Chunk", "Codec", "StreamDecoder", "StreamEncoder", "compress", "decompress", "load", "open_ecdc"]
+__all__ = [
+    "Chunk",
+    "Codec",
+    "LanguageEngine",
+    "StreamDecoder",
+    "StreamEncoder",
+    "compress",
+    "decompress",
+    "load",
+    "load_language_model",
+    "open_ecdc",
+]

@@ -4,47 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from streamcodec.audio.dsp.resample import resampled_length
+from streamcodec.bitstream.arithmetic_coding import ArithmeticCoding, Counts, counts_of
 from streamcodec.bitstream.ecdc import Coding, EcdcFile, EcdcHeader, PlainCoding, ecdc_bytes, model_name, parse_ecdc
 from streamcodec.bitstream.ecdc_writer import EcdcWriter
 from streamcodec.codec.arrays import as_numpy, check_codes
 from streamcodec.codec.chunks import Chunk, as_chunks
 from streamcodec.codec.clip import Codec
+from streamcodec.engine.base import LanguageEngine
 from streamcodec.errors import CodesError
 from streamcodec.output_file import Input
-from streamcodec.types import Samples
+from streamcodec.types import Codes, Samples
 
-__all__ = ["compress", "decompress", "ecdc_chunks", "open_ecdc", "to_ecdc"]
+__all__ = ["check_model", "compress", "decompress", "ecdc_chunks", "load_language_model", "open_ecdc", "to_ecdc"]
 
 
-def compress(codec: Codec, audio: Any, sample_rate: float | None = None, bandwidth: float | None = None) -> bytes:
+def compress(
+    codec: Codec,
+    audio: Any,
+    sample_rate: float | None = None,
+    bandwidth: float | None = None,
+    *,
+    language_model: LanguageEngine | None = None,
+) -> bytes:
     """Encode a clip [T] or [C, T] to the bytes of an `.ecdc` file; the arguments are those of `Codec.encode`.
 
-    A model of one of the published architectures gives the bytes that `encodec.compress` gives for the same samples. Raises `AudioError`
-    or `CodesError`.
+    A model of one of the published architectures gives the bytes that `encodec.compress` gives for the same samples. With a language model
+    (see `load_language_model`) the codes take fewer bytes; whoever reads them needs the same one, on the same kind of processor. Raises
+    `AudioError` or `CodesError`.
     """
     array, _ = as_numpy(audio)
     if array.ndim > 2:
         raise CodesError(f"audio has shape {list(array.shape)}, expected [T] or [C, T]: an .ecdc file holds one clip")
     encoded = codec.encode(array, sample_rate, bandwidth)
     rate = codec.sample_rate if sample_rate is None else sample_rate
-    return to_ecdc(codec, encoded, resampled_length(array.shape[-1], rate, codec.sample_rate))
+    return to_ecdc(codec, encoded, resampled_length(array.shape[-1], rate, codec.sample_rate), language_model)
 
 
-def decompress(codec: Codec, data: bytes) -> Samples:
+def decompress(codec: Codec, data: bytes, *, language_model: LanguageEngine | None = None) -> Samples:
     """Decode the bytes of an `.ecdc` file to samples [T], or [C, T] of a model of several channels, as many as were encoded.
 
-    Raises `CodesError` for bytes that are no whole file, and for those of a model that this one is not.
+    Raises `CodesError` for bytes that are no whole file, for those of a model that this one is not, and for codes that need a language
+    model if none is given.
     """
     file = parse_ecdc(data)
-    chunks = ecdc_chunks(codec, file)
+    chunks = ecdc_chunks(codec, file, language_model)
     samples: Samples = codec.decode(chunks[0].codes if codec.config.granularity == "frames" else chunks)
     return samples[..., : file.header.samples]
 
 
-def to_ecdc(codec: Codec, encoded: Any, samples: int) -> bytes:
+def to_ecdc(codec: Codec, encoded: Any, samples: int, language_model: LanguageEngine | None = None) -> bytes:
     """The bytes of an `.ecdc` file for one clip: what `Codec.encode` gave for it, and its length at the codec's rate.
 
     Raises `CodesError` for codes that are not those of so many samples.
@@ -54,35 +66,68 @@ def to_ecdc(codec: Codec, encoded: Any, samples: int) -> bytes:
         codes, _ = check_codes(codec.config, as_numpy(chunk.codes)[0], batch=False)
         chunks.append((codes[0], None if chunk.scale is None else float(chunk.scale)))
     n_q = len(chunks[0][0])
-    return ecdc_bytes(codec.config, _header(codec, n_q, samples), chunks, _coding(codec, n_q))
+    header = _header(codec, n_q, samples, language_model)
+    return ecdc_bytes(codec.config, header, chunks, _coding(codec, n_q, language_model))
 
 
-def ecdc_chunks(codec: Codec, file: EcdcFile) -> list[Chunk]:
+def ecdc_chunks(codec: Codec, file: EcdcFile, language_model: LanguageEngine | None = None) -> list[Chunk]:
     """The chunks of a file whose header was read, which is one chunk for most models: `Codec.decode` takes them.
 
     Raises `CodesError` for a file of another model, and for one that is damaged.
     """
+    check_model(codec, file)
+    if file.header.has_lm and language_model is None:
+        raise CodesError("its codes are coded by a language model, expected that model as well")
+    coding = _coding(codec, file.header.n_q, language_model if file.header.has_lm else None)
+    return [Chunk(codes, scale) for codes, scale in file.chunks(codec.config, coding)]
+
+
+def check_model(codec: Codec, file: EcdcFile) -> None:
+    """Raise `CodesError` for a file of a model that this one is not."""
     expected = model_name(codec.config, codec.fingerprint)
     theirs = file.fingerprint
     if file.header.model != expected and (theirs is None or not codec.reads(theirs)):
         raise CodesError(f"made with the model {file.header.model!r}; {codec.name} is {expected!r}: give its model")
-    if file.header.has_lm:
-        raise CodesError("its codes are coded with a language model, which this version does not read")
-    return [Chunk(codes, scale) for codes, scale in file.chunks(codec.config, _coding(codec, file.header.n_q))]
 
 
-def open_ecdc(codec: Codec, path: str | PathLike[str], bandwidth: float | None = None, *, inputs: Iterable[Input] = ()) -> EcdcWriter:
+def open_ecdc(
+    codec: Codec,
+    path: str | PathLike[str],
+    bandwidth: float | None = None,
+    *,
+    language_model: LanguageEngine | None = None,
+    inputs: Iterable[Input] = (),
+) -> EcdcWriter:
     """Open a file for a stream's packets of codes, all of the same bandwidth (kbps), or for a clip's chunks; see `EcdcWriter`.
 
     The packets must be those of a stream with `start="exact"`, which a decoder of clips expects.
     """
     n_q = codec.config.n_q_for(bandwidth)
-    return EcdcWriter(path, codec.config, _header(codec, n_q), _coding(codec, n_q), inputs=inputs)
+    header = _header(codec, n_q, 0, language_model)
+    return EcdcWriter(path, codec.config, header, _coding(codec, n_q, language_model), inputs=inputs)
 
 
-def _header(codec: Codec, n_q: int, samples: int = 0) -> EcdcHeader:
-    return EcdcHeader(model_name(codec.config, codec.fingerprint), samples, n_q)
+def load_language_model(path: str | PathLike[str], codec: Codec) -> LanguageEngine:
+    """Load a checkpoint of EnCodec's language model, such as `encodec_lm_24khz-1608e3c0.th`, for a codec's codes; torch runs it.
+
+    Raises a `ModelError` that says what is wrong with it.
+    """
+    from streamcodec.engine.language import TorchLanguageEngine
+    from streamcodec.model.language_model import load_language_model
+
+    return TorchLanguageEngine(load_language_model(Path(path), codec.config))
 
 
-def _coding(codec: Codec, n_q: int) -> Coding:
-    return PlainCoding(codec.config.bits_per_code, n_q)
+def _header(codec: Codec, n_q: int, samples: int, language_model: LanguageEngine | None) -> EcdcHeader:
+    return EcdcHeader(model_name(codec.config, codec.fingerprint), samples, n_q, has_lm=language_model is not None)
+
+
+def _coding(codec: Codec, n_q: int, language_model: LanguageEngine | None) -> Coding:
+    if language_model is None:
+        return PlainCoding(codec.config.bits_per_code, n_q)
+
+    def predict(frame: Codes | None, state: Any) -> tuple[Counts, Any]:
+        shares, state = language_model.predict(frame, state, n_q)
+        return counts_of(shares), state
+
+    return ArithmeticCoding(predict, n_q, codec.config.codebook_size)

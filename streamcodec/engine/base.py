@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from streamcodec.config import CodecConfig, Start
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "PrecisionName", "StreamTraits"]
+__all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "LanguageEngine", "PrecisionName", "StreamTraits"]
 
 EngineName = Literal["auto", "torch", "openvino"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
@@ -92,4 +92,12 @@ class Engine(Protocol):
 
     def decode_latents(self, latents: Samples) -> Samples:
         """Latents [B, hidden_size, F] of a whole clip -> samples [B, F * hop]."""
+        ...
+
+
+class LanguageEngine(Protocol):
+    """Runs EnCodec's language model. Its state is a value of the engine's own kind, and None before the first frame."""
+
+    def predict(self, frame: Codes | None, state: Any, n_q: int) -> tuple[Samples, Any]:
+        """The codes [n_q] of a frame, None before the first one, and the state -> probabilities [n_q, codebook_size], new state."""
         ...

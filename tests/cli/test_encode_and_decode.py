@@ -11,6 +11,7 @@ import soundfile as sf
 import torch
 from cli_rig import Terminal, fails
 from made_up_models import FEW_LAYERS, save_made_up_model
+from package_language_model import package_language_model, saved
 from parity import assert_same_codes
 
 import streamcodec
@@ -72,6 +73,21 @@ def test_a_stereo_model_that_codes_chunks_goes_through_ecdc_files(here):
     decoded, rate = read_audio(here / "x.decoded.wav")
     assert (rate, decoded.shape) == (48_000, (2, 40_001))
     np.testing.assert_allclose(decoded, np.clip(stereo.decode(stereo.encode(samples))[:, :40_001], -1, 1), atol=1e-4)
+
+
+@pytest.mark.usefixtures("speech_file")
+def test_a_language_model_makes_ecdc_files_smaller_and_is_asked_for(here, model, capsys):
+    lm = str(saved(package_language_model(dim=16, layers=1), here))
+    short = ["--model", model, "--bandwidth", "1.5"]
+    assert main(["encode", "talk.wav", "x.ecdc", *short, "--language-model", lm]) == 0
+    assert main(["encode", "talk.wav", "plain.ecdc", *short]) == 0
+    assert main(["decode", "x.ecdc", "x.wav", "--model", model, "--language-model", lm]) == 0
+    assert main(["decode", "plain.ecdc", "plain.wav", "--model", model]) == 0
+    assert (here / "x.wav").read_bytes() == (here / "plain.wav").read_bytes()
+    capsys.readouterr()
+    assert "x.ecdc: its codes are coded by a language model" in fails(capsys, "decode", "x.ecdc", "y.wav", "--model", model)[1]
+    line = fails(capsys, "encode", "talk.wav", "--language-model", lm, "--model", model)[1]
+    assert line.endswith("--language-model is for outputs that end in .ecdc")
 
 
 def test_a_damaged_ecdc_file_is_refused_by_name(here, model, capsys):
