@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "audio": GROUND,
     "codec": {"scheduler", "engine", "model", "audio", "bitstream", *GROUND},
     "compat": {"codec", *GROUND},
+    "tokenizer": {"codec", "audio", "bitstream", *GROUND},
     "protocol": {"bitstream", *GROUND},
     "server": {"streamcodec", "processors", "codec", "scheduler", "engine", "model", "audio", "protocol", "bitstream", *GROUND},
     "client": {"streamcodec", "protocol", "bitstream", "audio", *GROUND},
@@ -44,7 +45,7 @@ MAY_IMPORT = {
 # What a room may import only inside a function, so that importing the room does not load it.
 MAY_IMPORT_LAZILY = {
     "client": {"codec"},
-    "cli": {"bitstream", "codec", "model", "protocol", "server", "client", "training", "gc_freeze", "processors"},
+    "cli": {"bitstream", "codec", "model", "protocol", "server", "client", "training", "tokenizer", "gc_freeze", "processors"},
     "streamcodec": {"codec"},
 }
 
@@ -63,6 +64,7 @@ FORBIDDEN = {
     "engine": SERVING | SOCKETS | SOUND | {"msgpack"},
     "scheduler": SERVING | HEAVY | SOCKETS | SOUND | {"msgpack"},
     "codec": SERVING | SOCKETS | SOUND | {"msgpack"},
+    "tokenizer": SERVING | SOCKETS | SOUND | {"msgpack"},
     "compat": SERVING | SOCKETS | SOUND | {"msgpack", "transformers", "encodec", "audiolm_pytorch"},
     "audio": SERVING | HEAVY | SOCKETS | {"msgpack"},
     "protocol": SERVING | HEAVY | SOCKETS | SOUND,

@@ -33,6 +33,7 @@ from streamcodec.cli.play import EXAMPLES as PLAY_EXAMPLES
 from streamcodec.cli.play import play
 from streamcodec.cli.process import ending_by_signals, run_coroutine, secure_standard_streams
 from streamcodec.cli.serve import serve
+from streamcodec.cli.tokenize import tokenize
 from streamcodec.cli.train import PASSED_ON, train
 from streamcodec.errors import InputError, LocalProtocolError, ModelError, StreamCodecError, explain
 
@@ -74,6 +75,7 @@ app.command(epilog=PLAY_EXAMPLES)(play)
 app.command(epilog=DEMO_EXAMPLES)(demo)
 app.command()(encode)
 app.command()(decode)
+app.command()(tokenize)
 app.command()(convert)
 app.command()(models)
 app.command(context_settings=PASSED_ON, add_help_option=False)(train)

@@ -1,25 +1,29 @@
-"""Many files in one go: which are meant, where each result goes, and what becomes of them. `encode` and `decode` share it."""
+"""Many files in one go: which are meant, where each result goes, and what becomes of them.
+
+`encode`, `decode` and `tokenize` share it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from streamcodec.audio import open_audio_blocks
 from streamcodec.cli.status import progress
 from streamcodec.errors import InputError, StreamCodecError, explain
 from streamcodec.output_file import check_output
 
-__all__ = ["Advance", "FileJob", "is_newer", "is_pipe", "plan", "run"]
+__all__ = ["Advance", "FileJob", "durations", "is_newer", "is_pipe", "length_or_none", "plan", "run", "run_many"]
 
 Advance = Callable[[float], None]
 """Is told how many seconds of audio more are done."""
 
 
-@dataclass(frozen=True)
-class FileJob:
+class FileJob(NamedTuple):
     """A file to convert and where the result goes."""
 
     source: Path
@@ -86,46 +90,83 @@ def run(
 ) -> int:
     """Convert files one after the other under one bar, and return the exit status.
 
-    `seconds` tells how long a file is, and `convert` returns the line to print. Of many files, those that are done already (`is_done`) are
-    left alone, and one that fails is told and does not stop the others: the same command later does the rest.
+    `seconds` tells how long a file is, and `convert` returns the line to print. For many files see `run_many`.
     """
     if not is_many:
         with progress(seconds(jobs[0].source), doing) as advance:
             line = convert(jobs[0], advance)
         print(line)
         return 0
-    left = [job for job in jobs if not is_done(job)]
-    failed = 0
-    # A file that cannot be read is told when its turn comes.
-    known = [_or_none(lambda job=job: seconds(job.source)) for job in left]  # type: ignore[misc]
-    total = sum(length for length in known if length is not None) if any(known) else None
-    with progress(total, f"{doing} {len(left)} files") as advance:
+
+    def one_by_one(left: Sequence[FileJob], advance: Advance) -> Iterator[Exception | None]:
         for job in left:
             try:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
                 check_output(job.target, [job.source])
                 convert(job, advance)
-            except StreamCodecError as error:
-                failed += 1
-                print(f"streamcodec: {error}", file=sys.stderr)
             except BrokenPipeError:
                 raise
-            except OSError as error:
+            except (StreamCodecError, OSError) as error:
+                yield error
+            else:
+                yield None
+
+    return run_many(jobs, doing, seconds, is_done, one_by_one)
+
+
+def run_many(
+    jobs: Sequence[FileJob],
+    doing: str,
+    seconds: Callable[[Path], float | None],
+    is_done: Callable[[FileJob], bool],
+    convert: Callable[[Sequence[FileJob], Advance], Iterable[Exception | None]],
+) -> int:
+    """Convert many files under one bar, and return the exit status.
+
+    Those that are done already (`is_done`) are left alone. `convert` takes the others and tells for each that is done, in any order, the
+    error of which it failed, or None. One that fails is told and does not stop the others: the same command later does the rest.
+    """
+    left = [job for job in jobs if not is_done(job)]
+    failed = 0
+    # A file that cannot be read is told when its turn comes.
+    known = [length_or_none(seconds, job.source) for job in left]
+    total = sum(length for length in known if length is not None) if any(known) else None
+    with progress(total, f"{doing} {len(left)} files") as advance:
+        for error in convert(left, advance):
+            if error is not None:
                 failed += 1
-                print(f"streamcodec: {explain(error)}", file=sys.stderr)
+                told = explain(error) if isinstance(error, OSError) else error
+                print(f"streamcodec: {told}", file=sys.stderr)
     print(f"{len(left) - failed} files done, {len(jobs) - len(left)} were done before, {failed} failed")
     return 1 if failed else 0
 
 
-def _or_none(call: Callable[[], float | None]) -> float | None:
+def length_or_none(seconds: Callable[[Path], float | None], source: Path) -> float | None:
+    """How long a file is as far as `seconds` tells, None if it cannot be read."""
     with contextlib.suppress(StreamCodecError, OSError):
-        return call()
+        return seconds(source)
     return None
 
 
 def is_pipe(path: Path) -> bool:
     """Whether something is there that is neither a file nor a folder: it can be read once, and nothing belongs beside it."""
     return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def durations() -> Callable[[Path], float | None]:
+    """A function that tells how many seconds of audio a file holds, None if nobody knows. It raises `AudioError`.
+
+    It remembers what it found, since finding out may take a walk through the whole file.
+    """
+
+    @functools.cache
+    def duration_s(source: Path) -> float | None:
+        if is_pipe(source):
+            return None  # it is read once
+        with open_audio_blocks(source) as blocks:
+            return blocks.duration_s
+
+    return duration_s
 
 
 def is_newer(target: Path, source: Path) -> bool:

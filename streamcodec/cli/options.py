@@ -139,19 +139,22 @@ def load_lm(path: Path | None, codec: Codec) -> LanguageEngine | None:
     return None if path is None else load_language_model(path, codec)
 
 
-def load_codec(model: str, device: str, engine: EngineName, precision: PrecisionName, threads: int, *, server: bool = False) -> Codec:
-    """Load the codec that the model's options ask for; a server's is usable at once, and runs as many steps at a time as it has threads."""
+def load_codec(
+    model: str,
+    device: str,
+    engine: EngineName,
+    precision: PrecisionName,
+    threads: int,
+    *,
+    workers: int = 1,
+    wait_for_compile: bool = True,
+) -> Codec:
+    """Load the codec that the model's options ask for; the others are those of `streamcodec.load`."""
     from streamcodec.codec import load
 
     try:
         return load(
-            model,
-            device=device,
-            engine=engine,
-            precision=precision,
-            threads=threads,
-            workers=threads if server else 1,
-            wait_for_compile=not server,
+            model, device=device, engine=engine, precision=precision, threads=threads, workers=workers, wait_for_compile=wait_for_compile
         )
     except (RuntimeError, AssertionError) as exc:
         # What torch raises for a device that it does not know or was not built for.

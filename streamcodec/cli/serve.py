@@ -86,7 +86,8 @@ def serve(
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
     processors = available_processors()
-    codec = load_codec(model, device, engine, precision, threads or processors, server=True)
+    steps = threads or processors
+    codec = load_codec(model, device, engine, precision, steps, workers=steps, wait_for_compile=False)
     limits = Limits(max_publishers=max_publishers, max_listeners=max_listeners, capacity=_capacity(capacity))
     tokens = Tokens(
         publish=_tokens(publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(listen_token_file, "STREAMCODEC_LISTEN_TOKEN")

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from streamcodec.audio.dsp.resample import StreamResampler, check_rate, resample
+from streamcodec.audio.dsp.resample import check_rate, resample
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
 from streamcodec.codec.arrays import as_numpy, check_codes, owned
 from streamcodec.codec.chunks import Chunk, check_chunk, decode_chunks, encode_chunks
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
+from streamcodec.codec.together import BlocksOfClip, encode_together
 from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.base import Engine
 from streamcodec.engine.warming import warm_up
@@ -131,21 +132,10 @@ class Codec:
                 yield from encoder.feed(block)
             yield from encoder.flush()
             return
-        resampler = StreamResampler(sample_rate, self.sample_rate)
-        size = self._chunk_samples
-
-        def chunks() -> Iterator[tuple[Samples, bool]]:
-            held = np.empty(0, np.float32)
-            for block in blocks:
-                held = np.concatenate([held, resampler.feed(check_block(as_numpy(block)[0], channels))])
-                # Something stays for the last step, which ends the clip.
-                while len(held) > size:
-                    yield held[None, :size], False
-                    held = held[size:]
-            yield from _cut(np.concatenate([held, resampler.flush()])[None], size)
-
-        for codes in self._encode_chunks(chunks(), self.config.n_q_for(bandwidth)):
-            yield codes[0]
+        for piece in encode_together(self.engine, [BlocksOfClip(blocks, sample_rate, channels)], self.config.n_q_for(bandwidth)):
+            if isinstance(piece.codes, Exception):
+                raise piece.codes
+            yield piece.codes
 
     def _encode_clips(self, clips: Samples, n_q: int, progress: Progress | None) -> Codes:
         total, size, parts = clips.shape[1], self._chunk_samples, []

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamcodec.audio import bundled_clip
-from streamcodec.codec.chunks import Chunk
+from streamcodec.codec.chunks import as_chunks
 from streamcodec.codec.clip import Codec
 from streamcodec.engine.factory import make_engine
 from streamcodec.model.encodec import EncodecModel
-from streamcodec.types import Codes, Samples
+from streamcodec.types import Samples
 
 __all__ = ["ModelComparison", "compare_models"]
 
@@ -53,9 +53,9 @@ def compare_models(one: EncodecModel, other: EncodecModel) -> ModelComparison:
     loudest = 0.0
     for bandwidth in one.config.target_bandwidths:
         encoded, again = (codec.encode(clip, rate, bandwidth) for codec in (first, second))
-        for expected, found in zip(_chunks(encoded), _chunks(again), strict=True):
-            codes += expected.size
-            differing += int(np.count_nonzero(expected != found))
+        for expected, found in zip(as_chunks(encoded), as_chunks(again), strict=True):
+            codes += expected.codes.size
+            differing += int(np.count_nonzero(expected.codes != found.codes))
         loudest = max(loudest, float(np.abs(first.decode(encoded) - second.decode(encoded)).max()))
     return ModelComparison(clip.shape[1] / rate, one.config.target_bandwidths, codes, differing, loudest)
 
@@ -65,7 +65,3 @@ def _stereo_clip() -> tuple[Samples, int]:
     samples, rate = bundled_clip()
     length = round(_CLIP_S * rate)
     return np.stack([samples[rate : rate + length], samples[3 * rate : 3 * rate + length]]), rate
-
-
-def _chunks(encoded: Codes | list[Chunk]) -> list[Codes]:
-    return [chunk.codes for chunk in encoded] if isinstance(encoded, list) else [encoded]

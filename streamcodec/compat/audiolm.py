@@ -62,7 +62,7 @@ class EncodecWrapper(nn.Module):
         nn.Module.__init__(self)  # and not that of audiolm-pytorch's class, which downloads a model
         self.codec = model if isinstance(model, Codec) else load(model, **options)
         config = self.codec.config
-        if config.chunk_length is not None or config.normalize or config.audio_channels != 1:
+        if not config.codes_alone or config.audio_channels != 1:
             raise UnsupportedModelError(
                 f"{self.codec.name} codes stereo, or chunks with scales: expected a mono model whose codes are one array"
             )

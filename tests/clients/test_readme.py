@@ -68,7 +68,7 @@ def test_the_library_is_used_as_shown(page, monkeypatch, here):
 
 @pytest.fixture(scope="module")
 def help_texts() -> dict[str, str]:
-    commands = ("serve", "mic", "play", "demo", "encode", "decode", "convert", "models", "devices", "doctor")
+    commands = ("serve", "mic", "play", "demo", "encode", "decode", "tokenize", "convert", "models", "devices", "doctor")
     texts = {}
     for command in commands:
         with contextlib.redirect_stdout(io.StringIO()) as told:
