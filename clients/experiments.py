@@ -117,7 +117,7 @@ top = float(spectrum_db(audio).max())
 extent = (0.0, len(audio) / codec.sample_rate, 0.0, codec.sample_rate / 2000)
 for axes, (name, samples) in zip(grid.flat, {"original": audio, **heard}.items(), strict=False):
     axes.imshow(spectrum_db(samples), aspect="auto", origin="lower", extent=extent, vmin=top - 80, vmax=top, cmap="magma")
-    kind, _, number = name.partition(" ")
+    kind, number = name.split()[0], name.split()[-1]
     axes.set_title({"first": f"the first {number} of {n_q} codebooks", "only": f"codebook {number} alone"}.get(kind, name), fontsize=9)
 figure.supxlabel("seconds")
 figure.supylabel("kHz")

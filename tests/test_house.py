@@ -108,7 +108,7 @@ def modules() -> list[Path]:
 
 
 def room_of(file: Path) -> str:
-    """The first name below the package: a folder, or a module that stands alone. The experiments, which look into a model, are no client."""
+    """The first name below the package: a folder, or a module that stands alone. The experiments, which look into models, are no client."""
     if not file.is_relative_to(PACKAGE):
         return "experiments" if file.stem == "experiments" else "clients"
     first = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
