@@ -40,6 +40,7 @@ BENCHMARKS = (
         "churn",
         "quality",
         "long_streams",
+        "tokenize",
         "precision",
         "latency",
         "late_join",

@@ -49,6 +49,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ),
     ("relay", ((), ("--listeners", "300"), ("--listeners", "1500"))),
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
+    ("tokenize", ((),)),
     ("late_join", (_HELD_OUT,)),
     ("dtx", (_HELD_OUT,)),
     ("long_streams", ((*_HELD_OUT, "--clips", "24"),)),

@@ -28,6 +28,7 @@ from benchmarks.harness.sections import render_section
 from benchmarks.peers import transformers_peer
 from benchmarks.step import benchmark as step
 from benchmarks.step import gemm
+from benchmarks.tokenize import benchmark as tokenize
 from streamcodec.codec import Codec, load
 from streamcodec.server import Limits, Server
 
@@ -65,7 +66,7 @@ def in_one_process() -> Iterator[None]:
         patch.setattr(processes, "Server", _patient_server)
         patch.setattr(Loading, "__call__", _load_small)
         patch.setattr(gemm, "_SIZES", (64, 128))
-        for benchmark in (accelerator, step):
+        for benchmark in (accelerator, step, tokenize):
             patch.setattr(benchmark, "transformers_peer", functools.partial(transformers_peer, **FEW_LAYERS))
         yield
 
