@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from streamcodec.errors import CodesError
 from streamcodec.types import Codes
 
-__all__ = ["COUNT_BITS", "ArithmeticCoding", "ArithmeticDecoder", "ArithmeticEncoder", "Counts", "Predict", "counts_of"]
+__all__ = ["COUNT_BITS", "FEWEST_COUNTS", "ArithmeticCoding", "ArithmeticDecoder", "ArithmeticEncoder", "Counts", "Predict", "counts_of"]
 
 COUNT_BITS = 24
 _TOTAL = 1 << COUNT_BITS
-_FEWEST = 2  # counts of a symbol: its share of an interval of 2**24 or more then holds a whole number
+FEWEST_COUNTS = 2  # counts of a symbol: its share of an interval of 2**24 or more then holds a whole number
 
 Counts = NDArray[np.int64]
 """Cumulated counts of each codebook's entries, [n_q, codebook_size]; each row ascends to at most 2**24."""
@@ -34,8 +34,8 @@ Predict = Callable[[Codes | None, Any], tuple[Counts, Any]]
 def counts_of(shares: NDArray[np.float32]) -> Counts:
     """Probabilities [n_q, codebook_size] as counts, rounded as the reference does. No entry has fewer than 2 counts."""
     shares = np.floor(shares / np.float32(1e-8)) * np.float32(1e-8)
-    free = (1 - _FEWEST * shares.shape[-1] / _TOTAL) * _TOTAL
-    return np.cumsum(np.floor(np.float32(free) * shares).astype(np.int64) + _FEWEST, axis=-1)
+    free = (1 - FEWEST_COUNTS * shares.shape[-1] / _TOTAL) * _TOTAL
+    return np.cumsum(np.floor(np.float32(free) * shares).astype(np.int64) + FEWEST_COUNTS, axis=-1)
 
 
 class _Interval:
@@ -153,7 +153,7 @@ class ArithmeticCoding:
 
     def __init__(self, predict: Predict, n_q: int, codebook_size: int) -> None:
         self._predict, self._n_q = predict, n_q
-        self._most = _TOTAL - _FEWEST * (codebook_size - 1)  # counts of one symbol
+        self._most = _TOTAL - FEWEST_COUNTS * (codebook_size - 1)  # counts of one symbol
 
     def encoder(self) -> _PredictedEncoder:
         """The encoder of one chunk."""

@@ -14,6 +14,9 @@ The package has two names of models. A model of one of these two architectures i
 not say with whose weights. Every other one is written as "streamcodec " and its fingerprint, which the package refuses to read.
 
 Such a file has no checksum. A wrong byte among its codes changes those that it holds and no other, and nobody can tell.
+
+Version 1 is this package's own, which the package `encodec` refuses. Its "lm" is the fingerprint of a model of whole numbers, and its
+chunks are blocks with checksums: see `checked_coding`.
 """
 
 from __future__ import annotations
@@ -151,21 +154,24 @@ def _shifted(values: Codes, by: int) -> Codes:
 
 @dataclass(frozen=True)
 class EcdcHeader:
-    """What the JSON says: the model, the samples of each channel, the codebooks, and whether a language model codes."""
+    """What the JSON says: the model, the samples of each channel, the codebooks, and what predicts the codes.
+
+    `lm` is whether EnCodec's language model does, or the fingerprint of a model of whole numbers.
+    """
 
     model: str
     samples: int
     n_q: int
-    has_lm: bool = False
+    lm: bool | str = False
 
     def serialize(self, size: int = 0) -> bytes:
         """The bytes before the first chunk. JSON shorter than `size` bytes is filled with spaces, which JSON allows."""
         text = self.json().ljust(size)
-        return _HEAD.pack(_MAGIC, 0, len(text)) + text
+        return _HEAD.pack(_MAGIC, int(isinstance(self.lm, str)), len(text)) + text
 
     def json(self) -> bytes:
         """The header's JSON, without spaces at its end."""
-        return json.dumps({"m": self.model, "al": self.samples, "nc": self.n_q, "lm": self.has_lm}).encode()
+        return json.dumps({"m": self.model, "al": self.samples, "nc": self.n_q, "lm": self.lm}).encode()
 
     @classmethod
     def parse(cls, data: bytes) -> tuple[EcdcHeader, int, bool]:
@@ -175,8 +181,8 @@ class EcdcHeader:
         if len(data) < _HEAD.size:
             raise CodesError(f"its header has {len(data)} bytes, expected {_HEAD.size} and more: it was cut off")
         _, version, size = _HEAD.unpack_from(data)
-        if version != 0:
-            raise CodesError(f"version {version} of the format, expected 0")
+        if version not in (0, 1):
+            raise CodesError(f"version {version} of the format, expected 0 or 1")
         if size > _LONGEST_JSON:
             raise CodesError(f"its header says that it has {size} bytes of JSON, expected at most {_LONGEST_JSON}: it is damaged")
         text = data[_HEAD.size : _HEAD.size + size]
@@ -188,10 +194,10 @@ class EcdcHeader:
             raise CodesError(f"its header is no JSON: {' '.join(str(exc).split())}") from exc
         if not isinstance(found, dict) or set(found) != {"m", "al", "nc", "lm"}:
             raise CodesError("its header has other fields than m, al, nc and lm: it is damaged, or of a later version")
-        model, samples, n_q, has_lm = (found[name] for name in ("m", "al", "nc", "lm"))
-        if not isinstance(model, str) or not _is_count(samples) or not _is_count(n_q) or not isinstance(has_lm, bool):
+        model, samples, n_q, lm = (found[name] for name in ("m", "al", "nc", "lm"))
+        if not isinstance(model, str) or not _is_count(samples) or not _is_count(n_q) or type(lm) is not (str if version else bool):
             raise CodesError(f"a field of its header is invalid: {str(found)[:200]}")
-        return cls(model, samples, n_q, has_lm), _HEAD.size + size, text[-1:].isspace()
+        return cls(model, samples, n_q, lm), _HEAD.size + size, text[-1:].isspace()
 
 
 def _is_count(value: object) -> bool:

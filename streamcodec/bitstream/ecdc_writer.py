@@ -35,7 +35,7 @@ class EcdcWriter:
         self, path: str | PathLike[str], config: CodecConfig, header: EcdcHeader, coding: Coding, *, inputs: Iterable[Input] = ()
     ) -> None:
         self._config, self._header, self._coding = config, header, coding
-        self._json_size = len(EcdcHeader(header.model, 10**_DIGITS - 1, header.n_q, header.has_lm).json())
+        self._json_size = len(EcdcHeader(header.model, 10**_DIGITS - 1, header.n_q, header.lm).json())
         self._frames: list[int] = []  # of each chunk
         self._encoder: ChunkEncoder | None = None
         self._end = len(header.serialize(self._json_size))  # of the bytes that are final
@@ -121,7 +121,7 @@ class EcdcWriter:
         return last if stride is None else before * stride + min(stride, last)
 
     def _header_for(self, samples: int) -> bytes:
-        return EcdcHeader(self._header.model, samples, self._header.n_q, self._header.has_lm).serialize(self._json_size)
+        return EcdcHeader(self._header.model, samples, self._header.n_q, self._header.lm).serialize(self._json_size)
 
     def _write(self, at: int, data: bytes) -> None:
         self._output.file.seek(at)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from streamcodec.bitstream.codes_file import CodesFile
     from streamcodec.bitstream.ecdc import EcdcFile
-    from streamcodec.codec import Chunk, Codec, LanguageEngine
+    from streamcodec.codec import Chunk, Codec, LanguageEngine, LevelEngine
 
 __all__ = ["codes_in", "is_same_kind", "read_coded"]
 
@@ -27,7 +27,7 @@ def read_coded(source: Path) -> CodesFile | EcdcFile:
         return parse_ecdc(data) if is_ecdc(data) else parse_codes(data)
 
 
-def codes_in(codec: Codec, file: CodesFile | EcdcFile, language_model: LanguageEngine | None = None) -> list[Chunk]:
+def codes_in(codec: Codec, file: CodesFile | EcdcFile, language_model: LanguageEngine | LevelEngine | None = None) -> list[Chunk]:
     """The codes of a file as chunks, which is one for most models; raises `InputError` for a file of another model."""
     from streamcodec.bitstream.codes_file import CodesFile
     from streamcodec.codec.chunks import chunks_of
@@ -43,10 +43,10 @@ def codes_in(codec: Codec, file: CodesFile | EcdcFile, language_model: LanguageE
         raise CodesError(f"{exc}: it is damaged") from exc
 
 
-def is_same_kind(codec: Codec, source: Path, n_q: int, *, has_lm: bool) -> bool:
-    """Whether a file is whole, of this codec's model and of so many codebooks, coded by a language model or not."""
+def is_same_kind(codec: Codec, source: Path, n_q: int, language_model: LanguageEngine | LevelEngine | None) -> bool:
+    """Whether a file is whole, of this codec's model and of so many codebooks, coded by that language model."""
     from streamcodec.bitstream.codes_file import CodesFile
-    from streamcodec.codec.ecdc import check_model
+    from streamcodec.codec.ecdc import check_model, lm_in_header
 
     try:
         file = read_coded(source)
@@ -55,4 +55,4 @@ def is_same_kind(codec: Codec, source: Path, n_q: int, *, has_lm: bool) -> bool:
         check_model(codec, file)
     except InputError:
         return False
-    return (file.header.n_q, file.header.has_lm) == (n_q, has_lm)
+    return (file.header.n_q, file.header.lm) == (n_q, lm_in_header(language_model))

@@ -25,7 +25,7 @@ from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
     from streamcodec.cli.batch import Advance, FileJob
-    from streamcodec.codec import Codec, LanguageEngine
+    from streamcodec.codec import Codec, LanguageEngine, LevelEngine
 
 __all__ = ["encode"]
 
@@ -69,12 +69,12 @@ def encode(
     n_q = codec.config.n_q_for(bandwidth)
 
     def is_done(job: FileJob) -> bool:
-        return not again and is_newer(job.target, job.source) and is_same_kind(codec, job.target, n_q, has_lm=lm is not None)
+        return not again and is_newer(job.target, job.source) and is_same_kind(codec, job.target, n_q, lm)
 
     return run(jobs, is_many, "encoding", duration_s, is_done, lambda job, advance: _encode(codec, job, bandwidth, lm, advance))
 
 
-def _encode(codec: Codec, job: FileJob, bandwidth: float | None, lm: LanguageEngine | None, advance: Advance) -> str:
+def _encode(codec: Codec, job: FileJob, bandwidth: float | None, lm: LanguageEngine | LevelEngine | None, advance: Advance) -> str:
     from streamcodec.bitstream.files import check_target
     from streamcodec.tokenizer import encode_files, write_encoded
 

@@ -11,7 +11,7 @@ import typer
 from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
-    from streamcodec.codec import Codec, LanguageEngine
+    from streamcodec.codec import Codec, LanguageEngine, LevelEngine
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -106,7 +106,11 @@ Again = Annotated[bool, typer.Option("--again", help="Of many files, convert als
 # How .ecdc files are coded.
 LanguageModelFile = Annotated[
     Path | None,
-    typer.Option("--language-model", metavar="FILE", help="EnCodec's language model, a .th file, which makes .ecdc files smaller."),
+    typer.Option(
+        "--language-model",
+        metavar="FILE",
+        help="A language model that makes .ecdc files smaller: EnCodec's, a .th file, or one of whole numbers, a .safetensors file.",
+    ),
 ]
 
 # Which model, and what it runs on.
@@ -132,11 +136,13 @@ ServerThreads = Annotated[
 ]
 
 
-def load_lm(path: Path | None, codec: Codec) -> LanguageEngine | None:
+def load_lm(path: Path | None, codec: Codec) -> LanguageEngine | LevelEngine | None:
     """Load the language model that an option names, if it does, for the codec."""
-    from streamcodec.codec import load_language_model
+    from streamcodec.codec import load_fixed_point, load_language_model
 
-    return None if path is None else load_language_model(path, codec)
+    if path is None:
+        return None
+    return load_fixed_point(path, codec) if path.suffix == ".safetensors" else load_language_model(path, codec)
 
 
 def load_codec(

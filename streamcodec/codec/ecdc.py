@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from streamcodec.audio.dsp.resample import resampled_length
 from streamcodec.bitstream.arithmetic_coding import ArithmeticCoding, Counts, counts_of
+from streamcodec.bitstream.checked_coding import MAX_BLOCK_FRAMES, CheckedCoding
 from streamcodec.bitstream.ecdc import Coding, EcdcFile, EcdcHeader, PlainCoding, ecdc_bytes, model_name, parse_ecdc
 from streamcodec.bitstream.ecdc_writer import EcdcWriter
 from streamcodec.codec.arrays import as_numpy, check_codes
 from streamcodec.codec.chunks import Chunk, as_chunks
 from streamcodec.codec.clip import Codec
-from streamcodec.engine.base import LanguageEngine
-from streamcodec.errors import CodesError
+from streamcodec.engine.base import EngineName, LanguageEngine, LevelEngine
+from streamcodec.errors import CheckpointError, CodesError
 from streamcodec.output_file import Input
 from streamcodec.types import Codes, Samples
 
-__all__ = ["check_model", "compress", "decompress", "ecdc_chunks", "load_language_model", "open_ecdc", "to_ecdc"]
+__all__ = [
+    "check_model",
+    "compress",
+    "decompress",
+    "ecdc_chunks",
+    "lm_in_header",
+    "load_fixed_point",
+    "load_language_model",
+    "open_ecdc",
+    "to_ecdc",
+]
 
 
 def compress(
@@ -28,7 +39,7 @@ def compress(
     sample_rate: float | None = None,
     bandwidth: float | None = None,
     *,
-    language_model: LanguageEngine | None = None,
+    language_model: LanguageEngine | LevelEngine | None = None,
 ) -> bytes:
     """Encode a clip [T] or [C, T] to the bytes of an `.ecdc` file; the arguments are those of `Codec.encode`.
 
@@ -44,7 +55,7 @@ def compress(
     return to_ecdc(codec, encoded, resampled_length(array.shape[-1], rate, codec.sample_rate), language_model)
 
 
-def decompress(codec: Codec, data: bytes, *, language_model: LanguageEngine | None = None) -> Samples:
+def decompress(codec: Codec, data: bytes, *, language_model: LanguageEngine | LevelEngine | None = None) -> Samples:
     """Decode the bytes of an `.ecdc` file to samples [T], or [C, T] of a model of several channels, as many as were encoded.
 
     Raises `CodesError` for bytes that are no whole file, for those of a model that this one is not, and for codes that need a language
@@ -56,7 +67,7 @@ def decompress(codec: Codec, data: bytes, *, language_model: LanguageEngine | No
     return samples[..., : file.header.samples]
 
 
-def to_ecdc(codec: Codec, encoded: Any, samples: int, language_model: LanguageEngine | None = None) -> bytes:
+def to_ecdc(codec: Codec, encoded: Any, samples: int, language_model: LanguageEngine | LevelEngine | None = None) -> bytes:
     """The bytes of an `.ecdc` file for one clip: what `Codec.encode` gave for it, and its length at the codec's rate.
 
     Raises `CodesError` for codes that are not those of so many samples.
@@ -70,16 +81,28 @@ def to_ecdc(codec: Codec, encoded: Any, samples: int, language_model: LanguageEn
     return ecdc_bytes(codec.config, header, chunks, _coding(codec, n_q, language_model))
 
 
-def ecdc_chunks(codec: Codec, file: EcdcFile, language_model: LanguageEngine | None = None) -> list[Chunk]:
+def ecdc_chunks(codec: Codec, file: EcdcFile, language_model: LanguageEngine | LevelEngine | None = None) -> list[Chunk]:
     """The chunks of a file whose header was read, which is one chunk for most models: `Codec.decode` takes them.
 
     Raises `CodesError` for a file of another model, and for one that is damaged.
     """
     check_model(codec, file)
-    if file.header.has_lm and language_model is None:
-        raise CodesError("its codes are coded by a language model, expected that model as well")
-    coding = _coding(codec, file.header.n_q, language_model if file.header.has_lm else None)
+    coding = _coding(codec, file.header.n_q, _model_for(file.header.lm, language_model))
     return [Chunk(codes, scale) for codes, scale in file.chunks(codec.config, coding)]
+
+
+def _model_for(lm: bool | str, given: LanguageEngine | LevelEngine | None) -> LanguageEngine | LevelEngine | None:
+    """The language model that a header asks for. Raises `CodesError` if it is not given."""
+    if lm is False:
+        return None
+    if lm is True:
+        if given is None or _is_fixed(given):
+            raise CodesError("its codes are coded by EnCodec's language model, expected that model as well")
+        return given
+    if not _is_fixed(given) or given.fingerprint != lm:
+        found = given.fingerprint if _is_fixed(given) else "none of this kind"
+        raise CodesError(f"its codes are coded by the language model {lm!r}, and {found!r} is given")
+    return given
 
 
 def check_model(codec: Codec, file: EcdcFile) -> None:
@@ -95,7 +118,7 @@ def open_ecdc(
     path: str | PathLike[str],
     bandwidth: float | None = None,
     *,
-    language_model: LanguageEngine | None = None,
+    language_model: LanguageEngine | LevelEngine | None = None,
     inputs: Iterable[Input] = (),
 ) -> EcdcWriter:
     """Open a file for a stream's packets of codes, all of the same bandwidth (kbps), or for a clip's chunks; see `EcdcWriter`.
@@ -118,16 +141,47 @@ def load_language_model(path: str | PathLike[str], codec: Codec) -> LanguageEngi
     return TorchLanguageEngine(load_language_model(Path(path), codec.config))
 
 
-def _header(codec: Codec, n_q: int, samples: int, language_model: LanguageEngine | None) -> EcdcHeader:
-    return EcdcHeader(model_name(codec.config, codec.fingerprint), samples, n_q, has_lm=language_model is not None)
+def load_fixed_point(path: str | PathLike[str], codec: Codec, engine: EngineName = "torch", *, threads: int = 1) -> LevelEngine:
+    """Load a language model of whole numbers for a codec's codes, for files that every machine reads; `engine` runs it.
+
+    Raises a `ModelError` that says what is wrong with it.
+    """
+    from streamcodec.engine.fixed_point import FixedPointEngine
+    from streamcodec.model.fixed_point import load_fixed_point
+
+    model = load_fixed_point(Path(path))
+    if model.codebook_size != codec.config.codebook_size:
+        raise CheckpointError(f"{path}: is for codebooks of {model.codebook_size}, the codec has {codec.config.codebook_size}")
+    if engine == "torch":
+        return FixedPointEngine(model)
+    from streamcodec.engine.openvino.fixed_point import openvino_step
+
+    return FixedPointEngine(model, openvino_step(model, threads))
 
 
-def _coding(codec: Codec, n_q: int, language_model: LanguageEngine | None) -> Coding:
+def _header(codec: Codec, n_q: int, samples: int, language_model: LanguageEngine | LevelEngine | None) -> EcdcHeader:
+    return EcdcHeader(model_name(codec.config, codec.fingerprint), samples, n_q, lm_in_header(language_model))
+
+
+def lm_in_header(language_model: LanguageEngine | LevelEngine | None) -> bool | str:
+    """What a header says of the language model: see `EcdcHeader`."""
+    return language_model.fingerprint if _is_fixed(language_model) else language_model is not None
+
+
+def _is_fixed(language_model: LanguageEngine | LevelEngine | None) -> TypeGuard[LevelEngine]:
+    return hasattr(language_model, "fingerprint")
+
+
+def _coding(codec: Codec, n_q: int, language_model: LanguageEngine | LevelEngine | None) -> Coding:
     if language_model is None:
         return PlainCoding(codec.config.bits_per_code, n_q)
+    if _is_fixed(language_model):
+        fixed = language_model
+        return CheckedCoding(lambda frame, state: fixed.predict(frame, state, n_q), n_q, min(MAX_BLOCK_FRAMES, round(codec.frame_rate)))
+    floating = cast(LanguageEngine, language_model)
 
     def predict(frame: Codes | None, state: Any) -> tuple[Counts, Any]:
-        shares, state = language_model.predict(frame, state, n_q)
+        shares, state = floating.predict(frame, state, n_q)
         return counts_of(shares), state
 
     return ArithmeticCoding(predict, n_q, codec.config.codebook_size)

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from streamcodec.config import CodecConfig, Start
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "LanguageEngine", "PrecisionName", "StreamTraits"]
+__all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "LanguageEngine", "LevelEngine", "PrecisionName", "StreamTraits"]
 
 EngineName = Literal["auto", "torch", "openvino"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
@@ -100,4 +103,17 @@ class LanguageEngine(Protocol):
 
     def predict(self, frame: Codes | None, state: Any, n_q: int) -> tuple[Samples, Any]:
         """The codes [n_q] of a frame, None before the first one, and the state -> probabilities [n_q, codebook_size], new state."""
+        ...
+
+
+class LevelEngine(Protocol):
+    """Runs a language model of whole numbers, all engines with the same result. The state is an array, and None before the first frame."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The model's name, which follows from its numbers."""
+        ...
+
+    def predict(self, frame: Codes | None, state: Samples | None, n_q: int) -> tuple[npt.NDArray[np.int64], Samples]:
+        """The codes [n_q] of a frame, None before the first one, and the state -> levels [n_q, codebook_size], new state."""
         ...

@@ -11,7 +11,7 @@ from streamcodec.audio import AudioBlocks, open_audio_blocks
 from streamcodec.audio.dsp.resample import resampled_length
 from streamcodec.bitstream.codes_file import CodesFile, write_codes
 from streamcodec.bitstream.files import write_file
-from streamcodec.codec import Chunk, Codec, LanguageEngine
+from streamcodec.codec import Chunk, Codec, LanguageEngine, LevelEngine
 from streamcodec.codec.chunks import clip_of
 from streamcodec.codec.ecdc import to_ecdc
 from streamcodec.codec.together import BlocksOfClip, encode_together
@@ -111,7 +111,9 @@ class _Reader:
         return EncodedFile(self.packets, length, self._count / self.file.rate)
 
 
-def write_encoded(codec: Codec, encoded: EncodedFile, source: Path, target: Path, language_model: LanguageEngine | None = None) -> int:
+def write_encoded(
+    codec: Codec, encoded: EncodedFile, source: Path, target: Path, language_model: LanguageEngine | LevelEngine | None = None
+) -> int:
     """Write a file of codes, whole or not at all, and return its size in bytes.
 
     A target named .ecdc becomes a file of the package encodec, which `language_model` makes smaller. Raises `CodesError` if it cannot be

@@ -58,7 +58,7 @@ def test_files_equal_the_packages_and_each_reads_the_others(name: str) -> None:
             assert_same_chunks(package_reads(name, data), chunks)
             assert_same_chunks(read(name, data), chunks)
             header = parse_ecdc(data).header
-            assert (header.model, header.samples, header.n_q, header.has_lm) == (name, samples, n_q, False)
+            assert (header.model, header.samples, header.n_q, header.lm) == (name, samples, n_q, False)
 
 
 def test_a_length_at_which_the_package_cannot_read_its_own_file_is_read_here() -> None:
@@ -187,7 +187,7 @@ def test_a_header_that_asks_for_more_than_the_file_holds_is_refused_at_once(name
         (b"", "does not begin with 'ECDC'"),
         (b"RIFF\0\0\0\0WAVEfmt ", "does not begin with 'ECDC'"),
         (b"ECDC\0\0", "its header has 6 bytes, expected 9 and more"),
-        (b"ECDC\1\0\0\0\2{}", "version 1 of the format, expected 0"),
+        (b"ECDC\2\0\0\0\2{}", "version 2 of the format, expected 0 or 1"),
         (b"ECDC\0\xff\xff\xff\xff{}", "says that it has 4294967295 bytes of JSON, expected at most 4096"),
         (b"ECDC\0\0\0\0\2", "its header has 0 bytes of JSON of 2: it was cut off"),
         (b"ECDC\0\0\0\0\2[]", "its header has other fields than"),
@@ -201,6 +201,14 @@ def test_what_is_no_ecdc_file_is_refused_by_what_is_wrong(data: bytes, message: 
     with pytest.raises(CodesError, match=message):
         parse_ecdc(data)
     assert is_ecdc(data) == data.startswith(b"ECDC")
+
+
+def test_the_version_says_what_kind_of_model_predicts() -> None:
+    named = EcdcHeader("encodec_24khz", 640, 2, "f" * 32).serialize()
+    assert named[4] == 1 and EcdcHeader.parse(named)[0].lm == "f" * 32
+    for data in (named[:4] + b"\0" + named[5:], b"ECDC\1" + EcdcHeader("encodec_24khz", 640, 2, True).serialize()[5:]):
+        with pytest.raises(CodesError, match="a field of its header is invalid"):
+            parse_ecdc(data)
 
 
 @pytest.mark.parametrize(

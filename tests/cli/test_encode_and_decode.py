@@ -85,7 +85,7 @@ def test_a_language_model_makes_ecdc_files_smaller_and_is_asked_for(here, model,
     assert main(["decode", "plain.ecdc", "plain.wav", "--model", model]) == 0
     assert (here / "x.wav").read_bytes() == (here / "plain.wav").read_bytes()
     capsys.readouterr()
-    assert "x.ecdc: its codes are coded by a language model" in fails(capsys, "decode", "x.ecdc", "y.wav", "--model", model)[1]
+    assert "x.ecdc: its codes are coded by EnCodec's language model" in fails(capsys, "decode", "x.ecdc", "y.wav", "--model", model)[1]
     line = fails(capsys, "encode", "talk.wav", "--language-model", lm, "--model", model)[1]
     assert line.endswith("--language-model is for outputs that end in .ecdc")
 

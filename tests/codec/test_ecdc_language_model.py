@@ -92,7 +92,7 @@ def test_every_truncation_is_refused_and_a_flipped_byte_ends_in_an_answer(both: 
 def test_the_language_model_is_asked_for(both: Both) -> None:
     _, codec, lm = both
     data = to_ecdc(codec, clip(codec, 2, 640)[1], 640, lm)
-    with pytest.raises(CodesError, match="its codes are coded by a language model, expected that model as well"):
+    with pytest.raises(CodesError, match="its codes are coded by EnCodec's language model, expected that model as well"):
         ecdc_chunks(codec, parse_ecdc(data))
     # One that is given for a file without is not used.
     plain = to_ecdc(codec, clip(codec, 2, 640)[1], 640)

@@ -28,7 +28,7 @@ from streamcodec.model.modes import building, running
 from streamcodec.model.padding import Index
 from streamcodec.types import Samples, States
 
-__all__ = ["Half", "Part", "Precision"]
+__all__ = ["Half", "Part", "Precision", "convert"]
 
 Precision = Literal["fp32", "bf16"]
 
@@ -148,12 +148,13 @@ class Half:
                 with building():
                     example = (torch.zeros(2, *channels, 2 * length), torch.zeros(2, module.layout.size), *map(torch.from_numpy, indices))
                 shapes = ([-1, *channels, -1], [-1, module.layout.size], *([-1] for _ in indices))
-                network = load_or_convert(self._fingerprint, name, lambda: _convert(module, example, shapes))
+                network = load_or_convert(self._fingerprint, name, lambda: convert(module, example, shapes))
                 self._networks[name] = self._compile(network, part.precision, not for_clips)
             return self._networks[name]
 
 
-def _convert(module: nn.Module, example: tuple[torch.Tensor, ...], shapes: Sequence[list[int]]) -> Any:
+def convert(module: nn.Module, example: tuple[torch.Tensor, ...], shapes: Sequence[list[int]]) -> Any:
+    """Convert a module, traced on the `example`, to a network of OpenVINO for inputs of these shapes; -1 stands for any size."""
     # Tracing warns about loops over a fixed number of codebooks, and that tracing is deprecated.
     with _TRACING, building(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
