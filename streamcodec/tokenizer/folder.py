@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,9 +68,9 @@ def tokenize(
 ) -> Iterator[JobOutcome]:
     """Encode audio files into files of codes and add them to the manifest: what became of each.
 
-    `batch` files at a time share the steps of the model, on each of the engine's workers. Files of about one length do so best, so sort the
-    jobs by length. `advance` is told how many seconds of audio more are done. If the iteration ends early, what is not done is given up.
-    Raises `CodesError` for a bandwidth that the model does not have.
+    Up to `batch` files at a time share the steps of the model, on each of the engine's workers. Files of about one length do so best, so
+    sort the jobs by length. `advance` is told how many seconds of audio more are done. If the iteration ends early, what is not done is
+    given up. Raises `CodesError` for a bandwidth that the model does not have.
     """
     if batch < 1:
         raise InputError(f"batch is {batch}, expected at least 1")
@@ -91,7 +92,8 @@ def tokenize(
         finally:
             done.put(None)
 
-    batches = [jobs[at : at + batch] for at in range(0, len(jobs), batch)]
+    size = max(1, min(batch, math.ceil(len(jobs) / codec.engine.workers)))  # few files are no reason for a worker to do nothing
+    batches = [jobs[at : at + size] for at in range(0, len(jobs), size)]
     with ThreadPoolExecutor(codec.engine.workers, "streamcodec-tokenize") as pool:
         running = [pool.submit(work, together) for together in batches]
         try:

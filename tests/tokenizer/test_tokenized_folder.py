@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,19 @@ def test_all_seconds_of_audio_are_told(two_workers: streamcodec.Codec, talks: Pa
     with Manifest(talks.parent / "codes", header_of(two_workers)) as manifest:
         list(tokenize(two_workers, jobs_of(talks), manifest, advance=told.append))
     assert sum(told) == pytest.approx(sum(FILES.values()) / 24_000)
+
+
+def test_few_files_are_shared_out_among_all_workers(two_workers: streamcodec.Codec, talks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    encode_files = folder.encode_files
+
+    def counted(codec: streamcodec.Codec, sources: Sequence[Path], *more: Any) -> Any:
+        batches.append(len(sources))
+        return encode_files(codec, sources, *more)
+
+    monkeypatch.setattr(folder, "encode_files", counted)
+    errors_of(two_workers, talks, batch=16)
+    assert sorted(batches) == [2, 3]
 
 
 @pytest.mark.parametrize("kind", [{"use_causal_conv": False}, {"normalize": True, "chunk_length_s": 0.5, "overlap": 0.1}])
