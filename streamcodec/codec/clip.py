@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,15 +101,21 @@ class Codec:
         if clips.shape[-1] == 0:
             raise AudioError("audio is shorter than one sample at the codec's rate")
         n_q = self.config.n_q_for(bandwidth)
-        if self.config.granularity == "frames":
-            codes = self._encode_clips(clips, n_q, progress)
-            return back(codes if layout == "batch" else codes[0])
-        chunks = encode_chunks(self.engine, clips if clips.ndim == 3 else clips[:, None], n_q, progress)
+        chunks = self.encode_clips(clips if clips.ndim == 3 else clips[:, None], n_q, progress)
         if layout == "single":
             chunks = [(codes[0], None if scales is None else float(scales[0])) for codes, scales in chunks]
         if self.config.codes_alone:
             return back(chunks[0][0])
         return [Chunk(back(codes), scale if scale is None or isinstance(scale, float) else back(scale)) for codes, scale in chunks]
+
+    def encode_clips(self, clips: Samples, n_q: int, progress: Progress | None = None) -> list[tuple[Codes, Any]]:
+        """Encode clips [B, C, T] that have the model's rate and channels already: codes [B, n_q, frames] and scales [B] of each chunk.
+
+        A model that does not code chunks gives one; without `normalize` there are no scales. Nothing is checked.
+        """
+        if self.config.granularity == "frames":
+            return [(self._encode_clips(clips[:, 0], n_q, progress), None)]
+        return encode_chunks(self.engine, clips, n_q, progress)
 
     def encode_blocks(
         self, blocks: Iterable[Any], sample_rate: float, channels: int = 1, bandwidth: float | None = None
@@ -167,17 +173,23 @@ class Codec:
             return self._decode_chunks(codes, n_q, progress)
         array, back = as_numpy(codes)
         checked, batched = check_codes(self.config, array, batch=True)
-        checked = _first_codebooks(checked, n_q)
-        total, size = checked.shape[2], max(_CHUNK_FRAMES, self.engine.traits.decoder_start_frames)
+        samples = self.decode_clips([(_first_codebooks(checked, n_q), None)], progress)[:, 0]
+        return back(samples if batched else samples[0])
+
+    def decode_clips(self, chunks: Sequence[tuple[Codes, Any]], progress: Progress | None = None) -> Samples:
+        """Decode what `encode_clips` gives to samples [B, C, T]. Nothing is checked."""
+        if self.config.granularity != "frames":
+            return decode_chunks(self.engine, chunks, progress)
+        [(codes, _)] = chunks
+        total, size = codes.shape[2], max(_CHUNK_FRAMES, self.engine.traits.decoder_start_frames)
         parts, states = [], None
         for at in range(0, total, size):
-            chunk = np.ascontiguousarray(checked[..., at : at + size])
+            chunk = np.ascontiguousarray(codes[..., at : at + size])
             samples, states = self.engine.decode(chunk, states, final=at + size >= total)
             parts.append(samples)
             if progress:
                 progress(min(1.0, (at + size) / total))
-        joined = np.concatenate(parts, axis=1)
-        return back(joined if batched else joined[0])
+        return np.concatenate(parts, axis=1)[:, None]
 
     def decode_blocks(self, packets: Iterable[Any]) -> Iterator[Samples]:
         """Decode a clip piece by piece: `packets` are what `encode_blocks` gives, the values are samples [T] or [C, T] of any length.
@@ -209,7 +221,7 @@ class Codec:
         for one in given:
             chunk, batched = check_chunk(self.config, one, batch=True)
             chunks.append((_first_codebooks(chunk.codes, n_q), chunk.scale))
-        samples = decode_chunks(self.engine, chunks, progress)
+        samples = self.decode_clips(chunks, progress)
         if self.config.audio_channels == 1:
             samples = samples[:, 0]
         return back(samples if batched else samples[0])
