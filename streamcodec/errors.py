@@ -5,8 +5,10 @@
     |   +-- AudioError                      samples: shape, rate, dtype, NaN, an unreadable file
     |   +-- CodesError                      codes: shape, range, number of codebooks
     |   +-- PayloadError                    packed bytes that are not a whole packet
+    |   +-- TensorError (RuntimeError)      tensors that do not fit the model or one another, where torch says RuntimeError
     +-- ModelError                          a model cannot be loaded
     |   +-- ModelNotFoundError              no such name, file, folder or hub repository
+    |   |   +-- PretrainedNotFoundError (OSError)  the same, where transformers says OSError
     |   +-- CheckpointError                 the file is damaged or its tensors do not fit
     |   +-- UnsupportedModelError           a valid model of a kind that cannot run, or not stream
     +-- MissingDependencyError (ImportError)  an optional package or system library is absent
@@ -36,10 +38,12 @@ __all__ = [
     "ModelError",
     "ModelNotFoundError",
     "PayloadError",
+    "PretrainedNotFoundError",
     "ProtocolError",
     "Refused",
     "RemoteProtocolError",
     "StreamCodecError",
+    "TensorError",
     "UnsupportedModelError",
     "WireCode",
     "explain",
@@ -131,12 +135,20 @@ class PayloadError(InputError):
     """The packed bytes are not a whole packet."""
 
 
+class TensorError(InputError, RuntimeError):
+    """The tensors do not fit the model or one another, in a call of another library's interface (`streamcodec.compat`)."""
+
+
 class ModelError(StreamCodecError):
     """A model cannot be loaded."""
 
 
 class ModelNotFoundError(ModelError):
     """The name is not an embedded model, a file, a folder or a reachable hub repository."""
+
+
+class PretrainedNotFoundError(ModelNotFoundError, OSError):
+    """As `ModelNotFoundError`, in a call of another library's interface (`streamcodec.compat`)."""
 
 
 class CheckpointError(ModelError):

@@ -54,7 +54,7 @@ def test_the_library_is_used_as_shown(page, monkeypatch, here):
     write_audio(here / "talk.flac", voice(0.3, 44_100, channels=2), 44_100)
     codec = tiny_codec("readme")
     monkeypatch.setattr(streamcodec, "load", lambda _: codec, raising=False)
-    names: dict[str, Any] = {"audio": voice(1.0, 44_100, channels=2), "microphone": [voice(0.3)] * 4}
+    names: dict[str, Any] = {"audio": voice(1.0, 44_100, channels=2), "microphone": [voice(0.3)] * 4, "clips": [voice(0.2), voice(0.1)]}
     programs = [LIBRARY] if page.name == "README.md" else PROGRAM.findall(page.read_text(encoding="utf-8"))
     for program in programs:
         exec(program, names)
@@ -64,6 +64,8 @@ def test_the_library_is_used_as_shown(page, monkeypatch, here):
     assert names["samples"].shape == (1920,)
     if page.name == "library.md":
         np.testing.assert_array_equal(read_audio("copy.wav")[0], names["recording"])
+        assert names["encoded"].audio_codes.shape == (1, 2, 8, 15)
+        assert names["values"].shape == (2, 1, 4_800)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from made_up_models import fill_codebooks
 from parity import assert_same_codes
+from reference_models import PUBLISHED, SMALL, music, reference_model
 
 import streamcodec
 from benchmarks.harness.imports import without_torchaudio
@@ -22,73 +23,7 @@ from streamcodec.engine.base import EngineName
 from streamcodec.errors import CodesError, InputError, UnsupportedModelError
 
 AUDIO_WITHIN = 1e-4
-NOT_CAUSAL = {"use_causal_conv": False}
-# The published configurations, `facebook/encodec_48khz` and `facebook/encodec_32khz`.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "48 kHz": {
-        **NOT_CAUSAL,
-        "sampling_rate": 48_000,
-        "audio_channels": 2,
-        "norm_type": "time_group_norm",
-        "normalize": True,
-        "chunk_length_s": 1.0,
-        "overlap": 0.01,
-        "target_bandwidths": [3.0, 6.0, 12.0, 24.0],
-    },
-    "32 kHz": {
-        **NOT_CAUSAL,
-        "sampling_rate": 32_000,
-        "num_filters": 64,
-        "upsampling_ratios": [8, 5, 4, 4],
-        "codebook_size": 2048,
-        "use_conv_shortcut": False,
-        "target_bandwidths": [2.2],
-    },
-}
-FEW = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "upsampling_ratios": [8, 5]}
-# The published ones with few channels and short chunks: a hop of 40, and chunks of 30 frames that overlap by three.
-SMALL = {
-    "48 kHz": {
-        **PUBLISHED["48 kHz"],
-        **FEW,
-        "codebook_size": 64,
-        "chunk_length_s": 0.025,
-        "overlap": 0.1,
-        "target_bandwidths": [14.4, 57.6],
-    },
-    "32 kHz": {**PUBLISHED["32 kHz"], **FEW, "codebook_size": 64, "target_bandwidths": [19.2]},
-    "48 kHz, mono": {
-        **PUBLISHED["48 kHz"],
-        **FEW,
-        "audio_channels": 1,
-        "codebook_size": 64,
-        "chunk_length_s": 0.025,
-        "overlap": 0.1,
-        "target_bandwidths": [14.4],
-    },
-    "causal, in chunks": {**FEW, "codebook_size": 64, "chunk_length_s": 0.05, "overlap": 0.1, "target_bandwidths": [14.4]},
-}
 LENGTHS = (1, 39, 40, 41, 1_079, 1_080, 1_199, 1_200, 1_201, 2_280, 2_281, 5_000)
-
-
-def reference_model(seed: int = 1, **overrides: Any) -> Any:
-    """`transformers.EncodecModel` with random weights."""
-    from transformers import EncodecConfig, EncodecModel
-
-    torch.manual_seed(seed)
-    model = EncodecModel(EncodecConfig(**overrides)).eval()
-    with torch.no_grad():
-        std = float(model.encoder(torch.randn(1, model.config.audio_channels, 9_600) * 0.1).std())
-        fill_codebooks([layer.codebook.embed for layer in model.quantizer.layers], std)
-    return model
-
-
-def music(channels: int, length: int, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Tones and noise [C, T] whose loudness changes, other ones on each channel."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(length) / 48_000
-    tones = np.stack([np.sin(2 * np.pi * (220 * (1 + c) + 300 * t) * t) for c in range(channels)])
-    return ((0.05 + 0.4 * np.sin(7 * t) ** 2) * (tones + 0.3 * rng.standard_normal((channels, length)))).astype(np.float32)
 
 
 def chunks_of(encoded: Any) -> list[Chunk]:

@@ -46,14 +46,15 @@ from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.modes import building
 from streamcodec.output_file import replacing, write_bytes
 
-__all__ = ["LAYOUTS", "Layout", "files_written", "load_file", "save"]
+__all__ = ["LAYOUTS", "PREPROCESSOR_FILE", "Layout", "files_written", "load_file", "preprocessor_config", "save"]
 
 Layout = Literal["streamcodec", "hf", "meta", "audiocraft"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 Tensors = dict[str, Tensor]
 
-_HF_FILES = ("model.safetensors", "config.json", "preprocessor_config.json")
+PREPROCESSOR_FILE = "preprocessor_config.json"
+_HF_FILES = ("model.safetensors", "config.json", PREPROCESSOR_FILE)
 _HF_CONSTANTS = {"architectures": ["EncodecModel"], "model_type": "encodec"}
 
 
@@ -124,7 +125,7 @@ def _write_hf(model: EncodecModel, tensors: Tensors, path: Path, inputs: tuple[P
     named = with_training_buffers(_stored_weights(model, tensors, WEIGHT_NORM[1]))
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config = {**model.config.to_dict(), **_HF_CONSTANTS, "norm_type": _stored_norm(model), "dtype": dtype}
-    content = safetensors.torch.save(named, {"format": "pt"}), _json(config), _json(_preprocessor(model.config))
+    content = safetensors.torch.save(named, {"format": "pt"}), _json(config), _json(preprocessor_config(model.config))
     with contextlib.ExitStack() as stack:
         # No file takes its place before all are written: old weights with a new config would be another model.
         for file, data in zip([stack.enter_context(replacing(path / name, inputs)) for name in _HF_FILES], content, strict=True):
@@ -166,7 +167,7 @@ def _state_dict(model: EncodecModel, tensors: Tensors) -> Tensors:
     return {to_meta_name(name, model.config): tensor for name, tensor in named.items()}
 
 
-def _preprocessor(config: CodecConfig) -> dict[str, Any]:
+def preprocessor_config(config: CodecConfig) -> dict[str, Any]:
     """What `transformers`' EncodecFeatureExtractor is made of."""
     return {
         "chunk_length_s": config.chunk_length_s,

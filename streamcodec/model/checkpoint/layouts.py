@@ -27,6 +27,7 @@ __all__ = [
     "canonical",
     "canonical_shapes",
     "codes_fingerprint",
+    "from_canonical",
     "load_canonical",
     "to_canonical",
     "to_meta_name",
@@ -156,11 +157,16 @@ def _embed_name(i: int) -> str:
     return f"quantizer.layers.{i}.codebook.embed"
 
 
-def load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
+def from_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `to_canonical`: the model's own state dict."""
     transposed = _transposed_layers(model)
     state = {n: ConvTranspose1d.from_transposed(t) if n in transposed else t for n, t in tensors.items() if not EMBED.match(n)}
     state["quantizer.embed"] = torch.stack([tensors[_embed_name(i)] for i in range(model.config.num_quantizers)])
-    model.load_state_dict(state, assign=True)
+    return state
+
+
+def load_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> None:
+    model.load_state_dict(from_canonical(model, tensors), assign=True)
 
 
 # From canonical names to a file's
