@@ -70,7 +70,8 @@ def play(
     quiet: Callable[[int], bool] = lambda _: False,
     left_out: Callable[[int], bool] = lambda _: False,
 ) -> Course:
-    """Play `sound` in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by `device_ppm`.
+    """Play `sound`, [T] or [C, T], in packets that arrive as `arrivals` makes of their sending times, on a device whose clock is fast by
+    `device_ppm`.
 
     `rates` are the sound's and the device's. Packets are sent when they are whole, or at the times `captured`, and decoded one after the
     other, each in as many seconds as `decoding` says. `quiet` and `left_out` tell of a packet's number whether it is silence to its sender,
@@ -78,10 +79,11 @@ def play(
     """
     rate, device_rate = rates
     packet = round(packet_s * rate)
-    packets = [sound[at : at + packet] for at in range(0, len(sound) - packet + 1, packet)]
+    packets = [sound[..., at : at + packet] for at in range(0, sound.shape[-1] - packet + 1, packet)]
     sent = [(i + 1) * packet / rate for i in range(len(packets))] if captured is None else list(captured)
     came = arrivals(sent)
-    playout = AdaptivePlayout(rate, device_rate, policy or PlayoutPolicy(), block_s=BLOCK_S)
+    channels = 1 if sound.ndim == 1 else len(sound)
+    playout = AdaptivePlayout(rate, device_rate, policy or PlayoutPolicy(), block_s=BLOCK_S, channels=channels)
     step = BLOCK_S / (1.0 + device_ppm * 1e-6)
     course, heard = Course(np.empty(0, np.float32)), []
     ready = decoded(came, decoding or [0.0] * len(came))
@@ -101,5 +103,5 @@ def play(
             course.captured.append(sent[index])
             course.delays.append(now - sent[index] + playout.stats.buffered_s)
             course.stats.append(playout.stats)
-    course.heard = np.concatenate(heard)
+    course.heard = np.concatenate(heard, axis=-1)
     return course

@@ -8,7 +8,7 @@ from playout_rig import DEVICE_RATE, LOW_RATES, PACKET_S, RATE, decoded, in_orde
 
 from streamcodec.audio import bundled_clip, resample
 from streamcodec.audio.playout.adaptive import AdaptivePlayout, PlayoutPolicy
-from streamcodec.errors import InputError
+from streamcodec.errors import AudioError, InputError
 from streamcodec.protocol import DtxFilter
 
 
@@ -168,6 +168,37 @@ def test_samples_without_times_are_played_after_the_others():
     assert playout.drained
     assert np.count_nonzero(heard > 0.45) == pytest.approx(3 * 960, abs=240)
     assert playout.stats.underruns == 0
+
+
+def test_two_channels_are_played_as_one_would_be_whatever_happens_to_them(low_minute):
+    sound = low_minute[: 30 * LOW_RATES[0]]
+
+    def hurdles(sent):
+        late = stalled(sent, 5.0, 0.3)
+        return [t + 3.0 if begin > 15.0 else t for t, begin in zip(late, sent, strict=True)]  # an underrun, and more delay from then on
+
+    mono = play(sound, hurdles, rates=LOW_RATES, device_ppm=200.0)
+    both = play(np.stack([sound, sound]), hurdles, rates=LOW_RATES, device_ppm=200.0)
+    assert mono.stats[-1].shortened_s > 0 and mono.stats[-1].underruns > 0
+    assert both.stats == mono.stats
+    for channel in both.heard:
+        np.testing.assert_allclose(channel, mono.heard, atol=1e-6)
+
+
+def test_channels_that_differ_stay_apart_and_in_step(low_minute):
+    sound = low_minute[: 12 * LOW_RATES[0]]
+    course = play(np.stack([sound, -0.5 * sound]), lambda sent: stalled(sent, 5.0, 0.3), rates=LOW_RATES)
+    assert course.stats[-1].shortened_s > 0
+    np.testing.assert_allclose(course.heard[1], -0.5 * course.heard[0], atol=1e-6)
+    assert np.abs(course.heard[0]).max() > 0.1
+
+
+def test_a_block_of_other_channels_is_refused():
+    playout = AdaptivePlayout(RATE, RATE, channels=2)
+    with pytest.raises(AudioError, match=r"expected float32 of shape \[2, T\]"):
+        playout.push(np.zeros(960, np.float32))
+    with pytest.raises(AudioError, match=r"expected float32 of shape \[2, 120\]"):
+        playout.pull(120, np.zeros(120, np.float32))
 
 
 def test_a_policy_that_contradicts_itself_is_refused():

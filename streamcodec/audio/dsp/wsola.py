@@ -17,7 +17,7 @@ _OVERLAP_S = 0.005
 
 
 def shorten(x: Samples, max_samples: int, rate: float, *, similarity: float = 0.7) -> Samples:
-    """Remove at most `max_samples` samples from x [T], with a cross-fade.
+    """Remove at most `max_samples` samples from x, [T] or [C, T], with a cross-fade; the channels are cut at one place.
 
     Returns x unchanged if no two sections reach `similarity` (1: equal). `rate` is in Hz.
     """
@@ -25,12 +25,12 @@ def shorten(x: Samples, max_samples: int, rate: float, *, similarity: float = 0.
     if match is None:
         return x
     at, period, fade = match
-    blend = x[at : at + fade] * (1.0 - fade_in(fade)) + x[at + period : at + period + fade] * fade_in(fade)
-    return np.concatenate([x[:at], blend, x[at + period + fade :]])
+    blend = x[..., at : at + fade] * (1.0 - fade_in(fade)) + x[..., at + period : at + period + fade] * fade_in(fade)
+    return np.concatenate([x[..., :at], blend, x[..., at + period + fade :]], axis=-1)
 
 
 def lengthen(x: Samples, max_samples: int, rate: float, *, similarity: float = 0.7) -> Samples:
-    """Repeat at most `max_samples` samples of x [T], with a cross-fade.
+    """Repeat at most `max_samples` samples of x, [T] or [C, T], with a cross-fade; the channels repeat one section.
 
     Returns x unchanged if no two sections reach `similarity` (1: equal). `rate` is in Hz.
     """
@@ -39,12 +39,16 @@ def lengthen(x: Samples, max_samples: int, rate: float, *, similarity: float = 0
         return x
     at, period, fade = match
     repeat = at + period
-    blend = x[repeat : repeat + fade] * (1.0 - fade_in(fade)) + x[at : at + fade] * fade_in(fade)
-    return np.concatenate([x[:repeat], blend, x[at + fade :]])
+    blend = x[..., repeat : repeat + fade] * (1.0 - fade_in(fade)) + x[..., at : at + fade] * fade_in(fade)
+    return np.concatenate([x[..., :repeat], blend, x[..., at + fade :]], axis=-1)
 
 
 def _find_period(x: Samples, max_samples: int, rate: float, similarity: float) -> tuple[int, int, int] | None:
-    """Find a section of x that repeats: its index, its period and the length of the cross-fade, all in samples; None if none is similar."""
+    """Find a section of x that repeats: its index, its period and the length of the cross-fade, all in samples; None if none is similar.
+
+    Of several channels the mix is searched.
+    """
+    x = x if x.ndim == 1 else x.mean(axis=0, dtype=np.float32)
     fade = round(_OVERLAP_S * rate)
     min_period, max_period = round(_MIN_PERIOD_S * rate), min(max_samples, len(x) - fade - 2)
     if max_period < min_period:

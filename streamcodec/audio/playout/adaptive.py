@@ -81,12 +81,14 @@ class PlayoutStats:
 
 
 class AdaptivePlayout:
-    """Takes packets of samples at `rate_in` (Hz) with their times; a device pulls samples at `rate_out` (Hz).
+    """Takes packets of samples at `rate_in` (Hz) with their times; a device pulls samples at `rate_out` (Hz), both of `channels`.
 
     One thread pushes and one thread pulls, as with `PlayoutBuffer`. `block_s` is the length of the blocks that the device pulls.
     """
 
-    def __init__(self, rate_in: float, rate_out: float, policy: PlayoutPolicy = PlayoutPolicy(), *, block_s: float = 0.005) -> None:
+    def __init__(
+        self, rate_in: float, rate_out: float, policy: PlayoutPolicy = PlayoutPolicy(), *, block_s: float = 0.005, channels: int = 1
+    ) -> None:
         self.policy = policy
         self._rate_in, self._rate_out = float(rate_in), float(rate_out)
         # The device takes a whole block at once, and the margin is what remains in the buffer afterwards. So the target includes a block.
@@ -94,15 +96,16 @@ class AdaptivePlayout:
         self._delay = TargetDelay(policy.floor_s, policy.ceiling_s, self._reserve_s, block_s, policy.share, policy.window_s)
         self._decoding = DecodingTime(policy.window_s)
         self._tempo = TempoAdjuster(self._rate_in, policy.fastest, policy.tolerance_s)
-        self._resampler = DriftResampler(rate_in, rate_out)
+        self._resampler = DriftResampler(rate_in, rate_out, channels)
         self._drift = DriftController(policy.max_steering)
-        self._pause = PauseNoise(self._rate_out)
+        self._pause = PauseNoise(self._rate_out, channels)
         self._buffer = PlayoutBuffer(
             self._samples(policy.floor_s + block_s),
             self._samples(policy.ceiling_s + policy.headroom_s + block_s),
             round(0.005 * self._rate_out),
             # The whole burst after a long stall arrives before the device takes its next block.
             self._samples(10.0),
+            channels,
         )
         self._margin_s: float | None = None
         self._stops, self._dropped = 0, 0  # the buffer's counters when the last packet arrived
@@ -139,7 +142,7 @@ class AdaptivePlayout:
         decoding_s: float = 0.0,
         quiet: bool = False,
     ) -> float:
-        """Take a packet's samples [T], with its arrival time and the capture time of its last sample (seconds; the clocks may differ).
+        """Take a packet's samples, with its arrival time and the capture time of its last sample (seconds; the clocks may differ).
 
         `decoding_s` is how long after its arrival the samples were there. What decoding usually takes is planned for and is no lateness.
         After a `quiet` packet, packets may have been omitted: if none arrives in time, comfort noise is played. Samples without times, such
@@ -148,7 +151,7 @@ class AdaptivePlayout:
         """
         if not samples.size:
             return self._ahead_s(samples)
-        duration_s = samples.size / self._rate_in
+        duration_s = samples.shape[-1] / self._rate_in
         late_s = missing_s = 0.0
         if arrived is not None and captured is not None:
             waited_s, took_s = self._decoding.add(arrived, decoding_s)
@@ -168,13 +171,13 @@ class AdaptivePlayout:
         self._buffer.landing = max(1, self._samples(target_s + duration_s))
         excess_s = margin_s - target_s
         adjusted = self._tempo.adjust(samples, excess_s)
-        self._margin_s = margin_s + (adjusted.size - samples.size) / self._rate_in
+        self._margin_s = margin_s + (adjusted.shape[-1] - samples.shape[-1]) / self._rate_in
         self._resampler.steer(self._drift.step(excess_s, duration_s))
         self._play(adjusted, quiet)
         return self._ahead_s(adjusted)
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
-        """Fill `out` [n] with the samples that are due, as `PlayoutBuffer.pull` does."""
+        """Fill `out` with the `n` samples that are due, as `PlayoutBuffer.pull` does."""
         return self._buffer.pull(n, out)
 
     def finish(self) -> None:
@@ -217,7 +220,7 @@ class AdaptivePlayout:
 
     def _ahead_s(self, pushed: Samples) -> float:
         """The audio (s) that is pulled before the samples `pushed`; at least 0, because a buffer that nothing pulls drops some of them."""
-        ahead_s: float = self._buffer.buffered / self._rate_out + self._resampler.withheld_s - pushed.size / self._rate_in
+        ahead_s: float = self._buffer.buffered / self._rate_out + self._resampler.withheld_s - pushed.shape[-1] / self._rate_in
         return max(0.0, ahead_s)
 
     def _samples(self, seconds: float) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.audio.playout.ring import RingWriter, SampleRing
 from streamcodec.audio.playout.transitions import Transitions
 from streamcodec.errors import AudioError, InputError
@@ -18,24 +19,25 @@ __all__ = ["PlayoutBuffer"]
 
 
 class PlayoutBuffer:
-    """A bounded ring of mono samples between a decoder and a device callback.
+    """A bounded ring of samples, [T] or [C, T] of several `channels`, between a decoder and a device callback.
 
     Playing starts when `target` samples are buffered, also after each underrun. If more than `ceiling` samples are buffered, the oldest are
     dropped until `landing` samples remain (by default `target`). The pushing thread may change all three at any time. Fades take `fade`
     samples, by default 5 ms at 24 kHz. Raises `InputError` unless 1 <= target < ceiling and fade >= 1.
     """
 
-    def __init__(self, target: int, ceiling: int, fade: int = 120, capacity: int | None = None) -> None:
+    def __init__(self, target: int, ceiling: int, fade: int = 120, capacity: int | None = None, channels: int = 1) -> None:
         if not 1 <= target < ceiling or fade < 1:
             raise InputError(f"target is {target}, ceiling {ceiling} and fade {fade}, expected 1 <= target < ceiling and fade >= 1")
         self.target = target
         self.ceiling = ceiling
         self.landing = target
         # The ring is at least twice the ceiling: only the device's callback drops what is above it, and a stalled device does not call.
-        self._ring = SampleRing(max(2 * ceiling, capacity or 0))
-        self._writer = RingWriter(self._ring, fade)
+        self._channels = channels
+        self._ring = SampleRing(max(2 * ceiling, capacity or 0), channels)
+        self._writer = RingWriter(self._ring, fade, channels)
         # Only the pulling thread writes these.
-        self._transitions = Transitions(fade)
+        self._transitions = Transitions(fade, channels)
         self._read = 0
         self._skipped = 0
         self._jumps = 0
@@ -84,10 +86,10 @@ class PlayoutBuffer:
         return self._writer.finished and self._read == self._writer.written
 
     def push(self, samples: Samples, noise: Samples | None = None) -> None:
-        """Append samples [T]. If they do not fit, because the device does not pull, all of them are dropped between fades and counted.
+        """Append samples. If they do not fit, because the device does not pull, all of them are dropped between fades and counted.
 
-        If the buffer becomes empty after these samples, `noise` [T] is played once and no underrun is counted. The caller must not change
-        that array afterwards. Raises `AudioError` for anything but a one-dimensional float32 array, and `InputError` after `finish()`.
+        If the buffer becomes empty after these samples, `noise` is played once and no underrun is counted. The caller must not change that
+        array afterwards. Raises `AudioError` for anything but a float32 array of the buffer's channels, and `InputError` after `finish()`.
         """
         self._writer.push(samples, noise, self.buffered)
 
@@ -96,14 +98,15 @@ class PlayoutBuffer:
         self._writer.finished = True
 
     def pull(self, n: int, out: Samples | None = None) -> Samples:
-        """Fill `out` [n] with the samples that are due, or with comfort noise or silence, and return it. Without `out`, make an array.
+        """Fill `out` with the `n` samples that are due, or with comfort noise or silence, and return it. Without `out`, make an array.
 
-        Raises `AudioError` if `out` is not float32 of shape [n].
+        Raises `AudioError` if `out` is not float32 of shape [n], or [C, n] of several channels.
         """
+        shape = block_shape(n, self._channels)
         if out is None:
-            out = np.empty(n, np.float32)
-        elif out.shape != (n,) or out.dtype != np.float32:
-            raise AudioError(f"out is {out.dtype} of shape {list(out.shape)}, expected float32 of shape [{n}]")
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32:
+            raise AudioError(f"out is {out.dtype} of shape {list(out.shape)}, expected float32 of shape {list(shape)}")
         # `finished` must be read before `tail`: if it is set, the number of samples is final.
         finished = self._writer.finished
         written, noise = self._writer.tail
@@ -123,10 +126,10 @@ class PlayoutBuffer:
             self._skip(buffered - landing)
             buffered = landing
         take = min(n, buffered)
-        self._ring.load(self._read, out[:take])
+        self._ring.load(self._read, out[..., :take])
         self._read += take
-        out[take:] = 0.0
-        self._transitions.fade_in(out[:take])
+        out[..., take:] = 0.0
+        self._transitions.fade_in(out[..., :take])
         if take < n:
             self._stop(out, take, noise, finished)
         elif n:

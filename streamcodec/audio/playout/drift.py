@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.audio.dsp.resample import check_block_to_resample, check_rate
+from streamcodec.audio.dsp.resample import block_shape, check_block_to_resample, check_rate
 from streamcodec.errors import AudioError
 from streamcodec.types import Samples
 
@@ -28,13 +28,16 @@ _ROUNDING = 1e-9  # samples: far above the rounding errors of sums of positions 
 
 
 class DriftResampler:
-    """Resamples one mono stream block by block from `rate_in` to `rate_out` (Hz), with a ratio that `steer` can change slightly.
+    """Resamples one stream block by block from `rate_in` to `rate_out` (Hz), with a ratio that `steer` can change slightly.
+
+    Blocks are [T], or [C, T] of several `channels`.
 
     After `flush()` the output lasts as long as the input, except for the effect of steering and at most one sample. Raises `AudioError`
     for a rate outside 1,000 to 768,000 Hz.
     """
 
-    def __init__(self, rate_in: float, rate_out: float) -> None:
+    def __init__(self, rate_in: float, rate_out: float, channels: int = 1) -> None:
+        self._channels = channels
         ratio = float(check_rate(rate_out) / check_rate(rate_in))
         self._table = _taps(min(1.0, ratio))
         self._half = self._table.shape[1] // 2
@@ -54,43 +57,43 @@ class DriftResampler:
         self._target_step = self._nominal * (1.0 + faster)
 
     def feed(self, samples: Samples) -> Samples:
-        """Take a block [T] of any length and return the output that is ready.
+        """Take a block of any length and return the output that is ready.
 
-        Raises `AudioError` for anything but a one-dimensional float32 array.
+        Raises `AudioError` for anything but a float32 array of the stream's channels.
         """
-        check_block_to_resample(samples)
+        check_block_to_resample(samples, self._channels)
         return self._advance(samples)
 
     def flush(self) -> Samples:
         """Return the rest of the output, as if silence followed, and start a new stream."""
-        rest = self._advance(np.zeros(self._half, np.float32))
+        rest = self._advance(np.zeros(block_shape(self._half, self._channels), np.float32))
         self._open()
         return rest
 
     def _open(self) -> None:
         # Positions are in input samples, counted from the start of the history.
-        self._history = np.zeros(self._half - 1, np.float32)
+        self._history = np.zeros(block_shape(self._half - 1, self._channels), np.float32)
         self._next = float(self._half - 1)
         self._step = self._target_step = self._nominal
 
     def _advance(self, samples: Samples) -> Samples:
-        x = np.concatenate([self._history, samples])
-        positions = self._positions(len(x) - self._half - _ROUNDING)
+        x = np.concatenate([self._history, samples], axis=-1)
+        positions = self._positions(x.shape[-1] - self._half - _ROUNDING)
         first = int(self._next) - (self._half - 1)
-        self._history, self._next = x[first:], self._next - first
+        self._history, self._next = x[..., first:], self._next - first
+        out = np.empty(block_shape(len(positions), self._channels), np.float32)
         if not len(positions):
-            return np.empty(0, np.float32)
+            return out
         # A position within the rounding error of a whole sample counts as that sample. Otherwise its phase would depend on the block sizes.
         whole = (positions + _ROUNDING).astype(np.int64)
         phase = np.maximum(positions - whole, 0.0) * _PHASES
         row = phase.astype(np.int64)
         weight = (phase - row).astype(np.float32)[:, None]
-        windows, begin = np.lib.stride_tricks.sliding_window_view(x, 2 * self._half), whole - (self._half - 1)
-        out = np.empty(len(positions), np.float32)
-        for at in range(0, len(out), _BLOCK):
+        windows, begin = np.lib.stride_tricks.sliding_window_view(x, 2 * self._half, axis=-1), whole - (self._half - 1)
+        for at in range(0, len(positions), _BLOCK):
             block = slice(at, at + _BLOCK)
             taps = self._table[row[block]] * (1 - weight[block]) + self._table[row[block] + 1] * weight[block]
-            np.einsum("nk,nk->n", windows[begin[block]], taps, dtype=np.float32, out=out[block])
+            np.einsum("...nk,nk->...n", windows[..., begin[block], :], taps, dtype=np.float32, out=out[..., block])
         return out
 
     def _positions(self, end: float) -> npt.NDArray[np.float64]:

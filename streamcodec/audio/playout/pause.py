@@ -6,6 +6,7 @@ import numpy as np
 
 from streamcodec.audio.dsp.comfort_noise import ComfortNoise
 from streamcodec.audio.dsp.fades import fade_in
+from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.types import Samples
 
 __all__ = ["PauseNoise"]
@@ -20,23 +21,28 @@ _RENEW_EVERY_S = 0.4
 class PauseNoise:
     """Learns from quiet packets at `rate` Hz, and makes the noise that a buffer plays if nothing arrives after them.
 
+    Noise is mono: with several `channels` a pause is silent.
+
     `quiet` is whether the newest packet was quiet; `padded` counts the samples of noise from `pad`.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, channels: int = 1) -> None:
         self.quiet = False
         self.padded = 0
         self._rate = rate
+        self._channels = channels
         self._comfort = ComfortNoise(rate)
         self._noise = np.empty(0, np.float32)
         self._learned_since = 0  # samples learned after `_noise` was made
         self._was_padded = False  # after `_noise` was made
 
     def follow(self, samples: Samples, *, quiet: bool, withheld: int) -> tuple[Samples, Samples | None]:
-        """Take the samples [T] of the next packet; return the samples to play, and the noise to play after them if the packet is quiet.
+        """Take the samples of the next packet; return the samples to play, and the noise to play after them if the packet is quiet.
 
         The first `withheld` samples belong to the packet before.
         """
+        if self._channels > 1:
+            return samples, None
         out = self._comfort.fade_into(samples)
         if quiet:
             self._comfort.learn(out if self.quiet else out[withheld:])
@@ -50,7 +56,7 @@ class PauseNoise:
         """Make `samples` samples to play until the buffer holds enough, and the noise to play after them; outside a pause, zeros."""
         self._was_padded = True
         if not self.quiet:
-            return np.zeros(samples, np.float32), None
+            return np.zeros(block_shape(samples, self._channels), np.float32), None
         self.padded += samples
         return self._comfort.go_on(samples), self._noise
 

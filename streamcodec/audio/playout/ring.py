@@ -5,34 +5,36 @@ from __future__ import annotations
 import numpy as np
 
 from streamcodec.audio.dsp.fades import fade_in
-from streamcodec.errors import AudioError, InputError
+from streamcodec.audio.dsp.resample import block_shape, check_block_to_resample
+from streamcodec.errors import InputError
 from streamcodec.types import Samples
 
 __all__ = ["RingWriter", "SampleRing"]
 
 
 class SampleRing:
-    """Holds the newest `capacity` samples by their position since the start."""
+    """Holds the newest `capacity` samples by their position since the start: [T], or [C, T] of several `channels`."""
 
-    def __init__(self, capacity: int) -> None:
-        self._samples = np.zeros(capacity, np.float32)
+    def __init__(self, capacity: int, channels: int = 1) -> None:
+        self._capacity = capacity
+        self._samples = np.zeros(block_shape(capacity, channels), np.float32)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return self._capacity
 
     def store(self, position: int, samples: Samples) -> None:
         """Write `samples` at `position`."""
-        start = position % len(self._samples)
-        first = min(len(samples), len(self._samples) - start)
-        self._samples[start : start + first] = samples[:first]
-        self._samples[: len(samples) - first] = samples[first:]
+        start = position % self._capacity
+        first = min(samples.shape[-1], self._capacity - start)
+        self._samples[..., start : start + first] = samples[..., :first]
+        self._samples[..., : samples.shape[-1] - first] = samples[..., first:]
 
     def load(self, position: int, out: Samples) -> None:
         """Fill `out` with the samples from `position` on."""
-        start = position % len(self._samples)
-        first = min(len(out), len(self._samples) - start)
-        out[:first] = self._samples[start : start + first]
-        out[first:] = self._samples[: len(out) - first]
+        start = position % self._capacity
+        first = min(out.shape[-1], self._capacity - start)
+        out[..., :first] = self._samples[..., start : start + first]
+        out[..., first:] = self._samples[..., : out.shape[-1] - first]
 
 
 class RingWriter:
@@ -42,11 +44,12 @@ class RingWriter:
     matching pair, and it is set after the samples are in place. `overflowed` samples were dropped because the ring was full.
     """
 
-    def __init__(self, ring: SampleRing, fade: int) -> None:
+    def __init__(self, ring: SampleRing, fade: int, channels: int = 1) -> None:
         self.tail: tuple[int, Samples | None] = (0, None)
         self.overflowed = 0
         self.finished = False
         self._ring = ring
+        self._channels = channels
         self._up = fade_in(fade)
         self._down: Samples = self._up[::-1].copy()
         self._cut = False
@@ -57,27 +60,26 @@ class RingWriter:
         return self.tail[0]
 
     def push(self, samples: Samples, noise: Samples | None, buffered: int) -> None:
-        """Append samples [T], of which `buffered` wait to be played; where they do not fit, drop all of them, between fades."""
-        if samples.ndim != 1 or samples.dtype != np.float32:
-            raise AudioError(f"block is {samples.dtype} of shape {list(samples.shape)}, expected float32 of shape [T]")
+        """Append samples, while `buffered` wait to be played; where they do not fit, drop all of them, between fades."""
+        check_block_to_resample(samples, self._channels)
         if self.finished:
             raise InputError("the playout buffer was finished, expected no more samples: a new stream takes a new buffer")
-        fitting = len(samples) <= len(self._ring) - buffered
+        fitting = samples.shape[-1] <= len(self._ring) - buffered
         if not fitting or self._cut:
             samples = self._around_cut(samples, fitting, buffered)
         self._ring.store(self.written, samples)
-        self.tail = self.written + len(samples), noise
+        self.tail = self.written + samples.shape[-1], noise
 
     def _around_cut(self, samples: Samples, fitting: bool, buffered: int) -> Samples:
         """Handle blocks that do not fit: fade out the samples before them and fade in the next ones that fit. Returns what to store."""
-        fade = min(len(self._down), buffered if not fitting else len(samples))
+        fade = min(len(self._down), buffered if not fitting else samples.shape[-1])
         if fitting:
             self._cut = False
-            return np.concatenate([samples[:fade] * self._up[:fade], samples[fade:]])
-        self.overflowed += len(samples)
+            return np.concatenate([samples[..., :fade] * self._up[:fade], samples[..., fade:]], axis=-1)
+        self.overflowed += samples.shape[-1]
         if not self._cut:
             self._cut = True
-            tail = np.empty(fade, np.float32)
+            tail = np.empty(block_shape(fade, self._channels), np.float32)
             self._ring.load(self.written - fade, tail)
             self._ring.store(self.written - fade, tail * self._down[len(self._down) - fade :])
-        return samples[:0]
+        return samples[..., :0]

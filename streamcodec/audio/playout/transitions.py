@@ -8,22 +8,23 @@ from __future__ import annotations
 import numpy as np
 
 from streamcodec.audio.dsp.fades import fade_in
+from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.types import Samples
 
 __all__ = ["Transitions"]
 
 
 class Transitions:
-    """Fades of `fade` samples. `comforted` samples of comfort noise were played."""
+    """Fades of `fade` samples, on blocks [T], or [C, T] of several `channels`. `comforted` samples of comfort noise were played."""
 
-    def __init__(self, fade: int) -> None:
+    def __init__(self, fade: int, channels: int = 1) -> None:
         self.comforted = 0
         self._up = fade_in(fade)
         self._down: Samples = self._up[::-1].copy()
-        self._old = np.empty(fade, np.float32)
-        self._new = np.empty(fade, np.float32)
+        self._old = np.empty(block_shape(fade, channels), np.float32)
+        self._new = np.empty(block_shape(fade, channels), np.float32)
         self._faded_in = 0
-        self._last = 0.0
+        self._last = np.zeros(block_shape(1, channels), np.float32)
         self._noise: Samples | None = None
         self._noise_at = 0
 
@@ -33,19 +34,20 @@ class Transitions:
 
     def keep_last(self, out: Samples) -> None:
         """Remember the value that a fade-out begins with if nothing is left."""
-        self._last = float(out[-1])
+        self._last[...] = out[..., -1:]
 
     def fade_in(self, out: Samples) -> None:
         """Fade in what is played after a start, and fade out the comfort noise before it."""
-        count = min(len(out), len(self._up) - self._faded_in)
+        count = min(out.shape[-1], len(self._up) - self._faded_in)
         if count > 0:
             part = slice(self._faded_in, self._faded_in + count)
-            out[:count] *= self._up[part]
+            begin = out[..., :count]
+            begin *= self._up[part]
             if self._noise is not None:
-                old = self._old[:count]
+                old = self._old[..., :count]
                 self._next_noise(self._noise, old, self._noise_at)
                 old *= self._down[part]
-                out[:count] += old
+                begin += old
             self._faded_in += count
         if self._faded_in == len(self._up):
             self._noise = None
@@ -55,42 +57,43 @@ class Transitions:
 
         If they are fewer than a fade, the last value is held until the fade ends.
         """
-        fade = min(len(self._down), len(out))
+        fade = min(len(self._down), out.shape[-1])
         start = max(0, take - fade)
-        out[take : start + fade] = out[take - 1] if take else self._last
+        out[..., take : start + fade] = out[..., take - 1 : take] if take else self._last
+        fading = out[..., start : start + fade]
         # A block shorter than a fade is rare, so this allocation is acceptable.
-        out[start : start + fade] *= self._down if fade == len(self._down) else np.linspace(1, 0, fade + 2, dtype=np.float32)[1:-1]
+        fading *= self._down if fade == len(self._down) else np.linspace(1, 0, fade + 2, dtype=np.float32)[1:-1]
         self._noise, self._noise_at = noise, 0
-        self.add_noise(out[start:])
+        self.add_noise(out[..., start:])
 
     def add_noise(self, out: Samples) -> None:
         """Add the comfort noise, if there is any, to `out`. It fades in over `out`, then replaces it; silence follows its end."""
         if self._noise is None:
             return
         at = self._noise_at
-        fading = min(len(out), max(0, len(self._up) - at))
+        fading = min(out.shape[-1], max(0, len(self._up) - at))
         if fading:
-            new = self._new[:fading]
+            new, begin = self._new[..., :fading], out[..., :fading]
             self._next_noise(self._noise, new, at)
             new *= self._up[at : at + fading]
-            out[:fading] += new
-        self._next_noise(self._noise, out[fading:], self._noise_at)
+            begin += new
+        self._next_noise(self._noise, out[..., fading:], self._noise_at)
 
     def _next_noise(self, noise: Samples, out: Samples, at: int) -> None:
-        count = max(0, min(len(out), len(noise) - at))
-        out[:count] = noise[at : at + count]
-        out[count:] = 0.0
-        self._noise_at = at + len(out)
+        count = max(0, min(out.shape[-1], noise.shape[-1] - at))
+        out[..., :count] = noise[..., at : at + count]
+        out[..., count:] = 0.0
+        self._noise_at = at + out.shape[-1]
         self.comforted += count
 
     def blocks(self, count: int) -> tuple[Samples, Samples]:
         """Room for the samples on both sides of a jump, at most `count` each."""
         fade = min(len(self._up), count)
-        return self._old[:fade], self._new[:fade]
+        return self._old[..., :fade], self._new[..., :fade]
 
     def cross_fade(self, old: Samples, new: Samples) -> None:
         """Turn `new` into a cross-fade from `old` to `new`; `old` is overwritten."""
         # new + (old - new) * down is a cross-fade whose gains sum to one.
         old -= new
-        old *= self._down[len(self._down) - len(old) :]
+        old *= self._down[len(self._down) - old.shape[-1] :]
         new += old
