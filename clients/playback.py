@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Sequence
 
 from streamcodec import freeze_gc, load
-from streamcodec.client import Listener, PacketTimes, Player, keep_trying, listen, open_sink, play
+from streamcodec.client import Listener, PacketTimes, Player, Sink, keep_trying, listen, open_sink, play
 
 
 async def run(url: str, stream: str, where: str | None, pcm: bool) -> None:
@@ -22,13 +22,14 @@ async def run(url: str, stream: str, where: str | None, pcm: bool) -> None:
     if codec is not None:
         codec.warm_up()  # the first packet must not take longer than the others
         freeze_gc()  # nor may Python's garbage collector stop the program
-    sink = open_sink(where)
+    sink: Sink | None = None
 
     def heard(times: PacketTimes, listener: Listener) -> None:
         if times.seq % 25 == 0:
             print(f"packet {times.seq}: {times.total_ms:.0f} ms behind the microphone, {listener.lost} lost")
 
     async def attempt() -> None:
+        nonlocal sink
         # The server checks that both sides have the same model. A connection that breaks is resumed without loss.
         async with listen(
             url,
@@ -37,6 +38,8 @@ async def run(url: str, stream: str, where: str | None, pcm: bool) -> None:
             model=None if codec is None else codec.fingerprint,
             note=print,
         ) as listener:
+            model = listener.welcome.model
+            sink = sink or open_sink(where, model.sampling_rate, channels=model.channels)
             print(f"listening to {stream!r} at {url}, into {sink.label}")
             # A recording keeps its length where packets were lost; a speaker goes on at once.
             player = Player(codec, fill_gaps=not sink.live)
@@ -45,7 +48,8 @@ async def run(url: str, stream: str, where: str | None, pcm: bool) -> None:
     try:
         await keep_trying(attempt, note=print)
     finally:
-        await sink.finish()
+        if sink is not None:
+            await sink.finish()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

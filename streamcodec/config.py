@@ -206,6 +206,10 @@ class CodecConfig:
             raise InputError(f"packet_frames is {asked!r}, expected {whole}: this model codes chunks of {self.chunk_length_s:g} s")
         return whole
 
+    def packet_samples(self, frames: int) -> int:
+        """The samples that a packet of `frames` frames adds to a stream: those of its frames, at most up to where the next chunk begins."""
+        return min(frames * self.hop_length, self.chunk_stride or frames * self.hop_length)
+
     def chunk_sizes(self, samples: int) -> list[int]:
         """The samples in each chunk of a clip of `samples` samples; one if clips are coded as a whole."""
         return [min(self.chunk_length or samples, samples - at) for at in range(0, samples, self.chunk_stride or samples)]

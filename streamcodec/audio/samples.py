@@ -90,8 +90,8 @@ def check_block(block: ArrayLike, channels: int, mixed_to: int = 1) -> Samples:
     return _mixed(samples, 0, mixed_to)
 
 
-def pcm_to_float(data: bytes | bytearray | memoryview, format: PcmFormat, channels: int = 1) -> Samples:
-    """Decode interleaved PCM bytes into mono float32 [T].
+def pcm_to_float(data: bytes | bytearray | memoryview, format: PcmFormat, channels: int = 1, mixed_to: int = 1) -> Samples:
+    """Decode interleaved PCM bytes into mono float32 [T], or into [mixed_to, T] for several channels.
 
     Raises `AudioError` for an unknown format, for bytes that are not whole sample frames, and for NaN or infinities.
     """
@@ -106,18 +106,19 @@ def pcm_to_float(data: bytes | bytearray | memoryview, format: PcmFormat, channe
     samples = to_float(np.frombuffer(data, dtype)).reshape(-1, channels).T
     if dtype.kind == "f":
         check_values(samples)
-    return _downmix(samples, axis=0)
+    return _mixed(samples, 0, mixed_to)
 
 
-def float_to_pcm(samples: ArrayLike, format: PcmFormat) -> bytes:
-    """Encode mono samples [T] as little-endian PCM bytes.
+def float_to_pcm(samples: ArrayLike, format: PcmFormat, channels: int = 1) -> bytes:
+    """Encode samples, [T] of one channel or [C, T] of several, as little-endian PCM bytes, interleaved.
 
     "pcm_s16le" scales by 32,768, rounds to nearest and saturates, so that 16-bit audio survives a round trip unchanged. "pcm_f32le" does
     not change the floats. Raises `AudioError` for an unknown format or invalid samples.
     """
     dtype = _pcm_dtype(format)
-    mono = check_block(samples, 1)
-    return (quantize16(mono) if format == "pcm_s16le" else mono).astype(dtype, copy=False).tobytes()
+    # [C, T] -> [T, C]
+    frames = check_block(samples, channels, channels).T
+    return (quantize16(frames) if format == "pcm_s16le" else frames).astype(dtype, copy=False).tobytes()
 
 
 def quantize16(samples: Samples) -> NDArray[np.int16]:

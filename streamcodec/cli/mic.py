@@ -14,7 +14,6 @@ from streamcodec.cli.options import (
     Bandwidth,
     Model,
     NoRetry,
-    PacketFrames,
     Quiet,
     Server,
     Stream,
@@ -85,7 +84,13 @@ async def mic(
     channels: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="The channels of raw samples on a pipe.")] = 1,
     fast: Annotated[bool, typer.Option("--fast", help="Publish a file as fast as the server takes it, and drop nothing.")] = False,
     bandwidth: Bandwidth = None,
-    packet_frames: PacketFrames = DEFAULT_PACKET_FRAMES,
+    packet_frames: Annotated[
+        int | None,
+        typer.Option(parser=positive_int, metavar="N", help="Frames in a packet, 1 to 25 (default: 6, or what the model's chunks have)."),
+    ] = None,
+    stereo: Annotated[
+        bool, typer.Option("--stereo", help="Send all channels, for a server with a stereo model (default: they are mixed).")
+    ] = False,
     keep: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write what is published, mixed down, to a .wav or .flac file.")
     ] = None,
@@ -146,9 +151,11 @@ async def mic(
         options = PublishOptions(
             format="codes" if codec is not None else "pcm_s16le",
             sample_rate=source.sample_rate,
+            channels=source.channels if stereo else 1,
+            mix_down=not stereo,
             model=codec.fingerprint if codec is not None else None,
             bandwidth=bandwidth,
-            packet_frames=packet_frames,
+            packet_frames=DEFAULT_PACKET_FRAMES if packet_frames is None else packet_frames,
             start=start,
             pace="fast" if fast else "live",
             silence_db=dtx if codec is None else None,

@@ -13,6 +13,7 @@ def models(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Embedded names, files, folders or hub ids.")] = None,
 ) -> int:
     """List the embedded models, or describe the ones named."""
+    from streamcodec.capabilities import Capabilities
     from streamcodec.model.checkpoint import codes_fingerprint, weights_fingerprint
     from streamcodec.model.encodec import macs_per_second
     from streamcodec.model.hub import embedded_models, load_model, locate
@@ -33,8 +34,9 @@ def models(
             f"  cost         {macs['encoder'] / 1e6:.0f} + {macs['decoder'] / 1e6:.0f} MMAC per second to encode and decode, "
             f"{macs['search'] / 1e6:.0f} to search the codebooks at {config.bandwidth_of(usual):g} kbps (beam {config.search_beam})"
         )
-        channels = "mono" if config.audio_channels == 1 else "stereo"
-        print(f"  audio        {config.sampling_rate} Hz {channels}, {config.frame_rate:g} frames per second, {config.pad_mode} padding")
+        can = Capabilities.of(config)
+        print(f"  audio        {can.audio}, {config.frame_rate:g} frames per second, {config.pad_mode} padding")
+        print(f"  streams      {can.streaming}")
         print(f"  bandwidths   {', '.join(f'{b:g}' for b in config.target_bandwidths)} kbps")
     if not names:
         print("others: a checkpoint file, a model folder, or a hub id such as facebook/encodec_24khz (see --help)")

@@ -95,7 +95,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no live line.")]
 # What the codec does.
 Bandwidth = Annotated[
     float | None,
-    typer.Option(parser=any_number, metavar="KBPS", help="1.5, 3, 6, 12 or 24 with the models known today (default: 6)."),
+    typer.Option(
+        parser=any_number,
+        metavar="KBPS",
+        help="One that the model has, see `models`: 1.5, 3, 6, 12 or 24, as a rule (default: 6).",
+    ),
 ]
 PacketFrames = Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Frames in a packet, 1 to 25; 6 are 80 ms.")]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from streamcodec.errors import DeviceError, MissingDependencyError
 from streamcodec.output_file import check_outputs
 
 if TYPE_CHECKING:
+    from streamcodec.audio import Level
     from streamcodec.client import Listener, PacketTimes, Sink
 
 __all__ = ["EXAMPLES", "play"]
@@ -25,6 +28,15 @@ examples:
   streamcodec play --pcm                    let the server decode: no model and no torch needed here
   streamcodec play --output - | aplay -f S16_LE -r 24000
 """
+
+
+@contextlib.contextmanager
+def _no_device() -> Iterator[None]:
+    """Say what can be done where there is no device to play on."""
+    try:
+        yield
+    except (DeviceError, MissingDependencyError) as exc:
+        raise DeviceError(f"{exc}. To record instead: --output heard.wav") from exc
 
 
 async def play(
@@ -68,24 +80,27 @@ async def play(
     """
     from streamcodec.audio import Level, bar
     from streamcodec.cli.status import LiveLine
-    from streamcodec.client import DeviceSink, Ledger, Player, keep_trying, listen, open_sink
+    from streamcodec.client import DeviceSink, Ledger, Player, check_sink, keep_trying, listen, open_sink
     from streamcodec.client import play as play_stream
     from streamcodec.gc_freeze import freeze_gc
 
     line = LiveLine(quiet=quiet)
     codec = None
     sink: Sink | None = None
+    level: Level | None = None
 
-    def opened() -> Sink:
-        nonlocal sink
+    def opened(rate: int, channels: int) -> tuple[Sink, Level]:
+        nonlocal sink, level
+        if level is None:
+            level = Level(rate=rate)
         if sink is None:
-            try:
-                sink = open_sink(output, rate, slack_ms / 1000)
-            except (DeviceError, MissingDependencyError) as exc:
-                raise DeviceError(f"{exc}. To record instead: --output heard.wav") from exc
-        return sink
+            with _no_device():
+                sink = open_sink(output, rate, slack_ms / 1000, channels=channels)
+        return sink, level
 
     check_outputs([ledger, output if output is not None and output != "-" and Path(output).suffix else None])
+    with _no_device():
+        check_sink(output)
     with Ledger(ledger) as book:
         if not pcm:
             from streamcodec.codec import load
@@ -93,12 +108,10 @@ async def play(
             codec = load(model, threads=1)
             codec.warm_up()
             freeze_gc()
-        rate = codec.sample_rate if codec is not None else 24_000
-        level = Level(rate=rate)
-        opened()
+            opened(codec.sample_rate, codec.channels)
 
         def show(times: PacketTimes, listener: Listener) -> None:
-            assert sink is not None
+            assert sink is not None and level is not None
             book.add(times, sink.stats if isinstance(sink, DeviceSink) else None)
             if line.due():
                 p50, p95, p99 = book.percentiles()
@@ -116,7 +129,8 @@ async def play(
                 token=token,
                 note=line.note,
             ) as listener:
-                sink = opened()
+                # What the server decodes is as its model is, which nobody knows before.
+                sink, level = opened(listener.welcome.model.sampling_rate, listener.welcome.model.channels)
                 line.note(f"listening to {stream!r} at {server}, into {sink.label}")
                 player = Player(codec, fill_gaps=not sink.live)
                 try:

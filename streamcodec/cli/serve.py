@@ -21,7 +21,6 @@ from streamcodec.cli.options import (
     port_number,
     positive_int,
 )
-from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.errors import InputError
 
 __all__ = ["serve"]
@@ -97,8 +96,9 @@ def serve(
         # An interrupt is how a server ends.
         with contextlib.suppress(asyncio.CancelledError):
             async with Server(codec, host, port, tokens=tokens, limits=limits) as running:
-                described = f"model {codec.name} ({codec.fingerprint}), {codec.engine.name}, {processors} processor(s)"
-                packets = f"{1000 * DEFAULT_PACKET_FRAMES / codec.frame_rate:.0f} ms packets"
+                told = f"model {codec.name} ({codec.fingerprint}), {codec.capabilities.audio}"
+                described = f"{told}, {codec.engine.name}, {processors} processor(s)"
+                packets = f"{1000 * codec.config.packet_frames_for() / codec.frame_rate:.0f} ms packets"
                 room = "" if running.room is None else f", room for about {running.room} live publisher(s) at {packets}"
                 freeze_gc()
                 print(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}", flush=True)

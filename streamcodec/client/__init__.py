@@ -7,7 +7,7 @@ from streamcodec.client.pipes import open_pipe
 from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher, PublishOptions, publish
 from streamcodec.client.reconnect import backoff, keep_trying
-from streamcodec.client.sinks import DeviceSink, FileSink, PipeSink, Sink, open_sink
+from streamcodec.client.sinks import DeviceSink, FileSink, PipeSink, Sink, check_sink, open_sink
 from streamcodec.client.sources import ClipSource, DeviceSource, FileSource, PipeSource, Source, Tee, open_source
 from streamcodec.protocol import now_us
 
@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "Tee",
     "backoff",
+    "check_sink",
     "decode",
     "keep_trying",
     "listen",

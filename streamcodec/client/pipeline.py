@@ -22,7 +22,7 @@ from streamcodec.client.sinks import DeviceSink, PipeSink, Sink
 from streamcodec.client.sources import Source
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import SILENCE, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting, now_us
-from streamcodec.types import Samples
+from streamcodec.types import Chunk, Samples
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec
@@ -47,7 +47,8 @@ async def publish_source(
     is called behind each block. Where the task is cancelled the stream is ended all the same, and `on_interrupt` gets the server's count.
     """
     fast = publisher.hello.pace == "fast"
-    pieces = _Pieces() if codec is None else _EncodedPieces(codec, publisher, source.sample_rate, silence_db)
+    wanted = (publisher.hello.channels if codec is None else codec.channels) or 1
+    pieces = _Pieces() if codec is None else _EncodedPieces(codec, publisher, source, silence_db)
 
     async def send() -> None:
         for piece, at in pieces.take():
@@ -72,7 +73,7 @@ async def publish_source(
                 mono = block.mean(axis=0)
                 if level is not None:
                     level.feed(mono)
-                await pieces.feed(mono, captured)
+                await pieces.feed(mono if wanted == 1 else block, captured)
                 await send()
                 on_block(publisher)
         except asyncio.CancelledError:
@@ -89,9 +90,9 @@ class _Pieces:
     def __init__(self) -> None:
         self._ready: deque[tuple[Any, int]] = deque()
 
-    async def feed(self, mono: Samples, captured: int) -> None:
-        """Take a block [T]."""
-        self._ready.append((mono, captured))
+    async def feed(self, block: Samples, captured: int) -> None:
+        """Take a block [T] of one channel, or [C, T] of all that the source has."""
+        self._ready.append((block, captured))
 
     async def flush(self) -> None:
         """Take the end: no block comes any more."""
@@ -108,23 +109,23 @@ class _Pieces:
 class _EncodedPieces(_Pieces):
     """Packets of codes, encoded on a thread of their own, one block after the other."""
 
-    def __init__(self, codec: Codec, publisher: Publisher, rate: int, silence_db: float | None) -> None:
+    def __init__(self, codec: Codec, publisher: Publisher, source: Source, silence_db: float | None) -> None:
         super().__init__()
-        hello, model = publisher.hello, publisher.welcome.model
         self._encoder = codec.stream_encoder(
-            hello.bandwidth,
-            packet_frames=hello.packet_frames,
+            publisher.hello.bandwidth,
+            packet_frames=publisher.welcome.packet_frames,
             start=publisher.welcome.start,
-            sample_rate=rate,
+            sample_rate=source.sample_rate,
+            channels=1 if codec.channels == 1 else source.channels,
             silence_db=silence_db,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamcodec-encode")
-        self._rate = rate
-        self._hop_s = model.hop_length / model.sampling_rate
+        self._rate = source.sample_rate
+        self._config = codec.config
         self._fed_s = self._out_s = 0.0
 
-    async def feed(self, mono: Samples, captured: int) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._feed, mono, captured)
+    async def feed(self, block: Samples, captured: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._feed, block, captured)
 
     async def flush(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._flush)
@@ -132,23 +133,24 @@ class _EncodedPieces(_Pieces):
     def close(self) -> None:
         self._thread.shutdown(wait=False)
 
-    def _feed(self, mono: Samples, captured: int) -> None:
-        self._give(self._encoder.feed(mono), captured)
-        self._fed_s += mono.size / self._rate
+    def _feed(self, block: Samples, captured: int) -> None:
+        self._give(self._encoder.feed(block), captured)
+        self._fed_s += block.shape[-1] / self._rate
 
     def _flush(self) -> None:
         self._give(self._encoder.flush(), now_us())
 
     def _give(self, packets: list[Any], now: int) -> None:
-        for codes in packets:
+        for packet in packets:
             # The packet began before this block, by the samples that went in and have not come out yet.
-            self._ready.append((codes, now + round((self._out_s - self._fed_s) * 1e6)))
-            self._out_s += codes.shape[1] * self._hop_s
+            self._ready.append((packet, now + round((self._out_s - self._fed_s) * 1e6)))
+            frames = (packet.codes if isinstance(packet, Chunk) else packet).shape[1]
+            self._out_s += self._config.packet_samples(frames) / self._config.sampling_rate
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An event of a stream and the samples [T] that it settles, perhaps none; when it came and when it was decoded (us of `now_us`)."""
+    """An event of a stream and the samples that it settles, [T] or [C, T]; when it came and when it was decoded (us of `now_us`)."""
 
     event: Event
     samples: Samples
@@ -199,7 +201,7 @@ async def play(
             if isinstance(sink, PipeSink):
                 await sink.room()
             if level is not None:
-                level.feed(samples)
+                level.feed(samples if samples.ndim == 1 else samples.mean(axis=0))
             if isinstance(event, Packet):
                 if samples.size:
                     times = _write_packet(item, listener, player, sink)
@@ -220,7 +222,7 @@ async def play(
 
 def _write_packet(item: Decoded, listener: Listener, player: Player, sink: Sink) -> PacketTimes:
     assert isinstance(item.event, Packet)
-    captured = listener.captured_us(item.event) + round(item.samples.size / player.sample_rate * 1e6)
+    captured = listener.captured_us(item.event) + round(item.samples.shape[-1] / player.sample_rate * 1e6)
     decoding_s = (item.decoded - item.received) / 1e6
     ahead_s = sink.write(item.samples, item.received / 1e6, captured / 1e6, decoding_s=decoding_s, quiet=player.quiet)
     margin_ms, late_ms = _playing_ms(sink)

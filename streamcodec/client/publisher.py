@@ -23,8 +23,9 @@ __all__ = ["PublishOptions", "Publisher", "publish"]
 class PublishOptions:
     """What is published, and how.
 
-    As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent. As codes: packets of
-    `packet_frames` frames from a `Codec` whose fingerprint is `model`. `bandwidth` is in kbps, the model's default where None.
+    As PCM (the server encodes): blocks of `channels` channels at `sample_rate` Hz, mixed down before they are sent; without `mix_down` all
+    are sent, for a stereo model. As codes: packets of `packet_frames` frames, or the chunks, from a `Codec` whose fingerprint is `model`. A
+    model in chunks has packets of its own length. `bandwidth` is in kbps, the model's default where None.
 
     With `silence_db`, PCM only, the server gives packets that are quieter than so many dBFS one codebook, and sends listeners few of them;
     of codes `Codec.stream_encoder` does. Of a run of such codes one packet every 0.8 s is sent, and a gap with reason `silence` names the
@@ -37,6 +38,7 @@ class PublishOptions:
     format: Format = "pcm_s16le"
     sample_rate: int = 24_000
     channels: int = 1
+    mix_down: bool = True
     model: str | None = None
     bandwidth: float | None = None
     packet_frames: int = DEFAULT_PACKET_FRAMES
@@ -56,7 +58,7 @@ class PublishOptions:
                 stream=stream,
                 format=self.format,
                 sample_rate=self.sample_rate if pcm else None,
-                channels=1 if pcm else None,
+                channels=(1 if self.mix_down else self.channels) if pcm else None,
                 model=self.model,
                 bandwidth=self.bandwidth,
                 packet_frames=self.packet_frames,

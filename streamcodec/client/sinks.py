@@ -13,11 +13,12 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from streamcodec.audio import AdaptivePlayout, AudioWriter, PlayoutPolicy, PlayoutStats, find_device, float_to_pcm, open_output
+from streamcodec.audio.io.writer import check_suffix
 from streamcodec.client.pipes import raw_pipe
 from streamcodec.errors import DeviceError
 from streamcodec.types import Samples
 
-__all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "open_sink"]
+__all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "check_sink", "open_sink"]
 
 _MAX_WAITING_S = 1.0
 # How long a pipe that is being left may still take what waits for it.
@@ -25,7 +26,7 @@ _LAST_S = 1.0
 
 
 class Sink(Protocol):
-    """Takes samples [T] at 24 kHz or whatever rate the stream has."""
+    """Takes samples, [T] or [C, T] of several channels, at the rate of the stream."""
 
     label: str
 
@@ -66,20 +67,26 @@ class Sink(Protocol):
 
 
 class DeviceSink:
-    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s`, and more where packets are later, up to `max_s`."""
+    """A speaker at its own rate behind an adaptive playout, which holds back `slack_s`, and more where packets are later, up to `max_s`.
+
+    Two `channels` are heard as such where the device has two, else their mix.
+    """
 
     live = True
 
-    def __init__(self, spec: str | None, rate: int, slack_s: float = 0.02, max_s: float = 0.25, block_ms: float = 5.0) -> None:
+    def __init__(
+        self, spec: str | None, rate: int, slack_s: float = 0.02, max_s: float = 0.25, block_ms: float = 5.0, channels: int = 1
+    ) -> None:
         device = find_device(spec, "output")
         self.label = f"speaker {device.name}"
-        channels = min(2, device.max_output_channels)
-        self._stream = open_output(device, channels, block_ms, self._callback)
+        outputs = min(2, device.max_output_channels)
+        self._channels = channels if channels == outputs else 1
+        self._stream = open_output(device, outputs, block_ms, self._callback)
         self._rate = float(self._stream.samplerate)
         policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, max_s))
-        self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000)
+        self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000, channels=self._channels)
         self._playing = False
-        self._scratch = np.zeros(round(self._rate), np.float32)
+        self._scratch = np.zeros((self._channels, round(self._rate)), np.float32)
 
     @property
     def stats(self) -> PlayoutStats:
@@ -97,9 +104,9 @@ class DeviceSink:
         return float(self._stream.latency)
 
     def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
-        mono = self._scratch[:frames]
-        self._playout.pull(frames, mono)
-        out[:] = mono[:, None]
+        block = self._scratch[:, :frames]
+        self._playout.pull(frames, block[0] if self._channels == 1 else block)
+        out[:] = block.T  # one channel goes to all
 
     def write(
         self,
@@ -110,6 +117,8 @@ class DeviceSink:
         decoding_s: float = 0.0,
         quiet: bool = False,
     ) -> float:
+        if samples.ndim == 2 and self._channels == 1:
+            samples = samples.mean(axis=0, dtype=np.float32)
         ahead_s = self._playout.push(samples, arrived_s, captured_s, decoding_s=decoding_s, quiet=quiet)
         if not self._playing:
             self._playing = True
@@ -157,9 +166,9 @@ class _StoringSink:
 class FileSink(_StoringSink):
     """An audio file, WAV or FLAC by its suffix."""
 
-    def __init__(self, path: Path, rate: int) -> None:
+    def __init__(self, path: Path, rate: int, channels: int = 1) -> None:
         self.label = str(path)
-        self._writer = AudioWriter(path, rate)
+        self._writer = AudioWriter(path, rate, channels)
 
     def _store(self, samples: Samples) -> None:
         self._writer.write(samples)
@@ -169,16 +178,17 @@ class FileSink(_StoringSink):
 
 
 class PipeSink(_StoringSink):
-    """Raw 16-bit little-endian PCM, mono, on a pipe; a thread writes it.
+    """Raw 16-bit little-endian PCM on a pipe, channels interleaved; a thread writes it.
 
     `write` never waits, and `room` waits until less than a second of audio is unwritten. Both raise `OSError` if the pipe was closed.
     """
 
     label = "pipe (s16le)"
 
-    def __init__(self, pipe: BinaryIO | None = None, rate: int = 24_000) -> None:
+    def __init__(self, pipe: BinaryIO | None = None, rate: int = 24_000, channels: int = 1) -> None:
         self._pipe = raw_pipe(pipe, sys.stdout, "standard output")
-        self._bound = round(_MAX_WAITING_S * rate) * 2
+        self._channels = channels
+        self._bound = round(_MAX_WAITING_S * rate) * 2 * channels
         self._queue: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._waiting = 0
         self._written = asyncio.Event()
@@ -190,7 +200,7 @@ class PipeSink(_StoringSink):
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             threading.Thread(target=self._drain, args=(self._loop,), name="streamcodec-pipe", daemon=True).start()
-        data = float_to_pcm(samples, "pcm_s16le")
+        data = float_to_pcm(samples, "pcm_s16le", self._channels)
         self._waiting += len(data)
         self._queue.put(data)
 
@@ -242,14 +252,31 @@ class PipeSink(_StoringSink):
         self._written.set()
 
 
-def open_sink(spec: str | None = None, rate: int = 24_000, slack_s: float = 0.02, max_s: float = 0.25) -> Sink:
-    """Open what `spec` names: None the default speaker, "-" standard output, a path with a suffix a file, else a device by index or name.
+def check_sink(spec: str | None) -> None:
+    """Raise what `open_sink` would, as far as it shows before rate and channels are known.
 
-    `slack_s` and `max_s` are a `DeviceSink`'s. Raises `AudioError` for a file that cannot be written, and `DeviceError` for a device that
-    is not there.
+    That is `DeviceError` for a device that is not there, `AudioError` for a file of another kind, and `InputError` for a closed pipe.
     """
     if spec == "-":
-        return PipeSink(rate=rate)
-    if spec is not None and (Path(spec).suffix or "/" in spec):
-        return FileSink(Path(spec), rate)
-    return DeviceSink(spec, rate, slack_s, max_s)
+        raw_pipe(None, sys.stdout, "standard output")
+    elif spec is not None and _names_a_file(spec):
+        check_suffix(spec)
+    else:
+        find_device(spec, "output")
+
+
+def _names_a_file(spec: str | None) -> bool:
+    return spec is not None and bool(Path(spec).suffix or "/" in spec)
+
+
+def open_sink(spec: str | None = None, rate: int = 24_000, slack_s: float = 0.02, max_s: float = 0.25, channels: int = 1) -> Sink:
+    """Open what `spec` names: None the default speaker, "-" standard output, a path with a suffix a file, else a device by index or name.
+
+    `rate` and `channels` are those of the samples that will be written. `slack_s` and `max_s` are a `DeviceSink`'s. Raises `AudioError` for
+    a file that cannot be written, and `DeviceError` for a device that is not there.
+    """
+    if spec == "-":
+        return PipeSink(rate=rate, channels=channels)
+    if spec is not None and _names_a_file(spec):
+        return FileSink(Path(spec), rate, channels)
+    return DeviceSink(spec, rate, slack_s, max_s, channels=channels)

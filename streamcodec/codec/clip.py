@@ -10,6 +10,7 @@ import numpy as np
 from streamcodec.audio.dsp.resample import check_rate, resample
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import MAX_CHANNELS, as_clip, check_block
+from streamcodec.capabilities import Capabilities
 from streamcodec.codec.arrays import as_numpy, check_codes, owned
 from streamcodec.codec.chunks import Chunk, check_chunk, decode_chunks, encode_chunks
 from streamcodec.codec.stream import StreamDecoder, StreamEncoder
@@ -18,8 +19,7 @@ from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.base import Engine
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import AudioError, CodesError, InputError, UnsupportedModelError
-from streamcodec.scheduler.chunk_rows import ChunkDecoderRow, ChunkEncoderRow
-from streamcodec.scheduler.rows import DecoderRow, EncoderRow
+from streamcodec.scheduler.chunk_rows import decoder_row, encoder_row
 from streamcodec.types import Codes, Samples
 
 __all__ = ["Codec"]
@@ -58,6 +58,11 @@ class Codec:
     def hop_length(self) -> int:
         """Samples per frame."""
         return self.config.hop_length
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do: whether it streams, in which packets, at what delay."""
+        return Capabilities.of(self.config)
 
     @property
     def channels(self) -> int:
@@ -272,11 +277,7 @@ class Codec:
             raise AudioError(f"channels is {channels!r}, expected an integer from 1 to {MAX_CHANNELS}")
         n_q, frames, start = self.config.n_q_for(bandwidth), self.config.packet_frames_for(packet_frames), self._check_start(start)
         rate = self.sample_rate if sample_rate is None else sample_rate
-        if self.config.granularity == "chunks":
-            if silence_db is not None:
-                raise InputError(f"silence_db is {silence_db!r}, expected none: no chunk of this model stands for silence")
-            return StreamEncoder(self.engine, ChunkEncoderRow(self.engine, n_q=n_q), rate, channels)
-        row = EncoderRow(self.engine, n_q=n_q, packet_frames=frames, start=start)
+        row = encoder_row(self.engine, n_q=n_q, packet_frames=frames, start=start)
         return StreamEncoder(self.engine, row, rate, channels, QuietPackets(self.config, frames, silence_db))
 
     def stream_decoder(self, bandwidth: float | None = None, *, start: Start | None = None) -> StreamDecoder:
@@ -285,15 +286,13 @@ class Codec:
         `start` must be the same as the encoder's. `bandwidth` (kbps) is that of the stream's first packets; only a primed start uses it.
         """
         self.check_streams()
-        n_q, start = self.config.n_q_for(bandwidth), self._check_start(start)
-        if self.config.granularity == "chunks":
-            return StreamDecoder(self.engine, ChunkDecoderRow(self.engine))
-        return StreamDecoder(self.engine, DecoderRow(self.engine, n_q=n_q, start=start))
+        row = decoder_row(self.engine, n_q=self.config.n_q_for(bandwidth), start=self._check_start(start))
+        return StreamDecoder(self.engine, row)
 
     def check_streams(self) -> None:
         """Raise `UnsupportedModelError` for a model that codes whole clips only."""
-        if self.config.granularity == "clips":
-            raise UnsupportedModelError(f"{self.name} codes whole clips only: this model {self.config.why_not_frames}, and has no chunks")
+        if not (can := self.capabilities).streamable:
+            raise UnsupportedModelError(f"{self.name} {can.streaming}")
 
     def _check_start(self, start: Start | None) -> Start:
         if start not in (None, "exact", "primed"):

@@ -25,7 +25,7 @@ __all__ = ["StreamDecoder", "StreamEncoder"]
 class StreamEncoder:
     """Encodes one stream; made by `Codec.stream_encoder`."""
 
-    def __init__(self, engine: Engine, row: Row, sample_rate: float, channels: int, quiet: QuietPackets | None = None) -> None:
+    def __init__(self, engine: Engine, row: Row, sample_rate: float, channels: int, quiet: QuietPackets) -> None:
         self._engine = engine
         self._row = row
         self._channels = channels
@@ -52,8 +52,6 @@ class StreamEncoder:
             self._row.finish()
         packets = run_due(self._engine, self._row)
         packets += self._row.remainder() if last else []
-        if self._quiet is None:
-            return packets
         self._quiet.feed(samples)
         return [self._quiet.cut(codes) for codes in packets]
 

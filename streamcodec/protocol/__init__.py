@@ -1,8 +1,9 @@
 """The wire of `streamcodec.v1`, without sockets: messages, packed codes, and both ends as state machines (see PROTOCOL.md)."""
 
+from streamcodec.bitstream.layout import PayloadLayout
 from streamcodec.bitstream.packing import pack_codes, payload_frames, payload_size, truncate_payload, unpack_codes
 from streamcodec.protocol.clock import ClockEstimate, now_us, unwrap_timestamp
-from streamcodec.protocol.dtx import QUIET_EVERY_S, SILENCE, DtxFilter, PauseMemory, is_quiet
+from streamcodec.protocol.dtx import QUIET_EVERY_S, SILENCE, DtxFilter, PauseMemory
 from streamcodec.protocol.gaps import append_gap
 from streamcodec.protocol.messages import (
     MAX_MESSAGE_BYTES,
@@ -57,6 +58,7 @@ __all__ = [
     "ModelInfo",
     "Packet",
     "PauseMemory",
+    "PayloadLayout",
     "Ping",
     "Pong",
     "PublishHello",
@@ -72,7 +74,6 @@ __all__ = [
     "Welcome",
     "append_gap",
     "is_packet",
-    "is_quiet",
     "now_us",
     "pack_codes",
     "parse",

@@ -6,9 +6,7 @@ import math
 from collections import deque
 from typing import Generic, TypeVar
 
-from streamcodec.config import fewest_codebooks
-
-__all__ = ["QUIET_EVERY_S", "SILENCE", "DtxFilter", "PauseMemory", "is_quiet"]
+__all__ = ["QUIET_EVERY_S", "SILENCE", "DtxFilter", "PauseMemory"]
 
 P = TypeVar("P")
 
@@ -17,14 +15,6 @@ SILENCE = "silence"
 
 QUIET_EVERY_S = 0.8
 """So often one of a run of quiet packets is sent: who hears nothing for a second has to ask whether the sender is still there."""
-
-
-def is_quiet(n_q: int, max_n_q: int, bits: int) -> bool:
-    """Whether a packet of codes of `bits` each that has `n_q` codebooks, in a stream of `max_n_q`, stands for silence.
-
-    It does where it has as few as can be packed, and more would be possible. PCM (0 codebooks) never says so.
-    """
-    return 0 < n_q < max_n_q and n_q <= fewest_codebooks(bits)
 
 
 class DtxFilter:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgpack
 
+from streamcodec.bitstream.layout import PayloadLayout
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
@@ -65,6 +66,9 @@ AnyFormat = Annotated[Format, word("codes", "pcm_s16le", "pcm_f32le")]
 Bandwidth = Annotated[float, number(1000)]
 NumCodebooks = Annotated[int, whole(1, MAX_N_Q)]
 PacketFrames = Annotated[int, whole(1, MAX_PACKET_FRAMES)]
+AnyPacketFrames = Annotated[int, whole(1, 65_535)]  # of a model in chunks more than `MAX_PACKET_FRAMES`
+Channels = Annotated[int, whole(1, 8)]
+Length = Annotated[int, whole(1, 2**31 - 1)]
 StartKind = Annotated[Literal["exact", "primed"], word("exact", "primed")]
 JoinKind = Annotated[Literal["exact", "primed", "resumed", "continued"], word("exact", "primed", "resumed", "continued")]
 Seq = Annotated[int, whole(0, MAX_SEQ)]
@@ -143,7 +147,8 @@ class Control(Checked):
 class ModelInfo(Checked):
     """The model behind a stream; `fingerprint` tells models with the same shape and other weights apart.
 
-    `bandwidths` are those it was made for (kbps, ascending); a server that says nothing about them leaves them out.
+    `bandwidths` are those it was made for (kbps, ascending); a server that says nothing about them leaves them out. A model in chunks has a
+    `chunk_length` and a `chunk_stride` (samples), and each packet is one chunk. With `normalize`, each payload begins with a scale.
     """
 
     type: ClassVar[str] = "model"
@@ -154,8 +159,17 @@ class ModelInfo(Checked):
     codebook_size: Annotated[int, whole(16, 65536)]
     num_quantizers: NumCodebooks
     bandwidths: Annotated[tuple[float, ...], numbers(1000)] = ()
+    channels: Channels = 1
+    chunk_length: Length | None = None
+    chunk_stride: Length | None = None
+    normalize: Annotated[bool, flag] = False
 
     def _check_together(self) -> None:
+        if (self.chunk_length is None) != (self.chunk_stride is None) or (self.chunk_stride or 0) > (self.chunk_length or 0):
+            told = f"chunk_length is {self.chunk_length} and chunk_stride {self.chunk_stride}"
+            raise LocalProtocolError(f"{self.type}: {told}, expected both or neither, and the stride at most the length")
+        if self.normalize and self.chunk_length is None:
+            raise LocalProtocolError(f"{self.type}: normalize is True, expected False without a chunk_length")
         if self.codebook_size & (self.codebook_size - 1):
             raise LocalProtocolError(f"{self.type}: codebook_size is {self.codebook_size}, expected a power of two")
 
@@ -163,6 +177,15 @@ class ModelInfo(Checked):
     def bits_per_code(self) -> int:
         """Bits that one code takes: 10 for 1,024 entries."""
         return self.codebook_size.bit_length() - 1
+
+    @property
+    def layout(self) -> PayloadLayout:
+        """How its packets are written."""
+        return PayloadLayout(self.bits_per_code, self.chunk_length is not None, self.normalize)
+
+    def packet_samples(self, frames: int) -> int:
+        """The samples that a packet of `frames` frames adds to a stream: those of its frames, at most up to where the next chunk begins."""
+        return min(frames * self.hop_length, self.chunk_stride or frames * self.hop_length)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +208,7 @@ class PublishHello(Control):
     stream: StreamName
     format: AnyFormat
     sample_rate: Annotated[int, whole(1000, 768_000)] | None = None
-    channels: Annotated[int, whole(1, 8)] | None = None
+    channels: Channels | None = None
     model: Fingerprint | None = None
     bandwidth: Bandwidth | None = None
     packet_frames: PacketFrames = DEFAULT_PACKET_FRAMES
@@ -243,7 +266,7 @@ class Welcome(Control):
     format: AnyFormat
     bandwidth: Bandwidth | None = None
     n_q: NumCodebooks | None = None
-    packet_frames: PacketFrames | None = None
+    packet_frames: AnyPacketFrames | None = None
     start: StartKind | None = None
     epoch: Epoch | None = None
     next_seq: NextSeq | None = None
@@ -286,12 +309,14 @@ class StreamStart(Control):
     epoch: Epoch
     n_q: NumCodebooks
     bandwidth: Bandwidth
-    packet_frames: PacketFrames
+    packet_frames: AnyPacketFrames
     start: JoinKind
     first_seq: NextSeq
     live_seq: NextSeq
     format: AnyFormat
     sample_rate: Annotated[int, whole(1, 1_000_000)]
+    channels: Channels = 1
+    packet_samples: Length | None = None
     session: Session | None = None
     reason: Text = ""
 

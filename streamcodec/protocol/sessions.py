@@ -10,6 +10,7 @@ sequence numbers. A message that breaks them is a `LocalProtocolError` where it 
 
 from __future__ import annotations
 
+from streamcodec.config import MAX_PACKET_FRAMES
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 from streamcodec.protocol.messages import (
@@ -160,6 +161,10 @@ class _Session:
         assert self.welcome is not None
         if start.format != self.welcome.format:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, f"start: format is {start.format!r}, expected {self.welcome.format!r}")
+        if start.packet_frames > MAX_PACKET_FRAMES and self.welcome.model.chunk_length is None:
+            raise RemoteProtocolError(
+                WireCode.BAD_REQUEST, f"start: packet_frames is {start.packet_frames}, expected at most {MAX_PACKET_FRAMES} without chunks"
+            )
         if start.start == "continued":
             self._check_continued(start)
         elif self.state is State.STREAMING:

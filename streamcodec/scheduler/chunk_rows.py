@@ -1,6 +1,6 @@
 """The rows of streams that are coded in chunks: a packet is one chunk, and a step takes a whole one, without a state.
 
-They have the interface of the rows of `rows.py`.
+They have the interface of the rows of `rows.py`. `encoder_row` and `decoder_row` make the row that a model needs.
 """
 
 from __future__ import annotations
@@ -9,13 +9,26 @@ from collections import deque
 
 import numpy as np
 
+from streamcodec.config import Start
 from streamcodec.engine.base import Engine
 from streamcodec.engine.chunking import ChunkCutter, OverlapAdd, normalised
 from streamcodec.errors import CodesError
-from streamcodec.scheduler.rows import Step
+from streamcodec.scheduler.rows import DecoderRow, EncoderRow, Row, Step
 from streamcodec.types import Chunk, Codes, Samples, States
 
-__all__ = ["ChunkDecoderRow", "ChunkEncoderRow"]
+__all__ = ["ChunkDecoderRow", "ChunkEncoderRow", "decoder_row", "encoder_row"]
+
+
+def encoder_row(engine: Engine, *, n_q: int, packet_frames: int, start: Start) -> Row:
+    """The row of an encoder; a model in chunks has packets of its own length and no start."""
+    if engine.config.granularity == "chunks":
+        return ChunkEncoderRow(engine, n_q=n_q)
+    return EncoderRow(engine, n_q=n_q, packet_frames=packet_frames, start=start)
+
+
+def decoder_row(engine: Engine, *, n_q: int, start: Start) -> Row:
+    """The row of a decoder."""
+    return ChunkDecoderRow(engine) if engine.config.granularity == "chunks" else DecoderRow(engine, n_q=n_q, start=start)
 
 
 class ChunkEncoderRow:

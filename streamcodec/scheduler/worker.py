@@ -23,10 +23,10 @@ from streamcodec.config import Start
 from streamcodec.engine.base import Engine
 from streamcodec.scheduler.batcher import Batcher
 from streamcodec.scheduler.batching_delay import BatchingDelay
+from streamcodec.scheduler.chunk_rows import decoder_row, encoder_row
 from streamcodec.scheduler.memory import MemoryReturn
-from streamcodec.scheduler.rows import DecoderRow, EncoderRow, Step, run_steps
+from streamcodec.scheduler.rows import Step, run_steps
 from streamcodec.scheduler.streams import Command, Functions, Result, Sink, Task, WorkerStream
-from streamcodec.types import Codes
 
 __all__ = ["Calls", "Worker", "WorkerStats"]
 
@@ -94,15 +94,15 @@ class Worker:
         packet_frames: int,
         start: Start,
         prepare: Callable[[Any], Any] = lambda samples: samples,
-        finish: Callable[[Codes], Any] = lambda codes: codes,
+        finish: Callable[[Any], Any] = lambda packet: packet,
         drain: Callable[[], Any] | None = None,
     ) -> WorkerStream:
         """Open an encoder.
 
-        `prepare` converts each fed item to samples [T]. `drain` returns the samples that `prepare` still holds back when a run ends.
-        `finish` converts each packet's codes [n_q, F] to an output.
+        `prepare` converts each fed item to samples [T], or [C, T] of a model of several channels. `drain` returns the samples that
+        `prepare` still holds back when a run ends. `finish` converts each packet, codes [n_q, F] or a `Chunk`, to an output.
         """
-        make_row = lambda: EncoderRow(self.engine, n_q=n_q, packet_frames=packet_frames, start=start)  # noqa: E731
+        make_row = lambda: encoder_row(self.engine, n_q=n_q, packet_frames=packet_frames, start=start)  # noqa: E731
         return WorkerStream(self._inbox, Task(make_row, Functions(sink, prepare, finish, drain)))
 
     def open_decoder(
@@ -117,11 +117,12 @@ class Worker:
     ) -> WorkerStream:
         """Open a decoder.
 
-        `prepare` converts each fed item to codes [n_q, F]. `finish` converts the samples [T] of each step to an output. The first run
-        begins with `start`; runs after a `restart()` begin with `restart`, or with `start` if that is None.
+        `prepare` converts each fed item to a packet. `finish` converts the samples of each step, and those that only the end of a run
+        gives, to an output. The first run begins with `start`; runs after a `restart()` begin with `restart`, or with `start` if that is
+        None.
         """
         starts = chain([start], repeat(restart or start))
-        make_row = lambda: DecoderRow(self.engine, n_q=n_q, start=next(starts))  # noqa: E731
+        make_row = lambda: decoder_row(self.engine, n_q=n_q, start=next(starts))  # noqa: E731
         return WorkerStream(self._inbox, Task(make_row, Functions(sink, prepare, finish)))
 
     # The worker's threads ----------------------------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
-from streamcodec.errors import UnsupportedModelError, WireCode
+from streamcodec.errors import WireCode
 from streamcodec.processors import available_processors
-from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, ModelInfo, now_us
+from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, now_us
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.address import explain_refusal, where_to_listen
 from streamcodec.server.auth import Tokens
@@ -27,7 +27,7 @@ from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
-from streamcodec.server.handshake import Handshake
+from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
@@ -42,6 +42,7 @@ HANDSHAKE_S = 10.0
 PING_EVERY_S = 10.0
 """How often a client is asked for a sign of life, and how long it may take to give one."""
 _WARM_UP_FRAMES = (1, 2, 3, DEFAULT_PACKET_FRAMES)
+_MAX_STEP_S = 4.0  # of audio in one step of a model in chunks
 
 log = logging.getLogger("streamcodec.server")
 
@@ -62,31 +63,22 @@ class Server:
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
-        if (why_not := codec.config.why_not_frames) is not None:
-            raise UnsupportedModelError(f"{codec.name} cannot be served: this model {why_not}")
+        model = model_info(codec)
         self.codec = codec
         self.host = host
         self.port = port
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self._max_batch = max_batch
+        chunk_s = codec.config.chunk_length_s
+        # Longer steps take more memory, and many of their rows take no less time together.
+        self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
         self._connections: set[ClientHandler] = set()
         self._stopping = False
         self._worker: Worker
         self._socket: WebSocketServer
         self._loop: asyncio.AbstractEventLoop
         self.registry: Registry
-        config = codec.config
-        model = ModelInfo(
-            name=codec.name[:200],
-            fingerprint=codec.fingerprint,
-            sampling_rate=config.sampling_rate,
-            hop_length=config.hop_length,
-            codebook_size=config.codebook_size,
-            num_quantizers=config.num_quantizers,
-            bandwidths=tuple(sorted(config.target_bandwidths)),
-        )
-        self._handshake = Handshake(model, tokens or Tokens(), config, self.limits, f"streamcodec {streamcodec.__version__}")
+        self._handshake = Handshake(model, tokens or Tokens(), codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
 
     @property
     def url(self) -> str:
@@ -101,7 +93,8 @@ class Server:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        await asyncio.to_thread(warm_up, self.codec.engine, _WARM_UP_FRAMES)
+        in_frames = self.codec.config.granularity == "frames"
+        await asyncio.to_thread(warm_up, self.codec.engine, _WARM_UP_FRAMES if in_frames else [self.codec.config.packet_frames_for()])
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
         costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
         admission = Admission(
@@ -111,6 +104,7 @@ class Server:
             workers=self.codec.engine.workers,
             cores=available_processors(),
             max_batch=self._max_batch,
+            packet_frames=self.codec.config.packet_frames_for(),
         )
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
         self.registry = Registry(self._worker, self.limits, self.metrics, admission)
@@ -139,7 +133,7 @@ class Server:
             self.codec.engine.stop_preparing()
             raise explain_refusal(self.host, self.port, exc) from exc
         # After all that may fail or be cancelled, as the program would wait for it when it ends.
-        if self.limits.capacity is not None:
+        if self.limits.capacity is not None and in_frames:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
         self._tick()

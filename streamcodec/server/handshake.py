@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig
-from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.protocol import ListenHello, ModelInfo, PublishHello, Welcome, now_us
+from streamcodec.errors import InputError, RemoteProtocolError, UnsupportedModelError, WireCode
+from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, ListenHello, ModelInfo, PublishHello, Welcome, now_us
 from streamcodec.server.auth import Tokens
 from streamcodec.server.limits import Limits
 from streamcodec.server.stream import Stream
 
-__all__ = ["Handshake"]
+__all__ = ["Handshake", "model_info"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Handshake:
             self.config.n_q_for(hello.bandwidth)
             if isinstance(hello, ListenHello):
                 self.config.n_q_for(hello.min_bandwidth)
+            elif self.config.granularity == "chunks":
+                _check_for_chunks(hello)
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
 
@@ -62,3 +65,31 @@ class Handshake:
             time=now_us(),
             server=self.banner,
         )
+
+
+def model_info(codec: Codec) -> ModelInfo:
+    """What the server says about its model. Raises `UnsupportedModelError` for a model that cannot be served."""
+    codec.check_streams()
+    config, can = codec.config, codec.capabilities
+    if config.chunk_stride is not None and 4 * config.audio_channels * config.chunk_stride + PACKET_OVERHEAD > MAX_MESSAGE_BYTES:
+        raise UnsupportedModelError(f"{codec.name} cannot be served: a chunk of {config.chunk_length_s:g} s does not fit into a message")
+    return ModelInfo(
+        name=codec.name[:200],
+        fingerprint=codec.fingerprint,
+        sampling_rate=can.sampling_rate,
+        hop_length=config.hop_length,
+        codebook_size=config.codebook_size,
+        num_quantizers=config.num_quantizers,
+        bandwidths=can.bandwidths,
+        channels=can.channels,
+        chunk_length=config.chunk_length,
+        chunk_stride=config.chunk_stride,
+        normalize=config.normalize,
+    )
+
+
+def _check_for_chunks(hello: PublishHello) -> None:
+    if hello.silence_db is not None:
+        raise InputError(f"silence_db is {hello.silence_db}, expected null: no packet of a model in chunks stands for silence")
+    if hello.start == "primed":
+        raise InputError("start is 'primed', expected 'exact' or null: a model in chunks has no state that could be primed")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamcodec.config import Start
+from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.base import Engine
 from streamcodec.protocol import Format, Gap, PublishHello
 from streamcodec.protocol.messages import MAX_EPOCH, MAX_SEQ
 
-__all__ = ["Numbering", "StreamInfo"]
+__all__ = ["Numbering", "StreamInfo", "packet_frames_of"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class StreamInfo:
     """What does not change while a stream lives.
 
     `format` is the publisher's. `n_q` is the largest number of codebooks that a packet has (a quiet packet has fewer) and `bandwidth`
-    (kbps) belongs to it. `live` says that the publisher sends in real time.
+    (kbps) belongs to it. A packet is complete `packet_s` after its first sample and adds `packet_samples` to the stream. `live` says that
+    the publisher sends in real time.
     """
 
     name: str
@@ -27,20 +28,34 @@ class StreamInfo:
     packet_frames: int
     start: Start
     live: bool
+    packet_samples: int
+    packet_s: float
 
     @classmethod
     def of(cls, hello: PublishHello, engine: Engine) -> StreamInfo:
         """The stream that `hello` asks for. Raises `InputError` for a bandwidth that the model does not have."""
-        n_q = engine.config.n_q_for(hello.bandwidth)
+        config = engine.config
+        n_q, frames = config.n_q_for(hello.bandwidth), packet_frames_of(hello, config)
         return cls(
             name=hello.stream,
             format=hello.format,
             n_q=n_q,
-            bandwidth=engine.config.bandwidth_of(n_q),
-            packet_frames=hello.packet_frames,
+            bandwidth=config.bandwidth_of(n_q),
+            packet_frames=frames,
+            packet_samples=config.packet_samples(frames),
+            packet_s=(config.chunk_length or frames * config.hop_length) / config.sampling_rate,
             start=hello.start or engine.traits.default_live_start,
             live=hello.pace == "live",
         )
+
+    def patience_s(self, wait_s: float) -> float | None:
+        """How long its packets may wait for a step of the model: `wait_s`, or more where a step has so long by itself; None: for ever."""
+        return max(wait_s, 1.5 * self.packet_s) if self.live else None
+
+
+def packet_frames_of(hello: PublishHello, config: CodecConfig) -> int:
+    """The frames in a packet of the stream that `hello` asks for; those of a model in chunks are what they are."""
+    return hello.packet_frames if config.granularity == "frames" else config.packet_frames_for()
 
 
 class Numbering:

@@ -12,6 +12,7 @@ from streamcodec.server.capacity.admission import Admission, relays_only
 from streamcodec.server.capacity.load_model import Demand
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.fanout.subscriber import Subscriber
+from streamcodec.server.info import packet_frames_of
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.stream import Stream
@@ -126,13 +127,13 @@ class Registry:
                 if hello.format != "codes" and not stream.decoding:
                     wanted["decode", stream.info.packet_frames] += 1
         elif stream is None and hello.resume is None:
-            waiting = self.listeners.get(hello.stream, ())
+            waiting, frames = self.listeners.get(hello.stream, ()), packet_frames_of(hello, self.worker.engine.config)
             if hello.format != "codes":
-                wanted["encode", hello.packet_frames] += 1
+                wanted["encode", frames] += 1
             if any(listener.format != "codes" for listener in waiting):
-                wanted["decode", hello.packet_frames] += 1
+                wanted["decode", frames] += 1
             if waiting:
-                wanted["relay", hello.packet_frames] += len(waiting)
+                wanted["relay", frames] += len(waiting)
         return wanted
 
     def _no_place(self, hello: PublishHello | ListenHello) -> str | None:

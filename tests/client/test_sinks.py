@@ -94,6 +94,46 @@ def test_a_speaker_holds_back_its_slack_and_plays_the_same_on_every_channel(soun
     run(main())
 
 
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_speaker_plays_two_channels_where_it_has_them_and_else_their_mix(outputs, monkeypatch):
+    sound = FakeSound(24_000.0, outputs)
+    monkeypatch.setitem(sys.modules, "sounddevice", sound)
+    left = voice(0.2)
+
+    async def main() -> None:
+        sink = open_sink(None, 24_000, channels=2)
+        sink.write(np.stack([left, 0.5 * left]), 0.0, 0.0)
+        out = np.concatenate([sound.streams[0].play(120) for _ in range(40)])
+        assert np.abs(out).max() > 0.1
+        if outputs == 2:
+            np.testing.assert_allclose(out[:, 1], 0.5 * out[:, 0], atol=1e-6)
+        else:
+            mono = DeviceSink(None, 24_000)
+            mono.write(0.75 * left, 0.0, 0.0)
+            np.testing.assert_allclose(out, np.concatenate([sound.streams[1].play(120) for _ in range(40)]), atol=1e-6)
+
+    run(main())
+
+
+def test_two_channels_are_written_to_files_and_interleaved_on_pipes(tmp_path):
+    x = np.stack([voice(0.1), -voice(0.1)])
+
+    async def main() -> None:
+        file = open_sink(str(tmp_path / "x.wav"), 24_000, channels=2)
+        file.write(x)
+        await file.finish()
+        raw = _Raw()
+        sink = PipeSink(io.BufferedWriter(raw, 1 << 20), channels=2)
+        sink.write(x)
+        await sink.finish()
+        assert raw.got == float_to_pcm(x, "pcm_s16le", 2)
+        np.testing.assert_array_equal(np.frombuffer(raw.got, "<i2").reshape(-1, 2)[:, 0], np.rint(x[0] * 32_768))
+
+    run(main())
+    samples, _ = read_audio(tmp_path / "x.wav")
+    np.testing.assert_allclose(samples, x, atol=2**-15)
+
+
 def test_a_slack_longer_than_the_bound_is_kept(sound):
     async def main() -> None:
         sink = DeviceSink(None, 24_000, slack_s=1.5)

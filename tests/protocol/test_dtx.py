@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.protocol import QUIET_EVERY_S, SILENCE, DtxFilter, Gap, PauseMemory, is_quiet
+from streamcodec.protocol import QUIET_EVERY_S, SILENCE, DtxFilter, Gap, PauseMemory, PayloadLayout
 
 
 def sent(packets, duration_s=0.08):
@@ -54,7 +54,8 @@ def test_nothing_but_quiet_packets_is_left_out(packets):
     [(1, 8, 10, True), (2, 8, 10, False), (1, 1, 10, False), (0, 8, 10, False), (8, 8, 10, False), (2, 8, 6, True), (2, 2, 6, False)],
 )
 def test_a_packet_with_as_few_codebooks_as_can_be_packed_stands_for_silence_where_more_are_possible(n_q, most, bits, quiet):
-    assert is_quiet(n_q, most, bits) is quiet
+    assert PayloadLayout(bits).is_quiet(n_q, most) is quiet
+    assert not PayloadLayout(bits, chunked=True).is_quiet(n_q, most)
 
 
 @pytest.mark.parametrize(

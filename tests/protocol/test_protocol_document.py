@@ -21,6 +21,7 @@ from streamcodec.protocol import (
     ListenHello,
     ModelInfo,
     Packet,
+    PayloadLayout,
     Ping,
     Pong,
     PublishHello,
@@ -42,6 +43,7 @@ from streamcodec.protocol.transitions import TRANSITIONS
 from streamcodec.protocol.window import LITTLE_S, SendWindow
 from streamcodec.server import DEFAULT_PORT, Limits
 from streamcodec.server.app import HANDSHAKE_S, PING_EVERY_S
+from streamcodec.types import Chunk
 
 DOCUMENT = importlib.resources.files("streamcodec.protocol").joinpath("PROTOCOL.md").read_text()
 SECTIONS = {
@@ -97,6 +99,16 @@ def test_the_worked_packings_are_right():
         payload = bytes.fromhex(line["payload"])
         assert pack_codes(np.array(line["codes"]), line["bits"]) == payload
         np.testing.assert_array_equal(unpack_codes(payload, line["n_q"], line["bits"]), line["codes"])
+
+
+def test_the_worked_packing_behind_a_scale_is_right():
+    layout = PayloadLayout(10, chunked=True, scaled=True)
+    lines = [json.loads(line) for block in fenced("scaled") for line in block.splitlines()]
+    assert lines
+    for line in lines:
+        payload = bytes.fromhex(line["payload"])
+        assert layout.pack(Chunk(np.array(line["codes"]), line["scale"])) == payload
+        np.testing.assert_array_equal(layout.unpack(payload, line["n_q"]).codes, line["codes"])
 
 
 @pytest.mark.parametrize("heading", SECTIONS)

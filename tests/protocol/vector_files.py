@@ -7,6 +7,8 @@ bytes as hexadecimal digits; a packet has the type "packet".
 from __future__ import annotations
 
 import json
+import math
+import struct
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import msgpack
 import numpy as np
 from protocol_pair import LISTEN_CODES, LISTEN_PCM, MODEL, ONE_OF_EACH, PUBLISH_CODES, PUBLISH_PCM, START, WELCOME, welcome_to
 
-from streamcodec.config import CodecConfig
+from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.engine.chunking import OverlapAdd
 from streamcodec.errors import InputError, RemoteProtocolError
 from streamcodec.protocol import (
     ClientSession,
@@ -26,6 +29,7 @@ from streamcodec.protocol import (
     Error,
     Gap,
     Packet,
+    PayloadLayout,
     Ping,
     Pong,
     Refuse,
@@ -35,7 +39,6 @@ from streamcodec.protocol import (
     Side,
     StreamEnd,
     Waiting,
-    is_quiet,
     pack_codes,
     parse,
     payload_frames,
@@ -44,6 +47,7 @@ from streamcodec.protocol import (
     unwrap_timestamp,
 )
 from streamcodec.protocol.window import SendWindow
+from streamcodec.types import Chunk
 
 FOLDER = Path(__file__).resolve().parents[2] / "streamcodec" / "protocol" / "vectors"
 MODEL_WITH_ALL = replace(MODEL, bandwidths=(1.5, 3.0, 6.0, 12.0, 24.0))
@@ -185,7 +189,31 @@ def payloads() -> dict[str, Any]:
         raise AssertionError(one)
     for one in packed:
         np.testing.assert_array_equal(unpack_codes(bytes.fromhex(one["bytes"]), one["n_q"], one["bits"]), one["codes"])
-    return {"packed": packed, "refused": refused}
+    scaled, layout = [], PayloadLayout(10, chunked=True, scaled=True)
+    for n_q, frames, scale in ((2, 150, 0.25), (16, 150, 1e-8), (4, 1, 1.5), (2, 7, 0.0)):
+        codes = rng.integers(0, 1 << 10, (n_q, frames))
+        payload = layout.pack(Chunk(codes, scale))
+        prefixes = {str(n): len(layout.truncate(payload, n_q, n)) for n in range(2, n_q, 2)}
+        one = {"n_q": n_q, "bits": 10, "frames": frames, "scale": layout.unpack(payload, n_q).scale, "codes": codes.tolist()}
+        scaled.append({**one, "bytes": payload.hex(), "prefixes": prefixes})
+    refused_scaled = [
+        {"name": name, "n_q": 2, "bits": 10, "bytes": payload.hex()}
+        for name, payload in (
+            ("a scale alone", bytes(4)),
+            ("less than a scale", bytes(3)),
+            ("a scale below 0", struct.pack("<f", -1.0) + bytes(15)),
+            ("an infinite scale", struct.pack("<f", math.inf) + bytes(15)),
+            ("a scale that is no number", struct.pack("<f", math.nan) + bytes(15)),
+            ("a byte too many behind the scale", struct.pack("<f", 1.0) + bytes(16)),
+        )
+    ]
+    for one in refused_scaled:
+        try:
+            layout.unpack(bytes.fromhex(str(one["bytes"])), 2)
+        except InputError:
+            continue
+        raise AssertionError(one)
+    return {"packed": packed, "scaled": scaled, "refused": refused, "refused_scaled": refused_scaled}
 
 
 # Arithmetic --------------------------------------------------------------------------------------------------------------------------
@@ -238,7 +266,31 @@ def numbers() -> dict[str, Any]:
     for first, second in pairs:
         before, behind = Gap(first_seq=7, count=2, reason=first), Gap(first_seq=9, count=3, reason=second)
         joined.append({"gaps": [as_json(before), as_json(behind)], "joined": as_json(before.joined(behind))})
-    return {"kbps": kbps, "gap_samples": gaps, "joined_gaps": joined}
+    chunked = PUBLISHED["encodec_48khz"]
+    chunks = [
+        {"chunk_length": chunked.chunk_length, "chunk_stride": chunked.chunk_stride, "hop_length": chunked.hop_length, "samples": samples}
+        | {"frames": [chunked.frames_for(size) for size in chunked.chunk_sizes(samples)]}
+        for samples in (1, 320, 47_520, 47_521, 47_700, 48_000, 95_041, 480_000)
+    ]
+    overlap_add = [_joined_parts(lengths, stride) for lengths, stride in (([12, 12, 8], 8), ([5], 8), ([12, 4], 8), ([10, 10, 10], 3))]
+    return {"kbps": kbps, "gap_samples": gaps, "joined_gaps": joined, "chunks": chunks, "overlap_add": overlap_add}
+
+
+def _joined_parts(lengths: list[int], stride: int) -> dict[str, Any]:
+    """Parts of a wave and what overlap-add makes of them, by the formula of the document in float64."""
+    parts = [[round(math.sin(i + 0.3 * j), 4) for j in range(length)] for i, length in enumerate(lengths)]
+    total = max(i * stride + length for i, length in enumerate(lengths))
+    sums, weights = np.zeros(total), np.zeros(total)
+    for i, part in enumerate(parts):
+        for j, sample in enumerate(part):
+            weight = 0.5 - abs((j + 1) / (lengths[0] + 1) - 0.5)
+            sums[i * stride + j] += weight * sample
+            weights[i * stride + j] += weight
+    joined = (sums / weights).tolist()
+    joining = OverlapAdd(stride)
+    ours = np.concatenate([*(joining.add(np.array(part, np.float32)) for part in parts), joining.flush()])
+    np.testing.assert_allclose(ours, joined, atol=1e-6)
+    return {"stride": stride, "parts": parts, "joined": [round(sample, 6) for sample in joined]}
 
 
 def window() -> dict[str, Any]:
@@ -259,7 +311,7 @@ def window() -> dict[str, Any]:
 
 def dtx() -> dict[str, Any]:
     quiet = [
-        {"n_q": n_q, "stream_n_q": of, "bits": bits, "quiet": is_quiet(n_q, of, bits)}
+        {"n_q": n_q, "stream_n_q": of, "bits": bits, "quiet": PayloadLayout(bits).is_quiet(n_q, of)}
         for n_q, of, bits in ((1, 8, 10), (2, 8, 10), (8, 8, 10), (1, 1, 10), (0, 8, 10), (1, 2, 10), (2, 4, 4), (2, 2, 4), (4, 8, 4))
     ]
     runs = []
@@ -353,6 +405,19 @@ def _listening(name: str, hello: Any = LISTEN_CODES, **changes: Any) -> _Script:
     return _Script(name, hello).server_sends(welcome_to(hello), replace(START, format=hello.format, **changes))
 
 
+CHUNKED = replace(MODEL, sampling_rate=48_000, channels=2, chunk_length=48_000, chunk_stride=47_520, normalize=True)
+
+
+def _chunk(seq: int, *, n_q: int = 2, frames: int = 150) -> Packet:
+    chunk = Chunk(np.full((n_q, frames), seq % 1024), 0.5)
+    return Packet(seq, 0, 990_000 * seq, n_q, PayloadLayout(10, chunked=True, scaled=True).pack(chunk))
+
+
+def _chunks(name: str, hello: Any = LISTEN_CODES) -> _Script:
+    start = replace(START, format=hello.format, packet_frames=150, start="exact", sample_rate=48_000, channels=2, packet_samples=47_520)
+    return _Script(name, hello).server_sends(welcome_to(hello, model=CHUNKED), start)
+
+
 def sessions() -> dict[str, Any]:
     resume = Resume(session="5e55", epoch=2, next_seq=70)
     pcm, slow = replace(LISTEN_PCM, format="pcm_s16le"), replace(PUBLISH_PCM, sample_rate=1000)
@@ -399,6 +464,20 @@ def sessions() -> dict[str, Any]:
         _Script("a listener that wanted to go on has missed too much", replace(LISTEN_CODES, resume=resume))
         .server_sends(welcome_to(LISTEN_CODES), replace(START, session="5e55", epoch=3, first_seq=80, live_seq=82, start="resumed"))
         .server_sends(_codes(80, epoch=3)),
+        _publishing("a publisher of chunks", model=CHUNKED, packet_frames=150, start="exact")
+        .client_sends(_chunk(0), _chunk(1), _chunk(2, frames=149), _chunk(3, frames=1), End(last_seq=3))
+        .server_sends(Ended(received=4, emitted=4, dropped=0)),
+        _chunks("a listener to chunks").server_sends(_chunk(0), _chunk(1, n_q=4), _chunk(2, frames=149), _chunk(3, frames=2)),
+        _chunks("a listener to stereo PCM", pcm).server_sends(Packet(0, 0, 0, 0, bytes(4 * 10))),
+        _publishing("a chunk behind the last one of its epoch", model=CHUNKED, packet_frames=150, start="exact")
+        .client_sends(_chunk(0, frames=148))
+        .breaks(client, _chunk(1)),
+        _publishing("a chunk without its scale", model=CHUNKED, packet_frames=150, start="exact").breaks(client, _codes(0, frames=150)),
+        _publishing("more frames than a chunk has", model=CHUNKED, packet_frames=150, start="exact").breaks(client, _chunk(0, frames=151)),
+        _chunks("half a sample of stereo PCM", pcm).breaks(server, Packet(0, 0, 0, 0, bytes(6))),
+        _listening("a packet length that only chunks have").breaks(
+            server, replace(START, packet_frames=26, epoch=1, first_seq=0, live_seq=0)
+        ),
         _Script("a packet before the welcome", PUBLISH_CODES).breaks(client, _codes(0)),
         _Script("a packet before the welcome, to a client", LISTEN_CODES).breaks(server, _codes(0)),
         _publishing("a second hello").breaks(client, PUBLISH_CODES),

@@ -25,7 +25,17 @@ class Rig:
         self.reported = []
         self.worker = FakeWorker()
         self.numbering = Numbering()
-        info = StreamInfo("alice", "codes", n_q=8, bandwidth=6.0, packet_frames=FRAMES, start="primed", live=True)
+        info = StreamInfo(
+            "alice",
+            "codes",
+            n_q=8,
+            bandwidth=6.0,
+            packet_frames=FRAMES,
+            start="primed",
+            live=True,
+            packet_samples=320 * FRAMES,
+            packet_s=FRAMES / 75,
+        )
         events = StreamEvents(
             progressed=lambda: self.reported.append("progressed"),
             waited=lambda now, wait_s: self.reported.append("waited"),  # noqa: ARG005

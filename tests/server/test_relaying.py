@@ -22,7 +22,7 @@ from streamcodec.server.info import StreamInfo
 from streamcodec.server.limits import Limits
 
 CONFIG = CodecConfig()
-INFO = StreamInfo("alice", "codes", 8, 6.0, 6, "primed", live=True)
+INFO = StreamInfo("alice", "codes", 8, 6.0, 6, "primed", live=True, packet_samples=1_920, packet_s=0.08)
 
 
 def packet(seq: int, n_q: int = 8) -> Packet:

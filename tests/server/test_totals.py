@@ -9,7 +9,9 @@ from streamcodec.server.totals import StreamTotals
 def test_a_hook_sees_every_packet_with_its_times() -> None:
     seen: list[PacketTrace] = []
     metrics = Metrics(on_trace=seen.append)
-    info = StreamInfo("alice", "pcm_s16le", n_q=8, bandwidth=6.0, packet_frames=6, start="primed", live=True)
+    info = StreamInfo(
+        "alice", "pcm_s16le", n_q=8, bandwidth=6.0, packet_frames=6, start="primed", live=True, packet_samples=1_920, packet_s=0.08
+    )
     totals = StreamTotals(info, metrics, lambda *_: None)
     begun = now_us()
     for seq in range(5_000):

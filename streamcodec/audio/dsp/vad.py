@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import deque
 from numbers import Real
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError
-from streamcodec.types import Codes, Samples
+from streamcodec.types import Samples
 
 __all__ = ["SILENCE_DB", "QuietPackets", "SilenceDetector"]
 
@@ -80,13 +81,16 @@ class SilenceDetector:
 class QuietPackets:
     """Cuts the quiet packets of a stream to the fewest codebooks that `config` allows; with `threshold_db` None, no packet is quiet.
 
-    A packet has `packet_frames` frames; the last one of a run may have fewer. Raises `InputError` for invalid arguments.
+    A packet has `packet_frames` frames; the last one of a run may have fewer. Raises `InputError` for invalid arguments, and for a
+    threshold where the model codes chunks: none of its packets stands for silence.
     """
 
     def __init__(self, config: CodecConfig, packet_frames: int, threshold_db: float | None) -> None:
         self._min_n_q = config.min_n_q
         self._detector: SilenceDetector | None = None
         if threshold_db is not None:
+            if config.granularity != "frames":
+                raise InputError(f"silence_db is {threshold_db!r}, expected none: no packet of a model in chunks stands for silence")
             self._detector = SilenceDetector(packet_frames * config.hop_length, threshold_db, rate=config.sampling_rate)
 
     def reset(self) -> None:
@@ -99,6 +103,6 @@ class QuietPackets:
         if self._detector is not None:
             self._detector.feed(samples)
 
-    def cut(self, codes: Codes) -> Codes:
+    def cut(self, packet: Any) -> Any:
         """The codes [n_q, F] of the next packet, or only their first codebooks if it is quiet. Its samples must have been fed before."""
-        return codes[: self._min_n_q] if self._detector is not None and self._detector.next_is_quiet() else codes
+        return packet[: self._min_n_q] if self._detector is not None and self._detector.next_is_quiet() else packet

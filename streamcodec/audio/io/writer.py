@@ -22,11 +22,19 @@ from streamcodec.errors import AudioError, InputError
 from streamcodec.output_file import Input, OutputFile
 from streamcodec.types import Samples
 
-__all__ = ["AudioWriter", "Encoding", "write_audio"]
+__all__ = ["AudioWriter", "Encoding", "check_suffix", "write_audio"]
 
 Encoding = Literal["pcm16", "float"]
 
 _ENCODINGS: dict[str, tuple[Encoding, ...]] = {".wav": ("pcm16", "float"), ".flac": ("pcm16",)}
+
+
+def check_suffix(path: str | PathLike[str]) -> str:
+    """The suffix of a sound file that can be written, in small letters; raises `AudioError` for any other."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in _ENCODINGS:
+        raise AudioError(f"{path} has the suffix {suffix!r}, expected .wav or .flac")
+    return suffix
 
 
 class AudioWriter:
@@ -50,9 +58,7 @@ class AudioWriter:
         inputs: Iterable[Input] = (),
         whole: bool = False,
     ) -> None:
-        suffix = Path(path).suffix.lower()
-        if suffix not in _ENCODINGS:
-            raise AudioError(f"{path} has the suffix {suffix!r}, expected .wav or .flac")
+        suffix = check_suffix(path)
         if encoding not in _ENCODINGS[suffix]:
             supported = " or ".join(map(repr, _ENCODINGS[suffix]))
             raise AudioError(f"encoding is {encoding!r} for a {suffix} file, expected {supported}")

@@ -40,14 +40,23 @@ class Admission:
     """Refuses newcomers before the machine is full, and for a moment where it does not know yet how full the machine is.
 
     `costs` are measured: without them everybody is admitted, unless `limits.capacity` is a number. With a number N the machine is full with
-    N streams to encode or decode, whatever it can do. `cores` are the processors that the process may use.
+    N streams to encode or decode, whatever it can do. `cores` are the processors that the process may use. Packets have `packet_frames`
+    frames where nothing else is said.
 
     `waits` are those of live packets for the model, `lags` those of the loop's turns. A newcomer that brings nothing but packets to pass on
     takes nothing of the engine: it is refused where the loop has no time for more, and admitted however full the engine is.
     """
 
     def __init__(
-        self, limits: Limits, costs: Costs | None, frame_rate: float, *, workers: int = 1, cores: int = 1, max_batch: int = 16
+        self,
+        limits: Limits,
+        costs: Costs | None,
+        frame_rate: float,
+        *,
+        workers: int = 1,
+        cores: int = 1,
+        max_batch: int = 16,
+        packet_frames: int = DEFAULT_PACKET_FRAMES,
     ) -> None:
         self._measured = costs is not None
         self._allowed = Shares(limits.max_load, limits.max_cpu, limits.max_cpu)
@@ -57,7 +66,9 @@ class Admission:
             costs = {"encode": share, "decode": share}
             self._measured, self._allowed = False, Shares(limits.max_load, math.inf, math.inf)
         self._known = costs is not None
-        self._max_wait_s = limits.max_wait_s
+        self._packet_frames = packet_frames
+        # The steps of chunks are as much longer as these are.
+        self._max_wait_s = limits.max_wait_s * max(1.0, packet_frames / DEFAULT_PACKET_FRAMES)
         self._frame_rate = frame_rate
         self._cores = cores
         self._load_model = LoadModel(costs, frame_rate, workers=workers, cores=cores, max_batch=max_batch)
@@ -72,11 +83,14 @@ class Admission:
         """What `demand` is expected to take of the machine."""
         return self._load_model.shares(demand)
 
-    def room(self, kind: Kind = "encode", frames: int = DEFAULT_PACKET_FRAMES) -> int | None:
+    def room(self, kind: Kind = "encode", frames: int | None = None) -> int | None:
         """How many live streams of a kind may be there if no others are encoded or decoded, at least 1; None: any number."""
         if not self._known:
             return None
-        return max(1, bisect_right(range(1, _MAX_ROOM), 1 + 1e-9, key=lambda n: self._fullness(Counter({(kind, frames): n}))))
+        return max(
+            1,
+            bisect_right(range(1, _MAX_ROOM), 1 + 1e-9, key=lambda n: self._fullness(Counter({(kind, frames or self._packet_frames): n}))),
+        )
 
     def refusal(self, now: float, demand: Demand, wanted: Demand) -> Refusal | None:
         """Why `wanted` is refused beside `demand`; None: it is admitted. An idle machine admits everybody."""

@@ -22,21 +22,25 @@ _BUDGET_S = 0.3
 def measure(engine: Engine) -> Costs:
     """Run steps of one row and of many, long and short, on all of the engine's workers at once; nothing else may use it meanwhile.
 
-    Each kind of step runs once, and again while there is time: the quickest counts.
+    Each kind of step runs once, and again while there is time: the quickest counts. Chunks have one length.
     """
+    chunked = engine.config.granularity == "chunks"
+    shapes = ((1, engine.config.packet_frames_for()), (2, engine.config.packet_frames_for())) if chunked else _SHAPES
     quickest: dict[tuple[Kind, int, int], float] = {}
     give_up = time.perf_counter() + _BUDGET_S
     kinds: tuple[Kind, ...] = ("encode", "decode")
     with ThreadPoolExecutor(engine.workers) as workers:
         for round in range(4):
-            for key in [(kind, rows, frames) for kind in kinds for rows, frames in _SHAPES]:
+            for key in [(kind, rows, frames) for kind in kinds for rows, frames in shapes]:
                 if round and time.perf_counter() > give_up:
                     break
                 begun = time.perf_counter()
                 for done in [workers.submit(_step, engine, *key) for _ in range(engine.workers)]:
                     done.result()
                 quickest[key] = min(quickest.get(key, np.inf), time.perf_counter() - begun)
-    return {kind: cost_of(*(quickest[(kind, rows, frames)] for rows, frames in _SHAPES)) for kind in kinds}
+    if chunked:
+        return {kind: _cost_of_chunks(*(quickest[(kind, *shape)] for shape in shapes)) for kind in kinds}
+    return {kind: cost_of(*(quickest[(kind, *shape)] for shape in shapes)) for kind in kinds}
 
 
 def cost_of(alone: float, many: float, many_short: float) -> Cost:
@@ -47,11 +51,20 @@ def cost_of(alone: float, many: float, many_short: float) -> Cost:
     return Cost(step=max(0.0, alone - packet), row=packet - _FRAMES * frame, frame=frame)
 
 
+def _cost_of_chunks(alone: float, two: float) -> Cost:
+    row = min(alone, max(0.0, two - alone))
+    return Cost(step=alone - row, row=row, frame=0.0)
+
+
 def _step(engine: Engine, kind: Kind, rows: int, frames: int) -> None:
-    n_q = engine.config.n_q_for(None)
+    config, n_q = engine.config, engine.config.n_q_for(None)
+    chunked = config.granularity == "chunks"
     if kind == "encode":
         # No silence: a signal so quiet that its numbers are denormal takes longer.
-        noise = np.random.default_rng(0).normal(0, 0.1, (rows, frames * engine.config.hop_length)).astype(np.float32)
-        engine.encode(noise, np.zeros((rows, engine.traits.encoder_state_size), np.float32), [n_q] * rows)
+        shape = (frames * config.hop_length,) if config.audio_channels == 1 else (config.audio_channels, frames * config.hop_length)
+        noise = np.random.default_rng(0).normal(0, 0.1, (rows, *shape)).astype(np.float32)
+        states = None if chunked else np.zeros((rows, engine.traits.encoder_state_size), np.float32)
+        engine.encode(noise, states, [n_q] * rows, final=chunked)
     else:
-        engine.decode(np.zeros((rows, n_q, frames), np.int32), np.zeros((rows, engine.traits.decoder_state_size), np.float32))
+        states = None if chunked else np.zeros((rows, engine.traits.decoder_state_size), np.float32)
+        engine.decode(np.zeros((rows, n_q, frames), np.int32), states, final=chunked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamcodec.config import CodecConfig
-from streamcodec.protocol import Gap, Message, Packet, is_quiet, payload_frames, truncate_payload
+from streamcodec.protocol import Gap, Message, Packet, PayloadLayout
 from streamcodec.server.fanout.replay import ReplayBuffer
 from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.info import StreamInfo
@@ -19,15 +19,18 @@ class CodesBranch:
         self.history: ReplayBuffer[Packet] = ReplayBuffer(keep_s, config.frame_rate, self.frames)
         self._info = info
         self._config = config
+        self._layout = PayloadLayout.of(config)
 
     def frames(self, packet: Packet) -> int:
         """The number of frames in a packet."""
-        return payload_frames(packet.payload, packet.n_q, self._config.bits_per_code)
+        return self._layout.frames(packet.payload, packet.n_q)
 
     def ladder(self, max_n_q: int | None) -> list[int]:
         """The numbers of codebooks that a subscriber may get of this stream, lowest first; it wants `max_n_q` or fewer, None: all."""
         highest = self._info.n_q if max_n_q is None else min(self._info.n_q, max_n_q)
-        # Codebooks go in pairs: a packet can be cut between them only.
+        # Codebooks go in pairs: a packet can be cut between them only. The first pair is the least that anybody can be given.
+        if highest < self._info.n_q:
+            highest = max(2, highest - highest % 2)
         steps = {self._config.bandwidth_to_n_q(bandwidth) for bandwidth in self._config.target_bandwidths}
         return [*sorted(n_q for n_q in steps if n_q < highest and n_q % 2 == 0), highest]
 
@@ -36,7 +39,7 @@ class CodesBranch:
         self.history.add(packet)
         duration_s = frames / self._config.frame_rate
         # A shorter packet is the last one of its epoch: its length must not get lost.
-        quiet = is_quiet(packet.n_q, self._info.n_q, self._config.bits_per_code) and frames == self._info.packet_frames
+        quiet = self._layout.is_quiet(packet.n_q, self._info.n_q) and frames == self._info.packet_frames
         cuts = {packet.n_q: packet}
         for subscriber in self.subscribers:
             cut = cuts.get(subscriber.n_q) or self._cut(packet, subscriber.n_q, cuts)
@@ -66,6 +69,6 @@ class CodesBranch:
         """The first `n_q` codebooks of a packet; `known` are those of its cuts that were made before."""
         n_q = min(n_q, packet.n_q)
         if n_q not in known:
-            payload = truncate_payload(packet.payload, packet.n_q, n_q, self._config.bits_per_code)
+            payload = self._layout.truncate(packet.payload, packet.n_q, n_q)
             known[n_q] = Packet(packet.seq, packet.epoch, packet.timestamp, n_q, payload)
         return known[n_q]

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from streamcodec.config import Start
-from streamcodec.protocol import Gap, Message, Packet, StreamStart, append_gap, unpack_codes
+from streamcodec.protocol import Gap, Message, Packet, PayloadLayout, StreamStart, append_gap
 from streamcodec.scheduler.streams import Result
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.ingest.source import MAX_BACKLOG_S
-from streamcodec.types import Codes, Samples
+from streamcodec.types import Samples
 
 __all__ = ["DecodedPacket", "SharedDecoder"]
 
 
 @dataclass(frozen=True)
 class DecodedPacket:
-    """A packet's numbers with its samples [T] instead of its codes; `due` is that of the step that completed it, as in `Result`."""
+    """A packet's numbers with its samples, [T] or [C, T], for its codes; `due` is that of the step that completed it, as in `Result`."""
 
     seq: int
     epoch: int
@@ -35,7 +36,8 @@ class SharedDecoder:
     Where a packet has waited for the machine for `wait_s`, the packets that come are left out until those that wait have waited for less
     than half of it; a gap takes the place of each. The same happens where more than `MAX_BACKLOG_S` waits. Neither happens where `wait_s`
     is None, as the publisher waits then. All that follows is left out once the decoder broke, which `failed` is told. Over a gap the
-    decoder's state goes on, as that of a client's decoder does: only a `start` begins it afresh.
+    decoder's state goes on, as that of a client's decoder does: only a `start` begins it afresh. Chunks have no state, and the one after a
+    gap does not overlap with the one before it.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class SharedDecoder:
         self.next_seq = next_seq
         self.epoch = epoch
         self._config = config
+        self._layout = PayloadLayout.of(config)
         self._wait_s = wait_s
         self._dropped = dropped
         self._dropping = False
@@ -89,14 +92,14 @@ class SharedDecoder:
             self._dropped(1)
             self.pass_on(Gap(first_seq=packet.seq, count=1, reason="internal" if self._broken else "overload"))
             return
-        size = frames * self._config.hop_length
+        size = self._config.packet_samples(frames)
         self._waiting.append((packet, size, now))
         self._backlog += size if packet.seq >= self.next_seq else 0
         self._decoder.feed(packet)
 
     def pass_on(self, message: Message) -> None:
         """Hand `message` to the sink behind all that was fed before it."""
-        if isinstance(message, StreamStart):
+        if isinstance(message, StreamStart) or (isinstance(message, Gap) and self._layout.chunked):
             self._decoder.restart()
         if isinstance(message, Gap):
             append_gap(self._waiting, message)
@@ -118,8 +121,8 @@ class SharedDecoder:
         self._waiting.clear()
         self._decoder.close()
 
-    def _prepare(self, packet: Packet) -> Codes:
-        return unpack_codes(packet.payload, packet.n_q, self._config.bits_per_code)
+    def _prepare(self, packet: Packet) -> Any:
+        return self._layout.unpack(packet.payload, packet.n_q)
 
     def _on_result(self, result: Result) -> None:
         if result.error is not None:
@@ -132,7 +135,9 @@ class SharedDecoder:
             self._failed(result.error)
             return
         self._due = result.due
-        self._samples += [samples for samples in result.outputs if samples.size]
+        # What only the end of a run gives of chunks would overlap with one that never comes.
+        if not (result.ended and self._layout.chunked):
+            self._samples += [samples for samples in result.outputs if samples.size]
         self._deliver()
 
     def _deliver(self) -> None:
@@ -140,14 +145,14 @@ class SharedDecoder:
             head = self._waiting[0]
             if isinstance(head, tuple):
                 packet, size, _ = head
-                if sum(part.size for part in self._samples) < size:
+                if sum(part.shape[-1] for part in self._samples) < size:
                     return
-                joined = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples)
-                self._samples = [joined[size:]] if joined.size > size else []
+                joined = self._samples[0] if len(self._samples) == 1 else np.concatenate(self._samples, axis=-1)
+                self._samples = [joined[..., size:]] if joined.shape[-1] > size else []
                 if packet.seq >= self.next_seq:
                     self._backlog -= size
                     self.next_seq = packet.seq + 1
-                    self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[:size], self._due))
+                    self._sink(DecodedPacket(packet.seq, packet.epoch, packet.timestamp, joined[..., :size], self._due))
             else:
                 if isinstance(head, StreamStart):
                     self.first_seq = self.next_seq = head.live_seq

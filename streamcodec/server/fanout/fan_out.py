@@ -94,7 +94,7 @@ class FanOut:
         """Begin the stream for a subscriber, with as much history as it wants and there is."""
         self._add(subscriber)
         if subscriber.format == "codes":
-            history, next_seq = self.codes.history.recent(subscriber.options.history_s), self._numbering.next_seq
+            history, next_seq = self._history(subscriber.options.history_s), self._numbering.next_seq
             subscriber.put(self._start(subscriber, _first(history, next_seq), next_seq, self._numbering.epoch, reason))
             self.codes.replay(subscriber, history)
             return
@@ -156,9 +156,14 @@ class FanOut:
     def _ladder(self, subscriber: Subscriber) -> list[int]:
         return self.codes.ladder(subscriber.options.max_n_q) if subscriber.format == "codes" else [0]
 
+    def _history(self, seconds: float) -> list[Packet | Gap]:
+        """What warms a decoder; one of chunks needs the chunk before the first that is heard, as they overlap."""
+        chunked = self._worker.engine.config.granularity == "chunks"
+        return self.codes.history.recent(min(seconds, self._info.packet_s) if chunked else seconds)
+
     def _open_decoder(self) -> SharedDecoder:
         info, numbering = self._info, self._numbering
-        history = self.codes.history.recent(self._limits.history_s)
+        history = self._history(self._limits.history_s)
         decoder = SharedDecoder(
             self._worker,
             n_q=info.n_q,
@@ -167,7 +172,7 @@ class FanOut:
             first_seq=self._first_seq,
             next_seq=numbering.next_seq,
             epoch=numbering.epoch,
-            wait_s=self._limits.decode_wait_s if info.live else None,
+            wait_s=info.patience_s(self._limits.decode_wait_s),
             dropped=self._events.undecoded,
             sink=self.pcm.deliver,
             failed=self._events.broke,
@@ -198,6 +203,8 @@ class FanOut:
             live_seq=live,
             format=format,
             sample_rate=config.sampling_rate,
+            channels=config.audio_channels,
+            packet_samples=self._info.packet_samples,
             session=self.session,
             reason=reason,
         )

@@ -91,7 +91,7 @@ class PcmBranch:
             if isinstance(entry, Gap):
                 subscriber.put(entry)
             else:
-                subscriber.put(_as_pcm(entry, subscriber.format), self._duration_s(entry), past=True)
+                subscriber.put(self._as_pcm(entry, subscriber.format), self._duration_s(entry), past=True)
 
     def deliver(self, item: DecodedPacket | Message) -> None:
         """The decoder's next packet, or a message that was passed on behind the packets before it."""
@@ -114,7 +114,7 @@ class PcmBranch:
         packets: dict[Format, Packet] = {}
         for subscriber in self.subscribers:
             if subscriber.format not in packets:
-                packets[subscriber.format] = _as_pcm(item, subscriber.format)
+                packets[subscriber.format] = self._as_pcm(item, subscriber.format)
             packet, duration_s = packets[subscriber.format], self._duration_s(item)
             if not subscriber.relay(packet, duration_s):
                 subscriber.put(packet, duration_s)
@@ -132,12 +132,11 @@ class PcmBranch:
             self._events.decoder_closed()
 
     def _frames(self, item: DecodedPacket) -> int:
-        return item.samples.size // self._config.hop_length
+        return int(item.samples.shape[-1] // self._config.hop_length)
 
     def _duration_s(self, item: DecodedPacket) -> float:
-        return item.samples.size / self._config.sampling_rate
+        return float(item.samples.shape[-1] / self._config.sampling_rate)
 
-
-def _as_pcm(item: DecodedPacket, format: Format) -> Packet:
-    kind: PcmFormat = "pcm_s16le" if format == "pcm_s16le" else "pcm_f32le"
-    return Packet(item.seq, item.epoch, item.timestamp, 0, float_to_pcm(item.samples, kind))
+    def _as_pcm(self, item: DecodedPacket, format: Format) -> Packet:
+        kind: PcmFormat = "pcm_s16le" if format == "pcm_s16le" else "pcm_f32le"
+        return Packet(item.seq, item.epoch, item.timestamp, 0, float_to_pcm(item.samples, kind, self._config.audio_channels))

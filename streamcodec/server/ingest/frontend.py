@@ -5,40 +5,48 @@ One thread at a time calls it. All packets of a run are packed before the first 
 
 from __future__ import annotations
 
+from typing import Any
+
 from streamcodec.audio import StreamResampler, pcm_to_float
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import PcmFormat
-from streamcodec.protocol import pack_codes
-from streamcodec.types import Codes, Samples
+from streamcodec.config import CodecConfig
+from streamcodec.protocol import PayloadLayout
+from streamcodec.types import Chunk, Samples
 
 __all__ = ["PcmFrontend"]
 
 
 class PcmFrontend:
-    """Decodes and resamples one publisher's PCM, and packs its codes; `quiet` gives quiet packets fewer codebooks."""
+    """Decodes and resamples one publisher's PCM, mixed to the channels of `config`, and packs its packets.
 
-    def __init__(self, format: PcmFormat, channels: int, resampler: StreamResampler, quiet: QuietPackets, bits_per_code: int) -> None:
+    `quiet` gives quiet packets fewer codebooks.
+    """
+
+    def __init__(self, format: PcmFormat, rate: int, channels: int, quiet: QuietPackets, config: CodecConfig) -> None:
         self._format: PcmFormat = format
         self._channels = channels
-        self._resampler = resampler
+        self._mixed_to = config.audio_channels
+        self._resampler = StreamResampler(rate, config.sampling_rate, config.audio_channels)
         self._quiet = quiet
-        self._bits = bits_per_code
+        self._layout = PayloadLayout.of(config)
         self._drained = False
 
     def prepare(self, data: bytes) -> Samples:
-        """The samples [T] at the model's rate that `data` completes. Raises `AudioError` for samples that are not finite."""
-        return self._observed(self._resampler.feed(pcm_to_float(data, self._format, self._channels)))
+        """The samples [T] or [C, T] at the model's rate that `data` completes. Raises `AudioError` for samples that are not finite."""
+        return self._observed(self._resampler.feed(pcm_to_float(data, self._format, self._channels, self._mixed_to)))
 
     def drain(self) -> Samples:
-        """The samples [T] that the resampler still holds: a run is over."""
+        """The samples that the resampler still holds: a run is over."""
         rest = self._observed(self._resampler.flush())
         self._drained = True
         return rest
 
-    def pack(self, codes: Codes) -> tuple[bytes, int, int]:
-        """The payload of the next packet's codes [n_q, F], its number of codebooks and its frames."""
-        codes = self._quiet.cut(codes)
-        return pack_codes(codes, self._bits), *codes.shape
+    def pack(self, packet: Any) -> tuple[bytes, int, int]:
+        """The payload of the next packet, codes [n_q, F] or a `Chunk`, its number of codebooks and its frames."""
+        packet = self._quiet.cut(packet)
+        n_q, frames = (packet.codes if isinstance(packet, Chunk) else packet).shape
+        return self._layout.pack(packet), n_q, frames
 
     def _observed(self, samples: Samples) -> Samples:
         if self._drained:

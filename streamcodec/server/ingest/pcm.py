@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from streamcodec.audio import StreamResampler
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import PcmFormat
 from streamcodec.config import Start
@@ -43,10 +42,12 @@ class PcmSource:
         config = worker.engine.config
         self._sink = sink
         self._bytes_per_s = rate * channels * sample_width(format)
-        self._frame_rate = config.frame_rate
+        self._config = config
+        # An incomplete chunk is no backlog: nothing would come out if the publisher waited for it.
+        self._held_s = config.chunk_length_s or 0.0
         self._wait_s = wait_s
-        self._timeline = Timeline(packet_frames / config.frame_rate)
-        self._waits = WaitMeter(packet_frames / config.frame_rate)
+        self._timeline = Timeline(self._duration_s(packet_frames))
+        self._waits = WaitMeter(config.chunk_length_s or self._duration_s(packet_frames))
         self._dropping_s = 0.0
         self._lost_s = 0.0  # what the publisher says that it lost, as far as its numbers tell
         self._last_s = 0.0  # its last message
@@ -54,7 +55,7 @@ class PcmSource:
         self._expected: int | None = None  # the timestamp that would have come next, where something was lost
         self._closed = False
         quiet = QuietPackets(config, packet_frames, silence_db)
-        frontend = PcmFrontend(format, channels, StreamResampler(rate, config.sampling_rate), quiet, config.bits_per_code)
+        frontend = PcmFrontend(format, rate, channels, quiet, config)
         self._encoder = worker.open_encoder(
             self._on_result,
             n_q=n_q,
@@ -67,7 +68,7 @@ class PcmSource:
 
     @property
     def backlog_s(self) -> float:
-        return self._timeline.backlog_s
+        return max(0.0, self._timeline.backlog_s - self._held_s)
 
     def waited_s(self, now: int) -> float:
         """How long the oldest packet that is whole and has not come out has waited, at `now` (us)."""
@@ -108,6 +109,10 @@ class PcmSource:
         self._closed = True
         self._encoder.close()
 
+    def _duration_s(self, frames: int) -> float:
+        """The audio that a packet of so many frames adds to the stream."""
+        return self._config.packet_samples(frames) / self._config.sampling_rate
+
     def _must_drop(self, now: int, wait_s: float) -> bool:
         max_wait_s = wait_s / 2 if self._dropping_s else wait_s
         return self.waited_s(now) > max_wait_s or self.backlog_s > MAX_BACKLOG_S
@@ -133,7 +138,7 @@ class PcmSource:
     def _pass_on(self, result: Result) -> None:
         times = (round(result.due * 1e6), round(result.started * 1e6), round(result.done * 1e6))
         for payload, n_q, frames in result.outputs:
-            duration_s = frames / self._frame_rate
+            duration_s = self._duration_s(frames)
             timestamp = self._timeline.take(duration_s)
             self._waits.done(duration_s)
             self._sink.emit(payload, n_q, frames, timestamp, times)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamcodec.config import CodecConfig
-from streamcodec.protocol import Packet, payload_frames
+from streamcodec.protocol import Packet, PayloadLayout
 from streamcodec.server.ingest.source import IngestSink
 
 __all__ = ["CodesSource"]
@@ -16,14 +16,14 @@ class CodesSource:
 
     def __init__(self, sink: IngestSink, config: CodecConfig) -> None:
         self._sink = sink
-        self._bits = config.bits_per_code
+        self._layout = PayloadLayout.of(config)
         self._epoch = 0
 
     def feed(self, packet: Packet, now: int) -> None:
         if packet.epoch != self._epoch:
             self._epoch = packet.epoch
             self._sink.discontinuity(0, "publisher")
-        frames = payload_frames(packet.payload, packet.n_q, self._bits)
+        frames = self._layout.frames(packet.payload, packet.n_q)
         self._sink.emit(packet.payload, packet.n_q, frames, packet.timestamp, (now, now, now))
 
     def gap(self, count: int, reason: str) -> None:

@@ -51,6 +51,16 @@ function checkVectors(folder) {
   each("payloads to refuse", payloads.refused, (one) =>
     assert.equal(fault(() => sc.unpackCodes(sc.fromHex(one.bytes), one.n_q, one.bits)), "bad_payload"),
   );
+  each("payloads with a scale", payloads.scaled, (one) => {
+    const payload = sc.fromHex(one.bytes);
+    assert.deepEqual(sc.unpackScaled(payload, one.n_q, one.bits), [one.scale, one.codes]);
+    assert.equal(sc.toHex(sc.packScaled(one.scale, one.codes, one.bits)), one.bytes);
+    for (const [n_q, size] of Object.entries(one.prefixes))
+      assert.deepEqual(sc.unpackScaled(payload.subarray(0, size), Number(n_q), one.bits), [one.scale, one.codes.slice(0, Number(n_q))]);
+  });
+  each("payloads with a scale to refuse", payloads.refused_scaled, (one) =>
+    assert.equal(fault(() => sc.unpackScaled(sc.fromHex(one.bytes), one.n_q, one.bits)), "bad_payload"),
+  );
 
   const clock = read("clock");
   const estimate = new sc.Clock();
@@ -64,6 +74,14 @@ function checkVectors(folder) {
   const numbers = read("numbers");
   each("kbps", numbers.kbps, (one) => near(sc.kbpsOf(one.n_q, one.bits, one.sampling_rate, one.hop_length), one.kbps));
   each("gaps in samples", numbers.gap_samples, (one) => assert.equal(one.count * one.packet_frames * one.hop_length, one.samples));
+  each("chunks", numbers.chunks, (one) =>
+    assert.deepEqual(sc.chunkFrames(one.chunk_length, one.chunk_stride, one.hop_length, one.samples), one.frames),
+  );
+  each("overlap-add", numbers.overlap_add, (one) => {
+    const joined = sc.overlapAdd(one.stride, one.parts);
+    assert.equal(joined.length, one.joined.length);
+    joined.forEach((sample, i) => near(sample, one.joined[i]));
+  });
   each("gaps joined", numbers.joined_gaps, (one) => assert.deepEqual(sc.joined(...one.gaps), one.joined));
 
   const window = read("window");
@@ -126,7 +144,7 @@ function listen(url, stream, format, fingerprint = null) {
       const m = sc.parse(new Uint8Array(data));
       session.apply("server", m);
       const { start, welcome } = session;
-      const packet = () => start.packet_frames * welcome.model.hop_length;
+      const packet = () => start.packet_samples ?? start.packet_frames * welcome.model.hop_length;
       if (m.type === "welcome") send({ type: "ping", time: 7 });
       else if (m.type === "pong") leave({ answered: true, server_clock_seen: m.time === 7 && m.server_time > 0 });
       else if (m.type === "start") heard.starts++;
@@ -136,10 +154,11 @@ function listen(url, stream, format, fingerprint = null) {
       } else if (m.type === "packet") {
         heard.packets++;
         if (format === "codes") {
-          const codes = sc.unpackCodes(m.payload, m.n_q, Math.log2(welcome.model.codebook_size));
+          const [, codes] = sc.unpackScaled(m.payload, m.n_q, Math.log2(welcome.model.codebook_size), welcome.model.normalize);
           heard.codes.push(codes);
-          if (m.seq >= start.live_seq) heard.samples += codes[0].length * welcome.model.hop_length;
-        } else if (m.seq >= start.live_seq) heard.samples += m.payload.length / (format === "pcm_s16le" ? 2 : 4);
+          const samples = codes[0].length * welcome.model.hop_length;
+          if (m.seq >= start.live_seq) heard.samples += Math.min(samples, welcome.model.chunk_stride ?? samples);
+        } else if (m.seq >= start.live_seq) heard.samples += m.payload.length / (format === "pcm_s16le" ? 2 : 4) / start.channels;
         send({ type: "report", received: session.next, played: null, margin_ms: null, late_ms: null, bandwidth: null });
       } else if (m.type === "stream_end") leave({ ended: true });
       else if (m.type === "refuse" || m.type === "error") Object.assign(heard, { code: m.code, retry: m.retry });

@@ -157,7 +157,8 @@ const plain = (v) => (v instanceof Real ? v.value : v);
 const NAME = matching(/^[A-Za-z0-9._~-]{1,64}$/);
 const FORMAT = word("codes", "pcm_s16le", "pcm_f32le");
 const SEQ = whole(0, 2 ** 32 - 1), NEXT = whole(0, 2 ** 32), MICROS = whole(0, 2 ** 53 - 1), EPOCH = whole(0, 255);
-const N_Q = whole(1, 255), FRAMES = whole(1, 25), TEXT = text(0, 1000), FINGERPRINT = text(1, 128), SESSION = text(1, 128);
+const N_Q = whole(1, 255), FRAMES = whole(1, 25), PACKET_LENGTH = whole(1, 65_535), LENGTH = whole(1, 2 ** 31 - 1), CHANNELS = whole(1, 8);
+const TEXT = text(0, 1000), FINGERPRINT = text(1, 128), SESSION = text(1, 128);
 const MILLIS = whole(-3_600_000, 3_600_000), CODE = matching(/^[a-z][a-z0-9_]{0,39}$/), TOKEN = text(0, 4096);
 const POWER_OF_TWO = (v) => whole(16, 65_536)(v) && Number.isInteger(Math.log2(v));
 
@@ -165,6 +166,7 @@ const POWER_OF_TWO = (v) => whole(16, 65_536)(v) && Number.isInteger(Math.log2(v
 const MODEL = {
   name: [text(1, 200)], fingerprint: [FINGERPRINT], sampling_rate: [whole(1, 1_000_000)], hop_length: [whole(1, 1_000_000)],
   codebook_size: [POWER_OF_TWO], num_quantizers: [N_Q], bandwidths: [(v) => Array.isArray(v) && v.every(kbps), []],
+  channels: [CHANNELS, 1], chunk_length: [LENGTH, null], chunk_stride: [LENGTH, null], normalize: [word(true, false), false],
 };
 const RESUME = { session: [SESSION], epoch: [EPOCH], next_seq: [NEXT] };
 const TABLES = {
@@ -180,14 +182,15 @@ const TABLES = {
   },
   welcome: {
     version: [word(1)], role: [word("publish", "listen")], stream: [NAME], model: [MODEL], format: [FORMAT], bandwidth: [kbps, null],
-    n_q: [N_Q, null], packet_frames: [FRAMES, null], start: [word("exact", "primed"), null], epoch: [EPOCH, null], next_seq: [NEXT, null],
+    n_q: [N_Q, null], packet_frames: [PACKET_LENGTH, null], start: [word("exact", "primed"), null], epoch: [EPOCH, null], next_seq: [NEXT, null],
     session: [SESSION, null], resume_ms: [whole(0, 3_600_000), 0], time: [MICROS], server: [TEXT, ""],
   },
   refuse: { code: [CODE], reason: [TEXT], retry: [word(true, false), false], retry_after_ms: [whole(0, 86_400_000), null] },
   waiting: { stream: [NAME] },
   start: {
-    epoch: [EPOCH], n_q: [N_Q], bandwidth: [kbps], packet_frames: [FRAMES], start: [word("exact", "primed", "resumed", "continued")],
-    first_seq: [NEXT], live_seq: [NEXT], format: [FORMAT], sample_rate: [whole(1, 1_000_000)], session: [SESSION, null], reason: [TEXT, ""],
+    epoch: [EPOCH], n_q: [N_Q], bandwidth: [kbps], packet_frames: [PACKET_LENGTH], start: [word("exact", "primed", "resumed", "continued")],
+    first_seq: [NEXT], live_seq: [NEXT], format: [FORMAT], sample_rate: [whole(1, 1_000_000)], channels: [CHANNELS, 1],
+    packet_samples: [LENGTH, null], session: [SESSION, null], reason: [TEXT, ""],
   },
   gap: { first_seq: [SEQ], count: [whole(1, 2 ** 32)], reason: [TEXT, ""] },
   end: { last_seq: [SEQ, null] },
@@ -242,6 +245,10 @@ export function parse(bytes) {
 
 function whatDoesNotFit(m) {
   const coded = m.format === "codes";
+  if (m.type === "welcome") {
+    const { chunk_length: length, chunk_stride: stride, normalize } = m.model;
+    if ((length === null) !== (stride === null) || stride > length || (normalize && length === null)) return "the model's chunks do not fit";
+  }
   const given = (name, wanted) => (m[name] !== null) === wanted;
   if (m.type === "hello" && m.role === "publish") {
     if (!given("sample_rate", !coded) || !given("channels", !coded) || (coded && (!given("model", true) || !given("silence_db", false))))
@@ -302,6 +309,39 @@ export function packCodes(codes, bits) {
     book += books;
   }
   return payload;
+}
+
+// Behind its scale, where the model normalises: the scale, null where there is none, and the codes.
+export function unpackScaled(payload, n_q, bits, scaled = true) {
+  if (!scaled) return [null, unpackCodes(payload, n_q, bits)];
+  if (payload.length <= 4) throw new Fault("bad_payload", "a scale without codes");
+  const scale = new DataView(payload.buffer, payload.byteOffset, 4).getFloat32(0, true);
+  if (!(scale >= 0 && scale < Infinity)) throw new Fault("bad_payload", `the scale is ${scale}`);
+  return [scale, unpackCodes(payload.subarray(4), n_q, bits)];
+}
+
+export function packScaled(scale, codes, bits) {
+  const payload = new Uint8Array([0, 0, 0, 0, ...packCodes(codes, bits)]);
+  new DataView(payload.buffer).setFloat32(0, scale, true);
+  return payload;
+}
+
+// The frames of each chunk of an epoch of so many samples.
+export function chunkFrames(length, stride, hop, samples) {
+  const frames = [];
+  for (let at = 0; at < samples; at += stride) frames.push(Math.ceil(Math.min(length, samples - at) / hop));
+  return frames;
+}
+
+export function overlapAdd(stride, parts) {
+  const n = parts[0].length, sums = [], weights = [];
+  parts.forEach((part, i) =>
+    part.forEach((sample, j) => {
+      const weight = 1 / 2 - Math.abs((j + 1) / (n + 1) - 1 / 2), at = i * stride + j;
+      [sums[at], weights[at]] = [(sums[at] ?? 0) + weight * sample, (weights[at] ?? 0) + weight];
+    }),
+  );
+  return sums.map((sum, i) => sum / weights[i]);
 }
 
 // Arithmetic ----------------------------------------------------------------------------------------------------------------------------
@@ -416,6 +456,7 @@ export class Session {
 
   on_start(m) {
     if (m.format !== this.welcome.format) throw new Fault("bad_request", "another format");
+    if (m.packet_frames > 25 && this.welcome.model.chunk_length === null) throw new Fault("bad_request", "a packet length of chunks");
     const asked = this.start === null ? this.hello.resume : null;
     if (m.start === "continued") {
       if (!asked || m.session !== asked.session || m.epoch !== asked.epoch || m.first_seq !== asked.next_seq)
@@ -466,18 +507,19 @@ export class Session {
     [this.next, this.epoch] = [m.seq + 1, m.epoch];
   }
 
-  // Whether the packet is shorter than a packet of its stream is.
+  // Whether the packet is so short that it is the last of its epoch.
   checkPayload(m, publishing) {
-    const { format } = this.hello, agreed = publishing ? this.welcome : this.start;
+    const { format } = this.hello, { model } = this.welcome, agreed = publishing ? this.welcome : this.start;
+    const chunked = model.chunk_length !== null;
     if (format === "codes") {
       if (m.n_q < 1 || m.n_q > agreed.n_q) throw new Fault("bad_payload", `n_q is ${m.n_q}`);
-      const frames = unpackCodes(m.payload, m.n_q, Math.log2(this.welcome.model.codebook_size))[0].length;
-      if (frames > (publishing ? agreed.packet_frames : 25)) throw new Fault("bad_payload", `${frames} frames`);
-      return frames < agreed.packet_frames;
+      const frames = unpackScaled(m.payload, m.n_q, Math.log2(model.codebook_size), model.normalize)[1][0].length;
+      if (frames > (publishing || chunked ? agreed.packet_frames : 25)) throw new Fault("bad_payload", `${frames} frames`);
+      return chunked ? frames * model.hop_length <= model.chunk_stride : frames < agreed.packet_frames;
     }
-    const rate = publishing ? this.hello.sample_rate : this.start.sample_rate;
-    const sample = (publishing ? this.hello.channels : 1) * (format === "pcm_s16le" ? 2 : 4);
-    if (m.n_q !== 0 || !m.payload.length || m.payload.length % sample || m.payload.length > rate * sample)
+    const most = publishing ? this.hello.sample_rate : Math.max(this.start.sample_rate, model.chunk_stride ?? 0);
+    const sample = (publishing ? this.hello.channels : this.start.channels) * (format === "pcm_s16le" ? 2 : 4);
+    if (m.n_q !== 0 || !m.payload.length || m.payload.length % sample || m.payload.length > most * sample)
       throw new Fault("bad_payload", `${m.payload.length} bytes of PCM`);
     return false;
   }
