@@ -53,7 +53,7 @@ class Capabilities:
     @property
     def audio(self) -> str:
         """Rate and channels, for people."""
-        return f"{self.sampling_rate} Hz {({1: 'mono', 2: 'stereo'})[self.channels]}"
+        return f"{self.sampling_rate} Hz {'mono' if self.channels == 1 else 'stereo'}"
 
     @property
     def streaming(self) -> str:

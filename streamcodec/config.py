@@ -22,6 +22,7 @@ __all__ = [
     "Start",
     "check_packet_frames",
     "fewest_codebooks",
+    "packet_samples",
 ]
 
 DEFAULT_PACKET_FRAMES = 6
@@ -37,6 +38,11 @@ def fewest_codebooks(bits: int) -> int:
     Codes of fewer than 8 bits are only packed in pairs of codebooks.
     """
     return 1 if bits >= 8 else 2
+
+
+def packet_samples(frames: int, hop_length: int, chunk_stride: int | None) -> int:
+    """The samples that a packet adds to a stream: those of its frames, at most up to where the next chunk begins."""
+    return min(frames * hop_length, chunk_stride or frames * hop_length)
 
 
 @dataclass(frozen=True)
@@ -207,8 +213,8 @@ class CodecConfig:
         return whole
 
     def packet_samples(self, frames: int) -> int:
-        """The samples that a packet of `frames` frames adds to a stream: those of its frames, at most up to where the next chunk begins."""
-        return min(frames * self.hop_length, self.chunk_stride or frames * self.hop_length)
+        """The samples that a packet of `frames` frames adds to a stream."""
+        return packet_samples(frames, self.hop_length, self.chunk_stride)
 
     def chunk_sizes(self, samples: int) -> list[int]:
         """The samples in each chunk of a clip of `samples` samples; one if clips are coded as a whole."""

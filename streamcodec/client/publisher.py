@@ -96,6 +96,10 @@ class Publisher:
     async def __aenter__(self) -> Self:
         await self._uplink.open()
         self._packetizer = Packetizer(self.hello, self.welcome, self._channels)
+        model = self.welcome.model
+        if self.hello.format == "codes" and model.chunk_length is not None:
+            # A chunk that waits for the one before it is no backlog.
+            self._queue_s = max(self._queue_s, 2 * model.chunk_length / model.sampling_rate)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

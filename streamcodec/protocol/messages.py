@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgpack
 
 from streamcodec.bitstream.layout import PayloadLayout
-from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES
+from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES, packet_samples
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
 from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, shown, text, whole, word
@@ -184,8 +184,8 @@ class ModelInfo(Checked):
         return PayloadLayout(self.bits_per_code, self.chunk_length is not None, self.normalize)
 
     def packet_samples(self, frames: int) -> int:
-        """The samples that a packet of `frames` frames adds to a stream: those of its frames, at most up to where the next chunk begins."""
-        return min(frames * self.hop_length, self.chunk_stride or frames * self.hop_length)
+        """The samples that a packet of `frames` frames adds to a stream."""
+        return packet_samples(frames, self.hop_length, self.chunk_stride)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,10 +48,6 @@ class StreamInfo:
             live=hello.pace == "live",
         )
 
-    def patience_s(self, wait_s: float) -> float | None:
-        """How long its packets may wait for a step of the model: `wait_s`, or more where a step has so long by itself; None: for ever."""
-        return max(wait_s, 1.5 * self.packet_s) if self.live else None
-
 
 def packet_frames_of(hello: PublishHello, config: CodecConfig) -> int:
     """The frames in a packet of the stream that `hello` asks for; those of a model in chunks are what they are."""

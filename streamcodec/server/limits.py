@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 __all__ = ["Limits"]
@@ -39,3 +39,15 @@ class Limits:
     # How long a fast publisher waits for one listener, which may lose packets from then on; it waits for the machine without a bound.
     stall_s: float = 10.0
     drain_s: float = 5.0  # how long a stop waits until what was accepted has gone out
+
+    def for_chunks(self, chunk_s: float) -> Limits:
+        """These limits where each packet is a chunk of `chunk_s`: what may wait leaves room for a few of them, and for their long steps."""
+        return replace(
+            self,
+            max_wait_s=max(self.max_wait_s, chunk_s / 2),
+            encode_wait_s=max(self.encode_wait_s, 1.5 * chunk_s),
+            decode_wait_s=max(self.decode_wait_s, 1.5 * chunk_s),
+            fast_backlog_s=max(self.fast_backlog_s, chunk_s),
+            listener_queue_s=max(self.listener_queue_s, 4 * chunk_s),
+            listener_max_lag_s=max(self.listener_max_lag_s, 4 * chunk_s),
+        )

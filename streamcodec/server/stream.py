@@ -88,7 +88,7 @@ class Stream:
             n_q=info.n_q,
             packet_frames=info.packet_frames,
             start=info.start,
-            wait_s=info.patience_s(limits.encode_wait_s),
+            wait_s=limits.encode_wait_s if info.live else None,
             silence_db=hello.silence_db,
         )
 

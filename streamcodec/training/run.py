@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from streamcodec.config import CodecConfig
-from streamcodec.errors import InputError, ModelNotFoundError
+from streamcodec.errors import InputError, ModelNotFoundError, UnsupportedModelError
 from streamcodec.model import checkpoint
 from streamcodec.model.checkpoint import weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
@@ -59,6 +59,8 @@ class TrainingRun:
         self.discriminator, self.device = discriminator, device
         self.base = _base(recipe, base)
         self.config = recipe.config if self.base is None else self.base.config
+        if self.config.granularity != "frames":
+            raise UnsupportedModelError(f"only models that code frame by frame can be trained: this one {self.config.why_not_frames}")
         corpus.check_rate(self.config.sampling_rate)
         folder.mkdir(parents=True, exist_ok=True)
         self._note_recipe()

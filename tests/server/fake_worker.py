@@ -49,15 +49,15 @@ class FakeEngine:
     workers = 1
     best_batches = ()
 
-    def __init__(self) -> None:
-        self.config = CodecConfig(target_bandwidths=(1.5, 3.0, 6.0, 12.0, 24.0))
+    def __init__(self, config: CodecConfig) -> None:
+        self.config = config
 
 
 class FakeWorker:
     """Stands for `Worker` on the loop's side."""
 
-    def __init__(self) -> None:
-        self.engine = FakeEngine()
+    def __init__(self, config: CodecConfig | None = None) -> None:
+        self.engine = FakeEngine(config or CodecConfig(target_bandwidths=(1.5, 3.0, 6.0, 12.0, 24.0)))
         self.opened: list[FakeStream] = []
 
     def open_encoder(self, sink: Callable[[Result], None], **options: Any) -> FakeStream:

@@ -43,10 +43,10 @@ def test_small_packets_take_more_room_and_long_ones_less():
     assert policy.room() == policy.room("decode", 6) == int((0.75 - 50 * 0.004) / (12.5 * 0.002))
 
 
-def test_where_packets_are_chunks_room_and_waits_are_judged_by_their_length():
+def test_where_packets_are_chunks_room_is_that_for_chunks_and_their_long_steps_are_no_lateness():
     # A chunk of 1 s in 0.3 s.
     costs = {"encode": Cost(0.1, 0.2, 0.0), "decode": Cost(0.1, 0.2, 0.0)}
-    policy = Admission(Limits(capacity="auto"), costs, 150.0, workers=2, cores=16, packet_frames=150)
+    policy = Admission(Limits(capacity="auto").for_chunks(1.0), costs, 150.0, workers=2, cores=16, packet_frames=150)
     assert policy.room() == policy.room("encode", 150) > policy.room("encode", 6)
     chunk = Counter({("encode", 150): 1})
     wait(policy, 0.0, 0.3)

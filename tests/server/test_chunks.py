@@ -24,6 +24,7 @@ from streamcodec.client import Listener, Player, PublishOptions, listen, publish
 from streamcodec.client.pipeline import publish_source
 from streamcodec.client.sources import FileSource
 from streamcodec.codec import Chunk, Codec
+from streamcodec.engine.base import EngineName
 from streamcodec.errors import Refused, UnsupportedModelError
 from streamcodec.protocol import Gap, Packet, PayloadLayout, StreamEnd, StreamStart
 from streamcodec.server import Server
@@ -97,8 +98,8 @@ async def heard_by(listener: Listener, codec: Codec | None) -> tuple[Audio, list
     return np.concatenate([part for part in parts if part.ndim == 2], axis=1), packets, starts, gaps
 
 
-def chunks_of(packets: list[Packet]) -> list[Chunk]:
-    layout = PayloadLayout.of(stereo_codec("test").config)
+def chunks_of(packets: list[Packet], codec: Codec | None = None) -> list[Chunk]:
+    layout = PayloadLayout.of((codec or stereo_codec("test")).config)
     return [layout.unpack(packet.payload, packet.n_q) for packet in packets]
 
 
@@ -108,7 +109,8 @@ def assert_chunks_of(codec: Codec, found: list[Chunk], clip: Audio, bandwidth: f
     assert len(found) == len(expected)
     for i, (chunk, whole) in enumerate(zip(found, expected, strict=True)):
         assert chunk.scale == pytest.approx(whole.scale, rel=1e-5)
-        samples = clip[:, i * STRIDE : i * STRIDE + CHUNK] / np.float32(chunk.scale)
+        at = i * (codec.config.chunk_stride or 0)
+        samples = clip[:, at : at + (codec.config.chunk_length or 0)] / np.float32(chunk.scale)
         assert_same_codes(codec, chunk.codes, whole.codes, samples)
 
 
@@ -157,6 +159,36 @@ def test_music_comes_out_as_the_whole_clip_at_listeners_of_codes_and_of_pcm(way:
             length = min(samples.shape[1], clip_heard.shape[1])
             assert length >= whole.shape[1]
             np.testing.assert_allclose(samples[:, :length], np.clip(clip_heard[:, :length], -1 if within > 1e-4 else -9, 9), atol=within)
+
+    run(main())
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_chunks_of_the_published_length_come_out_as_the_whole_clip(engine: EngineName, tmp_path: Path) -> None:
+    published = {"upsampling_ratios": [8, 5, 4, 2], "codebook_size": 1024, "chunk_length_s": 1.0, "overlap": 0.01}
+    model = save_made_up_model(tmp_path / "model", **{**STEREO, **published, "target_bandwidths": [3.0, 6.0, 12.0]})
+    codec, clip = streamcodec.load(model), music(2.97)
+    # The last chunk but one is shorter than a chunk, and yet reaches beyond the beginning of the last one.
+    assert codec.config.chunk_sizes(clip.shape[1]) == [48_000, 48_000, 47_520]
+    clip = clip[:, : 2 * 47_520 + 47_600]
+    assert [codec.config.frames_for(size) for size in codec.config.chunk_sizes(clip.shape[1])] == [150, 150, 149, 1]
+
+    async def main() -> None:
+        async with (
+            Server(streamcodec.load(model, engine=engine), port=0, limits=patient_limits()) as server,
+            listen(server.url, "x", model=codec.fingerprint) as codes,
+            listen(server.url, "x", format="pcm_f32le") as pcm,
+        ):
+            async with publish(server.url, "x", replace(live_stereo(), pace="fast", bandwidth=12.0)) as publisher:
+                await publisher.send(clip)
+            (heard, packets, [start], gaps), (decoded, _, _, _) = await heard_by(codes, codec), await heard_by(pcm, None)
+        assert not gaps and (start.packet_frames, start.packet_samples) == (150, 47_520)
+        found = chunks_of(packets, codec)
+        assert_chunks_of(codec, found, clip, 12.0)
+        whole = codec.decode(found)
+        np.testing.assert_allclose(heard, whole, atol=1e-5)
+        assert decoded.shape[1] >= clip.shape[1]
+        np.testing.assert_allclose(decoded, whole[:, : decoded.shape[1]], atol=1e-5)
 
     run(main())
 

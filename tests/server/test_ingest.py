@@ -8,6 +8,7 @@ from fake_worker import FakeWorker, codes_output
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamcodec.config import PUBLISHED
 from streamcodec.errors import AudioError, InputError
 from streamcodec.protocol import Packet, pack_codes
 from streamcodec.server.ingest.pcm import PcmSource
@@ -53,9 +54,9 @@ class Sink:
 class Rig:
     """A PCM source on a worker that runs nothing; `give` encodes the next packets."""
 
-    def __init__(self, *, rate=RATE, channels=1, format="pcm_s16le", wait_s=1.0, packet_frames=6, silence_db=None):
+    def __init__(self, *, rate=RATE, channels=1, format="pcm_s16le", wait_s=1.0, packet_frames=6, silence_db=None, config=None):
         self.now = 0
-        self.sink, self.worker = Sink(), FakeWorker()
+        self.sink, self.worker = Sink(), FakeWorker(config)
         self.bytes_per_s = rate * channels * (2 if format == "pcm_s16le" else 4)
         self.seq = 0
         self.source = PcmSource(
@@ -92,6 +93,48 @@ class Rig:
         assert found == frames
         assert payload == pack_codes(codes_output(frames=frames)[:n_q], 10)
         return n_q == 1
+
+
+# Chunks ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def chunks(**options):
+    """A source of the published stereo model: a chunk is a second, and begins 0.99 s after the one before it."""
+    return Rig(config=PUBLISHED["encodec_48khz"], rate=48_000, channels=2, packet_frames=150, **options)
+
+
+def test_chunks_begin_a_stride_apart_and_one_that_is_not_whole_is_no_backlog():
+    rig = chunks()
+    for i in range(11):
+        assert (rig.source.backlog_s, rig.source.waited_s(rig.now)) == (0, 0)
+        rig.feed(100, 100_000 * i)
+    assert rig.source.backlog_s == pytest.approx(0.1)
+    assert rig.source.waited_s(rig.now) == pytest.approx(0.1), "the chunk was whole after a second"
+    rig.give(frames=150)
+    assert rig.sink.events == [("packet", 150, 0)]
+    assert (rig.source.backlog_s, rig.source.waited_s(rig.now)) == (0, 0)
+    for i in range(11, 20):
+        rig.feed(100, 100_000 * i)
+    assert rig.source.waited_s(rig.now) == pytest.approx(0.0), "the second one after 1.99 s, in the last message"
+    rig.give(frames=150)
+    rig.source.end()
+    rig.give(frames=4)
+    rig.give(ended=True, packets=0)
+    assert rig.sink.events == [("packet", 150, 0), ("packet", 150, 990_000), ("packet", 4, 1_980_000), ("finished",)]
+
+
+def test_what_the_publisher_lost_is_counted_in_strides():
+    rig = chunks()
+    for i in range(10):
+        rig.feed(100, 100_000 * i)
+    rig.give(frames=150)
+    rig.source.gap(30, "publisher")
+    rig.feed(100, 4_000_000)
+    assert rig.stream.verbs[-2:] == ["restart", "feed"]
+    rig.give(frames=2)  # what overlaps with the chunk that did not come
+    rig.give(ended=True, packets=0)
+    # It began with sample 0, and 4 s are four strides and a little: two have their numbers.
+    assert rig.sink.events == [("packet", 150, 0), ("packet", 2, 990_000), ("epoch", 2, "publisher")]
 
 
 # Codes -----------------------------------------------------------------------------------------------------------------------------------

@@ -76,6 +76,16 @@ class Member:
         self.subscriber.reported(Report(received=self.got[-1].seq + 1))
 
 
+def test_who_wants_an_odd_number_of_codebooks_gets_the_next_to_which_a_packet_can_be_cut() -> None:
+    odd = CodecConfig(target_bandwidths=(0.75, 1.5, 2.25, 6.0))
+    assert [CodesBranch(INFO, odd, 1.0).ladder(n_q) for n_q in (1, 2, 3, 6, 8, None)] == [[2], [2], [2, 8], [2, 6], [2, 8], [2, 8]]
+    crowd = Crowd()
+    one, all_of_it = crowd.join(max_n_q=1), crowd.join()
+    crowd.emit()
+    crowd.emit(n_q=1)
+    assert [message.n_q for message in one.got] == [2, 1] and [message.n_q for message in all_of_it.got] == [8, 1]
+
+
 def test_a_packet_passes_the_queues_of_all_who_keep_up_as_one_object_for_each_bandwidth() -> None:
     crowd = Crowd()
     members = [crowd.join(max_n_q=max_n_q) for max_n_q in (None, 2, None, 2, None)]

@@ -14,7 +14,7 @@ import pytest
 import torch
 from training_material import RATE, TINY, voice, write_voices
 
-from streamcodec.errors import InputError, ModelNotFoundError
+from streamcodec.errors import InputError, ModelNotFoundError, UnsupportedModelError
 from streamcodec.model.checkpoint import load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.cli import main
@@ -272,6 +272,13 @@ def test_a_base_with_another_fingerprint_is_refused(runs: Path, corpus: Path, tm
     other = str(runs / "tiny" / "01-autoencoder" / "model.safetensors")
     with pytest.raises(InputError, match=r"has fingerprint .*, the recipe expects .*: give a file of that model as base"):
         TrainingRun(tmp_path / "run", recipe, Corpus(corpus), PACE, base=other)
+
+
+def test_a_model_that_does_not_code_frame_by_frame_is_refused(corpus: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, ALL_KINDS.replace("num_filters = 4\n", "num_filters = 4\nuse_causal_conv = false\n", 1)))
+    with pytest.raises(UnsupportedModelError, match="only models that code frame by frame can be trained: this one is not causal"):
+        TrainingRun(tmp_path / "run", recipe, Corpus(corpus), PACE)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_holds_one_recipes_run(runs: Path, corpus: Path, tmp_path: Path) -> None:

@@ -67,8 +67,7 @@ class Admission:
             self._measured, self._allowed = False, Shares(limits.max_load, math.inf, math.inf)
         self._known = costs is not None
         self._packet_frames = packet_frames
-        # The steps of chunks are as much longer as these are.
-        self._max_wait_s = limits.max_wait_s * max(1.0, packet_frames / DEFAULT_PACKET_FRAMES)
+        self._max_wait_s = limits.max_wait_s
         self._frame_rate = frame_rate
         self._cores = cores
         self._load_model = LoadModel(costs, frame_rate, workers=workers, cores=cores, max_batch=max_batch)

@@ -26,13 +26,15 @@ class CodesBranch:
         return self._layout.frames(packet.payload, packet.n_q)
 
     def ladder(self, max_n_q: int | None) -> list[int]:
-        """The numbers of codebooks that a subscriber may get of this stream, lowest first; it wants `max_n_q` or fewer, None: all."""
-        highest = self._info.n_q if max_n_q is None else min(self._info.n_q, max_n_q)
-        # Codebooks go in pairs: a packet can be cut between them only. The first pair is the least that anybody can be given.
-        if highest < self._info.n_q:
-            highest = max(2, highest - highest % 2)
-        steps = {self._config.bandwidth_to_n_q(bandwidth) for bandwidth in self._config.target_bandwidths}
-        return [*sorted(n_q for n_q in steps if n_q < highest and n_q % 2 == 0), highest]
+        """The numbers of codebooks that a subscriber may get of this stream, lowest first; it wants `max_n_q`, None: all.
+
+        A packet can be cut between pairs of codebooks only. Who wants an odd number gets the next number to which it can be cut.
+        """
+        most = self._info.n_q
+        wanted = most if max_n_q is None else min(most, max_n_q)
+        cuts = sorted({n_q for n_q in (*self._config.n_q_choices, wanted) if n_q % 2 == 0 and n_q < most} | {most})
+        highest = next(n_q for n_q in cuts if n_q >= wanted)
+        return [n_q for n_q in cuts if n_q <= highest]
 
     def packet(self, packet: Packet, frames: int) -> None:
         """The stream's next packet."""

@@ -172,7 +172,7 @@ class FanOut:
             first_seq=self._first_seq,
             next_seq=numbering.next_seq,
             epoch=numbering.epoch,
-            wait_s=info.patience_s(self._limits.decode_wait_s),
+            wait_s=self._limits.decode_wait_s if info.live else None,
             dropped=self._events.undecoded,
             sink=self.pcm.deliver,
             failed=self._events.broke,
