@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -26,8 +27,8 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
     """
     with ThreadPoolExecutor(engine.workers, "streamcodec-warm-up") as pool:
         for frames in lengths:
-            kind = _SilentStream if engine.config.granularity == "frames" else _SilentChunk
-            streams = [kind(engine, frames) for _ in range(engine.workers)]
+            kind = _SilentFrames if engine.config.granularity == "frames" else _SilentChunks
+            streams: list[_Silence] = [kind(engine, frames) for _ in range(engine.workers)]
             for _ in range(_PACKETS):
                 # All jobs of a round run at the same time. Otherwise the engine would use one free worker again and leave another cold.
                 run_together([stream.encode for stream in streams], pool)
@@ -35,17 +36,36 @@ def warm_up(engine: Engine, lengths: Iterable[int]) -> None:
             run_together([stream.end for stream in streams], pool)
 
 
-class _SilentStream:
+class _Silence(ABC):
     """One stream of silence in packets of `frames` frames."""
 
     def __init__(self, engine: Engine, frames: int) -> None:
-        start = engine.traits.default_live_start
         self._engine = engine
         self._frames = frames
         self._n_q = engine.config.n_q_for(None)
+        self._codes: Codes
+
+    @abstractmethod
+    def encode(self) -> None:
+        """Encode the next packet."""
+
+    @abstractmethod
+    def decode(self) -> None:
+        """Decode the packet that was encoded last."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """End the stream in the middle of a frame."""
+
+
+class _SilentFrames(_Silence):
+    """A stream whose state goes on from packet to packet."""
+
+    def __init__(self, engine: Engine, frames: int) -> None:
+        super().__init__(engine, frames)
+        start = engine.traits.default_live_start
         self._encoder = _as_batch(engine.encoder_start(start))
         self._decoder = _as_batch(engine.decoder_start(start, self._n_q))
-        self._codes: Codes
 
     def encode(self) -> None:
         frames = self._frames if self._encoder is not None else max(self._frames, self._engine.traits.encoder_start_frames)
@@ -62,8 +82,8 @@ class _SilentStream:
             self._engine.decode(self._codes, self._decoder, final=True)
 
 
-class _SilentChunk(_SilentStream):
-    """A stream of silence in chunks of `frames` frames: each step begins and ends one."""
+class _SilentChunks(_Silence):
+    """A stream in chunks: each step begins and ends one."""
 
     def encode(self) -> None:
         config = self._engine.config
@@ -75,7 +95,7 @@ class _SilentChunk(_SilentStream):
         self._engine.decode(self._codes, None, final=True)
 
     def end(self) -> None:
-        pass
+        pass  # each step has ended a chunk
 
 
 def _as_batch(state: States | None) -> States | None:
