@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 # These tests look at no clock, so they run side by side, one thread each; the others would disturb one another.
-TIMELESS = tests/bitstream tests/codec tests/engine tests/model tests/protocol tests/scheduler tests/training
+TIMELESS = tests/bitstream tests/codec tests/compat tests/engine tests/model tests/protocol tests/scheduler tests/tokenizer tests/training
 
 .PHONY: demo setup test lint bench clean
 
