@@ -9,26 +9,16 @@ import numpy as np
 import pytest
 import soundfile as sf
 from cli_rig import fails
-from made_up_models import save_made_up_model
+from made_up_models import FEW_CHANNELS, STEREO, save_made_up_model
 
 import streamcodec
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.bitstream.codes_file import read_codes
 from streamcodec.cli import main
 
-FEW = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "upsampling_ratios": [8, 5], "use_causal_conv": False}
+FEW = {**FEW_CHANNELS, "upsampling_ratios": [8, 5], "use_causal_conv": False}
 KINDS = {
-    "stereo": {
-        **FEW,
-        "sampling_rate": 48_000,
-        "audio_channels": 2,
-        "norm_type": "time_group_norm",
-        "normalize": True,
-        "chunk_length_s": 0.1,
-        "overlap": 0.1,
-        "codebook_size": 64,
-        "target_bandwidths": [14.4, 57.6],
-    },
+    "stereo": {**STEREO, "codebook_size": 64, "target_bandwidths": [14.4, 57.6]},
     "clips": {**FEW, "sampling_rate": 32_000, "codebook_size": 2048, "target_bandwidths": [17.6]},
 }
 

@@ -3,47 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_rig import fails
 from live_rig import a_server, command, run, until, voice
-from made_up_models import save_made_up_model
+from made_up_models import stereo_model
 
 import streamcodec
 from streamcodec.audio import read_audio, write_audio
 from streamcodec.codec import Codec
 from streamcodec.server import Server
 
-STEREO = {
-    "num_filters": 4,
-    "hidden_size": 16,
-    "codebook_dim": 16,
-    "codebook_size": 256,
-    "upsampling_ratios": [8, 5],
-    "use_causal_conv": False,
-    "sampling_rate": 48_000,
-    "audio_channels": 2,
-    "norm_type": "time_group_norm",
-    "normalize": True,
-    "chunk_length_s": 0.1,
-    "overlap": 0.1,
-    "target_bandwidths": [19.2, 38.4],
-}
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    folder = tempfile.TemporaryDirectory()
-    save_made_up_model(Path(folder.name), seed=2, **STEREO)
-    return folder
-
 
 def stereo_codec() -> Codec:
-    return streamcodec.load(_folder().name, engine="torch")
+    return streamcodec.load(stereo_model(), engine="torch")
 
 
 def stereo_server() -> Server:
@@ -56,7 +30,7 @@ def test_a_stereo_file_is_published_and_recorded_as_the_whole_clip(encode, pcm, 
     monkeypatch.chdir(tmp_path)
     clip = voice(0.5, rate=48_000, channels=2)
     write_audio("x.wav", clip, 48_000)
-    model = ["--model", _folder().name]
+    model = ["--model", stereo_model()]
 
     async def main():
         async with stereo_server() as server:
@@ -81,6 +55,6 @@ def test_a_stereo_file_is_published_and_recorded_as_the_whole_clip(encode, pcm, 
 
 def test_a_packet_length_that_the_model_cannot_have_is_refused(tmp_path, capsys):
     write_audio(tmp_path / "x.wav", voice(0.1), 24_000)
-    arguments = ["mic", "--input", str(tmp_path / "x.wav"), "--encode", "--model", _folder().name, "--packet-frames", "6"]
+    arguments = ["mic", "--input", str(tmp_path / "x.wav"), "--encode", "--model", stereo_model(), "--packet-frames", "6"]
     status, line = fails(capsys, *arguments)
     assert status == 2 and line.endswith("packet_frames is 6, expected 120: this model codes chunks of 0.1 s")

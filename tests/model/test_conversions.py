@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import reference_models
 import torch
 import yaml
 from made_up_models import fill_codebooks
@@ -22,31 +23,9 @@ from streamcodec.config import CodecConfig
 from streamcodec.model.checkpoint import LAYOUTS, Layout, load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 
-# The published architectures, `facebook/encodec_24khz`, `_32khz` and `_48khz`, with few channels.
-FEW: dict[str, Any] = {"num_filters": 2, "hidden_size": 4}
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "24 kHz": FEW,
-    "32 kHz": {
-        **FEW,
-        "sampling_rate": 32_000,
-        "upsampling_ratios": [8, 5, 4, 4],
-        "codebook_size": 2048,
-        "use_conv_shortcut": False,
-        "use_causal_conv": False,
-        "target_bandwidths": [2.2],
-    },
-    "48 kHz": {
-        **FEW,
-        "sampling_rate": 48_000,
-        "audio_channels": 2,
-        "norm_type": "time_group_norm",
-        "normalize": True,
-        "use_causal_conv": False,
-        "chunk_length_s": 1.0,
-        "overlap": 0.01,
-        "target_bandwidths": [3.0, 6.0, 12.0, 24.0],
-    },
-}
+# The published architectures with few channels.
+FEW: dict[str, Any] = {"num_filters": 2, "hidden_size": 4, "codebook_dim": 4}
+PUBLISHED: dict[str, dict[str, Any]] = {"24 kHz": FEW, **{kind: {**values, **FEW} for kind, values in reference_models.PUBLISHED.items()}}
 
 
 @pytest.fixture(scope="module", params=PUBLISHED)

@@ -17,13 +17,28 @@ from streamcodec.config import CodecConfig
 from streamcodec.model.checkpoint import save
 from streamcodec.model.encodec import EncodecModel
 
-__all__ = ["FEW_CHANNELS", "FEW_LAYERS", "fill_codebooks", "save_made_up_model", "small_model"]
+__all__ = ["FEW_CHANNELS", "FEW_LAYERS", "STEREO", "fill_codebooks", "save_made_up_model", "small_model", "stereo_model"]
 
 # The published architecture's rates and bandwidths, padded by reflection.
 FEW_CHANNELS = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
 
 # Two strides and one LSTM layer, at the same rates: a step and a conversion take much less time.
 FEW_LAYERS = {**FEW_CHANNELS, "num_lstm_layers": 1, "upsampling_ratios": [20, 16]}
+
+# The published 48 kHz model with few channels and short chunks: 120 frames of 40 samples, which begin 4,320 samples apart.
+STEREO = {
+    **FEW_CHANNELS,
+    "codebook_size": 256,
+    "upsampling_ratios": [8, 5],
+    "use_causal_conv": False,
+    "sampling_rate": 48_000,
+    "audio_channels": 2,
+    "norm_type": "time_group_norm",
+    "normalize": True,
+    "chunk_length_s": 0.1,
+    "overlap": 0.1,
+    "target_bandwidths": [19.2, 38.4, 76.8],
+}
 
 
 def fill_codebooks(embeds: Iterable[torch.Tensor], latent_std: float) -> None:
@@ -48,13 +63,22 @@ def save_made_up_model(folder: Path, seed: int = 0, **overrides: Any) -> Path:
     return folder
 
 
+_SHARED: dict[str, tuple[int, dict[str, Any]]] = {"small": (3, FEW_LAYERS), "stereo": (2, STEREO)}
+
+
 @functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
+def _folder(name: str) -> tempfile.TemporaryDirectory[str]:
     folder = tempfile.TemporaryDirectory()
-    save_made_up_model(Path(folder.name), seed=3, **FEW_LAYERS)
+    seed, overrides = _SHARED[name]
+    save_made_up_model(Path(folder.name), seed, **overrides)
     return folder
 
 
 def small_model() -> str:
     """A folder with a model of few channels and layers that all tests of a process share."""
-    return _folder().name
+    return _folder("small").name
+
+
+def stereo_model() -> str:
+    """The same with a stereo model in chunks."""
+    return _folder("stereo").name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from made_up_models import save_made_up_model
+from made_up_models import STEREO, save_made_up_model, stereo_model
 from parity import assert_same_codes
 from patience import patient_limits
 from server_rig import run
@@ -31,35 +30,12 @@ from streamcodec.server import Server
 
 Audio = npt.NDArray[np.float32]
 
-# The published 48 kHz model with few channels and short chunks: 120 frames of 40 samples, which begin 4,320 samples apart.
-STEREO = {
-    "num_filters": 4,
-    "hidden_size": 16,
-    "codebook_dim": 16,
-    "codebook_size": 256,
-    "upsampling_ratios": [8, 5],
-    "use_causal_conv": False,
-    "sampling_rate": 48_000,
-    "audio_channels": 2,
-    "norm_type": "time_group_norm",
-    "normalize": True,
-    "chunk_length_s": 0.1,
-    "overlap": 0.1,
-    "target_bandwidths": [19.2, 38.4, 76.8],
-}
 CHUNK, STRIDE = 4_800, 4_320
 
 
 @functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    folder = tempfile.TemporaryDirectory()
-    save_made_up_model(Path(folder.name), seed=2, **STEREO)
-    return folder
-
-
-@functools.cache
 def stereo_codec(use: str = "server") -> Codec:  # noqa: ARG001 - one for the server's threads, another for the test's
-    return streamcodec.load(_folder().name)
+    return streamcodec.load(stereo_model())
 
 
 def music(seconds: float, rate: int = 48_000, channels: int = 2) -> Audio:
