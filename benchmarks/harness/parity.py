@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ def rule_of(codec: Codec) -> NearTies:
     return NearTies(load_model(codec.name))
 
 
+@functools.lru_cache(maxsize=8)  # many streams of one rule are checked
 def lead_codes(rule: NearTies, n_q: int) -> Codes:
     """The codes [n_q, F] of the second of silence that a primed stream begins behind.
 
@@ -35,6 +37,7 @@ def lead_codes(rule: NearTies, n_q: int) -> Codes:
     model = rule.model
     with torch.inference_mode():
         codes: Codes = model.encode(torch.zeros(1, 1, model.config.sampling_rate), None, n_q)[0][0].to(torch.int32).numpy()
+    codes.flags.writeable = False
     return codes
 
 
