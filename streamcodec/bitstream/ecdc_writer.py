@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from os import PathLike
 from types import TracebackType
 from typing import Self
 
 from streamcodec.bitstream.ecdc import ChunkEncoder, Coding, EcdcHeader, chunk_frames, serialize_scale
+from streamcodec.bitstream.files import writing
 from streamcodec.config import CodecConfig
-from streamcodec.errors import CodesError, InputError
+from streamcodec.errors import CodesError
 from streamcodec.output_file import Input, OutputFile
 from streamcodec.types import Codes
 
@@ -35,7 +37,7 @@ class EcdcWriter:
         self, path: str | PathLike[str], config: CodecConfig, header: EcdcHeader, coding: Coding, *, inputs: Iterable[Input] = ()
     ) -> None:
         self._config, self._header, self._coding = config, header, coding
-        self._json_size = len(EcdcHeader(header.model, 10**_DIGITS - 1, header.n_q, header.lm).json())
+        self._json_size = len(replace(header, samples=10**_DIGITS - 1).json())
         self._frames: list[int] = []  # of each chunk
         self._encoder: ChunkEncoder | None = None
         self._end = len(header.serialize(self._json_size))  # of the bytes that are final
@@ -121,7 +123,7 @@ class EcdcWriter:
         return last if stride is None else before * stride + min(stride, last)
 
     def _header_for(self, samples: int) -> bytes:
-        return EcdcHeader(self._header.model, samples, self._header.n_q, self._header.lm).serialize(self._json_size)
+        return replace(self._header, samples=samples).serialize(self._json_size)
 
     def _write(self, at: int, data: bytes) -> None:
         self._output.file.seek(at)
@@ -131,13 +133,12 @@ class EcdcWriter:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except InputError as error:
-            raise CodesError(str(error)) from error
-        except OSError as error:
-            self._failed = True
-            raise CodesError(f"{self._path} cannot be written: {error.strerror or error}") from error
+        with writing(self._path):
+            try:
+                yield
+            except OSError:
+                self._failed = True
+                raise
 
     def __enter__(self) -> Self:
         return self

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from os import PathLike
 from pathlib import Path
 
 from streamcodec.errors import CodesError, InputError
 from streamcodec.output_file import Input, check_output, write_bytes
 
-__all__ = ["check_target", "naming", "read_file", "write_file"]
+__all__ = ["check_target", "naming", "read_file", "write_file", "writing"]
 
 _AUDIO_SUFFIXES = (".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".mp4", ".ogg", ".opus", ".wav", ".webm")
 
@@ -30,12 +31,8 @@ def check_target(path: Path, inputs: Iterable[Input] = ()) -> Path:
 
 def write_file(path: Path, data: bytes, inputs: Iterable[Input] = ()) -> int:
     """Write a file, whole or not at all; return its size in bytes. Raises `CodesError` if it cannot be written, or is one of `inputs`."""
-    try:
+    with writing(path):
         write_bytes(path, data, inputs)
-    except InputError as exc:
-        raise CodesError(str(exc)) from exc
-    except OSError as exc:
-        raise CodesError(f"{path} cannot be written: {exc.strerror or exc}") from exc
     return len(data)
 
 
@@ -45,6 +42,17 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as exc:
         raise CodesError(f"{path}: {exc.strerror or exc}") from exc
+
+
+@contextlib.contextmanager
+def writing(path: str | PathLike[str]) -> Iterator[None]:
+    """Make a `CodesError` of an `InputError` of the block, and of an `OSError`: the file cannot be written."""
+    try:
+        yield
+    except InputError as exc:
+        raise CodesError(str(exc)) from exc
+    except OSError as exc:
+        raise CodesError(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
 @contextlib.contextmanager
