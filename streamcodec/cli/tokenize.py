@@ -19,7 +19,7 @@ __all__ = ["tokenize"]
 
 def tokenize(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of audio files, in it and in the folders below it.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the codes, at the same jobs, and for manifest.jsonl.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder for the codes, at the same places, and for manifest.jsonl.")],
     again: Annotated[
         bool, typer.Option("--again", help="Do also what is done already, whatever model made the codes that are there.")
     ] = False,
