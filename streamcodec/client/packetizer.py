@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from streamcodec.audio.samples import check_block, float_to_pcm
 from streamcodec.client.send_queue import Audio
 from streamcodec.errors import InputError
-from streamcodec.protocol import DtxFilter, PublishHello, Welcome, now_us
+from streamcodec.protocol import DtxFilter, PublishHello, Welcome, codes_in, now_us
 from streamcodec.types import Chunk
 
 __all__ = ["Packetizer"]
@@ -67,12 +68,14 @@ class Packetizer:
         return self._model.packet_samples(frames) / self._model.sampling_rate
 
     def _codes(self, packet: Any) -> tuple[bytes, float, int] | None:
-        max_frames, chunked = self._max_frames, isinstance(packet, Chunk)
-        codes = np.asarray(packet.codes if chunked else packet)
+        max_frames, codes = self._max_frames, np.asarray(codes_in(packet))
         if codes.ndim != 2 or not 1 <= codes.shape[0] <= self._max_n_q or not 1 <= codes.shape[1] <= max_frames:
             raise InputError(f"codes have shape {list(codes.shape)}, this stream's are [1 to {self._max_n_q}, 1 to {max_frames}]")
         n_q, frames = codes.shape
-        payload, duration_s = self._layout.pack(Chunk(codes, packet.scale) if chunked else codes), self._duration_s(frames)
+        payload, duration_s = (
+            self._layout.pack(replace(packet, codes=codes) if isinstance(packet, Chunk) else codes),
+            self._duration_s(frames),
+        )
         # A shorter packet is the last one: it tells how long the stream is and is never left out.
         quiet = self._layout.is_quiet(n_q, self._max_n_q) and frames == max_frames
         return None if self._dtx.leaves_out(quiet, duration_s) else (payload, duration_s, n_q)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamcodec.audio.dsp.comfort_noise import ComfortNoise
+from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.audio.dsp.vad import SILENCE_DB
 from streamcodec.audio.samples import PcmFormat, pcm_to_float
 from streamcodec.client.listener import Event
@@ -98,7 +99,7 @@ class Player:
         return self._silence(0)
 
     def _silence(self, samples: int) -> Samples:
-        return np.zeros(samples if self.channels == 1 else (self.channels, samples), np.float32)
+        return np.zeros(block_shape(samples, self.channels), np.float32)
 
     def _packet_samples(self) -> int:
         assert self._start is not None

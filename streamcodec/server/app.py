@@ -68,7 +68,7 @@ class Server:
         self.host = host
         self.port = port
         chunk_s = codec.config.chunk_length_s
-        self.limits = (limits or Limits()) if chunk_s is None else (limits or Limits()).for_chunks(chunk_s)
+        self.limits = (limits or Limits()).for_chunks(chunk_s)
         self.metrics = Metrics()
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))

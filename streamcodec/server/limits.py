@@ -40,8 +40,13 @@ class Limits:
     stall_s: float = 10.0
     drain_s: float = 5.0  # how long a stop waits until what was accepted has gone out
 
-    def for_chunks(self, chunk_s: float) -> Limits:
-        """These limits where each packet is a chunk of `chunk_s`: what may wait leaves room for a few of them, and for their long steps."""
+    def for_chunks(self, chunk_s: float | None) -> Limits:
+        """These limits where each packet is a chunk of `chunk_s`: what may wait leaves room for a few of them, and for their long steps.
+
+        Without chunks (None) they are as they are.
+        """
+        if chunk_s is None:
+            return self
         return replace(
             self,
             max_wait_s=max(self.max_wait_s, chunk_s / 2),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.base import Engine
 from streamcodec.server.capacity.load_model import Cost, Costs, Kind
@@ -38,9 +39,8 @@ def measure(engine: Engine) -> Costs:
                 for done in [workers.submit(_step, engine, *key) for _ in range(engine.workers)]:
                     done.result()
                 quickest[key] = min(quickest.get(key, np.inf), time.perf_counter() - begun)
-    if chunked:
-        return {kind: _cost_of_chunks(*(quickest[(kind, *shape)] for shape in shapes)) for kind in kinds}
-    return {kind: cost_of(*(quickest[(kind, *shape)] for shape in shapes)) for kind in kinds}
+    cost = _cost_of_chunks if chunked else cost_of
+    return {kind: cost(*(quickest[(kind, *shape)] for shape in shapes)) for kind in kinds}
 
 
 def cost_of(alone: float, many: float, many_short: float) -> Cost:
@@ -58,13 +58,13 @@ def _cost_of_chunks(alone: float, two: float) -> Cost:
 
 def _step(engine: Engine, kind: Kind, rows: int, frames: int) -> None:
     config, n_q = engine.config, engine.config.n_q_for(None)
-    chunked = config.granularity == "chunks"
+    chunked, traits = config.granularity == "chunks", engine.traits
+    size = traits.encoder_state_size if kind == "encode" else traits.decoder_state_size
+    states = None if chunked else np.zeros((rows, size), np.float32)
     if kind == "encode":
         # No silence: a signal so quiet that its numbers are denormal takes longer.
-        shape = (frames * config.hop_length,) if config.audio_channels == 1 else (config.audio_channels, frames * config.hop_length)
-        noise = np.random.default_rng(0).normal(0, 0.1, (rows, *shape)).astype(np.float32)
-        states = None if chunked else np.zeros((rows, engine.traits.encoder_state_size), np.float32)
+        shape = (rows, *block_shape(frames * config.hop_length, config.audio_channels))
+        noise = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
         engine.encode(noise, states, [n_q] * rows, final=chunked)
     else:
-        states = None if chunked else np.zeros((rows, engine.traits.decoder_state_size), np.float32)
         engine.decode(np.zeros((rows, n_q, frames), np.int32), states, final=chunked)

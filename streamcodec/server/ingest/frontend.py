@@ -11,8 +11,8 @@ from streamcodec.audio import StreamResampler, pcm_to_float
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import PcmFormat
 from streamcodec.config import CodecConfig
-from streamcodec.protocol import PayloadLayout
-from streamcodec.types import Chunk, Samples
+from streamcodec.protocol import PayloadLayout, codes_in
+from streamcodec.types import Samples
 
 __all__ = ["PcmFrontend"]
 
@@ -45,7 +45,7 @@ class PcmFrontend:
     def pack(self, packet: Any) -> tuple[bytes, int, int]:
         """The payload of the next packet, codes [n_q, F] or a `Chunk`, its number of codebooks and its frames."""
         packet = self._quiet.cut(packet)
-        n_q, frames = (packet.codes if isinstance(packet, Chunk) else packet).shape
+        n_q, frames = codes_in(packet).shape
         return self._layout.pack(packet), n_q, frames
 
     def _observed(self, samples: Samples) -> Samples:
