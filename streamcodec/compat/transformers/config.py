@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from streamcodec.compat.transformers.folders import find, read_object, refuse_others, stored_config, take_hub_arguments, write_object
+from streamcodec.compat.transformers.folders import JsonStored, find, refuse_others, stored_config, take_hub_arguments, write_object
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError, UnsupportedModelError
 
@@ -18,7 +18,7 @@ __all__ = ["EncodecConfig"]
 _MAY_BE_NONE = ("chunk_length_s", "overlap", "codebook_dim")
 
 
-class EncodecConfig:
+class EncodecConfig(JsonStored):
     """The architecture of a model and how its calls answer; all arguments are keywords, and further ones become attributes.
 
     The defaults are the published 24 kHz model. Raises `InputError` for what no EnCodec model has, and for the few architectures that this
@@ -102,11 +102,6 @@ class EncodecConfig:
         stored = stored_config(find(pretrained_model_name_or_path, subfolder))
         return cls.from_dict({**stored, "name_or_path": str(pretrained_model_name_or_path)}, **values)
 
-    @classmethod
-    def from_json_file(cls, json_file: str | Path) -> EncodecConfig:
-        """The configuration in a JSON file."""
-        return cls(**read_object(Path(json_file)))
-
     def save_pretrained(self, save_directory: str | Path, **arguments: Any) -> None:
         """Write `config.json` into a folder, as `from_pretrained` and `transformers` read it."""
         refuse_others(arguments)
@@ -120,14 +115,6 @@ class EncodecConfig:
     def to_json_string(self) -> str:
         """The values as JSON, sorted by name."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=str) + "\n"
-
-    def to_json_file(self, json_file_path: str | Path) -> None:
-        """Write `to_json_string` to a file."""
-        path = Path(json_file_path)
-        write_object(path.parent, path.name, self.to_json_string())
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} {self.to_json_string()}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EncodecConfig) and self.to_dict() == other.to_dict()

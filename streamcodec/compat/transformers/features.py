@@ -14,7 +14,15 @@ import torch
 
 from streamcodec.compat.transformers.batch import BatchFeature, one_of
 from streamcodec.compat.transformers.config import EncodecConfig
-from streamcodec.compat.transformers.folders import find, read_object, refuse_others, stored_config, take_hub_arguments, write_object
+from streamcodec.compat.transformers.folders import (
+    JsonStored,
+    find,
+    read_object,
+    refuse_others,
+    stored_config,
+    take_hub_arguments,
+    write_object,
+)
 from streamcodec.errors import AudioError, InputError
 from streamcodec.model.checkpoint import PREPROCESSOR_FILE, preprocessor_config
 
@@ -27,7 +35,7 @@ _STRATEGIES = ("longest", "max_length", "do_not_pad")
 Array = npt.NDArray[Any]
 
 
-class EncodecFeatureExtractor:
+class EncodecFeatureExtractor(JsonStored):
     """Pads or cuts clips to one length and says in a mask what is padding.
 
     `feature_size` is the number of channels. With `chunk_length_s` and `overlap`, the length is that of whole chunks. `padding_side` is
@@ -173,11 +181,6 @@ class EncodecFeatureExtractor:
         made = cls(**{**feature_extractor_dict, **used})
         return (made, values) if return_unused_kwargs else made
 
-    @classmethod
-    def from_json_file(cls, json_file: str | Path) -> EncodecFeatureExtractor:
-        """A feature extractor of what `to_json_file` wrote."""
-        return cls(**read_object(Path(json_file)))
-
     def save_pretrained(self, save_directory: str | Path, **arguments: Any) -> list[str]:
         """Write `preprocessor_config.json` into a folder, as `transformers` writes it; return its path in a list."""
         refuse_others(arguments)
@@ -190,14 +193,6 @@ class EncodecFeatureExtractor:
     def to_json_string(self) -> str:
         """The attributes as JSON, sorted by name."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
-    def to_json_file(self, json_file_path: str | Path) -> None:
-        """Write `to_json_string` to a file."""
-        path = Path(json_file_path)
-        write_object(path.parent, path.name, self.to_json_string())
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__} {self.to_json_string()}"
 
     def _check_rate(self, sampling_rate: int | None) -> None:
         if sampling_rate is None:

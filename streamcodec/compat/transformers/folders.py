@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, InputError, ModelNotFoundError, PretrainedNotFoundError
@@ -13,7 +14,7 @@ from streamcodec.model.checkpoint import load_file
 from streamcodec.model.hub import locate
 from streamcodec.output_file import write_text
 
-__all__ = ["find", "read_object", "refuse_others", "stored_config", "take_hub_arguments", "write_object"]
+__all__ = ["JsonStored", "find", "read_object", "refuse_others", "stored_config", "take_hub_arguments", "write_object"]
 
 # How the hub is asked, with what says nothing in particular. The settings of the hub's own client decide all of this here.
 _OF_THE_HUB: Mapping[str, Any] = {
@@ -55,6 +56,27 @@ def find(name_or_path: Any, subfolder: str = "") -> Path:
         raise InputError(f"the model is a {type(name_or_path).__name__}, expected a name or a path") from exc
     except ModelNotFoundError as exc:
         raise PretrainedNotFoundError(str(exc)) from exc
+
+
+class JsonStored(ABC):
+    """What is made of the values in a JSON file and can be written to one."""
+
+    @abstractmethod
+    def to_json_string(self) -> str:
+        """The values as JSON, sorted by name."""
+
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> Self:
+        """What `to_json_file` wrote."""
+        return cls(**read_object(Path(json_file)))
+
+    def to_json_file(self, json_file_path: str | Path) -> None:
+        """Write `to_json_string` to a file."""
+        path = Path(json_file_path)
+        write_object(path.parent, path.name, self.to_json_string())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
 
 
 def stored_config(path: Path) -> Mapping[str, Any]:
