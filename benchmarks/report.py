@@ -42,6 +42,7 @@ BENCHMARKS = (
         "long_streams",
         "tokenize",
         "precision",
+        "entropy_coding",
         "latency",
         "late_join",
         "dtx",

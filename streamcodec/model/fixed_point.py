@@ -36,10 +36,11 @@ _SHIFTS = ("embedding", "mix", "hidden", "heads")
 class FixedPointModel(nn.Module):
     """Codes of the last frames to levels of the next frame's codes.
 
-    - `embedding` [n_q, codebook_size + 1, dim]: each codebook's entries, the first for a code that is missing;
+    - `embedding` [context, codebook_size + 1, dim]: the first codebooks' entries, each one's first for a code that is missing;
     - `mix` [hidden, window * dim] and `mix_bias` [hidden]: the frames of the window, the oldest first, to hidden values;
     - `hidden` [hidden_2, hidden] and `hidden_bias`: a second layer;
-    - `heads` [n_q, codebook_size, hidden_2] and `heads_bias` [n_q, codebook_size]: hidden values to levels;
+    - `heads` [predicted, codebook_size, hidden_2] and `heads_bias` [n_q, codebook_size]: hidden values to levels. Of the codebooks behind
+      the predicted ones, which are nearly noise, the biases alone are the levels;
     - `shifts`: the bits by which the sums of each of the four are divided.
 
     Raises `CheckpointError` for tensors that do not fit together, hold other than whole numbers, or whose sums could be inexact.
@@ -58,11 +59,11 @@ class FixedPointModel(nn.Module):
         self.heads: Tensor
         self.heads_bias: Tensor
         self.shifts = {name: int(shifts[name]) for name in _SHIFTS}
-        self.num_codebooks, entries, self.dim = self.embedding.shape
-        self.codebook_size = entries - 1
+        self.context, entries, self.dim = self.embedding.shape
+        self.num_codebooks, self.codebook_size = self.heads_bias.shape
         self.window = self.mix.shape[1] // self.dim
         # A code's row in the embeddings of all codebooks, one below the other.
-        self.register_buffer("first_rows", torch.arange(self.num_codebooks) * entries, persistent=False)
+        self.register_buffer("first_rows", torch.arange(self.context) * entries, persistent=False)
         self.first_rows: Tensor
         self._check_exact()
 
@@ -72,13 +73,14 @@ class FixedPointModel(nn.Module):
         Returns levels [B, n_q, codebook_size], whole numbers, and the history [B, window - 1, dim] for the frame after it.
         """
         rows = self.embedding.reshape(-1, self.dim)
-        frame = self._narrow(F.embedding(indices + self.first_rows, rows).sum(dim=1), "embedding")
+        frame = self._narrow(F.embedding(indices[:, : self.context] + self.first_rows, rows).sum(dim=1), "embedding")
         window = torch.cat([history, frame[:, None]], dim=1)
         x = self._narrow(F.linear(window.flatten(1), self.mix, self.mix_bias), "mix")
         x = self._narrow(F.linear(x, self.hidden, self.hidden_bias), "hidden")
-        levels = F.linear(x, self.heads.flatten(0, 1), self.heads_bias.flatten())
-        levels = torch.floor(levels * 2.0 ** -self.shifts["heads"])
-        return levels.unflatten(1, (self.num_codebooks, self.codebook_size)), window[:, 1:]  # type: ignore[no-untyped-call]
+        predicted = len(self.heads)
+        levels = F.linear(x, self.heads.flatten(0, 1), self.heads_bias[:predicted].flatten()).reshape(-1, predicted, self.codebook_size)
+        levels = torch.cat([levels, self.heads_bias[predicted:].expand(len(x), -1, -1)], dim=1)
+        return torch.floor(levels * 2.0 ** -self.shifts["heads"]), window[:, 1:]
 
     def start(self, batch: int = 1) -> Tensor:
         """The history before the first frame [B, window - 1, dim]."""
@@ -105,7 +107,7 @@ class FixedPointModel(nn.Module):
         largest = {
             "embedding": self.embedding.abs().double().amax(dim=1).sum(dim=0).max(),
             **{
-                name: (_MOST * weight.abs().double().sum(dim=-1) + bias.abs().double()).max()
+                name: max((_MOST * weight.abs().double().sum(dim=-1) + bias[: len(weight)].abs().double()).max(), bias.abs().max().double())
                 for name, weight, bias in (
                     ("mix", self.mix, self.mix_bias),
                     ("hidden", self.hidden, self.hidden_bias),
@@ -126,21 +128,22 @@ def _check_shapes(tensors: Mapping[str, Tensor], shifts: Mapping[str, int]) -> N
         raise CheckpointError(f"shifts are {dict(shifts)}, expected whole numbers from 0 to 24")
     shapes = {name: tuple(tensors[name].shape) for name in _TENSORS}
     try:
-        n_q, entries, dim = shapes["embedding"]
+        context, entries, dim = shapes["embedding"]
         (hidden, taken), (narrow, _) = shapes["mix"], shapes["hidden"]
         window = taken // dim
+        (n_q, _), (predicted, _, _) = shapes["heads_bias"], shapes["heads"]
         expected = {
-            "embedding": (n_q, entries, dim),
+            "embedding": (context, entries, dim),
             "mix": (hidden, window * dim),
             "mix_bias": (hidden,),
             "hidden": (narrow, hidden),
             "hidden_bias": (narrow,),
-            "heads": (n_q, entries - 1, narrow),
+            "heads": (predicted, entries - 1, narrow),
             "heads_bias": (n_q, entries - 1),
         }
     except (ValueError, ZeroDivisionError) as exc:
         raise CheckpointError(f"not a model of whole numbers: its tensors have shapes {shapes}") from exc
-    if shapes != expected or any(0 in shape for shape in shapes.values()) or window < 1 or entries < 3:
+    if shapes != expected or any(0 in shape for shape in shapes.values()) or window < 1 or entries < 3 or max(context, predicted) > n_q:
         raise CheckpointError(f"the tensors of a model of whole numbers have shapes {shapes}, expected {expected}")
 
 
@@ -167,8 +170,8 @@ def fixed_point_from_floats(floats: Mapping[str, Tensor]) -> FixedPointModel:
 
 def _bits_of_fraction(weight: Tensor, bias: Tensor, most: int, values: int) -> int:
     """As many bits as leave the rounded weights within `most`, and sums of them by up to `values`, with the bias, well within 2**24."""
-    sums = values * weight.abs().double().sum(dim=-1) + 256 * bias.abs().double()
-    return int(np.floor(np.log2(min(most / float(weight.abs().max()), 0.9 * _EXACT / float(sums.max())))))
+    sums = values * float(weight.abs().sum(dim=-1).max()) + 256 * float(bias.abs().max())
+    return int(np.floor(np.log2(min(most / float(weight.abs().max()), 0.9 * _EXACT / sums))))
 
 
 def save_fixed_point(model: FixedPointModel, path: Path) -> None:

@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     command = arguments.pop("command")
-    return 3 if getattr(commands, command)(**arguments) is False else 0
+    return 3 if getattr(commands, command.replace("-", "_"))(**arguments) is False else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("target", type=Path, help="a folder for layout hf, a .safetensors file for layout streamcodec")
     command.add_argument("--layout", choices=("hf", "streamcodec"), default="hf")
     command.add_argument("--discriminator", type=Path, metavar="FILE", help="write the discriminator's weights here, to train on with")
+
+    command = commands.add_parser("language-model", help="train a language model of whole numbers, which makes .ecdc files smaller")
+    command.add_argument("target", type=Path, help="a .safetensors file")
+    command.add_argument("--model", default="speech-24k", help="the codec whose codes it predicts: a name, a file, a folder or a hub id")
+    command.add_argument("--corpus", type=Path, default=Path("corpus"))
+    command.add_argument("--minutes", type=float, default=60.0, help="of speech to learn from (60)")
+    command.add_argument("--steps", type=int, help="steps of training (6000)")
 
     command = commands.add_parser("plot", help="draw a stage's logs")
     command.add_argument("stage_folder", type=Path, metavar="STAGE")

@@ -20,7 +20,7 @@ __all__ = ["STEPS", "integer_step", "random_model"]
 
 
 def random_model(
-    n_q: int = 4, entries: int = 64, *, dim: int = 12, window: int = 3, hidden: int = 40, narrow: int = 24, seed: int = 0
+    n_q: int = 4, entries: int = 64, *, dim: int = 12, window: int = 3, hidden: int = 40, narrow: int = 24, behind: int = 1, seed: int = 0
 ) -> FixedPointModel:
     """A model whose sums come close to 2**24 at times: the largest that float32 adds exactly."""
     rng = np.random.default_rng(seed)
@@ -33,12 +33,12 @@ def random_model(
     large[0] = torch.full((window * dim,), float((2**24 - 1) // (255 * window * dim)))
     return FixedPointModel(
         {
-            "embedding": whole(2_000, n_q, entries + 1, dim),
+            "embedding": whole(2_000, n_q - behind, entries + 1, dim),
             "mix": large,
             "mix_bias": torch.cat([torch.zeros(1), whole(20_000, hidden - 1)]),
             "hidden": whole(127, narrow, hidden),
             "hidden_bias": whole(200_000, narrow),
-            "heads": whole(127, n_q, entries, narrow),
+            "heads": whole(127, n_q - behind, entries, narrow),
             "heads_bias": whole(30_000, n_q, entries),
         },
         {"embedding": 4, "mix": 12, "hidden": 11, "heads": 11},
@@ -53,11 +53,14 @@ def integer_step(model: FixedPointModel) -> LevelStep:
         return np.clip(x >> model.shifts[layer], 0, 255)
 
     def step(indices: npt.NDArray[np.int64], history: Samples) -> tuple[Samples, Samples]:
-        frame = narrow(sum(numbers["embedding"][k, index] for k, index in enumerate(indices[0])), "embedding")
+        context = indices[0, : model.context].tolist()
+        frame = narrow(np.sum([numbers["embedding"][k, index] for k, index in enumerate(context)], axis=0), "embedding")
         window = np.concatenate([history[0].astype(np.int64), frame[None]])
         x = narrow(numbers["mix"] @ window.reshape(-1) + numbers["mix_bias"], "mix")
         x = narrow(numbers["hidden"] @ x + numbers["hidden_bias"], "hidden")
-        levels = (numbers["heads"] @ x + numbers["heads_bias"]) >> model.shifts["heads"]
+        levels = numbers["heads_bias"].copy()
+        levels[: len(model.heads)] += numbers["heads"] @ x
+        levels >>= model.shifts["heads"]
         return levels[None].astype(np.float32), window[None, 1:].astype(np.float32)
 
     return step
