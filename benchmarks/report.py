@@ -35,6 +35,7 @@ BENCHMARKS = (
         "seams",
         "step",
         "load",
+        "chunks",
         "capacity",
         "relay",
         "churn",

@@ -16,11 +16,12 @@ from streamcodec.errors import CodesError, InputError, UnsupportedModelError
 __all__ = [
     "DEFAULT_PACKET_FRAMES",
     "MAX_PACKET_FRAMES",
-    "PUBLISHED",
     "CodecConfig",
     "Granularity",
     "Start",
     "check_packet_frames",
+    "chunk_length",
+    "chunk_stride",
     "fewest_codebooks",
     "packet_samples",
 ]
@@ -43,6 +44,16 @@ def fewest_codebooks(bits: int) -> int:
 def packet_samples(frames: int, hop_length: int, chunk_stride: int | None) -> int:
     """The samples that a packet adds to a stream: those of its frames, at most up to where the next chunk begins."""
     return min(frames * hop_length, chunk_stride or frames * hop_length)
+
+
+def chunk_length(length_s: float | None, sampling_rate: int) -> int | None:
+    """The samples in a chunk of `length_s` seconds; None if clips are coded as a whole."""
+    return None if length_s is None else int(length_s * sampling_rate)
+
+
+def chunk_stride(length: int | None, overlap: float | None) -> int | None:
+    """The samples from the beginning of one chunk of `length` samples to that of the next, which overlap by the share `overlap`."""
+    return None if length is None or overlap is None else max(1, int((1.0 - overlap) * length))
 
 
 @dataclass(frozen=True)
@@ -193,12 +204,12 @@ class CodecConfig:
     @property
     def chunk_length(self) -> int | None:
         """The samples in a chunk of a clip: 48,000 for the published 48 kHz model; None if clips are coded as a whole."""
-        return None if self.chunk_length_s is None else int(self.chunk_length_s * self.sampling_rate)
+        return chunk_length(self.chunk_length_s, self.sampling_rate)
 
     @property
     def chunk_stride(self) -> int | None:
         """The samples from the beginning of one chunk to that of the next: 47,520 for the published 48 kHz model."""
-        return None if self.chunk_length is None or self.overlap is None else max(1, int((1.0 - self.overlap) * self.chunk_length))
+        return chunk_stride(self.chunk_length, self.overlap)
 
     def packet_frames_for(self, asked: int | None = None) -> int:
         """The frames in a packet of a stream where `asked` are asked for; None stands for 6, or for the whole chunk of a model in chunks.
@@ -215,6 +226,10 @@ class CodecConfig:
     def packet_samples(self, frames: int) -> int:
         """The samples that a packet of `frames` frames adds to a stream."""
         return packet_samples(frames, self.hop_length, self.chunk_stride)
+
+    def packet_s(self, frames: int) -> float:
+        """The seconds that a packet of `frames` frames adds to a stream."""
+        return self.packet_samples(frames) / self.sampling_rate
 
     def chunk_sizes(self, samples: int) -> list[int]:
         """The samples in each chunk of a clip of `samples` samples; one if clips are coded as a whole."""
@@ -317,30 +332,6 @@ _RANGES = (
     ("codebook_dim", 1, 8192),
     ("search_beam", 1, 64),
 )
-
-PUBLISHED = {
-    "encodec_24khz": CodecConfig(),
-    "encodec_32khz": CodecConfig(
-        sampling_rate=32_000,
-        num_filters=64,
-        upsampling_ratios=(8, 5, 4, 4),
-        use_conv_shortcut=False,
-        codebook_size=2048,
-        use_causal_conv=False,
-        target_bandwidths=(2.2,),
-    ),
-    "encodec_48khz": CodecConfig(
-        sampling_rate=48_000,
-        audio_channels=2,
-        norm_type="time_group_norm",
-        use_causal_conv=False,
-        normalize=True,
-        chunk_length_s=1.0,
-        overlap=0.01,
-        target_bandwidths=(3.0, 6.0, 12.0, 24.0),
-    ),
-}
-"""The published models. The package `encodec` has those at 24 and 48 kHz, by these names."""
 
 
 def check_packet_frames(packet_frames: int) -> int:

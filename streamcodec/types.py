@@ -1,4 +1,4 @@
-"""Types of what the packages exchange: aliases of arrays, and the chunk of codes."""
+"""Types of what the packages exchange: aliases of arrays and their shapes, and the chunk of codes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Chunk", "Codes", "Samples", "States"]
+__all__ = ["Chunk", "Codes", "Samples", "States", "block_shape", "codes_in"]
 
 Samples = npt.NDArray[np.float32]
 """Audio in [-1, 1]: [T] of one channel, [C, T] of several; or a batch [B, T] or [B, C, T]."""
@@ -29,3 +29,13 @@ class Chunk:
 
     codes: Any
     scale: Any = None
+
+
+def codes_in(packet: Any) -> Any:
+    """The codes [n_q, F] of a packet, which it is itself unless it is a `Chunk`."""
+    return packet.codes if isinstance(packet, Chunk) else packet
+
+
+def block_shape(samples: int, channels: int) -> tuple[int, ...]:
+    """The shape of a block of so many samples: [T] of one channel, [C, T] of several."""
+    return (samples,) if channels == 1 else (channels, samples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamcodec.capabilities import Capabilities
-from streamcodec.config import PUBLISHED
+from streamcodec.published import PUBLISHED
 
 
 def test_the_causal_model_streams_in_packets_of_any_length() -> None:

@@ -18,11 +18,12 @@ PACKAGE = ROOT / "streamcodec"
 # What each room may import of the package besides itself. `types`, `errors`, `config` <- `model` <- `engine` <- `scheduler` <- `codec` <-
 # `server` <- `cli`; `bitstream` <- `codec`; `bitstream`, `protocol`, `audio` <- `server`, `client` <- `cli`, `clients`. "streamcodec" is
 # the root module: its version, and names that it resolves lazily.
-GROUND = {"types", "errors", "config", "capabilities", "output_file"}
+GROUND = {"types", "errors", "config", "published", "capabilities", "output_file"}
 MAY_IMPORT = {
     "types": set[str](),
     "errors": set[str](),
     "config": {"errors"},
+    "published": {"config"},
     "capabilities": {"config"},
     "gc_freeze": set[str](),
     "output_file": {"errors"},
@@ -59,6 +60,7 @@ SERVING = {"prometheus_client"}
 FORBIDDEN = {
     "errors": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "config": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
+    "published": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "capabilities": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "output_file": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "types": SERVING | HEAVY | SOCKETS | SOUND | {"msgpack"},
@@ -80,6 +82,7 @@ ONLY_THIRD_PARTY = {
     "types": {"numpy"},
     "errors": set[str](),
     "config": set[str](),
+    "published": set[str](),
     "capabilities": set[str](),
     "output_file": set[str](),
     "bitstream": {"msgpack", "numpy"},

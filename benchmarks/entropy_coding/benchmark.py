@@ -28,6 +28,7 @@ from streamcodec.engine.fixed_point import FixedPointEngine, torch_step
 from streamcodec.engine.language import TorchLanguageEngine
 from streamcodec.engine.openvino.fixed_point import openvino_step
 from streamcodec.model.fixed_point import FixedPointModel, load_fixed_point
+from streamcodec.model.hub import DEFAULT_MODEL, embedded_language_models
 from streamcodec.model.language_model import LanguageModel, LanguageModelConfig
 from streamcodec.types import Codes
 
@@ -42,13 +43,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     heldout.add_options(parser)
     parser.add_argument("--model", default="speech-24k", help="the codec: embedded name, checkpoint or hub id")
-    parser.add_argument("--language-model", type=Path, required=True, help="from `streamcodec train language-model`")
+    parser.add_argument("--language-model", default=DEFAULT_MODEL, help="embedded name, or a file of `streamcodec train language-model`")
     parser.add_argument("--bandwidth", type=float, nargs="+", help="kbps (default: all of the model's)")
 
 
 def measure_all(args: argparse.Namespace, observed: Observed) -> Figures:
     """Code what the command line asks for, in all ways."""
-    codec, model = load(args.model, threads=1), load_fixed_point(args.language_model)
+    path = embedded_language_models().get(args.language_model, Path(args.language_model))
+    codec, model = load(args.model, threads=1), load_fixed_point(path)
     clips = heldout.chosen(args, music=False)
     bandwidths = args.bandwidth or codec.config.target_bandwidths
     codes = [codec.encode(clip.samples, bandwidth=max(codec.config.target_bandwidths)) for clip in clips]
@@ -63,7 +65,7 @@ def measure_all(args: argparse.Namespace, observed: Observed) -> Figures:
     failures += [f"{row['kbps']:g} kbps: what was decoded is not what was coded" for row in rows if not row["equal"]]
     return {
         "model": model_name(args.model),
-        "language_model": {"fingerprint": model.fingerprint, "bytes": args.language_model.stat().st_size},
+        "language_model": {"fingerprint": model.fingerprint, "bytes": path.stat().st_size},
         "clips": len(clips),
         "clips_s": sum(len(clip.samples) for clip in clips) / codec.sample_rate,
         "packet_ms": 1000 * _PACKET_FRAMES / codec.frame_rate,

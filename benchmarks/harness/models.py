@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from streamcodec.codec import Codec, load
+from streamcodec.published import PUBLISHED
 
-__all__ = ["FULL", "FULL_SIZE", "Loading", "model_folder", "model_name"]
+__all__ = ["FULL", "FULL_SIZE", "FULL_STEREO", "Loading", "model_folder", "model_name"]
 
 FULL = "full"
-FULL_SIZE = "full size"  # as tables name it
+FULL_STEREO = "full-48k"
+_NAMES = {FULL: "full size", FULL_STEREO: "full size, 48 kHz"}  # as tables name them
+FULL_SIZE = _NAMES[FULL]
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,19 @@ class Loading:
 
 @contextmanager
 def model_folder(name: str) -> Iterator[str]:
-    """What `load` takes for `name`: for "full", a folder with the published architecture and random weights, else `name` itself."""
-    if name != FULL:
+    """What `load` takes for `name`: for "full" or "full-48k", a folder with the published architecture and random weights."""
+    if name not in _NAMES:
         yield name
         return
     from benchmarks.peers import transformers_peer
 
     with tempfile.TemporaryDirectory() as folder:
-        transformers_peer().save(Path(folder))
+        architecture = {} if name == FULL else PUBLISHED["encodec_48khz"].to_dict()
+        architecture.pop("search_beam", None)  # not a field of transformers'
+        transformers_peer(**architecture).save(Path(folder))
         yield folder
 
 
 def model_name(name: str) -> str:
     """A model as tables name it."""
-    return FULL_SIZE if name == FULL else Path(name).name
+    return _NAMES.get(name) or Path(name).name

@@ -48,7 +48,7 @@ def transformers_peer(checkpoint: Path | None = None, device: str = "cpu", **ove
     )
     model.eval()
     if checkpoint is None:
-        _fill_codebooks(model.encoder, (layer.codebook.embed for layer in model.quantizer.layers))
+        _fill_codebooks(model.encoder, (layer.codebook.embed for layer in model.quantizer.layers), model.config.audio_channels)
     model.to(device)
 
     def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
@@ -127,10 +127,10 @@ def naive(peer: Peer, clip: npt.NDArray[np.float32], bandwidth: float, packet: i
     return np.concatenate(codes, axis=1), np.concatenate(audio)[: len(clip)]
 
 
-def _fill_codebooks(encoder: torch.nn.Module, embeds: Iterable[torch.Tensor]) -> None:
+def _fill_codebooks(encoder: torch.nn.Module, embeds: Iterable[torch.Tensor], channels: int = 1) -> None:
     """Random codebooks on the scale of the residuals they meet, as trained ones are: the packages initialise them with zeros."""
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
-        std = float(encoder(torch.randn(1, 1, 24_000, generator=generator) * 0.1).std())
+        std = float(encoder(torch.randn(1, channels, 24_000, generator=generator) * 0.1).std())
         for i, embed in enumerate(embeds):
             embed.copy_(torch.randn(embed.shape, generator=generator) * std * 0.9**i)

@@ -29,8 +29,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.config import CodecConfig
 from streamcodec.errors import CodesError
+from streamcodec.published import PUBLISHED
 from streamcodec.types import Codes
 
 __all__ = [

@@ -18,14 +18,9 @@ from streamcodec.config import CodecConfig, fewest_codebooks
 from streamcodec.errors import CodesError, PayloadError
 from streamcodec.types import Chunk
 
-__all__ = ["PayloadLayout", "codes_in"]
+__all__ = ["PayloadLayout"]
 
 _SCALE = struct.Struct("<f")
-
-
-def codes_in(packet: Any) -> Any:
-    """The codes [n_q, F] of a packet, which it is itself unless it is a `Chunk`."""
-    return packet.codes if isinstance(packet, Chunk) else packet
 
 
 @dataclass(frozen=True)

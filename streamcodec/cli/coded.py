@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from streamcodec.bitstream.ecdc import EcdcFile
     from streamcodec.codec import Chunk, Codec, LanguageEngine, LevelEngine
 
-__all__ = ["codes_in", "is_same_kind", "read_coded"]
+__all__ = ["chunks_in", "is_same_kind", "read_coded"]
 
 
 def read_coded(source: Path) -> CodesFile | EcdcFile:
@@ -27,7 +27,7 @@ def read_coded(source: Path) -> CodesFile | EcdcFile:
         return parse_ecdc(data) if is_ecdc(data) else parse_codes(data)
 
 
-def codes_in(codec: Codec, file: CodesFile | EcdcFile, language_model: LanguageEngine | LevelEngine | None = None) -> list[Chunk]:
+def chunks_in(codec: Codec, file: CodesFile | EcdcFile, language_model: LanguageEngine | LevelEngine | None = None) -> list[Chunk]:
     """The codes of a file as chunks, which is one for most models; raises `InputError` for a file of another model."""
     from streamcodec.bitstream.codes_file import CodesFile
     from streamcodec.codec.chunks import chunks_of
@@ -51,7 +51,7 @@ def is_same_kind(codec: Codec, source: Path, n_q: int, language_model: LanguageE
     try:
         file = read_coded(source)
         if isinstance(file, CodesFile):
-            return bool(len(codes_in(codec, file)[0].codes) == n_q)
+            return bool(len(chunks_in(codec, file)[0].codes) == n_q)
         check_model(codec, file)
     except InputError:
         return False

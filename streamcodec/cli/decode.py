@@ -56,7 +56,7 @@ def decode(
     """Decode files of codes into audio."""
     from streamcodec.bitstream.files import naming
     from streamcodec.cli.batch import is_newer, plan, run
-    from streamcodec.cli.coded import codes_in, read_coded
+    from streamcodec.cli.coded import chunks_in, read_coded
 
     # Not the input's name with .wav: that is often the recording that was encoded.
     jobs, is_many = plan(files, into, [".codes", ".ecdc"], ".decoded.wav")
@@ -77,7 +77,7 @@ def decode(
     def convert(job: FileJob, advance: Advance) -> str:
         file = read(job.source)
         with naming(job.source):
-            chunks = codes_in(codec, file, lm)
+            chunks = chunks_in(codec, file, lm)
         return _decode(codec, job.source, job.target, chunks, file.samples, bandwidth, advance)
 
     return run(jobs, is_many, "decoding", seconds, is_done, convert)

@@ -112,8 +112,9 @@ LanguageModelFile = Annotated[
     Path | None,
     typer.Option(
         "--language-model",
-        metavar="FILE",
-        help="A language model that makes .ecdc files smaller: EnCodec's, a .th file, or one of whole numbers, a .safetensors file.",
+        metavar="NAME",
+        help="A language model that makes .ecdc files smaller: speech-24k's own, EnCodec's (a .th file), or another of whole numbers "
+        "(a .safetensors file).",
     ),
 ]
 
@@ -143,10 +144,13 @@ ServerThreads = Annotated[
 def load_lm(path: Path | None, codec: Codec) -> LanguageEngine | LevelEngine | None:
     """Load the language model that an option names, if it does, for the codec."""
     from streamcodec.codec import load_fixed_point, load_language_model
+    from streamcodec.model.hub import embedded_language_models
 
     if path is None:
         return None
-    return load_fixed_point(path, codec) if path.suffix == ".safetensors" else load_language_model(path, codec)
+    if path.suffix == ".safetensors" or str(path) in embedded_language_models():
+        return load_fixed_point(path, codec)
+    return load_language_model(path, codec)
 
 
 def load_codec(

@@ -160,7 +160,7 @@ class Listener:
         if not isinstance(message, Packet) or start is None:
             return False
         model = self.welcome.model
-        self._unreported_s += model.packet_samples(start.packet_frames) / model.sampling_rate
+        self._unreported_s += model.packet_s(start.packet_frames)
         return (
             self._reported_at is None
             or self._unreported_s >= _REPORT_AUDIO_S - 1e-6

@@ -10,8 +10,8 @@ import numpy as np
 from streamcodec.audio.samples import check_block, float_to_pcm
 from streamcodec.client.send_queue import Audio
 from streamcodec.errors import InputError
-from streamcodec.protocol import DtxFilter, PublishHello, Welcome, codes_in, now_us
-from streamcodec.types import Chunk
+from streamcodec.protocol import DtxFilter, PublishHello, Welcome, now_us
+from streamcodec.types import Chunk, codes_in
 
 __all__ = ["Packetizer"]
 
@@ -55,17 +55,13 @@ class Packetizer:
     def lost(self, seconds: float) -> int:
         """How many packets are missing where so much audio was lost; what is no whole packet is counted with the next loss."""
         coded = self._hello.format == "codes"
-        packet_s = self._duration_s(self._max_frames) if coded else _PCM_S
+        packet_s = self._model.packet_s(self._max_frames) if coded else _PCM_S
         self._lost_s += seconds
         count = max(0 if coded else 1, round(self._lost_s / packet_s))
         self._lost_s -= count * packet_s
         if count:
             self._dtx.restart()
         return count
-
-    def _duration_s(self, frames: int) -> float:
-        """The audio that a packet of so many frames adds to the stream."""
-        return self._model.packet_samples(frames) / self._model.sampling_rate
 
     def _codes(self, packet: Any) -> tuple[bytes, float, int] | None:
         max_frames, codes = self._max_frames, np.asarray(codes_in(packet))
@@ -74,7 +70,7 @@ class Packetizer:
         n_q, frames = codes.shape
         payload, duration_s = (
             self._layout.pack(replace(packet, codes=codes) if isinstance(packet, Chunk) else codes),
-            self._duration_s(frames),
+            self._model.packet_s(frames),
         )
         # A shorter packet is the last one: it tells how long the stream is and is never left out.
         quiet = self._layout.is_quiet(n_q, self._max_n_q) and frames == max_frames

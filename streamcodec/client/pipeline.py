@@ -21,8 +21,8 @@ from streamcodec.client.publisher import Publisher
 from streamcodec.client.sinks import DeviceSink, PipeSink, Sink
 from streamcodec.client.sources import Source
 from streamcodec.errors import StreamCodecError
-from streamcodec.protocol import SILENCE, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting, codes_in, now_us
-from streamcodec.types import Samples
+from streamcodec.protocol import SILENCE, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting, now_us
+from streamcodec.types import Samples, codes_in
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec
@@ -144,7 +144,7 @@ class _EncodedPieces(_Pieces):
         for packet in packets:
             # The packet began before this block, by the samples that went in and have not come out yet.
             self._ready.append((packet, now + round((self._out_s - self._fed_s) * 1e6)))
-            self._out_s += self._config.packet_samples(codes_in(packet).shape[1]) / self._config.sampling_rate
+            self._out_s += self._config.packet_s(codes_in(packet).shape[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamcodec.audio.dsp.comfort_noise import ComfortNoise
-from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.audio.dsp.vad import SILENCE_DB
 from streamcodec.audio.samples import PcmFormat, pcm_to_float
 from streamcodec.client.listener import Event
 from streamcodec.config import Start
 from streamcodec.errors import InputError
 from streamcodec.protocol import SILENCE, Gap, Packet, PauseMemory, PayloadLayout, StreamEnd, StreamStart
-from streamcodec.types import Samples
+from streamcodec.types import Samples, block_shape
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec, StreamDecoder

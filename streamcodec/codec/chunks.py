@@ -15,7 +15,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.base import Engine
 from streamcodec.engine.chunking import ChunkCutter, OverlapAdd, normalised
 from streamcodec.errors import CodesError
-from streamcodec.types import Chunk, Codes, Samples
+from streamcodec.types import Chunk, Codes, Samples, codes_in
 
 __all__ = ["Chunk", "as_chunks", "check_chunk", "chunks_of", "clip_of", "decode_chunks", "encode_chunks", "overlap_add"]
 
@@ -90,7 +90,7 @@ def check_chunk(config: CodecConfig, chunk: Any, *, batch: bool = False) -> tupl
 
 def clip_of(packets: Sequence[Any]) -> tuple[Codes, Samples | None]:
     """A clip's packets, as `Codec.encode_blocks` gives them, as codes [n_q, frames] and scales [chunks], or None if it has none."""
-    codes = np.concatenate([packet.codes if isinstance(packet, Chunk) else packet for packet in packets], axis=1)
+    codes = np.concatenate([codes_in(packet) for packet in packets], axis=1)
     scales = [packet.scale for packet in packets if isinstance(packet, Chunk) and packet.scale is not None]
     return codes, np.array(scales, np.float32) if scales else None
 

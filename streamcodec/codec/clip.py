@@ -20,7 +20,7 @@ from streamcodec.engine.base import Engine
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import AudioError, CodesError, InputError, UnsupportedModelError
 from streamcodec.scheduler.chunk_rows import decoder_row, encoder_row
-from streamcodec.types import Codes, Samples
+from streamcodec.types import Codes, Samples, codes_in
 
 __all__ = ["Codec"]
 
@@ -211,7 +211,7 @@ class Codec:
             if self.config.granularity == "chunks":
                 yield decoder.feed(packet)
                 continue
-            codes = packet.codes if isinstance(packet, Chunk) else packet
+            codes = codes_in(packet)
             for at in range(0, codes.shape[1], _CHUNK_FRAMES):
                 yield decoder.feed(codes[:, at : at + _CHUNK_FRAMES])
         yield decoder.flush()

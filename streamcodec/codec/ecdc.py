@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeGuard, cast
@@ -87,18 +88,20 @@ def ecdc_chunks(codec: Codec, file: EcdcFile, language_model: LanguageEngine | L
     Raises `CodesError` for a file of another model, and for one that is damaged.
     """
     check_model(codec, file)
-    coding = _coding(codec, file.header.n_q, _model_for(file.header.lm, language_model))
+    coding = _coding(codec, file.header.n_q, _model_for(codec, file.header.lm, language_model))
     return [Chunk(codes, scale) for codes, scale in file.chunks(codec.config, coding)]
 
 
-def _model_for(lm: bool | str, given: LanguageEngine | LevelEngine | None) -> LanguageEngine | LevelEngine | None:
-    """The language model that a header asks for. Raises `CodesError` if it is not given."""
+def _model_for(codec: Codec, lm: bool | str, given: LanguageEngine | LevelEngine | None) -> LanguageEngine | LevelEngine | None:
+    """The language model that a header asks for: `given`, or an embedded one. Raises `CodesError` if it is neither."""
     if lm is False:
         return None
     if lm is True:
         if given is None or _is_fixed(given):
             raise CodesError("its codes are coded by EnCodec's language model, expected that model as well")
         return given
+    if given is None:
+        given = next((model for model in _embedded_for(codec) if model.fingerprint == lm), None)
     if not _is_fixed(given) or given.fingerprint != lm:
         found = given.fingerprint if _is_fixed(given) else "none of this kind"
         raise CodesError(f"its codes are coded by the language model {lm!r}, and {found!r} is given")
@@ -141,22 +144,32 @@ def load_language_model(path: str | PathLike[str], codec: Codec) -> LanguageEngi
     return TorchLanguageEngine(load_language_model(Path(path), codec.config))
 
 
-def load_fixed_point(path: str | PathLike[str], codec: Codec, engine: EngineName = "torch", *, threads: int = 1) -> LevelEngine:
+def load_fixed_point(name_or_path: str | PathLike[str], codec: Codec, engine: EngineName = "torch", *, threads: int = 1) -> LevelEngine:
     """Load a language model of whole numbers for a codec's codes, for files that every machine reads; `engine` runs it.
 
-    Raises a `ModelError` that says what is wrong with it.
+    It is a file, or the name of an embedded model whose codes it predicts. Raises a `ModelError` that says what is wrong with it.
     """
     from streamcodec.engine.fixed_point import FixedPointEngine
     from streamcodec.model.fixed_point import load_fixed_point
+    from streamcodec.model.hub import embedded_language_models
 
-    model = load_fixed_point(Path(path))
+    model = load_fixed_point(embedded_language_models().get(str(name_or_path), Path(name_or_path)))
     if model.codebook_size != codec.config.codebook_size:
-        raise CheckpointError(f"{path}: is for codebooks of {model.codebook_size}, the codec has {codec.config.codebook_size}")
+        raise CheckpointError(f"{name_or_path}: is for codebooks of {model.codebook_size}, the codec has {codec.config.codebook_size}")
     if engine == "torch":
         return FixedPointEngine(model)
     from streamcodec.engine.openvino.fixed_point import openvino_step
 
     return FixedPointEngine(model, openvino_step(model, threads))
+
+
+def _embedded_for(codec: Codec) -> Iterator[LevelEngine]:
+    """The embedded language models for codebooks of the codec's size."""
+    from streamcodec.model.hub import embedded_language_models
+
+    for name in embedded_language_models():
+        with contextlib.suppress(CheckpointError):
+            yield load_fixed_point(name, codec)
 
 
 def _header(codec: Codec, n_q: int, samples: int, language_model: LanguageEngine | LevelEngine | None) -> EcdcHeader:

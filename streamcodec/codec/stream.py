@@ -17,7 +17,7 @@ from streamcodec.codec.chunks import check_chunk
 from streamcodec.engine.base import Engine
 from streamcodec.errors import InputError
 from streamcodec.scheduler.rows import Row, run_due
-from streamcodec.types import Chunk, Samples
+from streamcodec.types import Chunk, Samples, block_shape
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
@@ -102,8 +102,7 @@ class StreamDecoder:
     def _drain(self, *, last: bool = False) -> Samples:
         parts = run_due(self._engine, self._row)
         parts += self._row.remainder() if last else []
-        channels = self._engine.config.audio_channels
-        return np.concatenate(parts, axis=-1) if parts else np.empty((0,) if channels == 1 else (channels, 0), np.float32)
+        return np.concatenate(parts, axis=-1) if parts else np.empty(block_shape(0, self._engine.config.audio_channels), np.float32)
 
     def _check_open(self) -> None:
         if self._flushed:

@@ -10,7 +10,7 @@ import numpy as np
 
 from streamcodec.engine.base import Engine
 from streamcodec.engine.parallel import run_together
-from streamcodec.types import Codes, States
+from streamcodec.types import Codes, States, block_shape
 
 __all__ = ["warm_up"]
 
@@ -88,7 +88,7 @@ class _SilentChunks(_Silence):
     def encode(self) -> None:
         config = self._engine.config
         size = self._frames * config.hop_length if config.chunk_length is None else config.chunk_length
-        shape = (1, size) if config.audio_channels == 1 else (1, config.audio_channels, size)
+        shape = (1, *block_shape(size, config.audio_channels))
         self._codes, _ = self._engine.encode(np.zeros(shape, np.float32), None, [self._n_q], final=True)
 
     def decode(self) -> None:

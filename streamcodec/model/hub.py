@@ -11,7 +11,7 @@ from streamcodec.errors import CheckpointError, MissingDependencyError, ModelNot
 from streamcodec.model.checkpoint import load_file
 from streamcodec.model.encodec import EncodecModel
 
-__all__ = ["DEFAULT_MODEL", "FORMER_FINGERPRINTS", "embedded_models", "load_model", "locate"]
+__all__ = ["DEFAULT_MODEL", "FORMER_FINGERPRINTS", "embedded_language_models", "embedded_models", "load_model", "locate"]
 
 DEFAULT_MODEL = "speech-24k"
 
@@ -24,8 +24,17 @@ _HUB_FILES = ("config.json", "model.safetensors")
 
 def embedded_models() -> dict[str, Path]:
     """The models that this package contains: their checkpoint files by name."""
+    return _embedded("model.safetensors")
+
+
+def embedded_language_models() -> dict[str, Path]:
+    """The language models of whole numbers that this package contains: their files by the name of the model whose codes they predict."""
+    return _embedded("language_model.safetensors")
+
+
+def _embedded(file: str) -> dict[str, Path]:
     root = Path(str(resources.files("streamcodec.model") / "weights"))
-    return {path.parent.name: path for path in sorted(root.glob("*/model.safetensors"))}
+    return {path.parent.name: path for path in sorted(root.glob(f"*/{file}"))}
 
 
 def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> EncodecModel:

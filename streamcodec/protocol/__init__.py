@@ -1,6 +1,6 @@
 """The wire of `streamcodec.v1`, without sockets: messages, packed codes, and both ends as state machines (see PROTOCOL.md)."""
 
-from streamcodec.bitstream.layout import PayloadLayout, codes_in
+from streamcodec.bitstream.layout import PayloadLayout
 from streamcodec.bitstream.packing import pack_codes, payload_frames, payload_size, truncate_payload, unpack_codes
 from streamcodec.protocol.clock import ClockEstimate, now_us, unwrap_timestamp
 from streamcodec.protocol.dtx import QUIET_EVERY_S, SILENCE, DtxFilter, PauseMemory
@@ -73,7 +73,6 @@ __all__ = [
     "Waiting",
     "Welcome",
     "append_gap",
-    "codes_in",
     "is_packet",
     "now_us",
     "pack_codes",

@@ -187,6 +187,10 @@ class ModelInfo(Checked):
         """The samples that a packet of `frames` frames adds to a stream."""
         return packet_samples(frames, self.hop_length, self.chunk_stride)
 
+    def packet_s(self, frames: int) -> float:
+        """The seconds that a packet of `frames` frames adds to a stream."""
+        return self.packet_samples(frames) / self.sampling_rate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume(Checked):

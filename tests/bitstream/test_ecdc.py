@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from random_chunks import random_chunks
 
 from streamcodec.bitstream.ecdc import PACKAGE_MODELS, EcdcHeader, PlainCoding, chunk_frames, ecdc_bytes, is_ecdc, model_name, parse_ecdc
-from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.config import CodecConfig
 from streamcodec.errors import CodesError
+from streamcodec.published import PUBLISHED
 
 MODELS = PACKAGE_MODELS
 LENGTHS = {

@@ -15,8 +15,8 @@ from random_chunks import random_chunks
 
 from streamcodec.bitstream.ecdc import EcdcHeader, PlainCoding, chunk_frames, ecdc_bytes, parse_ecdc
 from streamcodec.bitstream.ecdc_writer import EcdcWriter
-from streamcodec.config import PUBLISHED
 from streamcodec.errors import CodesError
+from streamcodec.published import PUBLISHED
 
 MONO, STEREO = PUBLISHED["encodec_24khz"], PUBLISHED["encodec_48khz"]
 

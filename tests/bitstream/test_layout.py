@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from streamcodec.bitstream.layout import PayloadLayout
 from streamcodec.bitstream.packing import pack_codes
-from streamcodec.config import PUBLISHED
 from streamcodec.errors import CodesError, PayloadError
+from streamcodec.published import PUBLISHED
 from streamcodec.types import Chunk
 
 SCALED = PayloadLayout(10, chunked=True, scaled=True)

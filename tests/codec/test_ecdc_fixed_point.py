@@ -16,11 +16,12 @@ from random_chunks import random_chunks
 from streamcodec.bitstream.ecdc import chunk_frames, parse_ecdc
 from streamcodec.codec import Chunk, Codec, load_fixed_point, load_language_model, open_ecdc
 from streamcodec.codec.ecdc import ecdc_chunks, to_ecdc
-from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.config import CodecConfig
 from streamcodec.engine.base import Engine
 from streamcodec.engine.fixed_point import FixedPointEngine
 from streamcodec.errors import CheckpointError, CodesError
 from streamcodec.model.fixed_point import save_fixed_point
+from streamcodec.published import PUBLISHED
 
 MODEL = random_model(4, 1024)
 

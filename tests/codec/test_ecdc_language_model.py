@@ -15,9 +15,9 @@ from random_chunks import random_chunks
 from streamcodec.bitstream.ecdc import PACKAGE_MODELS, chunk_frames, parse_ecdc
 from streamcodec.codec import Chunk, Codec, LanguageEngine, load_language_model, open_ecdc
 from streamcodec.codec.ecdc import ecdc_chunks, to_ecdc
-from streamcodec.config import PUBLISHED
 from streamcodec.engine.base import Engine
 from streamcodec.errors import CodesError
+from streamcodec.published import PUBLISHED
 
 Both = tuple[Any, Codec, LanguageEngine]
 

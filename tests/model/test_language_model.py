@@ -8,9 +8,10 @@ import pytest
 import torch
 from package_language_model import package_language_model, saved
 
-from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, ModelNotFoundError
 from streamcodec.model.language_model import LanguageModelConfig, load_language_model
+from streamcodec.published import PUBLISHED
 
 SMALL = {"dim": 32, "layers": 2}
 

@@ -17,7 +17,7 @@ import msgpack
 import numpy as np
 from protocol_pair import LISTEN_CODES, LISTEN_PCM, MODEL, ONE_OF_EACH, PUBLISH_CODES, PUBLISH_PCM, START, WELCOME, welcome_to
 
-from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.config import CodecConfig
 from streamcodec.engine.chunking import OverlapAdd
 from streamcodec.errors import InputError, RemoteProtocolError
 from streamcodec.protocol import (
@@ -47,6 +47,7 @@ from streamcodec.protocol import (
     unwrap_timestamp,
 )
 from streamcodec.protocol.window import SendWindow
+from streamcodec.published import PUBLISHED
 from streamcodec.types import Chunk
 
 FOLDER = Path(__file__).resolve().parents[2] / "streamcodec" / "protocol" / "vectors"

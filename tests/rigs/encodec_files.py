@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.harness.imports import without_torchaudio
-from streamcodec.config import PUBLISHED
+from streamcodec.published import PUBLISHED
 
 __all__ = ["package_file", "package_module", "package_reads"]
 

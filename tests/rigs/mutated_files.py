@@ -27,10 +27,11 @@ from random_chunks import random_chunks
 from streamcodec.audio import read_audio
 from streamcodec.bitstream.codes_file import CodesFile, read_codes, write_codes
 from streamcodec.bitstream.ecdc import PACKAGE_MODELS, EcdcHeader, PlainCoding, chunk_frames, ecdc_bytes, parse_ecdc
-from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.config import CodecConfig
 from streamcodec.errors import StreamCodecError
 from streamcodec.model.checkpoint import load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
+from streamcodec.published import PUBLISHED
 
 __all__ = ["KINDS", "Finding", "mutations_of"]
 

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from made_up_models import fill_codebooks
 
-from streamcodec import config
+from streamcodec import published
 
 __all__ = ["FEW", "PUBLISHED", "SMALL", "music", "reference_model"]
 
 # As `transformers` takes them.
 PUBLISHED: dict[str, dict[str, Any]] = {
-    name: {field: value for field, value in config.PUBLISHED[of].to_dict().items() if field != "search_beam"}
+    name: {field: value for field, value in published.PUBLISHED[of].to_dict().items() if field != "search_beam"}
     for name, of in (("48 kHz", "encodec_48khz"), ("32 kHz", "encodec_32khz"))
 }
 FEW = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "upsampling_ratios": [8, 5]}

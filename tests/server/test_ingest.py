@@ -8,9 +8,9 @@ from fake_worker import FakeWorker, codes_output
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.config import PUBLISHED
 from streamcodec.errors import AudioError, InputError
 from streamcodec.protocol import Packet, pack_codes
+from streamcodec.published import PUBLISHED
 from streamcodec.server.ingest.pcm import PcmSource
 from streamcodec.server.ingest.relay import CodesSource
 

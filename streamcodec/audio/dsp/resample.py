@@ -13,9 +13,9 @@ import numpy as np
 import soxr
 
 from streamcodec.errors import AudioError
-from streamcodec.types import Samples
+from streamcodec.types import Samples, block_shape
 
-__all__ = ["StreamResampler", "block_shape", "check_block_to_resample", "check_rate", "resample", "resampled_length"]
+__all__ = ["StreamResampler", "check_block_to_resample", "check_rate", "resample", "resampled_length"]
 
 _MIN_RATE, _MAX_RATE = 1_000, 768_000
 
@@ -25,11 +25,6 @@ def check_rate(rate: float) -> Fraction:
     if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)) or not _MIN_RATE <= rate <= _MAX_RATE:
         raise AudioError(f"sampling rate is {rate!r}, expected {_MIN_RATE} to {_MAX_RATE} Hz")
     return Fraction(float(rate)).limit_denominator(100)
-
-
-def block_shape(samples: int, channels: int) -> tuple[int, ...]:
-    """The shape of a block of so many samples: [T] of one channel, [C, T] of several."""
-    return (samples,) if channels == 1 else (channels, samples)
 
 
 def check_block_to_resample(samples: Samples, channels: int = 1) -> None:

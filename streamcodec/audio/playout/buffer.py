@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.audio.playout.ring import RingWriter, SampleRing
 from streamcodec.audio.playout.transitions import Transitions
 from streamcodec.errors import AudioError, InputError
-from streamcodec.types import Samples
+from streamcodec.types import Samples, block_shape
 
 __all__ = ["PlayoutBuffer"]
 

@@ -11,9 +11,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.audio.dsp.resample import block_shape, check_block_to_resample, check_rate
+from streamcodec.audio.dsp.resample import check_block_to_resample, check_rate
 from streamcodec.errors import AudioError
-from streamcodec.types import Samples
+from streamcodec.types import Samples, block_shape
 
 __all__ = ["DriftController", "DriftResampler"]
 

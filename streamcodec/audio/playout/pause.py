@@ -6,8 +6,7 @@ import numpy as np
 
 from streamcodec.audio.dsp.comfort_noise import ComfortNoise
 from streamcodec.audio.dsp.fades import fade_in
-from streamcodec.audio.dsp.resample import block_shape
-from streamcodec.types import Samples
+from streamcodec.types import Samples, block_shape
 
 __all__ = ["PauseNoise"]
 

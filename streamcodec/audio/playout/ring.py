@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from streamcodec.audio.dsp.fades import fade_in
-from streamcodec.audio.dsp.resample import block_shape, check_block_to_resample
+from streamcodec.audio.dsp.resample import check_block_to_resample
 from streamcodec.errors import InputError
-from streamcodec.types import Samples
+from streamcodec.types import Samples, block_shape
 
 __all__ = ["RingWriter", "SampleRing"]
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamcodec.audio.dsp.fades import fade_in
-from streamcodec.audio.dsp.resample import block_shape
-from streamcodec.types import Samples
+from streamcodec.types import Samples, block_shape
 
 __all__ = ["Transitions"]
 

@@ -124,7 +124,7 @@ class EncodecConfig(JsonStored):
     @property
     def chunk_length(self) -> int | None:
         """The samples in a chunk, None if clips are coded as a whole."""
-        return None if self.chunk_length_s is None else int(self.chunk_length_s * self.sampling_rate)
+        return self.codec_config().chunk_length
 
     @property
     def chunk_stride(self) -> int | None:

@@ -23,6 +23,7 @@ from streamcodec.compat.transformers.folders import (
     take_hub_arguments,
     write_object,
 )
+from streamcodec.config import chunk_length, chunk_stride
 from streamcodec.errors import AudioError, InputError
 from streamcodec.model.checkpoint import PREPROCESSOR_FILE, preprocessor_config
 
@@ -70,14 +71,12 @@ class EncodecFeatureExtractor(JsonStored):
     @property
     def chunk_length(self) -> int | None:
         """The samples in a chunk, None if clips are coded as a whole."""
-        return None if self.chunk_length_s is None else int(self.chunk_length_s * self.sampling_rate)
+        return chunk_length(self.chunk_length_s, self.sampling_rate)
 
     @property
     def chunk_stride(self) -> int | None:
         """The samples from the beginning of one chunk to that of the next."""
-        if self.chunk_length is None or self.overlap is None:
-            return None
-        return max(1, int((1.0 - self.overlap) * self.chunk_length))
+        return chunk_stride(self.chunk_length, self.overlap)
 
     def __call__(
         self,

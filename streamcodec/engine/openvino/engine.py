@@ -34,7 +34,7 @@ from streamcodec.engine.torch import TorchEngine
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.layers import Conv1d
-from streamcodec.types import Codes, Samples, States
+from streamcodec.types import Codes, Samples, States, block_shape
 
 __all__ = ["OpenVinoEngine", "has_bf16", "networks"]
 
@@ -52,8 +52,7 @@ def networks(model: EncodecModel, precision: Precision) -> set[str]:
 
 
 def _encoder_parts(model: EncodecModel, precision: Precision) -> list[Part]:
-    channels, hop = model.config.audio_channels, model.config.hop_length
-    frame = [hop] if channels == 1 else [channels, hop]
+    frame = [*block_shape(model.config.hop_length, model.config.audio_channels)]
     if precision == "fp32":
         return [Part("encoder", model.encoder, frame, precision)]
     body, tail = cut_before_latents(model.encoder)

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from streamcodec.config import PUBLISHED, CodecConfig
+from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError
 from streamcodec.model.checkpoint.layouts import EMBED
+from streamcodec.published import PUBLISHED
 
 __all__ = ["infer_config"]
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from streamcodec.audio.dsp.resample import block_shape
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.base import Engine
 from streamcodec.server.capacity.load_model import Cost, Costs, Kind
+from streamcodec.types import block_shape
 
 __all__ = ["cost_of", "measure"]
 

@@ -39,7 +39,7 @@ class CodesBranch:
     def packet(self, packet: Packet, frames: int) -> None:
         """The stream's next packet."""
         self.history.add(packet)
-        duration_s = frames / self._config.frame_rate
+        duration_s = self._config.packet_s(frames)
         # A shorter packet is the last one of its epoch: its length must not get lost.
         quiet = self._layout.is_quiet(packet.n_q, self._info.n_q) and frames == self._info.packet_frames
         cuts = {packet.n_q: packet}
@@ -63,7 +63,7 @@ class CodesBranch:
         for entry in entries:
             if isinstance(entry, Packet):
                 packet = self._cut(entry, subscriber.n_q, {entry.n_q: entry})
-                subscriber.put(packet, self.frames(entry) / self._config.frame_rate, past=True)
+                subscriber.put(packet, self._config.packet_s(self.frames(entry)), past=True)
             else:
                 subscriber.put(entry)
 

@@ -11,8 +11,8 @@ from streamcodec.audio import StreamResampler, pcm_to_float
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import PcmFormat
 from streamcodec.config import CodecConfig
-from streamcodec.protocol import PayloadLayout, codes_in
-from streamcodec.types import Samples
+from streamcodec.protocol import PayloadLayout
+from streamcodec.types import Samples, codes_in
 
 __all__ = ["PcmFrontend"]
 

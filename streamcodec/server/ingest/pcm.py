@@ -46,8 +46,8 @@ class PcmSource:
         # An incomplete chunk is no backlog: nothing would come out if the publisher waited for it.
         self._held_s = config.chunk_length_s or 0.0
         self._wait_s = wait_s
-        self._timeline = Timeline(self._duration_s(packet_frames))
-        self._waits = WaitMeter(config.chunk_length_s or self._duration_s(packet_frames))
+        self._timeline = Timeline(config.packet_s(packet_frames))
+        self._waits = WaitMeter(config.chunk_length_s or config.packet_s(packet_frames))
         self._dropping_s = 0.0
         self._lost_s = 0.0  # what the publisher says that it lost, as far as its numbers tell
         self._last_s = 0.0  # its last message
@@ -109,10 +109,6 @@ class PcmSource:
         self._closed = True
         self._encoder.close()
 
-    def _duration_s(self, frames: int) -> float:
-        """The audio that a packet of so many frames adds to the stream."""
-        return self._config.packet_samples(frames) / self._config.sampling_rate
-
     def _must_drop(self, now: int, wait_s: float) -> bool:
         max_wait_s = wait_s / 2 if self._dropping_s else wait_s
         return self.waited_s(now) > max_wait_s or self.backlog_s > MAX_BACKLOG_S
@@ -138,7 +134,7 @@ class PcmSource:
     def _pass_on(self, result: Result) -> None:
         times = (round(result.due * 1e6), round(result.started * 1e6), round(result.done * 1e6))
         for payload, n_q, frames in result.outputs:
-            duration_s = self._duration_s(frames)
+            duration_s = self._config.packet_s(frames)
             timestamp = self._timeline.take(duration_s)
             self._waits.done(duration_s)
             self._sink.emit(payload, n_q, frames, timestamp, times)
