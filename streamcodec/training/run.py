@@ -150,7 +150,8 @@ def export_run(folder: Path, target: Path, layout: checkpoint.Layout = "hf", dis
 
 
 def _begun(values: dict[str, Any], stages: int) -> dict[str, Any]:
-    return values | {"stages": values["stages"][:stages]}
+    # A run from before the configuration had some field is of that field's default.
+    return values | {"config": CodecConfig.from_dict(values["config"]).to_dict(), "stages": values["stages"][:stages]}
 
 
 def _base(recipe: Recipe, instead: str | None) -> EncodecModel | None:

@@ -287,6 +287,15 @@ def test_a_folder_holds_one_recipes_run(runs: Path, corpus: Path, tmp_path: Path
         main(["run", str(other), "--corpus", str(corpus), "--runs", str(runs)])
 
 
+def test_a_run_from_before_the_configuration_had_a_field_goes_on(runs: Path, corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "tiny", tmp_path / "tiny")
+    noted = json.loads((tmp_path / "tiny" / "recipe.json").read_text(encoding="utf-8"))
+    assert noted["config"].pop("chunk_length_s", "gone") is None
+    (tmp_path / "tiny" / "recipe.json").write_text(json.dumps(noted), encoding="utf-8")
+    assert main(["run", str(written(tmp_path, ALL_KINDS)), "--corpus", str(corpus), "--runs", str(tmp_path)]) == 0
+    assert "chunk_length_s" in json.loads((tmp_path / "tiny" / "recipe.json").read_text(encoding="utf-8"))["config"]
+
+
 def test_stages_that_have_not_begun_may_change(runs: Path, corpus: Path, tmp_path: Path) -> None:
     for name in ("01-autoencoder", "02-codebooks"):
         shutil.copytree(runs / "tiny" / name, tmp_path / "tiny" / name)
