@@ -6,10 +6,12 @@ from streamcodec.protocol.clock import ClockEstimate, now_us, unwrap_timestamp
 from streamcodec.protocol.dtx import QUIET_EVERY_S, SILENCE, DtxFilter, PauseMemory
 from streamcodec.protocol.gaps import append_gap
 from streamcodec.protocol.messages import (
+    MAX_CONTROL_BYTES,
     MAX_MESSAGE_BYTES,
     PACKET_OVERHEAD,
     PROTOCOL_VERSION,
     READ_BYTES,
+    READ_CONTROL_BYTES,
     SUBPROTOCOL,
     End,
     Ended,
@@ -38,11 +40,13 @@ from streamcodec.protocol.sessions import ClientSession, ServerSession
 from streamcodec.protocol.transitions import Side, State
 
 __all__ = [
+    "MAX_CONTROL_BYTES",
     "MAX_MESSAGE_BYTES",
     "PACKET_OVERHEAD",
     "PROTOCOL_VERSION",
     "QUIET_EVERY_S",
     "READ_BYTES",
+    "READ_CONTROL_BYTES",
     "SILENCE",
     "SUBPROTOCOL",
     "ClientSession",

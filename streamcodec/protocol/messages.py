@@ -15,12 +15,15 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES, packet_
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
 from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, shown, text, whole, word
+from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, unpack
 
 __all__ = [
+    "MAX_CONTROL_BYTES",
     "MAX_MESSAGE_BYTES",
     "PACKET_OVERHEAD",
     "PROTOCOL_VERSION",
     "READ_BYTES",
+    "READ_CONTROL_BYTES",
     "SUBPROTOCOL",
     "End",
     "Ended",
@@ -48,9 +51,10 @@ __all__ = [
 
 SUBPROTOCOL = "streamcodec.v1"
 PROTOCOL_VERSION = 1
-MAX_MESSAGE_BYTES = 1 << 20
 READ_BYTES = 2 * MAX_MESSAGE_BYTES
 """How much of a message a transport should read: one that is too long is told so, and one that is beyond all measure is not read."""
+READ_CONTROL_BYTES = 2 * MAX_CONTROL_BYTES
+"""The same where no packet may come."""
 PACKET_OVERHEAD = 20
 
 Format = Literal["codes", "pcm_s16le", "pcm_f32le"]
@@ -446,12 +450,7 @@ def parse(data: bytes) -> Message:
     Raises `RemoteProtocolError`: BAD_MESSAGE for bytes that are no message of this protocol, BAD_VERSION for a hello or welcome
     of another version, BAD_REQUEST for a field that is missing or out of range.
     """
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"the message has {len(data)} bytes, expected at most {MAX_MESSAGE_BYTES}")
-    try:
-        value = msgpack.unpackb(data, raw=False, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException) as exc:
-        raise RemoteProtocolError(WireCode.BAD_MESSAGE, f"the message is not one msgpack value: {shown(exc)}") from exc
+    value = unpack(data)
     if isinstance(value, list):
         return _parse_packet(value)
     if isinstance(value, dict):

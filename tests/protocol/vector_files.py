@@ -100,6 +100,12 @@ _ALSO_READ_MAPS: dict[str, dict[str, Any]] = {
     "a key that nobody knows": {"type": "ping", "time": 7, "mood": {"of": ["the", "day"]}},
     "missing keys stand for their defaults": {"type": "report", "received": 5},
     "an integer where a number is meant": {"type": "report", "received": 5, "bandwidth": 6},
+    "an array of 256 and a map of 64 under unknown keys": {
+        "type": "ping",
+        "time": 7,
+        "array": [0] * 256,
+        "map": {str(i): 0 for i in range(64)},
+    },
     "a hello with what it needs": {"type": "hello", "version": 1, "role": "listen", "stream": "a", "format": "pcm_s16le"},
 }
 _REFUSED_BYTES = {
@@ -117,6 +123,7 @@ _REFUSED_BYTES = {
     "a packet with an epoch beyond 8 bits": "95 00 cd 01 00 00 02 c4 01 ff",
     "a packet whose payload is text": "95 00 00 00 02 a1 78",
     "a packet with true as its number": "95 c3 00 00 02 c4 01 ff",
+    "a timestamp of msgpack's own": "82 a4 74 79 70 65 a4 70 69 6e 67 a4 74 69 6d 65 d6 ff 00 00 00 00",
 }
 _REFUSED_MAPS: dict[str, dict[str, Any]] = {
     "an unknown type": {"type": "hallo"},
@@ -136,6 +143,8 @@ _REFUSED_MAPS: dict[str, dict[str, Any]] = {
     "null where it is not allowed": {"type": "ping", "time": None},
     "text that is too long": {"type": "error", "code": "internal", "reason": "x" * 1001},
     "a bandwidth of nothing": {"type": "report", "received": 0, "bandwidth": 0},
+    "an array of 257 under an unknown key": {"type": "ping", "time": 7, "more": [0] * 257},
+    "a map of 65 under an unknown key": {"type": "ping", "time": 7, "more": {str(i): 0 for i in range(65)}},
 }
 
 

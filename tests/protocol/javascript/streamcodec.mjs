@@ -39,8 +39,12 @@ export function unpack(bytes) {
   };
   const wide = (value) => (value >= -(2n ** 53n) && value <= 2n ** 53n ? Number(value) : value);
   const uint = { 1: () => view.getUint8(take(1)), 2: () => view.getUint16(take(2)), 4: () => view.getUint32(take(4)) };
-  const array = (size) => Array.from({ length: size }, value);
+  const array = (size) => {
+    if (size > 256) throw broken(`an array of ${size}`);
+    return Array.from({ length: size }, value);
+  };
   const map = (size) => {
+    if (size > 64) throw broken(`a map of ${size}`);
     const found = {};
     for (let i = 0; i < size; i++) {
       const key = value();
@@ -398,8 +402,8 @@ export class Window {
 
 const CLOSE = {
   bad_message: 4400, unauthorized: 4401, out_of_turn: 4403, bad_version: 4406, timeout: 4408, stream_taken: 4409, unknown_session: 4410,
-  taken_over: 4411, model_mismatch: 4412, slow_listener: 4413, bad_payload: 4415, bad_sequence: 4416, bad_request: 4422, internal: 4500,
-  server_closing: 4501, server_full: 4503,
+  taken_over: 4411, model_mismatch: 4412, slow_listener: 4413, bad_payload: 4415, bad_sequence: 4416, bad_request: 4422, rate_limited: 4429,
+  internal: 4500, server_closing: 4501, server_full: 4503,
 };
 export const closeCode = (code) => CLOSE[code] ?? 1000;
 
