@@ -67,6 +67,7 @@ class WireCode(StrEnum):
     SERVER_FULL = "server_full"
     SLOW_LISTENER = "slow_listener"
     TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
     SERVER_CLOSING = "server_closing"
     INTERNAL = "internal"
 
@@ -95,6 +96,7 @@ _CLOSE_CODES = {
     WireCode.BAD_PAYLOAD: 4415,
     WireCode.BAD_SEQUENCE: 4416,
     WireCode.BAD_REQUEST: 4422,
+    WireCode.RATE_LIMITED: 4429,
     WireCode.INTERNAL: 4500,
     WireCode.SERVER_CLOSING: 4501,
     WireCode.SERVER_FULL: 4503,
@@ -104,6 +106,7 @@ _RETRY = {
     WireCode.SERVER_FULL,
     WireCode.SLOW_LISTENER,
     WireCode.TIMEOUT,
+    WireCode.RATE_LIMITED,
     WireCode.SERVER_CLOSING,
     WireCode.INTERNAL,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +19,7 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import WireCode
 from streamcodec.processors import available_processors
-from streamcodec.protocol import READ_BYTES, SUBPROTOCOL, now_us
+from streamcodec.protocol import READ_CONTROL_BYTES, SUBPROTOCOL, now_us
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.address import explain_refusal, where_to_listen
 from streamcodec.server.auth import Tokens
@@ -31,8 +32,9 @@ from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
+from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.registry import Registry
-from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
+from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection, address_of
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
@@ -78,6 +80,7 @@ class Server:
         self._socket: WebSocketServer
         self._loop: asyncio.AbstractEventLoop
         self.registry: Registry
+        self.refusals: Refusals
         self._handshake = Handshake(model, tokens or Tokens(), codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
 
     @property
@@ -109,6 +112,8 @@ class Server:
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
         self.registry = Registry(self._worker, self.limits, self.metrics, admission)
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
+        self.refusals = Refusals(self._loop.time)
+        self.metrics.collect_from(self.refusals.families)
         http = HttpEndpoints(self.metrics, self.registry, self._capacity)
         try:
             self._socket = await serve(
@@ -118,10 +123,10 @@ class Server:
                 compression=None,
                 # Many may come at once; one that finds no place waits for a second before it asks again.
                 backlog=self.limits.max_listeners + self.limits.max_publishers,
-                max_size=READ_BYTES,
+                max_size=READ_CONTROL_BYTES,  # until a publisher is let in
                 max_queue=8,
                 write_limit=WRITE_LIMIT,
-                create_connection=MessageConnection,
+                create_connection=partial(MessageConnection, limits=self.limits, cut_off_by=self._cut_off),  # type: ignore[arg-type]
                 open_timeout=HANDSHAKE_S,
                 ping_interval=PING_EVERY_S,
                 ping_timeout=PING_EVERY_S,
@@ -190,6 +195,9 @@ class Server:
             await connection.serve()
         finally:
             self._connections.discard(connection)
+
+    def _cut_off(self, ws: MessageConnection, reason: str) -> None:
+        self.refusals.note(Bound.CONTROL_FRAMES, address_of(ws), f"cut off for {reason}")
 
     def _deliver(self, calls: Calls) -> None:
         def make() -> None:

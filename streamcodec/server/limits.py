@@ -1,9 +1,11 @@
-"""All bounds of the server in one place, each in seconds, in connections or as a share."""
+"""All bounds of the server in one place, each in seconds, in connections, as a share or as a rate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from streamcodec.server.rate import Rate
 
 __all__ = ["Limits"]
 
@@ -39,6 +41,10 @@ class Limits:
     # How long a fast publisher waits for one listener, which may lose packets from then on; it waits for the machine without a bound.
     stall_s: float = 10.0
     drain_s: float = 5.0  # how long a stop waits until what was accepted has gone out
+    # What one connection may send. A browser that sends each of its blocks of 128 samples has 375 frames a second.
+    control_frames: Rate = Rate(20, 60)  # WebSocket's pings and pongs; cut off: rate_limited
+    frames: Rate = Rate(1000, 250)  # of messages, each in one or more; what comes faster is not read yet
+    incoming_bytes: Rate = Rate(4 << 20, 2 << 20)  # what comes faster is not read yet
 
     def for_chunks(self, chunk_s: float | None) -> Limits:
         """These limits where each packet is a chunk of `chunk_s`: what may wait leaves room for a few of them, and for their long steps.

@@ -124,17 +124,22 @@ class Metrics:
         return families.values()
 
 
-def counter_family(name: str, help: str, value: float) -> Metric:
-    """One of this package's counters, for `Metrics.collect_from`; "_total" is added to its name."""
-    return CounterMetricFamily(_PREFIX + name, help, value=value)
+def counter_family(name: str, help: str, value: float | dict[str, float], label: str = "") -> Metric:
+    """One of this package's counters, for `Metrics.collect_from`; "_total" is added to its name, `label` names each of several values."""
+    if not isinstance(value, dict):
+        return CounterMetricFamily(_PREFIX + name, help, value=value)
+    return _labelled(CounterMetricFamily(_PREFIX + name, help, labels=[label]), value)
 
 
 def gauge_family(name: str, help: str, value: float | dict[str, float], label: str = "") -> Metric:
     """One of this package's gauges, for `Metrics.collect_from`; the label `label` names each of several values."""
     if not isinstance(value, dict):
         return GaugeMetricFamily(_PREFIX + name, help, value=value)
-    family = GaugeMetricFamily(_PREFIX + name, help, labels=[label])
-    for which, one in value.items():
+    return _labelled(GaugeMetricFamily(_PREFIX + name, help, labels=[label]), value)
+
+
+def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: dict[str, float]) -> Metric:
+    for which, one in values.items():
         family.add_metric([which], one)
     return family
 

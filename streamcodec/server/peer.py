@@ -17,6 +17,7 @@ from websockets.protocol import State
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import (
+    READ_BYTES,
     Error,
     ListenHello,
     Message,
@@ -31,7 +32,7 @@ from streamcodec.protocol import (
     now_us,
     parse,
 )
-from streamcodec.server.websocket import MessageConnection, framed
+from streamcodec.server.websocket import MessageConnection, address_of, framed
 
 __all__ = ["PeerConnection", "broke", "retrieved"]
 
@@ -51,8 +52,7 @@ class PeerConnection:
     @property
     def name(self) -> str:
         """Its address, for the log."""
-        address = self._ws.remote_address
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "peer"
+        return address_of(self._ws)
 
     @property
     def gone(self) -> bool:
@@ -96,6 +96,10 @@ class PeerConnection:
         [hello] = self.session.feed(data)
         assert isinstance(hello, (PublishHello, ListenHello))
         return hello
+
+    def read_packets(self) -> None:
+        """Read messages that are as long as a packet may be, from now on."""
+        self._ws.read_messages_of(READ_BYTES)
 
     async def read_ahead(self) -> None:
         """Read the next message already: one that comes before the hello is answered is out of turn."""

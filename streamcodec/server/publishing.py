@@ -24,6 +24,7 @@ async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: R
     stream.attach(peer, peer.fail, lambda: _taken_over(peer))
     lost = False
     try:
+        peer.read_packets()
         peer.accept(handshake.welcome(hello, stream))
         if hello.resume is None:
             registry.metrics.publishers_accepted += 1

@@ -9,10 +9,12 @@ import pytest
 from streamcodec.config import CodecConfig
 from streamcodec.errors import WireCode
 from streamcodec.protocol import (
+    MAX_CONTROL_BYTES,
     MAX_MESSAGE_BYTES,
     PROTOCOL_VERSION,
     QUIET_EVERY_S,
     READ_BYTES,
+    READ_CONTROL_BYTES,
     SUBPROTOCOL,
     End,
     Ended,
@@ -40,6 +42,7 @@ from streamcodec.protocol import (
 )
 from streamcodec.protocol.fields import from_map
 from streamcodec.protocol.transitions import TRANSITIONS
+from streamcodec.protocol.unpacking import MAX_ELEMENTS, MAX_KEYS
 from streamcodec.protocol.window import LITTLE_S, SendWindow
 from streamcodec.server import DEFAULT_PORT, Limits
 from streamcodec.server.app import HANDSHAKE_S, PING_EVERY_S
@@ -138,6 +141,12 @@ def test_the_names_and_limits_are_those_of_the_code():
     assert f"subprotocol `{SUBPROTOCOL}`" in DOCUMENT
     assert f"{MAX_MESSAGE_BYTES:,} bytes" in DOCUMENT
     assert f"{READ_BYTES:,} bytes" in DOCUMENT
+    assert f"the server up to {READ_CONTROL_BYTES:,} before" in DOCUMENT
+    limits = section("Limits")
+    assert f"| packet | {MAX_MESSAGE_BYTES:,} bytes |" in limits
+    assert f"| any other message | {MAX_CONTROL_BYTES:,} bytes |" in limits
+    assert f"| array | {MAX_ELEMENTS} elements |" in limits and f"more than {MAX_ELEMENTS} elements" in DOCUMENT
+    assert f"| map | {MAX_KEYS} keys |" in limits and f"more than {MAX_KEYS} keys" in DOCUMENT
     assert SUBPROTOCOL.endswith(f".v{PROTOCOL_VERSION}")
 
 
@@ -170,6 +179,10 @@ def test_the_figures_of_this_repository_are_those_of_the_code():
     assert f"| closing handshake | {HANDSHAKE_S:g} s |" in timeouts
     assert f"| hello | {limits.handshake_s:g} s |" in timeouts
     assert f"sent every {PING_EVERY_S:g} s, answered within {PING_EVERY_S:g} s" in timeouts
+    for what in ("control_frames", "frames", "incoming_bytes"):
+        rate = getattr(limits, what)
+        assert f"| {rate.per_s:,} | {rate.burst:,} |" in timeouts
+    assert f"wait for it for {2 * PING_EVERY_S:g} s" in timeouts
     lag = " ".join(section("Lag").split())
     assert f"while more audio is sent and not yet reported than {limits.listener_window_s:g} s and a round trip" in lag
     assert f"has waited for a listener for more than {limits.listener_max_lag_s:g} s, it drops" in lag

@@ -1,0 +1,47 @@
+"""Who was turned away or cut off by a limit: counted each time, and told in the log once in a while, as an attacker must not fill it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+from prometheus_client.core import Metric
+
+from streamcodec.server.metrics import counter_family
+
+__all__ = ["TELL_EVERY_S", "Bound", "Refusals"]
+
+TELL_EVERY_S = 60.0
+
+log = logging.getLogger("streamcodec.server")
+
+
+class Bound(StrEnum):
+    """What a peer can be turned away or cut off by, as `/metrics` names it."""
+
+    CONTROL_FRAMES = "control_frames"
+
+
+class Refusals:
+    """Counts refusals by bound. `clock` tells seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.counts = dict.fromkeys(Bound, 0)
+        self._clock = clock
+        self._told: dict[Bound, tuple[float, int]] = {}  # when, and how many there had been then
+
+    def note(self, bound: Bound, who: str, what: str) -> None:
+        """`who` broke `bound`; `what` says it in words. Neither may hold what a peer has written, unless it is escaped."""
+        self.counts[bound] += 1
+        now, count = self._clock(), self.counts[bound]
+        told_at, told = self._told.get(bound, (now - TELL_EVERY_S, count - 1))
+        if now - told_at >= TELL_EVERY_S:
+            since = f"; {count - told} like this since the last line" if count - told > 1 else ""
+            log.warning("%s: %s (limit: %s%s)", who, what, bound, since)
+            self._told[bound] = now, count
+
+    def families(self) -> Iterable[Metric]:
+        """For `Metrics.collect_from`."""
+        counts = {str(bound): float(count) for bound, count in self.counts.items()}
+        yield counter_family("connections_limited", "Connections that a limit kept out or ended, by limit.", counts, "limit")

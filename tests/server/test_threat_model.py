@@ -1,0 +1,54 @@
+"""The page on threats names tests that exist, and its figures are the code's."""
+
+from __future__ import annotations
+
+import ast
+import importlib.resources
+import re
+from pathlib import Path
+
+import pytest
+
+from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES
+from streamcodec.server import Limits
+from streamcodec.server.app import PING_EVERY_S
+
+ROOT = Path(__file__).parents[2]
+PAGE = importlib.resources.files("streamcodec.docs").joinpath("threat_model.md").read_text(encoding="utf-8")
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ")]
+THREATS = [row for row in ROWS if len(row) == 3 and "tests/" in row[2]]
+
+
+@pytest.mark.parametrize("row", THREATS, ids=[row[0] for row in THREATS])
+def test_every_threat_has_a_bound_and_a_test_that_exists(row: list[str]) -> None:
+    what, bound, tests = row
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", tests)
+    assert what and bound and named, row
+    for path, name in named:
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        assert name in defined, f"{path} has no {name}"
+
+
+def test_no_row_on_a_threat_is_without_a_test() -> None:
+    tables = PAGE.split("## What one peer can do to the others")[1]
+    rows = [line for line in tables.splitlines() if line.startswith("| ") and not line.startswith(("| what |", "|---"))]
+    assert len(THREATS) == len(rows) > 5
+
+
+@pytest.mark.parametrize("name", re.findall(r"`(\w+)`: ", PAGE))
+def test_a_bound_that_is_named_is_a_limit_of_the_server(name: str) -> None:
+    assert hasattr(Limits(), name), name
+
+
+def test_the_figures_of_the_page_are_those_of_the_code() -> None:
+    limits = Limits()
+    assert f"{limits.control_frames.per_s:g} a second and {limits.control_frames.burst:g} at once" in PAGE
+    assert f"{limits.frames.per_s:,} a second and {limits.frames.burst:g} at once" in PAGE
+    mib = 1 << 20
+    assert f"{limits.incoming_bytes.per_s / mib:g} MiB a second and {limits.incoming_bytes.burst / mib:g} MiB at once" in PAGE
+    assert (
+        f"takes nothing for {2 * PING_EVERY_S:g} s is dropped, so at most {2 * PING_EVERY_S * limits.control_frames.per_s:g} answers"
+        in PAGE
+    )
+    assert f"a message beyond {MAX_CONTROL_BYTES >> 10} KiB" in PAGE
