@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+WEB = clients/web
 # Modules compile when they are first used: all of them would take half of the installation's time. What compiled is kept,
 # even where the shell asks for the opposite, as container images do: each program that a test starts would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -10,7 +11,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-comp
 # These tests look at no clock, so they run side by side, one thread each; the others would disturb one another.
 TIMELESS = tests/bitstream tests/codec tests/compat tests/engine tests/model tests/protocol tests/scheduler tests/tokenizer tests/training
 
-.PHONY: demo setup test lint bench clean
+.PHONY: demo setup test lint bench page-setup clean
 
 demo: $(VENV)/.demo
 	$(BIN)/streamcodec demo
@@ -29,9 +30,16 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	if [ -d $(WEB)/node_modules ]; then npm --prefix $(WEB) run check; fi
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.run_all
+
+# The browser's part needs Node 20 or newer; nothing else does.
+page-setup: $(WEB)/node_modules/.package-lock.json
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -45,4 +53,4 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) demo-out build *.egg-info
+	rm -rf $(VENV) $(WEB)/node_modules demo-out build *.egg-info

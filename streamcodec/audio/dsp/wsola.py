@@ -48,19 +48,20 @@ def _find_period(x: Samples, max_samples: int, rate: float, similarity: float) -
 
     Of several channels the mix is searched.
     """
-    x = x if x.ndim == 1 else x.mean(axis=0, dtype=np.float32)
+    # In float64 every processor, and a port to another language, finds the same period.
+    mono = (x if x.ndim == 1 else x.mean(axis=0, dtype=np.float32)).astype(np.float64)
     fade = round(_OVERLAP_S * rate)
-    min_period, max_period = round(_MIN_PERIOD_S * rate), min(max_samples, len(x) - fade - 2)
+    min_period, max_period = round(_MIN_PERIOD_S * rate), min(max_samples, len(mono) - fade - 2)
     if max_period < min_period:
         return None
     best: tuple[float, int, int] | None = None
     # The first and the last sample do not change, because they join the neighbouring packets.
-    last = len(x) - max_period - fade - 1
+    last = len(mono) - max_period - fade - 1
     for at in sorted({1, max(1, last // 2), last}):
-        section = x[at : at + fade]
-        candidates = x[at + min_period : at + max_period + fade]
+        section = mono[at : at + fade]
+        candidates = mono[at + min_period : at + max_period + fade]
         # A running sum of squares gives the energies of all candidates at once.
-        squares = np.concatenate([[0.0], np.cumsum(candidates.astype(np.float64) ** 2)])
+        squares = np.concatenate([[0.0], np.cumsum(candidates**2)])
         energies = squares[fade:] - squares[:-fade]
         energy = float(np.dot(section, section))
         similarities = (np.correlate(candidates, section, "valid") + 1e-9) / (np.sqrt(energies * energy) + 1e-9)
