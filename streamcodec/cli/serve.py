@@ -70,6 +70,16 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Tokens that allow to listen, one a line; also $STREAMCODEC_LISTEN_TOKEN."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Let pages of this website connect, as in https://example.org; * is every website. May be repeated."
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name by which a proxy in front of a server on 127.0.0.1 asks for it. May be repeated."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> Coroutine[Any, Any, int]:
     """Run the server until it is interrupted."""
@@ -80,7 +90,7 @@ def serve(
     import streamcodec
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
-    from streamcodec.server import Limits, Server, Tokens
+    from streamcodec.server import Limits, Server, Sites, Tokens
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
@@ -92,10 +102,12 @@ def serve(
         publish=_tokens(publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(listen_token_file, "STREAMCODEC_LISTEN_TOKEN")
     )
 
+    sites = Sites(tuple(allow_origin or ()), tuple(allow_host or ()))
+
     async def run() -> int:
         # An interrupt is how a server ends.
         with contextlib.suppress(asyncio.CancelledError):
-            async with Server(codec, host, port, tokens=tokens, limits=limits) as running:
+            async with Server(codec, host, port, tokens=tokens, sites=sites, limits=limits) as running:
                 told = f"model {codec.name} ({codec.fingerprint}), {codec.capabilities.audio}"
                 described = f"{told}, {codec.engine.name}, {processors} processor(s)"
                 packets = f"{1000 * codec.config.packet_frames_for() / codec.frame_rate:.0f} ms packets"

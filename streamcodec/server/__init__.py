@@ -4,5 +4,6 @@ from streamcodec.server.app import DEFAULT_PORT, Server
 from streamcodec.server.auth import Tokens
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics, PacketTrace
+from streamcodec.server.sites import Sites
 
-__all__ = ["DEFAULT_PORT", "Limits", "Metrics", "PacketTrace", "Server", "Tokens"]
+__all__ = ["DEFAULT_PORT", "Limits", "Metrics", "PacketTrace", "Server", "Sites", "Tokens"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import socket
 from typing import Any
 
 from streamcodec.errors import StreamCodecError
 
-__all__ = ["explain_refusal", "where_to_listen"]
+__all__ = ["explain_refusal", "is_loopback", "where_to_listen"]
 
 _EVERYWHERE = ("", "::", "*")
 
@@ -29,6 +30,17 @@ async def where_to_listen(host: str, port: int) -> dict[str, Any]:
         found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         port = _free_port({(family, address[:2][0]) for family, *_, address in found})
     return {"host": host, "port": port}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address means this machine and nobody else reaches it; names are told by what they are, not looked up."""
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _free_port(addresses: set[tuple[int, Any]]) -> int:

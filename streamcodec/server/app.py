@@ -12,6 +12,7 @@ from typing import Self
 import websockets
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 import streamcodec
 from streamcodec.codec import Codec
@@ -34,6 +35,7 @@ from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.registry import Registry
+from streamcodec.server.sites import Sites
 from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection, address_of
 
 __all__ = ["DEFAULT_PORT", "Server"]
@@ -62,6 +64,7 @@ class Server:
         port: int = DEFAULT_PORT,
         *,
         tokens: Tokens | None = None,
+        sites: Sites | None = None,
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
@@ -69,6 +72,7 @@ class Server:
         self.codec = codec
         self.host = host
         self.port = port
+        self.sites = sites or Sites()
         chunk_s = codec.config.chunk_length_s
         self.limits = (limits or Limits()).for_chunks(chunk_s)
         self.metrics = Metrics()
@@ -131,7 +135,7 @@ class Server:
                 ping_interval=PING_EVERY_S,
                 ping_timeout=PING_EVERY_S,
                 close_timeout=HANDSHAKE_S,
-                process_request=http.respond,
+                process_request=self._admit_request(http),
                 server_header=f"streamcodec/{streamcodec.__version__}",
             )
         except (OSError, UnicodeError) as exc:
@@ -195,6 +199,15 @@ class Server:
             await connection.serve()
         finally:
             self._connections.discard(connection)
+
+    def _admit_request(self, http: HttpEndpoints) -> Callable[[ServerConnection, Request], Response | None]:
+        def respond(ws: ServerConnection, request: Request) -> Response | None:
+            if (foreign := self.sites.refusal(request.headers, self.host)) is not None:
+                self.refusals.note(foreign.bound, address_of(ws), foreign.reason)
+                return ws.respond(foreign.status, f"{foreign.reason}.\n")
+            return http.respond(ws, request)
+
+        return respond
 
     def _cut_off(self, ws: MessageConnection, reason: str) -> None:
         self.refusals.note(Bound.CONTROL_FRAMES, address_of(ws), f"cut off for {reason}")

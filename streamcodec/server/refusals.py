@@ -21,6 +21,8 @@ class Bound(StrEnum):
     """What a peer can be turned away or cut off by, as `/metrics` names it."""
 
     CONTROL_FRAMES = "control_frames"
+    HOST = "host"
+    ORIGIN = "origin"
 
 
 class Refusals:

@@ -299,9 +299,12 @@ async def is_clean(server: Server) -> None:
     await until(lambda: not server._connections, "connections are left")
 
 
-async def http_get(server: Server, path: str) -> tuple[int, str]:
+async def http_get(server: Server, path: str, headers: str = "") -> tuple[int, str]:
+    """Status and body. `headers` are lines that each end in CRLF; among them Host, where it is not to be the server's address."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    if "Host:" not in headers:
+        headers += f"Host: {server.host}:{server.port}\r\n"
+    writer.write(f"GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n".encode())
     head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
     writer.close()
     await writer.wait_closed()
