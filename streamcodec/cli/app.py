@@ -26,6 +26,7 @@ from streamcodec.cli.demo import demo
 from streamcodec.cli.devices import devices
 from streamcodec.cli.doctor import doctor
 from streamcodec.cli.encode import encode
+from streamcodec.cli.export import export
 from streamcodec.cli.mic import EXAMPLES as MIC_EXAMPLES
 from streamcodec.cli.mic import MicCommand, mic
 from streamcodec.cli.models import models
@@ -77,6 +78,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(tokenize)
 app.command()(convert)
+app.command()(export)
 app.command()(models)
 app.command(context_settings=PASSED_ON, add_help_option=False)(train)
 app.command()(devices)

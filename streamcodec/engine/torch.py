@@ -14,6 +14,7 @@ from streamcodec.config import Start
 from streamcodec.engine.base import StreamTraits
 from streamcodec.engine.graph import StateLayout
 from streamcodec.engine.search import CodebookSearch
+from streamcodec.model.architecture import default_live_start
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.modes import running
 from streamcodec.types import Codes, Samples, States
@@ -51,7 +52,7 @@ class TorchEngine:
             encoder_start_frames=model.encoder_start_frames,
             decoder_start_frames=model.decoder_start_frames,
             decoder_hold_frames=0 if model.config.trim_right_ratio == 1.0 else 1,
-            default_live_start=model.default_live_start,
+            default_live_start=default_live_start(model.config),
         )
 
     def prepare(self, packet_frames: int) -> None:

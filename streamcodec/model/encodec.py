@@ -11,7 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from streamcodec.config import CodecConfig, Start
+from streamcodec.config import CodecConfig
+from streamcodec.model.architecture import decoder_layers, encoder_layers, start_frames
 from streamcodec.model.layers import LSTM, Conv1d, ConvTranspose1d, ResidualBlock, Sequence1d, State
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.model.seanet import build_decoder, build_encoder
@@ -49,20 +50,15 @@ class EncodecModel(nn.Module):
         model.load_state_dict(self.state_dict(), assign=True)
         return model.train(self.training)
 
-    @property
-    def default_live_start(self) -> Start:
-        """The default start of a live stream: "exact" for zero-padded models, "primed" for reflect-padded ones. Neither adds a delay."""
-        return "primed" if self.config.pad_mode == "reflect" and self.config.granularity == "frames" else "exact"
-
     @cached_property
     def encoder_start_frames(self) -> int:
         """Frames of samples that an exact encoder needs before its first step: 7 for the published model, 1 for zero-padded models."""
-        return _start_frames(self.encoder, self.config.hop_length)
+        return start_frames(encoder_layers(self.config), self.config.hop_length)
 
     @cached_property
     def decoder_start_frames(self) -> int:
         """Frames of codes that an exact decoder needs before its first step: 7 for the published model, 1 for zero-padded models."""
-        return _start_frames(self.decoder, 1)
+        return start_frames(decoder_layers(self.config), 1)
 
     def primed_encoder_state(self) -> State:
         """The encoder's state [1, ...] after one second of digital silence."""
@@ -78,13 +74,6 @@ class EncodecModel(nn.Module):
         frames = -(-self.config.sampling_rate // hop) if goes_on else 1
         samples = self.quantizer.embed.new_zeros(1, self.config.audio_channels, frames * hop)
         return self.encode(samples, None, n_q, final=not goes_on)
-
-
-def _start_frames(layers: Sequence1d, steps_per_frame: int) -> int:
-    frames = 1
-    while layers.out_length(frames * steps_per_frame) <= 0:
-        frames += 1
-    return frames
 
 
 def macs_per_second(config: CodecConfig, n_q: int | None = None) -> dict[str, float]:

@@ -15,7 +15,6 @@ Follows the layers of facebookresearch/encodec (`encodec/modules/conv.py`, `lstm
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from streamcodec.model.architecture import Conv, ConvTranspose, Residual
 from streamcodec.model.padding import Index, Indices, Padding
 
 __all__ = ["LSTM", "Conv1d", "ConvTranspose1d", "Elu", "ResidualBlock", "Sequence1d", "State", "StreamingLayer"]
@@ -74,28 +74,18 @@ class Conv1d(StreamingLayer):
     Shape: [B, in_channels, T] -> [B, out_channels, ceil(T / stride)].
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        dilation: int = 1,
-        pad_mode: str = "reflect",
-        causal: bool = True,
-        norm: bool = False,
-    ) -> None:
+    def __init__(self, of: Conv) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation)
-        self.norm = nn.GroupNorm(1, out_channels) if norm else None
-        self.stride = stride
-        padding = (kernel_size - 1) * dilation + 1 - stride
-        if padding < 0:
-            raise ValueError(f"kernel {kernel_size} with dilation {dilation} is shorter than stride {stride}: samples would be skipped")
-        lookahead = 0 if causal else padding // 2
-        self.history = padding - lookahead
-        self.padding = Padding(self.history, stride, pad_mode, lookahead)
+        if of.padding < 0:
+            raise ValueError(
+                f"kernel {of.kernel_size} with dilation {of.dilation} is shorter than stride {of.stride}: samples would be skipped"
+            )
+        self.of = of
+        self.conv = nn.Conv1d(of.in_channels, of.out_channels, of.kernel_size, stride=of.stride, dilation=of.dilation)
+        self.norm = nn.GroupNorm(1, of.out_channels) if of.norm else None
+        self.stride = of.stride
+        self.history = of.history
+        self.padding = Padding(of.history, of.stride, of.pad_mode, of.lookahead)
         self.num_states = 1 if self.history else 0
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
@@ -113,9 +103,7 @@ class Conv1d(StreamingLayer):
         return self.padding.indices(length, start, final), -(-length // self.stride) if final else length // self.stride
 
     def out_length(self, length: int) -> int:
-        if self.padding.mode == "reflect" and length <= self.history:
-            return 0
-        return length // self.stride
+        return self.of.out_length(length)
 
 
 class ConvTranspose1d(StreamingLayer):
@@ -135,21 +123,20 @@ class ConvTranspose1d(StreamingLayer):
 
     num_states = 1
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: int, *, trim_right_ratio: float = 1.0, causal: bool = True, norm: bool = False
-    ) -> None:
+    def __init__(self, of: ConvTranspose) -> None:
         super().__init__()
-        self.conv = nn.Conv1d(in_channels, out_channels * stride, 2)
-        self.conv.bias = nn.Parameter(torch.zeros(out_channels))
-        self.norm = nn.GroupNorm(1, out_channels) if norm else None
-        self.stride = stride
-        self.trim_left = stride - (math.ceil(stride * trim_right_ratio) if causal else stride // 2)
+        self.of = of
+        self.conv = nn.Conv1d(of.in_channels, of.out_channels * of.stride, 2)
+        self.conv.bias = nn.Parameter(torch.zeros(of.out_channels))
+        self.norm = nn.GroupNorm(1, of.out_channels) if of.norm else None
+        self.stride = of.stride
+        self.trim_left = of.trim_left
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
         last = x[..., -1:]
         x = F.pad(x, (1, 0)) if state is None else torch.cat([state[0], x], dim=-1)
-        by_index = indices is not None and self._trims_by_index
-        tail = final and self._trims_by_index
+        by_index = indices is not None and self.of.trims
+        tail = final and self.of.trims
         if tail or by_index:
             x = F.pad(x, (0, 1))
         y = F.conv1d(x, self.conv.weight)  # [B, out * stride, T]
@@ -168,18 +155,13 @@ class ConvTranspose1d(StreamingLayer):
         return y, (last,)
 
     def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
-        if not self._trims_by_index:
+        if not self.of.trims:
             return [], length * self.stride
         kept = np.arange(self.trim_left if start else 0, length * self.stride + (self.trim_left if final else 0), dtype=np.int32)
         return [kept], len(kept)
 
-    @property
-    def _trims_by_index(self) -> bool:
-        """Whether a step computes samples of its ends that it then trims."""
-        return self.trim_left > 0 or self.norm is not None
-
     def out_length(self, length: int) -> int:
-        return length * self.stride - self.trim_left
+        return self.of.out_length(length)
 
     @staticmethod
     def from_transposed(weight: Tensor) -> Tensor:
@@ -261,24 +243,11 @@ class ResidualBlock(StreamingLayer):
     Shape: [B, channels, T] -> [B, channels, T].
     """
 
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: int,
-        dilation: int,
-        *,
-        compress: int,
-        pad_mode: str,
-        conv_shortcut: bool,
-        causal: bool = True,
-        norm: bool = False,
-    ) -> None:
+    def __init__(self, of: Residual) -> None:
         super().__init__()
-        hidden = channels // compress
-        first = Conv1d(channels, hidden, kernel_size, dilation=dilation, pad_mode=pad_mode, causal=causal, norm=norm)
-        second = Conv1d(hidden, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm)
+        first, second = Conv1d(of.first), Conv1d(of.second)
         self.block = nn.ModuleList([Elu(), first, Elu(), second])
-        self.shortcut = Conv1d(channels, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm) if conv_shortcut else None
+        self.shortcut = Conv1d(of.shortcut) if of.shortcut is not None else None
         self.num_states = first.num_states
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:

@@ -12,12 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ResidualVQ", "runs_of", "search"]
+from streamcodec.model.architecture import runs_of
 
-
-def runs_of(stops: Sequence[int]) -> list[tuple[int, int]]:
-    """The runs of levels [first, stop) that end at `stops`."""
-    return list(zip([0, *stops[:-1]], stops, strict=True))
+__all__ = ["ResidualVQ", "search"]
 
 
 def search(residual: Tensor, embed: Tensor, beam: int) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-import numpy as np
-
 from streamcodec.config import Start
 from streamcodec.engine.graph import cut_before_latents, cut_where_upsampled
+from streamcodec.engine.lookup import CodebookTable
 from streamcodec.engine.openvino.half import Half, Part, Precision
 from streamcodec.engine.openvino.network import BATCHES, OpenVinoNetwork, Shapes, core, openvino
 from streamcodec.engine.openvino.packets import PacketSteps
@@ -88,9 +87,7 @@ class OpenVinoEngine:
         self.name = f"OpenVINO {openvino().__version__.split('-')[0]}, {precision}, {shared}"
         self.config = model.config
         self.traits = torch_engine.traits
-        embed = model.quantizer.embed.numpy()
-        # Each codebook gets one more row of zeros, for the "unused" code.
-        self._table = np.concatenate([embed, np.zeros_like(embed[:, :1])], axis=1).reshape(-1, embed.shape[2])
+        self._look_up = CodebookTable(model.quantizer.embed.numpy())
         self._background = ThreadPoolExecutor(1, "streamcodec-compile")
         make = fingerprint, self._compile, self._with_program if precision == "fp32" and model.config.granularity == "frames" else None
         mono = model.config.audio_channels == 1
@@ -136,8 +133,7 @@ class OpenVinoEngine:
         return self._decoder(self.embed(codes), states, final)
 
     def embed(self, codes: Codes) -> Samples:
-        offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * (self.config.codebook_size + 1)
-        return np.ascontiguousarray(self._table[codes + offsets].sum(axis=1).transpose(0, 2, 1))
+        return self._look_up(codes)
 
     def decode_latents(self, latents: Samples) -> Samples:
         return self._decoder(latents, None, final=True)[0]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamcodec.model.quantizer import runs_of, search
+from streamcodec.model.architecture import runs_of
+from streamcodec.model.quantizer import search
 
 __all__ = ["LearningRVQ", "as_vectors", "kmeans", "perplexity", "refitted"]
 

@@ -1,0 +1,22 @@
+"""Exports a model by name, file, folder or hub id: see `streamcodec.engine.onnx.export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamcodec.engine.onnx.engine import OnnxEngine
+from streamcodec.engine.onnx.export import MANIFEST, check_exportable, export
+from streamcodec.model.stored_weights import load_weights
+
+__all__ = ["MANIFEST", "export_model"]
+
+
+def export_model(name_or_path: str | Path, folder: Path) -> list[Path]:
+    """Write the live steps of a model to `folder` as ONNX, with their manifest; return the files.
+
+    Raises `UnsupportedModelError` for a model that does not code frame by frame, and what `load_weights` raises.
+    """
+    stored = load_weights(name_or_path)
+    check_exportable(stored.config)
+    engine = OnnxEngine(stored.config, stored.tensors)
+    return export(engine, folder, name=str(name_or_path), fingerprint=stored.codes_fingerprint, weights=stored.weights_fingerprint)
