@@ -15,12 +15,12 @@ from typing import TypedDict
 from streamcodec.config import CodecConfig, Start
 
 __all__ = [
-    "Conv",
-    "ConvTranspose",
-    "Elu",
-    "Layer",
-    "Lstm",
-    "Residual",
+    "ConvSpec",
+    "ConvTransposeSpec",
+    "EluSpec",
+    "LayerSpec",
+    "LstmSpec",
+    "ResidualSpec",
     "Shape",
     "decoder_layers",
     "default_live_start",
@@ -33,7 +33,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Elu:
+class EluSpec:
     """ELU; it has no state."""
 
     state_shapes: tuple[Shape, ...] = ()
@@ -43,7 +43,7 @@ class Elu:
 
 
 @dataclass(frozen=True)
-class Conv:
+class ConvSpec:
     """A convolution that reads `history` time steps before its input and, if it is not `causal`, `lookahead` steps after it.
 
     `pad_mode` is "reflect", or "constant" for zeros. With `norm`, the output is normalised over channels and time.
@@ -82,7 +82,7 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class ConvTranspose:
+class ConvTransposeSpec:
     """A transposed convolution with kernel 2 * stride, of whose output `trim_left` samples are removed at a stream's start."""
 
     in_channels: int
@@ -110,7 +110,7 @@ class ConvTranspose:
 
 
 @dataclass(frozen=True)
-class Lstm:
+class LstmSpec:
     """A residual LSTM of `num_layers` layers; its state is h and c."""
 
     channels: int
@@ -125,12 +125,12 @@ class Lstm:
 
 
 @dataclass(frozen=True)
-class Residual:
+class ResidualSpec:
     """SEANet's residual unit: ELU, `first`, ELU, `second`, plus the input or its `shortcut`. Only `first` has a state."""
 
-    first: Conv
-    second: Conv
-    shortcut: Conv | None
+    first: ConvSpec
+    second: ConvSpec
+    shortcut: ConvSpec | None
 
     @classmethod
     def of(
@@ -144,13 +144,13 @@ class Residual:
         conv_shortcut: bool,
         causal: bool = True,
         norm: bool = False,
-    ) -> Residual:
+    ) -> ResidualSpec:
         """A unit of `channels` channels, and `channels` / `compress` inside; with `conv_shortcut`, the shortcut is a convolution."""
         hidden = channels // compress
         return cls(
-            Conv(channels, hidden, kernel_size, dilation=dilation, pad_mode=pad_mode, causal=causal, norm=norm),
-            Conv(hidden, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm),
-            Conv(channels, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm) if conv_shortcut else None,
+            ConvSpec(channels, hidden, kernel_size, dilation=dilation, pad_mode=pad_mode, causal=causal, norm=norm),
+            ConvSpec(hidden, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm),
+            ConvSpec(channels, channels, 1, pad_mode=pad_mode, causal=causal, norm=norm) if conv_shortcut else None,
         )
 
     @property
@@ -161,7 +161,7 @@ class Residual:
         return self.first.out_length(length)
 
 
-Layer = Elu | Conv | ConvTranspose | Lstm | Residual
+LayerSpec = EluSpec | ConvSpec | ConvTransposeSpec | LstmSpec | ResidualSpec
 
 
 def default_live_start(config: CodecConfig) -> Start:
@@ -174,33 +174,33 @@ def runs_of(stops: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip([0, *stops[:-1]], stops, strict=True))
 
 
-def encoder_layers(config: CodecConfig) -> list[Layer]:
+def encoder_layers(config: CodecConfig) -> list[LayerSpec]:
     """The encoder: samples [B, audio_channels, T] -> latents [B, hidden_size, ceil(T / hop)]."""
     channels, mode, options = config.num_filters, config.pad_mode, _conv_options(config)
-    layers: list[Layer] = [Conv(config.audio_channels, channels, config.kernel_size, pad_mode=mode, **options)]
+    layers: list[LayerSpec] = [ConvSpec(config.audio_channels, channels, config.kernel_size, pad_mode=mode, **options)]
     for stride in reversed(config.upsampling_ratios):
         layers += _residual_blocks(config, channels)
-        layers += [Elu(), Conv(channels, channels * 2, 2 * stride, stride, pad_mode=mode, **options)]
+        layers += [EluSpec(), ConvSpec(channels, channels * 2, 2 * stride, stride, pad_mode=mode, **options)]
         channels *= 2
     if config.num_lstm_layers:
-        layers.append(Lstm(channels, config.num_lstm_layers))
-    return [*layers, Elu(), Conv(channels, config.hidden_size, config.last_kernel_size, pad_mode=mode, **options)]
+        layers.append(LstmSpec(channels, config.num_lstm_layers))
+    return [*layers, EluSpec(), ConvSpec(channels, config.hidden_size, config.last_kernel_size, pad_mode=mode, **options)]
 
 
-def decoder_layers(config: CodecConfig) -> list[Layer]:
+def decoder_layers(config: CodecConfig) -> list[LayerSpec]:
     """The decoder: latents [B, hidden_size, F] -> samples [B, audio_channels, F * hop]."""
     channels, mode, options = config.lstm_size, config.pad_mode, _conv_options(config)
-    layers: list[Layer] = [Conv(config.hidden_size, channels, config.kernel_size, pad_mode=mode, **options)]
+    layers: list[LayerSpec] = [ConvSpec(config.hidden_size, channels, config.kernel_size, pad_mode=mode, **options)]
     if config.num_lstm_layers:
-        layers.append(Lstm(channels, config.num_lstm_layers))
+        layers.append(LstmSpec(channels, config.num_lstm_layers))
     for stride in config.upsampling_ratios:
-        layers += [Elu(), ConvTranspose(channels, channels // 2, stride, config.trim_right_ratio, **options)]
+        layers += [EluSpec(), ConvTransposeSpec(channels, channels // 2, stride, config.trim_right_ratio, **options)]
         channels //= 2
         layers += _residual_blocks(config, channels)
-    return [*layers, Elu(), Conv(channels, config.audio_channels, config.last_kernel_size, pad_mode=mode, **options)]
+    return [*layers, EluSpec(), ConvSpec(channels, config.audio_channels, config.last_kernel_size, pad_mode=mode, **options)]
 
 
-def start_frames(layers: Sequence[Layer], steps_per_frame: int) -> int:
+def start_frames(layers: Sequence[LayerSpec], steps_per_frame: int) -> int:
     """The frames that must come together to start a stream exactly, where a frame is `steps_per_frame` steps of the first layer's input."""
     frames = 1
     while True:
@@ -225,9 +225,9 @@ def _conv_options(config: CodecConfig) -> _ConvOptions:
     return {"causal": config.use_causal_conv, "norm": config.norm_type == "time_group_norm"}
 
 
-def _residual_blocks(config: CodecConfig, channels: int) -> list[Layer]:
+def _residual_blocks(config: CodecConfig, channels: int) -> list[LayerSpec]:
     return [
-        Residual.of(
+        ResidualSpec.of(
             channels,
             config.residual_kernel_size,
             config.dilation_growth_rate**j,

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from streamcodec.model.architecture import Conv, ConvTranspose, Residual
+from streamcodec.model.architecture import ConvSpec, ConvTransposeSpec, ResidualSpec
 from streamcodec.model.padding import Index, Indices, Padding
 
 __all__ = ["LSTM", "Conv1d", "ConvTranspose1d", "Elu", "ResidualBlock", "Sequence1d", "State", "StreamingLayer"]
@@ -74,18 +74,18 @@ class Conv1d(StreamingLayer):
     Shape: [B, in_channels, T] -> [B, out_channels, ceil(T / stride)].
     """
 
-    def __init__(self, of: Conv) -> None:
+    def __init__(self, spec: ConvSpec) -> None:
         super().__init__()
-        if of.padding < 0:
+        if spec.padding < 0:
             raise ValueError(
-                f"kernel {of.kernel_size} with dilation {of.dilation} is shorter than stride {of.stride}: samples would be skipped"
+                f"kernel {spec.kernel_size} with dilation {spec.dilation} is shorter than stride {spec.stride}: samples would be skipped"
             )
-        self.of = of
-        self.conv = nn.Conv1d(of.in_channels, of.out_channels, of.kernel_size, stride=of.stride, dilation=of.dilation)
-        self.norm = nn.GroupNorm(1, of.out_channels) if of.norm else None
-        self.stride = of.stride
-        self.history = of.history
-        self.padding = Padding(of.history, of.stride, of.pad_mode, of.lookahead)
+        self.spec = spec
+        self.conv = nn.Conv1d(spec.in_channels, spec.out_channels, spec.kernel_size, stride=spec.stride, dilation=spec.dilation)
+        self.norm = nn.GroupNorm(1, spec.out_channels) if spec.norm else None
+        self.stride = spec.stride
+        self.history = spec.history
+        self.padding = Padding(spec.history, spec.stride, spec.pad_mode, spec.lookahead)
         self.num_states = 1 if self.history else 0
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
@@ -103,7 +103,7 @@ class Conv1d(StreamingLayer):
         return self.padding.indices(length, start, final), -(-length // self.stride) if final else length // self.stride
 
     def out_length(self, length: int) -> int:
-        return self.of.out_length(length)
+        return self.spec.out_length(length)
 
 
 class ConvTranspose1d(StreamingLayer):
@@ -123,20 +123,20 @@ class ConvTranspose1d(StreamingLayer):
 
     num_states = 1
 
-    def __init__(self, of: ConvTranspose) -> None:
+    def __init__(self, spec: ConvTransposeSpec) -> None:
         super().__init__()
-        self.of = of
-        self.conv = nn.Conv1d(of.in_channels, of.out_channels * of.stride, 2)
-        self.conv.bias = nn.Parameter(torch.zeros(of.out_channels))
-        self.norm = nn.GroupNorm(1, of.out_channels) if of.norm else None
-        self.stride = of.stride
-        self.trim_left = of.trim_left
+        self.spec = spec
+        self.conv = nn.Conv1d(spec.in_channels, spec.out_channels * spec.stride, 2)
+        self.conv.bias = nn.Parameter(torch.zeros(spec.out_channels))
+        self.norm = nn.GroupNorm(1, spec.out_channels) if spec.norm else None
+        self.stride = spec.stride
+        self.trim_left = spec.trim_left
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:
         last = x[..., -1:]
         x = F.pad(x, (1, 0)) if state is None else torch.cat([state[0], x], dim=-1)
-        by_index = indices is not None and self.of.trims
-        tail = final and self.of.trims
+        by_index = indices is not None and self.spec.trims
+        tail = final and self.spec.trims
         if tail or by_index:
             x = F.pad(x, (0, 1))
         y = F.conv1d(x, self.conv.weight)  # [B, out * stride, T]
@@ -155,13 +155,13 @@ class ConvTranspose1d(StreamingLayer):
         return y, (last,)
 
     def indices(self, length: int, start: bool, final: bool) -> tuple[list[Index], int]:
-        if not self.of.trims:
+        if not self.spec.trims:
             return [], length * self.stride
         kept = np.arange(self.trim_left if start else 0, length * self.stride + (self.trim_left if final else 0), dtype=np.int32)
         return [kept], len(kept)
 
     def out_length(self, length: int) -> int:
-        return self.of.out_length(length)
+        return self.spec.out_length(length)
 
     @staticmethod
     def from_transposed(weight: Tensor) -> Tensor:
@@ -243,11 +243,11 @@ class ResidualBlock(StreamingLayer):
     Shape: [B, channels, T] -> [B, channels, T].
     """
 
-    def __init__(self, of: Residual) -> None:
+    def __init__(self, spec: ResidualSpec) -> None:
         super().__init__()
-        first, second = Conv1d(of.first), Conv1d(of.second)
+        first, second = Conv1d(spec.first), Conv1d(spec.second)
         self.block = nn.ModuleList([Elu(), first, Elu(), second])
-        self.shortcut = Conv1d(of.shortcut) if of.shortcut is not None else None
+        self.shortcut = Conv1d(spec.shortcut) if spec.shortcut is not None else None
         self.num_states = first.num_states
 
     def forward(self, x: Tensor, state: State | None, final: bool = False, indices: Indices | None = None) -> tuple[Tensor, State]:

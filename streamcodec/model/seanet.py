@@ -32,19 +32,19 @@ def build_decoder(config: CodecConfig) -> Sequence1d:
     return _sequence(architecture.decoder_layers(config))
 
 
-def _sequence(layers: Iterable[architecture.Layer]) -> Sequence1d:
+def _sequence(layers: Iterable[architecture.LayerSpec]) -> Sequence1d:
     return Sequence1d(_module(layer) for layer in layers)
 
 
-def _module(layer: architecture.Layer) -> StreamingLayer:
+def _module(layer: architecture.LayerSpec) -> StreamingLayer:
     match layer:
-        case architecture.Elu():
+        case architecture.EluSpec():
             return Elu()
-        case architecture.Conv():
+        case architecture.ConvSpec():
             return Conv1d(layer)
-        case architecture.ConvTranspose():
+        case architecture.ConvTransposeSpec():
             return ConvTranspose1d(layer)
-        case architecture.Lstm():
+        case architecture.LstmSpec():
             return LSTM(layer.channels, layer.num_layers)
-        case architecture.Residual():
+        case architecture.ResidualSpec():
             return ResidualBlock(layer)

@@ -29,7 +29,7 @@ def test_an_earlier_export_is_only_replaced_where_that_is_asked_for(here, model,
 
 def test_a_model_that_cannot_be_exported_and_a_folder_that_cannot_be_made_are_one_line_each(here, model, capsys):
     status, line = fails(capsys, "export", stereo_model(), "out")
-    assert status == 2 and "only models that code frame by frame can be exported" in line
+    assert status == 2 and "only a model that codes frame by frame can be exported" in line
     (here / "taken").write_text("mine")
     status, line = fails(capsys, "export", model, "taken")
     assert status == 1 and "taken" in line

@@ -203,10 +203,13 @@ def test_weights_take_half_the_room_where_that_is_exact_and_are_shared_by_all_st
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
-    [(None, "streams in packets of a chunk"), ({"use_causal_conv": False, "num_filters": 4}, "codes whole clips only")],
+    [
+        (None, "is not causal: each frame depends on later samples"),
+        ({"num_filters": 4, "chunk_length_s": 1.0, "overlap": 0.01}, "codes overlapping chunks of 1 s"),
+    ],
 )
 def test_a_model_whose_steps_have_no_state_is_refused_in_words(tmp_path: Path, overrides: dict[str, Any] | None, said: str) -> None:
     name = stereo_model() if overrides is None else save_made_up_model(tmp_path / "model", **overrides)
-    with pytest.raises(UnsupportedModelError, match=f"only models that code frame by frame can be exported; this one {said}"):
+    with pytest.raises(UnsupportedModelError, match=f"only a model that codes frame by frame can be exported: this model {said}"):
         export_model(name, tmp_path / "out")
     assert not (tmp_path / "out").exists()

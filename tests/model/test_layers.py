@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from streamcodec.config import CodecConfig
-from streamcodec.model.architecture import Conv, ConvTranspose, Residual
+from streamcodec.model.architecture import ConvSpec, ConvTransposeSpec, ResidualSpec
 from streamcodec.model.layers import LSTM, Conv1d, ConvTranspose1d, Elu, ResidualBlock, Sequence1d, State, StreamingLayer
 from streamcodec.model.seanet import build_decoder, build_encoder
 
@@ -37,14 +37,14 @@ def convolutions(draw: st.DrawFn) -> Case:
     # EnCodec has k = 2 stride.
     kernel = draw(st.integers(1, 7)) if stride == 1 else draw(st.integers(2 * stride - 1, 2 * stride + 3))
     channels = draw(st.integers(1, 3))
-    layer = Conv1d(Conv(channels, draw(st.integers(1, 3)), kernel, stride=stride, dilation=dilation, pad_mode=draw(PAD_MODES)))
+    layer = Conv1d(ConvSpec(channels, draw(st.integers(1, 3)), kernel, stride=stride, dilation=dilation, pad_mode=draw(PAD_MODES)))
     return Case(layer, channels, stride)
 
 
 @st.composite
 def transposed_convolutions(draw: st.DrawFn) -> Case:
     channels, outputs, stride = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 6))
-    layer = ConvTranspose1d(ConvTranspose(channels, outputs, stride, trim_right_ratio=draw(st.sampled_from([1.0, 0.7, 0.5, 0.0]))))
+    layer = ConvTranspose1d(ConvTransposeSpec(channels, outputs, stride, trim_right_ratio=draw(st.sampled_from([1.0, 0.7, 0.5, 0.0]))))
     torch.nn.init.normal_(layer.conv.bias)
     return Case(layer, channels)
 
@@ -52,7 +52,7 @@ def transposed_convolutions(draw: st.DrawFn) -> Case:
 @st.composite
 def residual_blocks(draw: st.DrawFn) -> Case:
     channels = 2 * draw(st.integers(1, 3))
-    unit = Residual.of(
+    unit = ResidualSpec.of(
         channels,
         draw(st.integers(1, 5)),
         draw(st.integers(1, 3)),
@@ -210,7 +210,7 @@ def test_out_length_is_how_many_steps_the_first_piece_becomes(kind: str, data: s
 @given(data=st.data())
 def test_a_reflecting_convolution_says_that_a_first_piece_is_too_short(data: st.DataObject) -> None:
     kernel, dilation = data.draw(st.integers(2, 7), label="kernel"), data.draw(st.integers(1, 3), label="dilation")
-    layer = Conv1d(Conv(1, 1, kernel, dilation=dilation))
+    layer = Conv1d(ConvSpec(1, 1, kernel, dilation=dilation))
     needed = (kernel - 1) * dilation + 1
     length = data.draw(st.integers(1, needed - 1), label="length")
     assert layer.out_length(length) == 0
@@ -222,7 +222,7 @@ def test_a_reflecting_convolution_says_that_a_first_piece_is_too_short(data: st.
 
 def test_a_kernel_that_would_skip_samples_is_refused() -> None:
     with pytest.raises(ValueError, match="kernel 3 with dilation 1 is shorter than stride 4"):
-        Conv1d(Conv(1, 1, 3, stride=4))
+        Conv1d(ConvSpec(1, 1, 3, stride=4))
 
 
 @settings(max_examples=40)
@@ -232,7 +232,7 @@ def test_the_polyphase_convolution_equals_a_transposed_one_with_its_bias_added_o
     ratio = data.draw(st.sampled_from([1.0, 0.5, 0.3, 0.0]), label="trim_right_ratio")
     torch.manual_seed(data.draw(st.integers(0, 9)))
     weight, bias = torch.randn(channels, outputs, 2 * stride), torch.randn(outputs)
-    layer = ConvTranspose1d(ConvTranspose(channels, outputs, stride, trim_right_ratio=ratio))
+    layer = ConvTranspose1d(ConvTransposeSpec(channels, outputs, stride, trim_right_ratio=ratio))
     layer.conv.weight.copy_(ConvTranspose1d.from_transposed(weight))
     layer.conv.bias.copy_(bias)
     x = torch.randn(2, channels, data.draw(st.integers(1, 9), label="steps"))

@@ -22,7 +22,7 @@ from streamcodec.errors import UnsupportedModelError
 from streamcodec.output_file import write_bytes
 from streamcodec.types import States
 
-__all__ = ["FORMAT", "MANIFEST", "VERSION", "export"]
+__all__ = ["FORMAT", "MANIFEST", "VERSION", "check_exportable", "export"]
 
 FORMAT, VERSION = "streamcodec-onnx", 1
 MANIFEST = "manifest.json"
@@ -31,9 +31,8 @@ _STATES = "states.f32"
 
 def check_exportable(config: CodecConfig) -> None:
     """Raise `UnsupportedModelError` for a model whose steps have no state that goes on."""
-    if config.granularity != "frames":
-        streaming = Capabilities.of(config).streaming
-        raise UnsupportedModelError(f"only models that code frame by frame can be exported; this one streams {streaming}")
+    if config.why_not_frames is not None:
+        raise UnsupportedModelError(f"only a model that codes frame by frame can be exported: this model {config.why_not_frames}")
 
 
 def export(engine: OnnxEngine, folder: Path, *, name: str, fingerprint: str, weights: str) -> list[Path]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamcodec.engine.onnx.graph import Graph
-from streamcodec.model.architecture import Conv, ConvTranspose, Elu, Layer, Lstm, Residual
+from streamcodec.model.architecture import ConvSpec, ConvTransposeSpec, EluSpec, LayerSpec, LstmSpec, ResidualSpec
 
 __all__ = ["LayerWriter", "Tensors", "state_size"]
 
@@ -25,7 +25,7 @@ _END = 2**63 - 1
 _EPSILON = 1e-5  # torch's group norm
 
 
-def state_size(layers: Sequence[Layer]) -> int:
+def state_size(layers: Sequence[LayerSpec]) -> int:
     """The floats in a state."""
     return sum(math.prod(shape) for layer in layers for shape in layer.state_shapes)
 
@@ -39,7 +39,7 @@ class LayerWriter:
     start: bool = False
     final: bool = False
 
-    def write(self, layers: Sequence[Layer], prefix: str, x: str, states: str | None) -> tuple[str, str]:
+    def write(self, layers: Sequence[LayerSpec], prefix: str, x: str, states: str | None) -> tuple[str, str]:
         """Write layers, whose weights begin with `prefix`: x [B, C, T] and states [B, S] -> y and new states; no states at a start."""
         shapes = [shape for layer in layers for shape in layer.state_shapes]
         old = iter([None] * len(shapes) if states is None else self._unpack(states, shapes))
@@ -55,17 +55,17 @@ class LayerWriter:
         parts = self.graph.add_several("Split", len(shapes), states, sizes, axis=1)
         return [self.graph.add("Reshape", part, self.graph.ints(0, *shape)) for part, shape in zip(parts, shapes, strict=True)]
 
-    def _layer(self, layer: Layer, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
+    def _layer(self, layer: LayerSpec, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
         match layer:
-            case Elu():
+            case EluSpec():
                 return self.graph.add("Elu", x), []
-            case Conv():
+            case ConvSpec():
                 return self._conv(layer, name, x, state)
-            case ConvTranspose():
+            case ConvTransposeSpec():
                 return self._conv_transpose(layer, name, x, state[0])
-            case Lstm():
+            case LstmSpec():
                 return self._lstm(layer, name, x, state)
-            case Residual():
+            case ResidualSpec():
                 return self._residual(layer, name, x, state)
 
     def _weight(self, name: str) -> str:
@@ -73,7 +73,7 @@ class LayerWriter:
 
     # Convolutions
 
-    def _conv(self, conv: Conv, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
+    def _conv(self, conv: ConvSpec, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
         x = self._pad(conv, x, state)
         weight, bias = self._weight(f"{name}.conv.weight"), self._weight(f"{name}.conv.bias")
         y = self.graph.add("Conv", x, weight, bias, strides=[conv.stride], dilations=[conv.dilation], kernel_shape=[conv.kernel_size])
@@ -81,7 +81,7 @@ class LayerWriter:
             y = self._norm(y, name)
         return y, [self._slice(x, -conv.history, _END)] if conv.history else []
 
-    def _pad(self, conv: Conv, x: str, state: Sequence[str | None]) -> str:
+    def _pad(self, conv: ConvSpec, x: str, state: Sequence[str | None]) -> str:
         """As `streamcodec.model.padding.Padding.extend`."""
         graph = self.graph
         if state and state[0] is not None:
@@ -127,7 +127,7 @@ class LayerWriter:
 
     # The other layers
 
-    def _conv_transpose(self, layer: ConvTranspose, name: str, x: str, state: str | None) -> tuple[str, list[str]]:
+    def _conv_transpose(self, layer: ConvTransposeSpec, name: str, x: str, state: str | None) -> tuple[str, list[str]]:
         graph, stride = self.graph, layer.stride
         last = self._slice(x, -1, _END)
         if state is not None:
@@ -150,7 +150,7 @@ class LayerWriter:
             y = self._slice(y, layer.trim_left, _END)
         return y, [last]
 
-    def _lstm(self, layer: Lstm, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
+    def _lstm(self, layer: LstmSpec, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
         graph, size = self.graph, layer.channels
         y = graph.add("Transpose", x, perm=[2, 0, 1])  # [T, B, C]
         old: list[list[str]] = [[], []]
@@ -173,7 +173,7 @@ class LayerWriter:
         state_now = [graph.add("Transpose", graph.add("Concat", *parts, axis=0), perm=[1, 0, 2]) for parts in new]
         return graph.add("Add", x, graph.add("Transpose", y, perm=[1, 2, 0])), state_now
 
-    def _residual(self, layer: Residual, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
+    def _residual(self, layer: ResidualSpec, name: str, x: str, state: Sequence[str | None]) -> tuple[str, list[str]]:
         y, new_state = self._conv(layer.first, f"{name}.block.1", self.graph.add("Elu", x), state)
         y, _ = self._conv(layer.second, f"{name}.block.3", self.graph.add("Elu", y), [])
         if layer.shortcut is not None:

@@ -12,7 +12,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.engine.onnx.codebooks import CodebookWriter, embed_name
 from streamcodec.engine.onnx.graph import Graph
 from streamcodec.engine.onnx.layers import LayerWriter, Tensors, state_size
-from streamcodec.model.architecture import Layer, decoder_layers, encoder_layers, runs_of
+from streamcodec.model.architecture import LayerSpec, decoder_layers, encoder_layers, runs_of
 
 __all__ = ["Steps"]
 
@@ -25,11 +25,11 @@ class Steps:
     tensors: Tensors
 
     @cached_property
-    def encoder_layers(self) -> list[Layer]:
+    def encoder_layers(self) -> list[LayerSpec]:
         return encoder_layers(self.config)
 
     @cached_property
-    def decoder_layers(self) -> list[Layer]:
+    def decoder_layers(self) -> list[LayerSpec]:
         return decoder_layers(self.config)
 
     @cached_property
@@ -93,7 +93,7 @@ class Steps:
         """x [streams, dim, frames], states -> y [streams, channels, samples], new_states; without states at a start."""
         return self._part("decoder", self.decoder_layers, [self.config.codebook_dim, "length"], start=start, final=final)
 
-    def _part(self, name: str, layers: list[Layer], shape: list[int | str], *, start: bool, final: bool) -> Graph:
+    def _part(self, name: str, layers: list[LayerSpec], shape: list[int | str], *, start: bool, final: bool) -> Graph:
         graph, size = Graph(name), state_size(layers)
         x = graph.input("x", "float32", ["streams", *shape])
         states = None if start else graph.input("states", "float32", ["streams", size])
