@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from encodec_files import package_reads
 from level_steps import STEPS, random_model
@@ -14,10 +15,10 @@ from package_language_model import package_language_model, saved
 from random_chunks import random_chunks
 
 from streamcodec.bitstream.ecdc import chunk_frames, parse_ecdc
-from streamcodec.codec import Chunk, Codec, load_fixed_point, load_language_model, open_ecdc
+from streamcodec.codec import Chunk, Codec, compress, decompress, load_fixed_point, load_language_model, open_ecdc
 from streamcodec.codec.ecdc import ecdc_chunks, to_ecdc
 from streamcodec.config import CodecConfig
-from streamcodec.engine.base import Engine
+from streamcodec.engine.base import Engine, EngineName
 from streamcodec.engine.fixed_point import FixedPointEngine
 from streamcodec.errors import CheckpointError, CodesError
 from streamcodec.model.fixed_point import save_fixed_point
@@ -94,6 +95,19 @@ def test_every_damage_after_the_header_is_refused_or_changes_nothing() -> None:
         else:
             np.testing.assert_array_equal(found[0].codes, chunks[0].codes)
     assert refused >= len(data) - body - 2
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_the_embedded_voices_language_model_makes_files_of_speech_smaller_and_is_found_by_itself(
+    engine: EngineName, speech_codec: Codec, speech: npt.NDArray[np.float32]
+) -> None:
+    language_model = load_fixed_point("speech-24k", speech_codec, engine)
+    talk = speech[24_000:120_000]
+    for kbps in (6.0, 24.0):
+        plain = compress(speech_codec, talk, bandwidth=kbps)
+        data = compress(speech_codec, talk, bandwidth=kbps, language_model=language_model)
+        assert len(data) < len(plain)
+        np.testing.assert_array_equal(decompress(speech_codec, data), decompress(speech_codec, plain))
 
 
 def test_a_stream_grows_by_a_loaded_model_and_another_engine_reads_it(tmp_path: Path) -> None:
