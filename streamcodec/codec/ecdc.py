@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
@@ -144,10 +145,11 @@ def load_language_model(path: str | PathLike[str], codec: Codec) -> LanguageEngi
     return TorchLanguageEngine(load_language_model(Path(path), codec.config))
 
 
-def load_fixed_point(name_or_path: str | PathLike[str], codec: Codec, engine: EngineName = "torch", *, threads: int = 1) -> LevelEngine:
-    """Load a language model of whole numbers for a codec's codes, for files that every machine reads; `engine` runs it.
+def load_fixed_point(name_or_path: str | PathLike[str], codec: Codec, engine: EngineName = "auto", *, threads: int = 1) -> LevelEngine:
+    """Load a language model of whole numbers for a codec's codes, for files that every machine reads.
 
-    It is a file, or the name of an embedded model whose codes it predicts. Raises a `ModelError` that says what is wrong with it.
+    It is a file, or the name of an embedded model whose codes it predicts. `engine` runs it on so many `threads`; "auto" is OpenVINO where
+    that is installed, which is faster, and every engine gives the same codes. Raises a `ModelError` that says what is wrong with it.
     """
     from streamcodec.engine.fixed_point import FixedPointEngine
     from streamcodec.model.fixed_point import load_fixed_point
@@ -156,7 +158,7 @@ def load_fixed_point(name_or_path: str | PathLike[str], codec: Codec, engine: En
     model = load_fixed_point(embedded_language_models().get(str(name_or_path), Path(name_or_path)))
     if model.codebook_size != codec.config.codebook_size:
         raise CheckpointError(f"{name_or_path}: is for codebooks of {model.codebook_size}, the codec has {codec.config.codebook_size}")
-    if engine == "torch":
+    if engine == "torch" or (engine == "auto" and importlib.util.find_spec("openvino") is None):
         return FixedPointEngine(model)
     from streamcodec.engine.openvino.fixed_point import openvino_step
 
