@@ -70,7 +70,7 @@ def speech_codec() -> streamcodec.Codec:
     return streamcodec.load()
 
 
-@pytest.fixture(scope="session", params=["torch", "openvino"])
+@pytest.fixture(scope="session", params=["torch", "openvino", "onnx"])
 def either_codec(request: pytest.FixtureRequest) -> streamcodec.Codec:
     """The embedded model on each engine."""
     return streamcodec.load(engine=request.param)
@@ -188,7 +188,7 @@ def full_size_checkpoint(
     return made
 
 
-@pytest.fixture(scope="session", params=["torch", "openvino"])
+@pytest.fixture(scope="session", params=["torch", "openvino", "onnx"])
 def full_size(
     request: pytest.FixtureRequest, full_size_checkpoint: tuple[Reference, Path], _full_size_models: dict[object, Any]
 ) -> tuple[Reference, streamcodec.Codec]:

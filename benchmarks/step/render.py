@@ -16,7 +16,7 @@ __all__ = ["batches", "candidate_name", "excess", "headlines", "main_steps", "re
 
 Row = dict[str, Any]
 
-_ENGINES = {"openvino": "OpenVINO", "torch": "torch"}
+_ENGINES = {"openvino": "OpenVINO", "torch": "torch", "onnx": "ONNX Runtime"}
 _PARTS = {
     "convolutions": "convolutions",
     "lstm": "LSTM",

@@ -22,10 +22,11 @@ def export(
     The files run in any ONNX runtime: samples and a state in, codes and the next state out, and the reverse. Weights are stored as float16
     where that loses nothing; `convert --half` makes such a model.
     """
-    from streamcodec.codec.export import MANIFEST, export_model
+    from streamcodec.codec.export import export_model
 
-    if not overwrite and (folder / MANIFEST).exists():
-        raise InputError(f"{folder / MANIFEST} is there already: give --overwrite to replace it")
+    manifest = folder / "manifest.json"
+    if not overwrite and manifest.exists():
+        raise InputError(f"{manifest} is there already: give --overwrite to replace it")
     for file in export_model(model, folder):
         print(f"{file}  {file.stat().st_size / 1e6:.2f} MB")
     return 0

@@ -121,7 +121,7 @@ LanguageModelFile = Annotated[
 # Which model, and what it runs on.
 Model = Annotated[str, typer.Option(metavar="NAME", help="The model: an embedded name, a file, a folder or a hub id.")]
 Device = Annotated[str, typer.Option(metavar="NAME", help="The device, by torch's name; cuda is untested.")]
-EngineName = Literal["auto", "torch", "openvino"]
+EngineName = Literal["auto", "torch", "openvino", "onnx"]
 Engine = Annotated[EngineName, typer.Option(help="What runs the model; auto is the fastest that is installed.")]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 Precision = Annotated[

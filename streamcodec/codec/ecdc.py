@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, Literal, TypeGuard, cast
 
 from streamcodec.audio.dsp.resample import resampled_length
 from streamcodec.bitstream.arithmetic_coding import ArithmeticCoding, Counts, counts_of
@@ -17,7 +17,7 @@ from streamcodec.bitstream.ecdc_writer import EcdcWriter
 from streamcodec.codec.arrays import as_numpy, check_codes
 from streamcodec.codec.chunks import Chunk, as_chunks
 from streamcodec.codec.clip import Codec
-from streamcodec.engine.base import EngineName, LanguageEngine, LevelEngine
+from streamcodec.engine.base import LanguageEngine, LevelEngine
 from streamcodec.errors import CheckpointError, CodesError
 from streamcodec.output_file import Input
 from streamcodec.types import Codes, Samples
@@ -145,7 +145,9 @@ def load_language_model(path: str | PathLike[str], codec: Codec) -> LanguageEngi
     return TorchLanguageEngine(load_language_model(Path(path), codec.config))
 
 
-def load_fixed_point(name_or_path: str | PathLike[str], codec: Codec, engine: EngineName = "auto", *, threads: int = 1) -> LevelEngine:
+def load_fixed_point(
+    name_or_path: str | PathLike[str], codec: Codec, engine: Literal["auto", "torch", "openvino"] = "auto", *, threads: int = 1
+) -> LevelEngine:
     """Load a language model of whole numbers for a codec's codes, for files that every machine reads.
 
     It is a file, or the name of an embedded model whose codes it predicts. `engine` runs it on so many `threads`; "auto" is OpenVINO where

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from streamcodec.engine.onnx.engine import OnnxEngine
-from streamcodec.engine.onnx.export import MANIFEST, check_exportable, export
+from streamcodec.errors import MissingDependencyError
 from streamcodec.model.stored_weights import load_weights
 
-__all__ = ["MANIFEST", "export_model"]
+__all__ = ["export_model"]
 
 
 def export_model(name_or_path: str | Path, folder: Path) -> list[Path]:
-    """Write the live steps of a model to `folder` as ONNX, with their manifest; return the files.
+    """Write the live steps of a model to `folder` as ONNX; return the files, the manifest last.
 
-    Raises `UnsupportedModelError` for a model that does not code frame by frame, and what `load_weights` raises.
+    Raises `UnsupportedModelError` for a model that does not code frame by frame, `MissingDependencyError` if ONNX is not installed, and
+    what `load_weights` raises.
     """
+    try:
+        from streamcodec.engine.onnx.engine import OnnxEngine
+        from streamcodec.engine.onnx.export import check_exportable, export
+    except ImportError as exc:
+        raise MissingDependencyError(f"exporting a model needs {exc.name}: pip install 'streamcodec[play]'") from exc
     stored = load_weights(name_or_path)
     check_exportable(stored.config)
     engine = OnnxEngine(stored.config, stored.tensors)

@@ -17,7 +17,7 @@ from streamcodec.types import Codes, Samples, States
 
 __all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "LanguageEngine", "LevelEngine", "PrecisionName", "StreamTraits"]
 
-EngineName = Literal["auto", "torch", "openvino"]
+EngineName = Literal["auto", "torch", "openvino", "onnx"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
 
 MAX_LIVE_FRAMES = 75

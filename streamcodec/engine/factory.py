@@ -1,21 +1,17 @@
-"""Chooses the engine that runs a model, from the caller's options, the installed packages and the processor's abilities."""
+"""Makes the engine that runs a model."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-from typing import Literal, cast, get_args
+from typing import Literal
 
 from streamcodec.engine.base import Engine, EngineName, PrecisionName
+from streamcodec.engine.choice import choose_engine
 from streamcodec.engine.switching import SwitchingEngine
 from streamcodec.engine.torch import TorchEngine
-from streamcodec.errors import InputError
+from streamcodec.model.checkpoint.layouts import canonical_arrays
 from streamcodec.model.encodec import EncodecModel
 
-__all__ = ["ENGINES", "PRECISIONS", "make_engine"]
-
-ENGINES: tuple[EngineName, ...] = get_args(EngineName)
-PRECISIONS: tuple[PrecisionName, ...] = get_args(PrecisionName)
+__all__ = ["make_engine"]
 
 
 def make_engine(
@@ -29,26 +25,21 @@ def make_engine(
     workers: int = 1,
     wait_for_compile: bool = True,
 ) -> Engine:
-    """Make the engine that runs `model`.
+    """Make the engine that runs `model`; `choose_engine` says which one that is.
 
-    The engine "auto" is the value of $STREAMCODEC_ENGINE if that is set, else OpenVINO if it is installed and `device` is "cpu", else
-    torch. The precision "auto" is bf16 if OpenVINO runs the model and the processor multiplies bf16 natively, else fp32. Without
+    The precision "auto" is bf16 if OpenVINO runs the model and the processor multiplies bf16 natively, else fp32. Without
     `wait_for_compile`, torch runs the steps until the OpenVINO engine is compiled. Up to `workers` calls may run at the same time; they
     share the `threads`.
 
-    Raises `InputError` for options that do not fit together, and `MissingDependencyError` if `engine` is "openvino" and OpenVINO is not
-    installed.
+    Raises `InputError` for options that do not fit together, and `MissingDependencyError` if what `engine` needs is not installed.
     """
-    if engine == "auto":
-        engine = cast(EngineName, os.environ.get("STREAMCODEC_ENGINE", "auto"))
-    if engine not in ENGINES or precision not in PRECISIONS:
-        raise InputError(f"engine is {engine!r} and precision {precision!r}, expected one of {ENGINES} and one of {PRECISIONS}")
-    if engine == "openvino" and device != "cpu":
-        raise InputError(f"device is {device!r}: the OpenVINO engine runs on cpu")
-    if engine == "torch" or device != "cpu" or (engine == "auto" and importlib.util.find_spec("openvino") is None):
-        if precision == "bf16":
-            raise InputError("precision bf16 needs the OpenVINO engine; torch runs fp32")
+    chosen = choose_engine(engine, precision, device)
+    if chosen == "torch":
         return TorchEngine(model, device, workers)
+    if chosen == "onnx":
+        from streamcodec.engine.onnx.engine import OnnxEngine
+
+        return OnnxEngine(model.config, canonical_arrays(model), threads, workers)
     from streamcodec.engine.openvino.cache import is_converted
     from streamcodec.engine.openvino.engine import OpenVinoEngine, has_bf16, networks
 

@@ -6,10 +6,12 @@ import contextlib
 import re
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamcodec.errors import CheckpointError, MissingDependencyError, ModelNotFoundError
-from streamcodec.model.checkpoint import load_file
-from streamcodec.model.encodec import EncodecModel
+
+if TYPE_CHECKING:
+    from streamcodec.model.encodec import EncodecModel
 
 __all__ = ["DEFAULT_MODEL", "FORMER_FINGERPRINTS", "embedded_language_models", "embedded_models", "load_model", "locate"]
 
@@ -39,6 +41,8 @@ def _embedded(file: str) -> dict[str, Path]:
 
 def load_model(name_or_path: str | Path = DEFAULT_MODEL) -> EncodecModel:
     """Load a model by embedded name, path or hub id; see `locate` for the order of the search and the errors."""
+    from streamcodec.model.checkpoint import load_file
+
     return load_file(locate(name_or_path))
 
 

@@ -19,20 +19,21 @@ from streamcodec.model.layers import (
     StreamingLayer,
 )
 
-__all__ = ["build_decoder", "build_encoder"]
+__all__ = ["build_decoder", "build_encoder", "modules_of"]
 
 
 def build_encoder(config: CodecConfig) -> Sequence1d:
     """The encoder: samples [B, audio_channels, T] -> latents [B, hidden_size, ceil(T / hop)]."""
-    return _sequence(architecture.encoder_layers(config))
+    return modules_of(architecture.encoder_layers(config))
 
 
 def build_decoder(config: CodecConfig) -> Sequence1d:
     """The decoder: latents [B, hidden_size, F] -> samples [B, audio_channels, F * hop]."""
-    return _sequence(architecture.decoder_layers(config))
+    return modules_of(architecture.decoder_layers(config))
 
 
-def _sequence(layers: Iterable[architecture.LayerSpec]) -> Sequence1d:
+def modules_of(layers: Iterable[architecture.LayerSpec]) -> Sequence1d:
+    """These layers in sequence, with random weights."""
     return Sequence1d(_module(layer) for layer in layers)
 
 

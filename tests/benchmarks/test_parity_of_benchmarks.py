@@ -11,7 +11,7 @@ from benchmarks.load.clients import ListenerLog
 from benchmarks.load.plan import ListenerPlan
 from streamcodec.audio import bundled_clip
 from streamcodec.codec import Codec, load
-from streamcodec.engine.factory import EngineName
+from streamcodec.engine.base import EngineName
 from streamcodec.errors import CodesError
 from streamcodec.model.near_ties import Comparison
 from streamcodec.protocol import pack_codes

@@ -63,7 +63,7 @@ def path() -> Path:
     return Path(small_model())
 
 
-@pytest.fixture(scope="module", params=["torch", "openvino"])
+@pytest.fixture(scope="module", params=["torch", "openvino", "onnx"])
 def codec(request, path) -> streamcodec.Codec:
     return streamcodec.load(path, engine=request.param)
 
@@ -85,10 +85,13 @@ def same(ours: np.ndarray, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=0 if ours.dtype == np.int32 else 2e-5)
 
 
-# What torch computes beside OpenVINO, it computes as it does alone: few modes show it.
+# What torch computes beside OpenVINO, it computes as it does alone: few modes show it. ONNX Runtime knows nothing of them.
 @pytest.mark.parametrize(
     ("codec", "mode"),
-    [*(("torch", mode) for mode in MODES), *(("openvino", mode) for mode in ("autocast to bfloat16", "default dtype float64"))],
+    [
+        *(("torch", mode) for mode in MODES),
+        *((engine, mode) for engine in ("openvino", "onnx") for mode in ("autocast to bfloat16", "default dtype float64")),
+    ],
     indirect=["codec"],
 )
 def test_a_codec_runs_in_its_own_modes(codec, mode):

@@ -68,6 +68,8 @@ def stream_decode(codec: streamcodec.Codec, codes: npt.NDArray[np.int32], seed: 
         ("encodec", "openvino", "primed"),
         ("transformers", "torch", "primed"),
         ("transformers", "openvino", "exact"),
+        ("encodec", "onnx", "exact"),
+        ("transformers", "onnx", "primed"),
     ],
     indirect=["full_size_checkpoint", "full_size"],
 )
@@ -184,7 +186,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "trimmed on both sides": {"trim_right_ratio": 0.5},
     "trimmed on the left": {"trim_right_ratio": 0.0, "pad_mode": "constant"},
 }
-# OpenVINO converts each model, and each length of a step anew: it runs all the fields of `VARIANTS` too, but several in one model.
+# OpenVINO converts each model, and each length of a step anew, and ONNX Runtime loads each: they run all the fields of `VARIANTS` too, but
+# several in one model.
 TOGETHER = {
     "as published": ["as published"],
     "other padding, shortcuts and LSTM": ["identity shortcuts", "one LSTM layer", "trimmed on the left"],
@@ -193,7 +196,7 @@ TOGETHER = {
 }
 
 
-def test_openvino_runs_all_variants() -> None:
+def test_converted_models_have_all_variants() -> None:
     assert {variant for variants in TOGETHER.values() for variant in variants} == set(VARIANTS)
 
 
@@ -201,7 +204,7 @@ def test_openvino_runs_all_variants() -> None:
     ("engine", "variants"),
     [
         *(pytest.param("torch", [variant], id=f"torch-{variant}") for variant in VARIANTS),
-        *(pytest.param("openvino", variants, id=f"openvino-{name}") for name, variants in TOGETHER.items()),
+        *(pytest.param(engine, variants, id=f"{engine}-{name}") for engine in ("openvino", "onnx") for name, variants in TOGETHER.items()),
     ],
 )
 def test_every_field_of_the_config_means_what_it_means_to_the_reference(
@@ -215,7 +218,7 @@ def test_every_field_of_the_config_means_what_it_means_to_the_reference(
     bandwidth = codec.config.target_bandwidths[0]
 
     # Many lengths are torch's, which are the same operations on the same numbers.
-    phases = [Phase.explicit] if engine == "openvino" else list(Phase)
+    phases = list(Phase) if engine == "torch" else [Phase.explicit]
 
     # Seven frames are what a reflecting model holds its first packet for.
     @settings(max_examples=40 if variants == ["as published"] else 12, phases=phases)

@@ -55,7 +55,7 @@ def assert_equal_to(model: Any, codec: streamcodec.Codec, clip: npt.NDArray[np.f
 
 
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", ["torch", "openvino", "onnx"])
 def test_clips_of_awkward_lengths_equal_transformers_at_every_bandwidth(name: str, engine: EngineName, tmp_path: Path) -> None:
     model = reference_model(**SMALL[name])
     model.save_pretrained(tmp_path)

@@ -19,9 +19,10 @@ from made_up_models import save_made_up_model, small_model, stereo_model
 from parity import assert_same_codes
 
 import streamcodec
-from streamcodec.codec.export import MANIFEST, export_model
+from streamcodec.codec.export import export_model
 from streamcodec.config import Start
 from streamcodec.engine.onnx.engine import OnnxEngine
+from streamcodec.engine.onnx.export import MANIFEST
 from streamcodec.errors import UnsupportedModelError
 from streamcodec.model.hub import load_model
 from streamcodec.model.stored_weights import load_weights

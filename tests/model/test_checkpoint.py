@@ -26,8 +26,9 @@ from parity import assert_same_codes
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, ModelError, ModelNotFoundError, UnsupportedModelError
+from streamcodec.model.canonical import canonical_shapes
 from streamcodec.model.checkpoint import LAYOUTS, Layout, codes_fingerprint, load_file, save, weights_fingerprint
-from streamcodec.model.checkpoint.layouts import canonical_shapes, to_canonical
+from streamcodec.model.checkpoint.layouts import to_canonical
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import embedded_models, load_model
 
@@ -655,4 +656,4 @@ def test_a_model_loads_without_torch_s_compiler() -> None:
 
 def test_the_shapes_of_canonical_tensors_are_known_without_tensors(hf_reference: Reference, tmp_path: Path) -> None:
     model = load_file(hf_reference.save(tmp_path))
-    assert canonical_shapes(model) == {name: tuple(tensor.shape) for name, tensor in to_canonical(model).items()}
+    assert canonical_shapes(model.config) == {name: tuple(tensor.shape) for name, tensor in to_canonical(model).items()}

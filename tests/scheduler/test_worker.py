@@ -330,7 +330,7 @@ def test_a_closed_stream_is_dropped_with_its_waiting_input_whether_it_was_ended_
 # The real model --------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["torch", "openvino"])
+@pytest.fixture(scope="module", params=["torch", "openvino", "onnx"])
 def small_codec(request, tmp_path_factory):
     """A model of few channels that searches four paths, as the embedded one does, on each engine."""
     folder = tmp_path_factory.mktemp("small")

@@ -118,7 +118,7 @@ def test_a_failing_step_does_not_end_its_thread(worker):
     assert first_book(good) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", ["torch", "openvino"])
+@pytest.mark.parametrize("name", ["torch", "openvino", "onnx"])
 def test_streams_on_two_workers_get_the_codes_they_would_get_alone(name, speech, monkeypatch):
     monkeypatch.delenv("STREAMCODEC_ENGINE", raising=False)
     codec = load(engine=name, threads=2, workers=2)

@@ -139,7 +139,7 @@ def test_music_comes_out_as_the_whole_clip_at_listeners_of_codes_and_of_pcm(way:
     run(main())
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", ["torch", "openvino", "onnx"])
 def test_chunks_of_the_published_length_come_out_as_the_whole_clip(engine: EngineName, tmp_path: Path) -> None:
     published = {"upsampling_ratios": [8, 5, 4, 2], "codebook_size": 1024, "chunk_length_s": 1.0, "overlap": 0.01}
     model = save_made_up_model(tmp_path / "model", **{**STEREO, **published, "target_bandwidths": [3.0, 6.0, 12.0]})

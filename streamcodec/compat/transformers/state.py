@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from streamcodec.errors import CheckpointError
+from streamcodec.model.canonical import canonical_shapes
 from streamcodec.model.checkpoint import layouts
 from streamcodec.model.encodec import EncodecModel
 
@@ -41,7 +42,7 @@ def from_reference_names(
     """A hook before `load_state_dict`: replace tensors under the names of `transformers` by those of the module's `network`."""
     network = _network(module)
     given = {name.removeprefix(prefix): state_dict.pop(name) for name in list(state_dict) if name.startswith(prefix)}
-    current, shapes = layouts.to_canonical(network), layouts.canonical_shapes(network)
+    current, shapes = layouts.to_canonical(network), canonical_shapes(network.config)
     try:
         named = layouts.canonical(given, Path("state_dict"))
     except CheckpointError as exc:

@@ -9,14 +9,9 @@ from dataclasses import dataclass
 
 from streamcodec.config import CodecConfig
 from streamcodec.engine.onnx.graph import Graph
-from streamcodec.engine.onnx.layers import Tensors
+from streamcodec.model.canonical import Tensors, embed_name
 
-__all__ = ["CodebookWriter", "embed_name"]
-
-
-def embed_name(level: int) -> str:
-    """The canonical name of a codebook's entries."""
-    return f"quantizer.layers.{level}.codebook.embed"
+__all__ = ["CodebookWriter"]
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from streamcodec.config import CodecConfig, Start
 from streamcodec.engine.base import StreamTraits
 from streamcodec.engine.lookup import CodebookTable
 from streamcodec.engine.onnx.graph import Graph
-from streamcodec.engine.onnx.layers import Tensors
 from streamcodec.engine.onnx.steps import Steps
 from streamcodec.errors import MissingDependencyError
 from streamcodec.model.architecture import default_live_start, start_frames
+from streamcodec.model.canonical import Tensors
 from streamcodec.types import Codes, Samples, States
 
 __all__ = ["OnnxEngine", "onnxruntime"]
@@ -130,7 +130,8 @@ class OnnxEngine:
         if states is None and self.config.granularity == "frames" and self._starts_from_zeros(half):
             size = self.traits.encoder_state_size if half == "encoder" else self.traits.decoder_state_size
             start, states = False, np.zeros((len(x), size), np.float32)
-        final = final and (half == "encoder" or self.config.granularity != "frames" or self.traits.decoder_hold_frames > 0)
+        # In the middle of its stream, a decoder that holds nothing back ends as it goes on.
+        final = final and (half == "encoder" or start or self.traits.decoder_hold_frames > 0)
         part = self.steps.encoder_part if half == "encoder" else self.steps.decoder_part
         inputs = {"x": np.ascontiguousarray(x)} if states is None else {"x": np.ascontiguousarray(x), "states": states}
         y, new_states = self._run(f"{half}{' start' * start}{' end' * final}", lambda: part(start=start, final=final), inputs)

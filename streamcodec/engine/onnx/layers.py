@@ -7,7 +7,7 @@ are free.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,9 @@ import numpy.typing as npt
 
 from streamcodec.engine.onnx.graph import Graph
 from streamcodec.model.architecture import ConvSpec, ConvTransposeSpec, EluSpec, LayerSpec, LstmSpec, ResidualSpec
+from streamcodec.model.canonical import Tensors
 
-__all__ = ["LayerWriter", "Tensors", "state_size"]
-
-Tensors = Mapping[str, npt.NDArray[np.float32]]
-"""The weights of a model by their canonical names (see `streamcodec.model.checkpoint.layouts`)."""
+__all__ = ["LayerWriter", "state_size"]
 
 _END = 2**63 - 1
 _EPSILON = 1e-5  # torch's group norm

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streamcodec.config import CodecConfig
-from streamcodec.engine.onnx.codebooks import CodebookWriter, embed_name
+from streamcodec.engine.onnx.codebooks import CodebookWriter
 from streamcodec.engine.onnx.graph import Graph
-from streamcodec.engine.onnx.layers import LayerWriter, Tensors, state_size
+from streamcodec.engine.onnx.layers import LayerWriter, state_size
 from streamcodec.model.architecture import LayerSpec, decoder_layers, encoder_layers, runs_of
+from streamcodec.model.canonical import Tensors, embed_name
 
 __all__ = ["Steps"]
 

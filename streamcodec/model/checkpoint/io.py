@@ -28,12 +28,12 @@ from torch import Tensor
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError, InputError, UnsupportedModelError
+from streamcodec.model.canonical import check_tensors
 from streamcodec.model.checkpoint.audiocraft import xp_cfg
 from streamcodec.model.checkpoint.infer import infer_config
 from streamcodec.model.checkpoint.layouts import (
     WEIGHT_NORM,
     canonical,
-    canonical_shapes,
     load_canonical,
     to_canonical,
     to_meta_name,
@@ -221,19 +221,6 @@ def _build(config: CodecConfig, tensors: Tensors, path: Path) -> EncodecModel:
     # The meta device allocates no memory. The config may ask for any size, so the shapes are checked before anything is allocated.
     with torch.device("meta"):
         model = EncodecModel(config)
-    expected = canonical_shapes(model)
-    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or extra:
-        problems = [f"{label} {_few(names)}" for label, names in (("lacks", missing), ("has unexpected", extra)) if names]
-        raise CheckpointError(f"{path}: does not fit its config: it {' and '.join(problems)}")
-    for name, shape in expected.items():
-        if tuple(tensors[name].shape) != shape:
-            raise CheckpointError(f"{path}: {name} has shape {list(tensors[name].shape)}, its config asks for {list(shape)}")
-        if not torch.isfinite(tensors[name]).all():
-            raise CheckpointError(f"{path}: {name} holds NaN or infinity")
+    check_tensors(config, tensors, lambda tensor: bool(torch.isfinite(tensor).all()), path)
     load_canonical(model, tensors)
     return model.eval().requires_grad_(False)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,23 +1,19 @@
-"""Converts tensor names and shapes between the layouts, the canonical form and the model's own modules.
-
-The canonical names are those of `transformers`' EncodecModel with weight norm folded (`encoder.layers.0.conv.weight`). Transposed
-convolutions have PyTorch's own layout.
-"""
+"""Converts tensor names and shapes between the layouts, the canonical form (`streamcodec.model.canonical`) and the model's own modules."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import CheckpointError
+from streamcodec.model.canonical import embed_name, fingerprint_of_codes, fingerprint_of_weights
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.layers import ConvTranspose1d
 
@@ -25,7 +21,7 @@ __all__ = [
     "EMBED",
     "WEIGHT_NORM",
     "canonical",
-    "canonical_shapes",
+    "canonical_arrays",
     "codes_fingerprint",
     "from_canonical",
     "load_canonical",
@@ -35,8 +31,6 @@ __all__ = [
     "weights_fingerprint",
     "with_training_buffers",
 ]
-
-T = TypeVar("T")
 
 _META_NAMES = (
     (re.compile(r"^(encoder|decoder)\.model\.(\d+)\."), r"\1.layers.\2."),
@@ -51,37 +45,23 @@ EMBED = re.compile(r"^quantizer\.layers\.(\d+)\.codebook\.embed$")
 
 
 def weights_fingerprint(model: EncodecModel) -> str:
-    """The identity of all of a model's weights: 32 hexadecimal digits.
-
-    It is a hash of the folded weights as float32 and of the config, except the fields that do not affect decoding: how the weights are
-    stored (`norm_type`) and how wide the encoder's search is (`search_beam`). Fields that are younger than the first fingerprints count
-    where they are not what every model had then.
-    """
-    config, plain = model.config.to_dict(), CodecConfig()
-    for field in ("norm_type", "search_beam"):
-        del config[field]
-    for field in ("use_causal_conv", "normalize", "chunk_length_s", "overlap"):
-        if config[field] == getattr(plain, field):
-            del config[field]
-    return _digest(config, to_canonical(model))
+    """The identity of all of a model's weights; see `streamcodec.model.canonical`."""
+    return fingerprint_of_weights(model.config, canonical_arrays(model))
 
 
 def codes_fingerprint(model: EncodecModel) -> str:
-    """The identity of what a model's codes mean, which client and server compare: 32 hexadecimal digits.
-
-    It is a hash of the codebooks as float32 and of the rates. Models whose codebooks are equal read each other's codes: one whose decoder
-    alone was trained on, or whose encoder was rounded, has the fingerprint that it had. Training that moves latents moves codebooks too.
-    """
-    rates = {"sampling_rate": model.config.sampling_rate, "hop_length": model.config.hop_length}
-    return _digest(rates, {_embed_name(i): embed for i, embed in enumerate(model.quantizer.embed)})
+    """The identity of what a model's codes mean; see `streamcodec.model.canonical`."""
+    return fingerprint_of_codes(model.config, {embed_name(i): _array(embed) for i, embed in enumerate(model.quantizer.embed)})
 
 
-def _digest(values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().astype("<f4", copy=False).tobytes())
-    return digest.hexdigest()[:32]
+def canonical_arrays(model: EncodecModel) -> dict[str, npt.NDArray[np.float32]]:
+    """The tensors of `to_canonical` as arrays."""
+    return {name: _array(tensor) for name, tensor in to_canonical(model).items()}
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
+    array: npt.NDArray[np.float32] = tensor.detach().float().cpu().contiguous().numpy()
+    return array
 
 
 # From a file's names to canonical ones
@@ -126,42 +106,23 @@ def _transposed_layers(model: EncodecModel) -> dict[str, ConvTranspose1d]:
 
 
 def to_canonical(model: EncodecModel) -> dict[str, Tensor]:
-    return _by_canonical_name(model, lambda tensor: tensor, ConvTranspose1d.to_transposed)
-
-
-def canonical_shapes(model: EncodecModel) -> dict[str, tuple[int, ...]]:
-    """The shapes of `to_canonical`, for a model on the meta device: operations there would load torch's compiler, which takes seconds."""
-
-    def of_transposed(weight: Tensor, stride: int) -> tuple[int, ...]:
-        outputs, inputs, _ = weight.shape
-        return inputs, outputs // stride, 2 * stride
-
-    return _by_canonical_name(model, lambda tensor: tuple(tensor.shape), of_transposed)
-
-
-def _by_canonical_name(model: EncodecModel, plain: Callable[[Tensor], T], transposed: Callable[[Tensor, int], T]) -> dict[str, T]:
-    """What `plain` makes of each tensor that is stored as it is, and `transposed` of each transposed layer's weight and stride."""
     layers = _transposed_layers(model)
-    named: dict[str, T] = {}
+    named: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         if name == "quantizer.embed":
-            named.update({_embed_name(i): plain(embed) for i, embed in enumerate(tensor)})
+            named.update({embed_name(i): embed for i, embed in enumerate(tensor)})
         elif name in layers:
-            named[name] = transposed(tensor, layers[name].stride)
+            named[name] = ConvTranspose1d.to_transposed(tensor, layers[name].stride)
         else:
-            named[name] = plain(tensor)
+            named[name] = tensor
     return named
-
-
-def _embed_name(i: int) -> str:
-    return f"quantizer.layers.{i}.codebook.embed"
 
 
 def from_canonical(model: EncodecModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `to_canonical`: the model's own state dict."""
     transposed = _transposed_layers(model)
     state = {n: ConvTranspose1d.from_transposed(t) if n in transposed else t for n, t in tensors.items() if not EMBED.match(n)}
-    state["quantizer.embed"] = torch.stack([tensors[_embed_name(i)] for i in range(model.config.num_quantizers)])
+    state["quantizer.embed"] = torch.stack([tensors[embed_name(i)] for i in range(model.config.num_quantizers)])
     return state
 
 
