@@ -7,7 +7,6 @@ import gc
 import signal
 import sys
 import types
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import streamcodec
-from benchmarks.harness.imports import without_torchaudio
 from streamcodec.audio import bundled_clip, write_audio
+from streamcodec.types import Chunk, Codes, Samples
 
 # Torch takes seconds to import, and the process that only shares tests out has no use for it.
 if TYPE_CHECKING:
-    import torch
+    from benchmarks.peers.references import Reference as PackageModel
 
 # Models take tens of milliseconds a call on a busy machine: deadlines would assert a speed.
 settings.register_profile(
@@ -85,89 +84,39 @@ def speech() -> npt.NDArray[np.float32]:
 
 
 class Reference:
-    """A reference package's model: whole clips in, whole clips out."""
+    """A reference package's model of one channel that codes clips as a whole: clips [B, T] in and out."""
 
-    def __init__(self, model: torch.nn.Module, save: Callable[[Path], Path], encode: Any, decode: Any) -> None:
-        self.model = model
-        self.save = save
-        self._encode = encode
-        self._decode = decode
-        self._codes: dict[tuple[bytes, tuple[int, ...], float], npt.NDArray[np.int64]] = {}
+    def __init__(self, package: PackageModel) -> None:
+        self.model, self.save = package.model, package.save
+        self._package = package
+        self._codes: dict[tuple[bytes, tuple[int, ...], float], Codes] = {}
 
-    def encode(self, clips: npt.NDArray[np.float32], bandwidth: float) -> npt.NDArray[np.int64]:
+    def encode(self, clips: Samples, bandwidth: float) -> Codes:
         """Clips [B, T] -> codes [B, n_q, F]; the same clips are encoded once, since each engine is compared with them."""
-        import torch
-
         key = (clips.tobytes(), clips.shape, bandwidth)
         if key not in self._codes:
-            with torch.inference_mode():
-                self._codes[key] = self._encode(torch.from_numpy(clips)[:, None], bandwidth).numpy()
+            [chunk] = self._package.encode(clips[:, None], bandwidth)
+            self._codes[key] = chunk.codes
         return self._codes[key].copy()
 
-    def decode(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def decode(self, codes: npt.NDArray[Any]) -> Samples:
         """Codes [B, n_q, F] -> samples [B, F * hop]."""
-        import torch
-
-        with torch.inference_mode():
-            samples: npt.NDArray[np.float32] = self._decode(torch.from_numpy(np.asarray(codes, np.int64)))[:, 0].numpy()
-        return samples
+        return self._package.decode([Chunk(codes)])[:, 0]
 
 
 def transformers_reference(seed: int = 0, **overrides: Any) -> Reference:
     """`transformers.EncodecModel` with random weights; the full-size 24 kHz model unless `overrides` say otherwise."""
-    import torch
-    from made_up_models import fill_codebooks
-    from transformers import EncodecConfig, EncodecModel
+    from benchmarks.peers.random_models import transformers_model
+    from benchmarks.peers.references import TransformersReference
 
-    torch.manual_seed(seed)
-    model = EncodecModel(EncodecConfig(**overrides)).eval()
-    with torch.no_grad():
-        std = float(model.encoder(torch.randn(1, 1, 24_000) * 0.1).std())
-        fill_codebooks([layer.codebook.embed for layer in model.quantizer.layers], std)
-
-    def save(folder: Path) -> Path:
-        model.save_pretrained(folder)
-        return folder
-
-    def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
-        return model.encode(x, bandwidth=bandwidth).audio_codes[0]  # type: ignore[no-any-return]
-
-    def decode(codes: torch.Tensor) -> torch.Tensor:
-        return model.decode(codes[None], [None]).audio_values  # type: ignore[no-any-return]
-
-    return Reference(model, save, encode, decode)
+    return Reference(TransformersReference(transformers_model(seed, **overrides)))
 
 
 def encodec_reference(seed: int = 0) -> Reference:
     """The package `encodec`, full-size 24 kHz model with random weights."""
-    import torch
-    from made_up_models import fill_codebooks
+    from benchmarks.peers.references import reference_of
 
-    with without_torchaudio(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's deprecation of the weight norm that the package uses
-        from encodec import EncodecModel
-
-        torch.manual_seed(seed)
-        model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
-    with torch.no_grad():
-        std = float(model.encoder(torch.randn(1, 1, 24_000) * 0.1).std())
-        fill_codebooks([layer._codebook.embed for layer in model.quantizer.vq.layers], std)
-        for layer in model.quantizer.vq.layers:
-            layer._codebook.inited.fill_(1)
-
-    def save(folder: Path) -> Path:
-        path = folder / "reference.th"
-        torch.save(model.state_dict(), path)
-        return path
-
-    def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
-        model.set_target_bandwidth(bandwidth)
-        return model.encode(x)[0][0]  # type: ignore[no-any-return]
-
-    def decode(codes: torch.Tensor) -> torch.Tensor:
-        return model.decode([(codes, None)])  # type: ignore[no-any-return]
-
-    return Reference(model, save, encode, decode)
+    return Reference(reference_of("encodec", "encodec_24khz", seed))
 
 
 @pytest.fixture(scope="session")

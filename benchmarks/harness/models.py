@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from streamcodec.codec import Codec, load
-from streamcodec.published import PUBLISHED
 
-__all__ = ["FULL", "FULL_SIZE", "FULL_STEREO", "Loading", "model_folder", "model_name"]
+__all__ = ["FULL", "FULL_32K", "FULL_SIZE", "FULL_STEREO", "Loading", "model_folder", "model_name"]
 
 FULL = "full"
+FULL_32K = "full-32k"
 FULL_STEREO = "full-48k"
-_NAMES = {FULL: "full size", FULL_STEREO: "full size, 48 kHz"}  # as tables name them
+_ARCHITECTURES = {FULL: "encodec_24khz", FULL_32K: "encodec_32khz", FULL_STEREO: "encodec_48khz"}
+_NAMES = {FULL: "full size", FULL_32K: "full size, 32 kHz", FULL_STEREO: "full size, 48 kHz"}  # as tables name them
 FULL_SIZE = _NAMES[FULL]
 
 
@@ -36,17 +37,14 @@ class Loading:
 
 @contextmanager
 def model_folder(name: str) -> Iterator[str]:
-    """What `load` takes for `name`: for "full" or "full-48k", a folder with the published architecture and random weights."""
-    if name not in _NAMES:
+    """What `load` takes for `name`: for "full", "full-32k" or "full-48k", a folder with a published architecture and random weights."""
+    if name not in _ARCHITECTURES:
         yield name
         return
-    from benchmarks.peers import transformers_peer
+    from benchmarks.peers.references import reference_of
 
     with tempfile.TemporaryDirectory() as folder:
-        architecture = {} if name == FULL else PUBLISHED["encodec_48khz"].to_dict()
-        architecture.pop("search_beam", None)  # not a field of transformers'
-        transformers_peer(**architecture).save(Path(folder))
-        yield folder
+        yield str(reference_of("transformers", _ARCHITECTURES[name]).save(Path(folder)))
 
 
 def model_name(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.harness.imports import without_torchaudio
+from benchmarks.peers.random_models import encodec_model, transformers_model
 
 __all__ = ["Peer", "encodec_peer", "has_mimi", "mimi_peer", "naive", "transformers_peer"]
 
@@ -38,17 +38,15 @@ def transformers_peer(checkpoint: Path | None = None, device: str = "cpu", **ove
 
     On another `device` it takes and returns what lies there.
     """
-    from transformers import EncodecConfig, EncodecModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    torch.manual_seed(0)
-    model: Any = (
-        EncodecModel(EncodecConfig(**overrides)) if checkpoint is None else EncodecModel.from_pretrained(checkpoint, dtype=torch.float32)
-    )
-    model.eval()
     if checkpoint is None:
-        _fill_codebooks(model.encoder, (layer.codebook.embed for layer in model.quantizer.layers), model.config.audio_channels)
+        model = transformers_model(**overrides)
+    else:
+        from transformers import EncodecModel
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        model = EncodecModel.from_pretrained(checkpoint, dtype=torch.float32)
+        model.eval()
     model.to(device)
 
     def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
@@ -64,15 +62,7 @@ def transformers_peer(checkpoint: Path | None = None, device: str = "cpu", **ove
 
 def encodec_peer() -> Peer:
     """The package `encodec`, with random weights."""
-    with without_torchaudio(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's deprecation of the weight norm that the package uses
-        from encodec.model import EncodecModel
-
-        torch.manual_seed(0)
-        model = EncodecModel.encodec_model_24khz(pretrained=False).eval()
-    _fill_codebooks(model.encoder, (layer._codebook.embed for layer in model.quantizer.vq.layers))
-    for layer in model.quantizer.vq.layers:
-        layer._codebook.inited.fill_(1)
+    model = encodec_model()
 
     def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:
         model.set_target_bandwidth(bandwidth)
@@ -125,12 +115,3 @@ def naive(peer: Peer, clip: npt.NDArray[np.float32], bandwidth: float, packet: i
             codes.append(part[0].numpy())
             audio.append(peer.decode(part)[0, 0].numpy())
     return np.concatenate(codes, axis=1), np.concatenate(audio)[: len(clip)]
-
-
-def _fill_codebooks(encoder: torch.nn.Module, embeds: Iterable[torch.Tensor], channels: int = 1) -> None:
-    """Random codebooks on the scale of the residuals they meet, as trained ones are: the packages initialise them with zeros."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        std = float(encoder(torch.randn(1, channels, 24_000, generator=generator) * 0.1).std())
-        for i, embed in enumerate(embeds):
-            embed.copy_(torch.randn(embed.shape, generator=generator) * std * 0.9**i)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ import numpy.typing as npt
 import pytest
 import torch
 from encodec_files import package_module, package_reads
-from made_up_models import fill_codebooks
 
 import streamcodec
-from benchmarks.harness.imports import without_torchaudio
+from benchmarks.peers.random_models import encodec_model
 from streamcodec.bitstream.ecdc import parse_ecdc
 from streamcodec.codec.ecdc import compress, decompress, ecdc_chunks, open_ecdc, to_ecdc
 from streamcodec.errors import CodesError
@@ -25,16 +23,7 @@ AUDIO_WITHIN = 1e-4
 @pytest.fixture(scope="module", params=["encodec_24khz", "encodec_48khz"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, streamcodec.Codec]:
     """A full-size model of the package with random weights, and the codec of its checkpoint."""
-    with without_torchaudio(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from encodec import EncodecModel
-
-        torch.manual_seed(4)
-        model = getattr(EncodecModel, f"encodec_model_{request.param.removeprefix('encodec_')}")(pretrained=False).eval()
-    with torch.no_grad():
-        fill_codebooks([layer._codebook.embed for layer in model.quantizer.vq.layers], 1.0)
-        for layer in model.quantizer.vq.layers:
-            layer._codebook.inited.fill_(1)
+    model = encodec_model(request.param)
     model.name = request.param
     path = tmp_path_factory.mktemp("package") / "reference.th"
     torch.save(model.state_dict(), path)

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from compat_rig import AUDIO_WITHIN, KINDS, Pair, assert_same, assert_same_outcome, theirs
-from reference_models import FEW, music, reference_model
+from reference_models import FEW, music
 
+from benchmarks.peers.random_models import transformers_model
 from streamcodec.compat import transformers as compat
 from streamcodec.errors import CodesError, InputError, PretrainedNotFoundError, TensorError
 
@@ -409,7 +410,7 @@ BESIDE: dict[str, dict[str, Any]] = {
 def codes_alike(context: Context, **values: Any) -> None:
     """A model of such a configuration has the same derived values, and codes a batch alike."""
     values = {**SMALL, **values}
-    model = reference_model(**values)
+    model = transformers_model(**values)
     folder = context.folder("config")
     model.save_pretrained(folder)
     for config in (compat.EncodecConfig(**values), compat.EncodecConfig.from_pretrained(folder)):
@@ -475,7 +476,7 @@ def config_refused(match: str, **values: Any) -> None:
 def _(_: Context) -> None:
     config_refused("overlap is None", **SMALL, chunk_length_s=0.02)
     with pytest.raises(TypeError):
-        reference_model(**SMALL, chunk_length_s=0.02).encode(torch.zeros(1, 1, 1_000))
+        transformers_model(**SMALL, chunk_length_s=0.02).encode(torch.zeros(1, 1, 1_000))
 
 
 @difference(CONFIG, "upsampling_ratios")
@@ -813,7 +814,7 @@ def _(context: Context) -> None:
 
 @case(LOAD, "state_dict")
 def _(context: Context) -> None:
-    state = reference_model(seed=9, **KINDS["24 kHz"]).state_dict()
+    state = transformers_model(seed=9, **KINDS["24 kHz"]).state_dict()
     # `transformers` takes no path and a state dict at once; its configuration and the state dict are what it says.
     other = theirs().EncodecModel.from_pretrained(None, config=theirs().EncodecConfig(**KINDS["24 kHz"]), state_dict=state)
     ours = compat.EncodecModel.from_pretrained(context.mono.folder, state_dict=state, engine="torch")

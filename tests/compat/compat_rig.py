@@ -13,17 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from parity import assert_same_codes
-from reference_models import FEW, SMALL, reference_model
+from parity import assert_same_chunks
+from reference_models import FEW, SMALL
 
+from benchmarks.harness.clips import AUDIO_WITHIN, row_chunks
 from benchmarks.harness.imports import without_torchaudio
+from benchmarks.peers.random_models import transformers_model
 from streamcodec.compat import transformers as compat
+from streamcodec.config import CodecConfig
 from streamcodec.engine.base import EngineName
 from streamcodec.errors import StreamCodecError
 
 __all__ = ["KINDS", "Pair", "assert_same", "assert_same_outcome", "outcome", "theirs"]
-
-AUDIO_WITHIN = 1e-4
 
 # A hop of 40 samples each; the causal one has 600 frames per second of 6 bits.
 KINDS: dict[str, dict[str, Any]] = {
@@ -67,7 +68,7 @@ class Pair:
     def made(cls, kind: str, folder: Path, engine: EngineName = "torch") -> Pair:
         """Both sides' models of one of `KINDS`: ours is loaded from what theirs saved."""
         names = theirs()
-        model = reference_model(**KINDS[kind])
+        model = transformers_model(**KINDS[kind])
         config = model.config
         extractor = names.EncodecFeatureExtractor(
             config.audio_channels, config.sampling_rate, chunk_length_s=config.chunk_length_s, overlap=config.overlap
@@ -121,20 +122,11 @@ class Pair:
         assert found.audio_codes.dtype == expected.audio_codes.dtype
         assert found.audio_codes.shape == expected.audio_codes.shape
         assert_same(found.audio_scales, expected.audio_scales, within=1e-5)
-        config = self.theirs.config
-        masked = values.float() if mask is None else values * mask.view(mask.shape[0], -1, mask.shape[-1])[..., : values.shape[-1]].bool()
-        for i, (codes, others, scale) in enumerate(zip(found.audio_codes, expected.audio_codes, expected.audio_scales, strict=True)):
-            at = i * (config.chunk_stride or 0)
-            samples = masked[..., at : at + (config.chunk_length or values.shape[-1])]
-            if scale is not None:
-                samples = samples / scale[..., None]
-            frames = codes.shape[-1] - (expected.last_frame_pad_length if i == len(found.audio_codes) - 1 else 0)
-            assert (codes[..., frames:] == 0).all()
-            for row in range(len(codes)):
-                clip = samples[row].numpy()
-                streams = self.ours.network.config.granularity == "frames" and config.chunk_length is None
-                pair = codes[row, :, :frames].numpy(), others[row, :, :frames].numpy()
-                assert_same_codes(self.ours.network, *pair, clip[0] if streams else clip)
+        config = CodecConfig.from_dict(self.theirs.config.to_dict())
+        heard = values if mask is None else values * mask.view(mask.shape[0], -1, mask.shape[-1])[..., : values.shape[-1]].bool()
+        assert (found.audio_codes[-1][..., found.audio_codes.shape[-1] - found.last_frame_pad_length :] == 0).all()
+        for row, clip in enumerate(heard.float()):
+            assert_same_chunks(self.ours.network, row_chunks(found, row), row_chunks(expected, row), clip.numpy(), config)
         return expected
 
     def assert_same_decoding(self, codes: Any, scales: Any, mask: torch.Tensor | None = None, unused: int = 0) -> Any:

@@ -13,9 +13,10 @@ import torch
 from compat_rig import KINDS, Pair, assert_same, theirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_models import PUBLISHED, music, reference_model
+from reference_models import PUBLISHED, music
 from torch import Tensor
 
+from benchmarks.peers.random_models import transformers_model
 from streamcodec.compat.transformers import EncodecConfig, EncodecModel, EncodecOutput
 from streamcodec.errors import AudioError, CodesError, InputError, StreamCodecError, TensorError
 
@@ -91,7 +92,7 @@ def test_any_mask_and_length_encode_and_decode_alike(pair_of: Callable[..., Pair
 
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_a_published_model_codes_a_batch_as_transformers_does(kind: str, tmp_path: Any) -> None:
-    model = reference_model(**PUBLISHED[kind])
+    model = transformers_model(**PUBLISHED[kind])
     model.save_pretrained(tmp_path)
     ours = EncodecModel.from_pretrained(tmp_path, engine="torch")
     values = torch.from_numpy(np.stack([music(model.config.audio_channels, 52_001, seed) for seed in range(2)]))

@@ -15,10 +15,10 @@ import pytest
 import reference_models
 import torch
 import yaml
-from made_up_models import fill_codebooks
 from parity import assert_same_codes
 
 from benchmarks.harness.imports import without_torchaudio
+from benchmarks.peers.random_models import fill_codebooks
 from streamcodec.config import CodecConfig
 from streamcodec.model.checkpoint import LAYOUTS, Layout, load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel

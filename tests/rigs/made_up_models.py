@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.peers.random_models import fill_codebooks
 from streamcodec.config import CodecConfig
 from streamcodec.model.checkpoint import save
 from streamcodec.model.encodec import EncodecModel
 
-__all__ = ["FEW_CHANNELS", "FEW_LAYERS", "STEREO", "fill_codebooks", "save_made_up_model", "small_model", "stereo_model"]
+__all__ = ["FEW_CHANNELS", "FEW_LAYERS", "STEREO", "save_made_up_model", "small_model", "stereo_model"]
 
 # The published architecture's rates and bandwidths, padded by reflection.
 FEW_CHANNELS = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
@@ -39,13 +39,6 @@ STEREO = {
     "overlap": 0.1,
     "target_bandwidths": [19.2, 38.4, 76.8],
 }
-
-
-def fill_codebooks(embeds: Iterable[torch.Tensor], latent_std: float) -> None:
-    """Random codebooks on the scale of the residuals they meet, as trained ones are: made-up models begin with zeros."""
-    generator = torch.Generator().manual_seed(5)
-    for i, embed in enumerate(embeds):
-        embed.copy_(torch.randn(embed.shape, generator=generator) * latent_std * 0.9**i)
 
 
 def save_made_up_model(folder: Path, seed: int = 0, **overrides: Any) -> Path:

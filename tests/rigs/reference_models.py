@@ -1,26 +1,15 @@
-"""`transformers`' models of the three published kinds, full-size and with few channels, and music for them.
-
-Importing `transformers` takes many seconds: only a call does it.
-"""
+"""Models of the published kinds that code chunks or clips, full-size and with few channels, as `transformers` takes them; and music."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
-import torch
-from made_up_models import fill_codebooks
 
-from streamcodec import published
+from benchmarks.peers.random_models import published_fields
 
-__all__ = ["FEW", "PUBLISHED", "SMALL", "music", "reference_model"]
+__all__ = ["FEW", "PUBLISHED", "SMALL", "music"]
 
-# As `transformers` takes them.
-PUBLISHED: dict[str, dict[str, Any]] = {
-    name: {field: value for field, value in published.PUBLISHED[of].to_dict().items() if field != "search_beam"}
-    for name, of in (("48 kHz", "encodec_48khz"), ("32 kHz", "encodec_32khz"))
-}
+PUBLISHED = {"48 kHz": published_fields("encodec_48khz"), "32 kHz": published_fields("encodec_32khz")}
 FEW = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16, "upsampling_ratios": [8, 5]}
 # The published ones with few channels and short chunks: a hop of 40, and chunks of 30 frames that overlap by three.
 SMALL = {
@@ -44,18 +33,6 @@ SMALL = {
     },
     "causal, in chunks": {**FEW, "codebook_size": 64, "chunk_length_s": 0.05, "overlap": 0.1, "target_bandwidths": [14.4]},
 }
-
-
-def reference_model(seed: int = 1, **overrides: Any) -> Any:
-    """`transformers.EncodecModel` with random weights."""
-    from transformers import EncodecConfig, EncodecModel
-
-    torch.manual_seed(seed)
-    model = EncodecModel(EncodecConfig(**overrides)).eval()
-    with torch.no_grad():
-        std = float(model.encoder(torch.randn(1, model.config.audio_channels, 9_600) * 0.1).std())
-        fill_codebooks([layer.codebook.embed for layer in model.quantizer.layers], std)
-    return model
 
 
 def music(channels: int, length: int, seed: int = 0) -> npt.NDArray[np.float32]:
