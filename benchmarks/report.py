@@ -33,6 +33,7 @@ _ROOT = Path(__file__).parents[1]
 BENCHMARKS = (
     *(
         "seams",
+        "parity",
         "step",
         "load",
         "chunks",
@@ -42,6 +43,7 @@ BENCHMARKS = (
         "quality",
         "long_streams",
         "tokenize",
+        "batches",
         "precision",
         "entropy_coding",
         "latency",

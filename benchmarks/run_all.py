@@ -51,6 +51,8 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
     ("chunks", ((),)),
     ("tokenize", ((),)),
+    ("batches", ((),)),
+    ("parity", ((),)),
     ("entropy_coding", (_HELD_OUT,)),
     ("late_join", (_HELD_OUT,)),
     ("dtx", (_HELD_OUT,)),

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.batches`: prints a table."""
+"""`python -m benchmarks.batches`."""
 
 import sys
 
-from benchmarks.batches.compare import main
+from benchmarks.batches.benchmark import BENCHMARK
+from benchmarks.harness.run import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BENCHMARK))

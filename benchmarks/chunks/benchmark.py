@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.clips import AUDIO_WITHIN, ClipTruth
 from benchmarks.harness.machine import Observed
 from benchmarks.harness.models import FULL_STEREO, Loading, model_folder, model_name
+from benchmarks.harness.music import music
 from benchmarks.harness.parity import proved, told
 from benchmarks.harness.processes import Address, Processes, Serving, run_loop, serve
 from benchmarks.harness.run import Benchmark, Headline
@@ -23,14 +25,14 @@ from streamcodec.audio import write_audio
 from streamcodec.client import Player, PublishOptions, listen, publish
 from streamcodec.client.pipeline import decode, publish_source
 from streamcodec.client.sources import FileSource
-from streamcodec.codec import Chunk, Codec
+from streamcodec.codec import Codec
 from streamcodec.errors import CodesError, UnsupportedModelError
 from streamcodec.model.checkpoint import load_file
-from streamcodec.model.near_ties import Comparison, NearTies
+from streamcodec.model.near_ties import NearTies
 from streamcodec.protocol import Gap, Packet, PayloadLayout, StreamEnd
 from streamcodec.types import Samples
 
-__all__ = ["BENCHMARK", "made_up_music"]
+__all__ = ["BENCHMARK"]
 
 _STREAM = "music"
 _ROUNDS = 5
@@ -51,13 +53,13 @@ def measure_all(args: argparse.Namespace, observed: Observed) -> Figures:
         if codec.config.granularity != "chunks":
             raise UnsupportedModelError(f"{args.model} does not code chunks: expected a model like EnCodec's at 48 kHz")
         codec.warm_up()
-        music = made_up_music(args.seconds, codec.sample_rate, codec.channels)
+        played = music(codec.channels, round(args.seconds * codec.sample_rate), rate=codec.sample_rate)
         clip = Path(folder) / "music.wav"
-        write_audio(clip, music, codec.sample_rate)
+        write_audio(clip, played, codec.sample_rate)
         rule = NearTies(load_file(Path(model)))
         with observed:
-            steps = _step_times(codec, music, args.bandwidth)
-            rows = [_row(codec, rule, model, clip, music, kbps) for kbps in args.bandwidth]
+            steps = _step_times(codec, played, args.bandwidth)
+            rows = [_row(codec, rule, model, clip, played, kbps) for kbps in args.bandwidth]
     return {
         "model": model_name(args.model),
         "engine": codec.engine.name,
@@ -71,21 +73,12 @@ def measure_all(args: argparse.Namespace, observed: Observed) -> Figures:
     }
 
 
-def made_up_music(seconds: float, rate: int, channels: int) -> Samples:
-    """Chords that glide, with noise, louder and softer, other ones on each channel [C, T]; 16-bit values."""
-    rng = np.random.default_rng(4)
-    t = np.arange(round(seconds * rate)) / rate
-    tones = [sum(np.sin(2 * np.pi * f * (1 + 0.3 * c + 0.002 * t) * t) for f in (220, 277, 330)) for c in range(channels)]
-    x = (0.02 + 0.2 * np.sin(9 * t) ** 2) * (np.stack(tones) / 3 + 0.1 * rng.standard_normal((channels, len(t))))
-    return (np.rint(np.clip(x, -1, 1) * 32_767) / 32_768).astype(np.float32)
-
-
 # Measuring ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _step_times(codec: Codec, music: Samples, bandwidths: Sequence[float]) -> list[Figures]:
+def _step_times(codec: Codec, played: Samples, bandwidths: Sequence[float]) -> list[Figures]:
     """What one chunk takes on one thread, while nothing is streamed."""
-    chunk = np.ascontiguousarray(music[None, :, : codec.config.chunk_length])
+    chunk = np.ascontiguousarray(played[None, :, : codec.config.chunk_length])
     found = []
     for kbps in bandwidths:
         n_q, times = codec.config.n_q_for(kbps), [[], []]  # type: tuple[int, list[list[float]]]
@@ -100,7 +93,7 @@ def _step_times(codec: Codec, music: Samples, bandwidths: Sequence[float]) -> li
     return found
 
 
-def _row(codec: Codec, rule: NearTies, model: str, clip: Path, music: Samples, kbps: float) -> Figures:
+def _row(codec: Codec, rule: NearTies, model: str, clip: Path, played: Samples, kbps: float) -> Figures:
     """Bring the clip through a server in a process of its own to a listener here, and compare with the whole clip."""
     with Processes() as processes:
         server = processes.start(serve, Serving(Loading(model), warm_up_frames=codec.config.packet_frames_for()))
@@ -108,19 +101,19 @@ def _row(codec: Codec, rule: NearTies, model: str, clip: Path, music: Samples, k
         packets, gaps, heard, delays = run_loop(_published_and_heard(codec, address, clip, kbps))
     layout = PayloadLayout.of(codec.config)
     found = [layout.unpack(packet.payload, packet.n_q) for packet in packets]
-    whole = codec.encode(music, bandwidth=kbps)
+    whole = codec.encode(played, bandwidth=kbps)
     failures = [f"{gaps} gaps"] * (gaps > 0)
     row: Figures = {"kbps": kbps, "packets": len(packets), "bytes": float(np.mean([len(packet.payload) for packet in packets]))}
     if len(found) != len(whole):
         return {**row, "failures": [*failures, f"{len(found)} packets of {len(whole)}"]}
     expected: Samples = codec.decode(found)[..., : heard.shape[-1]]
     try:
-        parity = proved([_compared(codec, rule, music, at, one, other) for at, (one, other) in enumerate(zip(found, whole, strict=True))])
+        parity = proved(ClipTruth(rule, played).compare(found, whole))
     except CodesError as error:
-        parity, failures = {"entries": 0, "differing": None, "near_ties": None}, [*failures, str(error)]  # type: ignore[dict-item]
+        parity, failures = {"entries": 0, "differing": None, "near_ties": None}, [*failures, str(error)]
     apart = float(np.abs(heard[..., : expected.shape[-1]] - expected).max())
-    if heard.shape[-1] < music.shape[-1] or not apart <= 1e-4:
-        failures.append(f"heard {heard.shape[-1]} samples of {music.shape[-1]}, {apart:.1e} apart at most")
+    if heard.shape[-1] < played.shape[-1] or not apart <= AUDIO_WITHIN:
+        failures.append(f"heard {heard.shape[-1]} samples of {played.shape[-1]}, {apart:.1e} apart at most")
     return {
         **row,
         **parity,
@@ -129,14 +122,6 @@ def _row(codec: Codec, rule: NearTies, model: str, clip: Path, music: Samples, k
         "decoded_ms": percentiles([ms for _, ms in delays], (50, 95)),
         "failures": failures,
     }
-
-
-def _compared(codec: Codec, rule: NearTies, music: Samples, index: int, found: Chunk, whole: Chunk) -> Comparison:
-    """A chunk's codes against those of the same chunk of the whole clip."""
-    config = codec.config
-    begin = index * (config.chunk_stride or 0)
-    chunk = music[:, begin : begin + (config.chunk_length or 0)]
-    return rule.compare(found.codes, whole.codes, chunk / whole.scale if config.normalize else chunk)
 
 
 async def _published_and_heard(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamcodec.codec import Codec
 from streamcodec.errors import CodesError
@@ -14,7 +14,7 @@ from streamcodec.types import Codes
 if TYPE_CHECKING:
     from streamcodec.model.near_ties import Comparison, NearTies
 
-__all__ = ["lead_codes", "proved", "rule_of", "told"]
+__all__ = ["counted", "lead_codes", "proved", "rule_of", "told"]
 
 
 def rule_of(codec: Codec) -> NearTies:
@@ -41,15 +41,20 @@ def lead_codes(rule: NearTies, n_q: int) -> Codes:
     return codes
 
 
-def proved(comparisons: Sequence[Comparison]) -> dict[str, int]:
-    """How many entries there were and differ, and how many near-ties explain them; raises `CodesError` where one is not proved."""
+def proved(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """As `counted`, of entries that are all proved; raises `CodesError` where one is not."""
     for found in comparisons:
         if not found:
             raise CodesError(str(found))
+    return counted(comparisons)
+
+
+def counted(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """How many entries there were and differ, and how many near-ties explain them; None where one is not proved."""
     return {
         "entries": sum(found.entries for found in comparisons),
         "differing": sum(found.differing for found in comparisons),
-        "near_ties": sum(len(found.near_ties) for found in comparisons),
+        "near_ties": sum(len(found.near_ties) for found in comparisons) if all(comparisons) else None,
     }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.peers.random_models import encodec_model, transformers_model
+from benchmarks.peers.random_models import encodec_model, transformers_checkpoint, transformers_model
 
 __all__ = ["Peer", "encodec_peer", "has_mimi", "mimi_peer", "naive", "transformers_peer"]
 
@@ -38,15 +38,7 @@ def transformers_peer(checkpoint: Path | None = None, device: str = "cpu", **ove
 
     On another `device` it takes and returns what lies there.
     """
-    if checkpoint is None:
-        model = transformers_model(**overrides)
-    else:
-        from transformers import EncodecModel
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        model = EncodecModel.from_pretrained(checkpoint, dtype=torch.float32)
-        model.eval()
+    model = transformers_model(**overrides) if checkpoint is None else transformers_checkpoint(checkpoint)
     model.to(device)
 
     def encode(x: torch.Tensor, bandwidth: float) -> torch.Tensor:

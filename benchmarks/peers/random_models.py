@@ -1,4 +1,4 @@
-"""The packages' own models with random weights: every figure and every parity is of models that the packages themselves have made.
+"""The packages' own models, most with random weights: what ours is compared with is what the packages themselves have made.
 
 A package is imported when a model of it is made: that of `transformers` takes many seconds.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from benchmarks.harness.imports import without_torchaudio
 from streamcodec.published import PUBLISHED
 
-__all__ = ["encodec_model", "fill_codebooks", "published_fields", "transformers_model"]
+__all__ = ["encodec_model", "fill_codebooks", "published_fields", "transformers_checkpoint", "transformers_model"]
 
 
 def published_fields(name: str) -> dict[str, Any]:
@@ -25,14 +26,29 @@ def published_fields(name: str) -> dict[str, Any]:
 def transformers_model(seed: int = 0, **overrides: Any) -> Any:
     """`transformers.EncodecModel`; the published 24 kHz architecture unless `overrides` say otherwise."""
     from transformers import EncodecConfig, EncodecModel
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    _without_progress_bars()
     torch.manual_seed(seed)
     model: Any = EncodecModel(EncodecConfig(**overrides))
     model.eval()
     fill_codebooks((layer.codebook.embed for layer in model.quantizer.layers), _latent_std(model.encoder, model.config.audio_channels))
     return model
+
+
+def transformers_checkpoint(folder: Path) -> Any:
+    """`transformers.EncodecModel` from a folder."""
+    from transformers import EncodecModel
+
+    _without_progress_bars()
+    model: Any = EncodecModel.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    return model
+
+
+def _without_progress_bars() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def encodec_model(name: str = "encodec_24khz", seed: int = 0) -> Any:

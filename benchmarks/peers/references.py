@@ -13,9 +13,10 @@ from torch import Tensor
 
 from benchmarks.peers.random_models import encodec_model, published_fields, transformers_model
 from streamcodec.codec import Chunk
+from streamcodec.published import PUBLISHED
 from streamcodec.types import Codes, Samples
 
-__all__ = ["EncodecReference", "Reference", "TransformersReference", "reference_of"]
+__all__ = ["PACKAGES", "EncodecReference", "Reference", "TransformersReference", "reference_of"]
 
 
 class Reference(ABC):
@@ -86,6 +87,10 @@ class EncodecReference(Reference):
     def _decode(self, codes: list[Tensor], scales: list[Tensor | None]) -> Tensor:
         decoded: Tensor = self.model.decode(list(zip(codes, scales, strict=True)))
         return decoded
+
+
+PACKAGES = {"encodec": ("encodec_24khz", "encodec_48khz"), "transformers": tuple(PUBLISHED)}
+"""The published architectures that each package has."""
 
 
 def reference_of(package: str, name: str, seed: int = 0) -> Reference:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from parity import assert_same_chunks, assert_same_codes
-from reference_models import PUBLISHED, SMALL, music
+from reference_models import PUBLISHED, SMALL
 
 import streamcodec
 from benchmarks.harness.clips import AUDIO_WITHIN, decode_clip, row_of
+from benchmarks.harness.music import music
 from benchmarks.peers.random_models import transformers_model
 from benchmarks.peers.references import Reference, TransformersReference, reference_of
 from streamcodec.audio import resample

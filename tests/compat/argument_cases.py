@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from compat_rig import AUDIO_WITHIN, KINDS, Pair, assert_same, assert_same_outcome, theirs
-from reference_models import FEW, music
+from reference_models import FEW
 
+from benchmarks.harness.music import music
 from benchmarks.peers.random_models import transformers_model
 from streamcodec.compat import transformers as compat
 from streamcodec.errors import CodesError, InputError, PretrainedNotFoundError, TensorError

@@ -13,9 +13,10 @@ import torch
 from compat_rig import KINDS, Pair, assert_same, theirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_models import PUBLISHED, music
+from reference_models import PUBLISHED
 from torch import Tensor
 
+from benchmarks.harness.music import music
 from benchmarks.peers.random_models import transformers_model
 from streamcodec.compat.transformers import EncodecConfig, EncodecModel, EncodecOutput
 from streamcodec.errors import AudioError, CodesError, InputError, StreamCodecError, TensorError

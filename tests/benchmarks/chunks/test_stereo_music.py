@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,18 @@ from made_up_models import small_model, stereo_model
 from tiny_benchmark import files_of, run_tiny
 
 from benchmarks.chunks import benchmark as chunks
+from benchmarks.harness.clips import ClipTruth
+from benchmarks.harness.music import music
 from benchmarks.harness.run import main
-from streamcodec.codec import Chunk, Codec
-from streamcodec.model.near_ties import Comparison, NearTies
-from streamcodec.types import Samples
+from streamcodec.codec import Chunk
+from streamcodec.model.near_ties import Comparison
 
 
 def test_the_music_is_stereo_and_the_same_each_time() -> None:
-    music = chunks.made_up_music(0.5, 48_000, 2)
-    assert music.shape == (2, 24_000) and 0.05 < np.abs(music).max() < 1
-    assert not np.array_equal(music[0], music[1]) and np.array_equal(music, chunks.made_up_music(0.5, 48_000, 2))
+    sound = music(2, 24_000)
+    assert sound.shape == (2, 24_000) and 0.05 < np.abs(sound).max() < 1
+    assert not np.array_equal(sound[0], sound[1]) and np.array_equal(sound, music(2, 24_000))
+    assert not np.array_equal(sound, music(2, 24_000, seed=1))
 
 
 def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> None:
@@ -38,12 +41,12 @@ def test_a_tiny_run_writes_a_section_that_its_figures_say(tmp_path: Path) -> Non
 
 
 def test_codes_that_are_not_the_whole_clips_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared = chunks._compared
+    compare = ClipTruth.compare
 
-    def with_other_codes(codec: Codec, rule: NearTies, music: Samples, index: int, found: Chunk, whole: Chunk) -> Comparison:
-        return compared(codec, rule, music, index, Chunk(found.codes ^ 1, found.scale), whole)
+    def with_other_codes(truth: ClipTruth, found: Sequence[Chunk], expected: Sequence[Chunk]) -> list[Comparison]:
+        return compare(truth, [Chunk(chunk.codes ^ 1, chunk.scale) for chunk in found], expected)
 
-    monkeypatch.setattr(chunks, "_compared", with_other_codes)
+    monkeypatch.setattr(ClipTruth, "compare", with_other_codes)
     words = ["--model", stereo_model(), "--bandwidth", "38.4", "--seconds", "0.5", "--out", str(tmp_path)]
     assert main(chunks.BENCHMARK, words) == 1
     [failure] = json.loads((tmp_path / "chunks.json").read_text(encoding="utf-8"))["figures"]["failures"]
