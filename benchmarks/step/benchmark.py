@@ -43,6 +43,8 @@ from streamcodec.types import Samples
 
 __all__ = ["BENCHMARK", "measure"]
 
+_PACKAGES = {"openvino": "openvino", "torch": "torch", "onnx": "onnxruntime"}
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
@@ -58,8 +60,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a few steps of these too, of the full-size model on the first engine",
     )
     add("--packet-frames", type=int, nargs="+", default=[6, 1, 2, 3], help="frames per step; all but the first only on the first engine")
-    add("--engine", nargs="+", choices=("openvino", "torch"), default=["openvino", "torch"])
-    add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="torch runs fp32 only")
+    add("--engine", nargs="+", choices=_PACKAGES, default=list(_PACKAGES))
+    add("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"], help="only OpenVINO runs bf16")
     add("--threads", type=int, nargs="+", default=[1, 2], help="per model; all but the first only for the full-size model on OpenVINO")
     add("--peers", nargs="*", choices=("encodec", "transformers", "mimi"), default=["encodec", "transformers", "mimi"])
     add("--lyra", type=Path, metavar="FOLDER", help="with Lyra V2's three .tflite files, a peer of the smaller model")
@@ -129,7 +131,7 @@ def _ways(args: argparse.Namespace) -> list[EngineSetup]:
     """What the engines offer of what was asked for, on the first number of threads."""
     found = []
     for engine in args.engine:
-        if engine == "openvino" and not importlib.util.find_spec("openvino"):
+        if not importlib.util.find_spec(_PACKAGES[engine]):
             continue
         for precision in args.precision:
             if precision == "fp32" or (engine == "openvino" and _has_bf16()):

@@ -11,7 +11,12 @@ from benchmarks.step.render import batches, candidate_name, main_steps, streams
 
 __all__ = ["draw"]
 
-_COLOURS = {("openvino", "fp32"): "tab:blue", ("openvino", "bf16"): "tab:green", ("torch", "fp32"): "tab:orange"}
+_COLOURS = {
+    ("openvino", "fp32"): "tab:blue",
+    ("openvino", "bf16"): "tab:green",
+    ("torch", "fp32"): "tab:orange",
+    ("onnx", "fp32"): "tab:purple",
+}
 
 
 def draw(figures: Figures, folder: Path) -> None:
