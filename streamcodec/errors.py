@@ -146,6 +146,10 @@ class ModelError(StreamCodecError):
     """A model cannot be loaded."""
 
 
+class EngineHungError(StreamCodecError):
+    """A step of the engine takes so long that nobody waits for it any longer."""
+
+
 class ModelNotFoundError(ModelError):
     """The name is not an embedded model, a file, a folder or a reachable hub repository."""
 

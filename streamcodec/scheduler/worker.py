@@ -4,6 +4,9 @@ There are as many threads as the engine has workers. One thread at a time holds 
 and forms a batch. Then it releases the lock and runs the engine. It puts the result into the inbox, where the next holder of the lock
 handles it. So two threads never use one row at the same time.
 
+A step that fails is run again row by row, so that only the streams fail that break the engine. A step that hangs can be abandoned: another
+thread takes the place of the one that waits for it, and its streams fail.
+
 This file handles neither sockets nor the wire format. The owner of a stream passes in the functions that convert its data on these threads.
 Results go to `deliver`, on these threads, as lists of calls to make; a server passes them to its event loop with `call_soon_threadsafe`.
 """
@@ -14,13 +17,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from streamcodec.config import Start
 from streamcodec.engine.base import Engine
+from streamcodec.errors import EngineHungError
 from streamcodec.scheduler.batcher import Batcher
 from streamcodec.scheduler.batching_delay import BatchingDelay
 from streamcodec.scheduler.chunk_rows import decoder_row, encoder_row
@@ -28,7 +32,7 @@ from streamcodec.scheduler.memory import MemoryReturn
 from streamcodec.scheduler.rows import Step, run_steps
 from streamcodec.scheduler.streams import Command, Functions, Result, Sink, Task, WorkerStream
 
-__all__ = ["Calls", "Worker", "WorkerStats"]
+__all__ = ["Calls", "RunningStep", "Worker", "WorkerStats"]
 
 
 Calls = list[tuple[Sink, Result]]
@@ -49,16 +53,14 @@ class WorkerStats:
 _Batch = list[tuple[float, tuple[Task, Step[Any]]]]
 
 
-@dataclass
-class _Done:
-    """A step that has run: the engine's results or its error."""
+@dataclass(eq=False)
+class RunningStep:
+    """A step that runs or has run: each row's results with its new state, or its error. Times are `time.perf_counter()` seconds."""
 
     batch: _Batch
     started: float
     done: float = 0.0
-    results: Any = None
-    states: Any = None
-    error: Exception | None = None
+    results: list[tuple[Any, Any] | Exception] = field(default_factory=list)
 
 
 class Worker:
@@ -69,22 +71,56 @@ class Worker:
         self.stats = WorkerStats()
         self._deliver = deliver
         self._batcher: Batcher[tuple[Task, Step[Any]]] = Batcher(max_batch, delay=BatchingDelay(engine.workers))
-        self._inbox: SimpleQueue[Command | _Done | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Command | RunningStep | None] = SimpleQueue()
         self._calls: Calls = []
         self._scheduling = threading.Lock()
         self._memory = MemoryReturn()
-        self._threads = [threading.Thread(target=self._run, name=f"streamcodec-model-{i}", daemon=True) for i in range(engine.workers)]
+        self._running: dict[RunningStep, threading.Thread] = {}
+        self._threads: list[threading.Thread] = []
+        self._started = 0
 
     def start(self) -> None:
         """Start the threads; streams may be opened and fed before this call."""
-        for thread in self._threads:
-            thread.start()
+        for _ in range(self.engine.workers):
+            self._start_thread()
 
-    def stop(self) -> None:
-        """Stop after the running steps and drop all waiting input. To process it, `end` the streams first."""
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"streamcodec-model-{self._started}", daemon=True)
+        self._started += 1
+        self._threads.append(thread)
+        thread.start()
+
+    def stop(self, timeout_s: float | None = None) -> bool:
+        """Stop after the running steps and drop all waiting input. To process it, `end` the streams first.
+
+        Returns whether all threads have ended; after `timeout_s` (None: never) those that hang are left behind.
+        """
         self._inbox.put(None)
+        give_up = math.inf if timeout_s is None else time.perf_counter() + timeout_s
         for thread in self._threads:
-            thread.join()
+            thread.join(None if give_up == math.inf else max(0.0, give_up - time.perf_counter()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def running(self) -> list[RunningStep]:
+        """The steps that the engine has not finished, in the order in which they began."""
+        return list(self._running)
+
+    def abandon(self, step: RunningStep) -> bool:
+        """Give up a step of `running` that hangs; returns False if it is done already.
+
+        Its streams fail with `EngineHungError`. A new thread takes the place of its own, which ends when the engine comes back.
+        """
+        thread = self._running.pop(step, None)
+        if thread is None:
+            return False
+        step.done = time.perf_counter()
+        hung = EngineHungError(f"a step of the engine did not come back within {step.done - step.started:.1f} s")
+        step.results = [hung] * len(step.batch)
+        self._threads.remove(thread)
+        self._inbox.put(step)
+        self._start_thread()
+        return True
 
     def open_encoder(
         self,
@@ -135,8 +171,14 @@ class Worker:
                 self.stats.scheduling_s += time.thread_time() - begun
             if batch is None:
                 return
-            self._inbox.put(self._step(batch))
-            del batch  # it refers to streams, which would stay in memory until the next batch
+            step = RunningStep(batch, time.perf_counter())
+            self._running[step] = threading.current_thread()
+            results = self._results(batch)
+            if self._running.pop(step, None) is None:  # it was abandoned, and another thread is in this one's place
+                return
+            step.results, step.done = results, time.perf_counter()
+            self._inbox.put(step)
+            del batch, step, results  # they refer to streams, which would stay in memory until the next batch
 
     def _next_batch(self) -> _Batch | None:
         """Handle commands and results until a batch is due, and return it; None means stop."""
@@ -163,7 +205,7 @@ class Worker:
             if entry is None:
                 return False
             wait_s = 0.0
-            if isinstance(entry, _Done):
+            if isinstance(entry, RunningStep):
                 self._complete(entry)
                 continue
             task, verb, item, posted = entry
@@ -228,32 +270,34 @@ class Worker:
             task.row = task.make_row()
         task.ending = None
 
-    def _step(self, batch: _Batch) -> _Done:
+    def _results(self, batch: _Batch) -> list[tuple[Any, Any] | Exception]:
         """Run the engine; another thread may hold the scheduling lock meanwhile."""
-        done = _Done(batch, time.perf_counter())
         try:
-            done.results, done.states = run_steps(self.engine, [task.row for _, (task, _) in batch], [step for _, (_, step) in batch])
+            results, states = run_steps(self.engine, [task.row for _, (task, _) in batch], [step for _, (_, step) in batch])
         except Exception as exc:  # an error of the engine must not end the thread that serves all streams
-            done.error = exc
-        done.done = time.perf_counter()
-        return done
+            if len(batch) == 1:
+                return [exc]
+            # States are values, so each row can be tried again: those that did not break the engine go on.
+            return [result for row in batch for result in self._results([row])]
+        return list(zip(results, states, strict=True))
 
-    def _complete(self, step: _Done) -> None:
+    def _complete(self, step: RunningStep) -> None:
         self.stats.steps += 1
         self.stats.rows += len(step.batch)
         self.stats.busy_s += step.done - step.started
-        self._batcher.record_duration(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
-        for row, (_, (task, _)) in enumerate(step.batch):
+        if not any(isinstance(result, Exception) for result in step.results):
+            self._batcher.record_duration(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
+        for result, (_, (task, _)) in zip(step.results, step.batch, strict=True):
             task.waiting = False
             task.last_done = step.done
             if task.released:
                 continue
-            if step.error is not None:
-                self._fail(task, step.error)
+            if isinstance(result, Exception):
+                self._fail(task, result)
                 continue
             assert task.row is not None
             try:
-                outputs = [task.functions.finish(output) for output in task.row.complete(step.results[row], step.states[row])]
+                outputs = [task.functions.finish(output) for output in task.row.complete(*result)]
             except Exception as exc:
                 self._fail(task, exc)
                 continue

@@ -18,7 +18,7 @@ from patience import TIMEOUT_S
 from worker_rig import Collector, deliver, first_book, open_encoder
 
 import streamcodec
-from streamcodec.errors import AudioError, LocalProtocolError
+from streamcodec.errors import AudioError, EngineHungError, LocalProtocolError
 from streamcodec.scheduler.streams import Result
 from streamcodec.scheduler.worker import Worker
 from streamcodec.types import Samples
@@ -281,7 +281,7 @@ def test_an_error_in_finish_or_drain_closes_that_stream_only(worker):
     assert isinstance(worse.error, IndexError)
 
 
-def test_an_error_of_the_engine_reaches_the_rows_of_that_step_and_no_others(worker, engine):
+def test_an_error_of_the_engine_reaches_the_row_that_breaks_it_and_no_others_of_its_step(worker, engine):
     engine.gate.clear()
     sinks = {name: Collector() for name in ("poison", "beside", "decoder", "later")}
     poison, beside = open_encoder(worker, sinks["poison"]), open_encoder(worker, sinks["beside"])
@@ -290,11 +290,13 @@ def test_an_error_of_the_engine_reaches_the_rows_of_that_step_and_no_others(work
     assert engine.entered.wait(TIMEOUT_S)
     poison.feed(np.full(3 * HOP, 666, np.float32))
     beside.feed(ramp(3))
+    beside.end()
     engine.gate.set()
-    for name in ("poison", "beside"):
-        sinks[name].wait_ended()
-        assert str(sinks[name].error) == "the engine broke"
-        assert len(sinks[name].results) == 1
+    sinks["poison"].wait_ended()
+    assert str(sinks["poison"].error) == "the engine broke" and len(sinks["poison"].results) == 1
+    sinks["beside"].wait_ended()
+    assert ("encode", 2, False) in engine.batches, "both were in one step"
+    assert sinks["beside"].error is None and first_book(sinks["beside"]) == [0, 1, 2]
     # The worker goes on, for those that were there and for new ones.
     later = open_encoder(worker, sinks["later"])
     later.feed(ramp(3))
@@ -305,8 +307,45 @@ def test_an_error_of_the_engine_reaches_the_rows_of_that_step_and_no_others(work
         sinks[name].wait_ended()
         assert sinks[name].error is None
     assert len(sinks["decoder"].outputs) == 2
-    beside.feed(ramp(3))
-    beside.end()
+
+
+def test_a_step_that_hangs_is_abandoned_and_a_new_thread_serves_all_others(worker, engine):
+    stuck, beside = Collector(), Collector()
+    engine.hold(open_encoder(worker, stuck))
+    other = open_encoder(worker, beside)
+    other.feed(ramp(3, first=1000))
+    other.end()
+    [step] = worker.running
+    # Only the step that hangs is held: those behind it find the engine well.
+    held, engine.gate = engine.gate, threading.Event()
+    engine.gate.set()
+    assert worker.abandon(step)
+    stuck.wait_ended()
+    assert isinstance(stuck.error, EngineHungError) and "did not come back within" in str(stuck.error)
+    beside.wait_ended()
+    assert beside.error is None and first_book(beside) == [1000, 1001, 1002]
+    assert not worker.abandon(step), "it is given up once"
+    held.set()
+    assert worker.stop(TIMEOUT_S) and len(stuck.results) == 1
+
+
+def test_a_step_that_is_done_cannot_be_abandoned(worker, engine):
+    sink = Collector()
+    stream = open_encoder(worker, sink)
+    engine.hold(stream)
+    [step] = worker.running
+    stream.end()
+    engine.gate.set()
+    sink.wait_ended()
+    assert worker.running == [] and not worker.abandon(step)
+    assert sink.error is None and first_book(sink) == [0, 1, 2]
+
+
+def test_a_stop_does_not_wait_for_a_step_that_hangs(worker, engine):
+    engine.hold(open_encoder(worker, Collector()))
+    assert not worker.stop(0.0)
+    engine.gate.set()
+    assert worker.stop(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("ended_before", [False, True])
