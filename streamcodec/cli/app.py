@@ -50,6 +50,9 @@ streamcodec play      play, record or pipe on what is published
 streamcodec doctor    what would not work here, and what to install
 """
 
+# What only some commands need, and the extras bring.
+_OPTIONAL = ("torch", "safetensors", "numba", "llvmlite")
+
 # Help is plain text and errors are one line: no markup, and no traceback of another kind than Python's.
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 
@@ -142,6 +145,10 @@ def _run(argv: Sequence[str]) -> int:
         raise
     except OSError as exc:
         return _complain("streamcodec", explain(exc), 1)
+    except ModuleNotFoundError as exc:
+        if exc.name not in _OPTIONAL:
+            raise
+        return _complain("streamcodec", f"this command needs {exc.name}: pip install 'streamcodec[codec]'", 1)
 
 
 def _complain_of_usage(exc: typer.TyperException) -> int:

@@ -51,8 +51,13 @@ def examine(model: str, port: int) -> Iterator[Finding]:
     for package in ("numpy", "websockets", "msgpack", "soxr", "soundfile"):
         yield _package(package, f"pip install {package}")
     yield _package("uvloop", "pip install uvloop (the event loop works without it, slower)", needed=False)
-    for package in ("torch", "safetensors"):
-        yield _package(package, "pip install 'streamcodec[codec]'; without it this machine can publish PCM and play PCM only")
+    onnx = _package("onnxruntime", "pip install 'streamcodec[play]', for machines without torch", needed=False)
+    without = (
+        "without it models run on ONNX Runtime" if onnx.works else "or 'streamcodec[play]'; without either only PCM is published and played"
+    )
+    yield _package("torch", f"pip install 'streamcodec[codec]'; {without}", needed=not onnx.works)
+    yield onnx
+    yield _package("safetensors", "pip install 'streamcodec[play]'; without it this machine can publish PCM and play PCM only")
     yield _package("matplotlib", "pip install 'streamcodec[plots]'; without it the demo draws no picture", needed=False)
     yield _guarded("model", lambda: _model(model), "give another --model, or see streamcodec models")
     sound = _guarded("sound", _sound, "files and pipes work without it: mic --input FILE, play --output FILE.wav", needed=False)

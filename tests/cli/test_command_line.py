@@ -221,3 +221,10 @@ def test_whoever_reads_our_output_may_stop():
     with os.fdopen(writing, "wb") as nobody:
         result = subprocess.run([sys.executable, "-c", script], stdout=nobody, stderr=subprocess.PIPE, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_command_that_needs_torch_says_so_where_torch_cannot_be_imported():
+    script = "import sys; sys.modules['torch'] = None; from streamcodec.cli import main; sys.exit(main(['models']))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "streamcodec: this command needs torch: pip install 'streamcodec[codec]'\n"

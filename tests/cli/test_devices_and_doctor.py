@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import socket
 import sys
 
@@ -84,3 +85,28 @@ def test_the_doctor_fails_where_the_model_does(capsys):
     mark, text = findings(capsys.readouterr().out)["model"]
     assert mark == "FAIL"
     assert "none: no such file or folder" in text and "give another --model" in text
+
+
+@pytest.mark.usefixtures("no_devices")
+@pytest.mark.parametrize(
+    ("absent", "marks", "said"),
+    [
+        ({"torch"}, {"torch": "warn", "onnxruntime": "ok"}, "without it models run on ONNX Runtime"),
+        ({"onnxruntime"}, {"torch": "ok", "onnxruntime": "warn"}, "pip install 'streamcodec[play]', for machines without torch"),
+        ({"torch", "onnxruntime"}, {"torch": "FAIL", "onnxruntime": "warn"}, "without either only PCM is published and played"),
+    ],
+    ids=["torch", "onnxruntime", "both"],
+)
+def test_the_doctor_asks_for_torch_only_where_nothing_else_runs_models(absent, marks, said, model, monkeypatch, capsys):
+    version = importlib.metadata.version
+
+    def installed(package: str) -> str:
+        if package in absent:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", installed)
+    assert main(["doctor", "--model", model, "--port", "0"]) == ("FAIL" in marks.values())
+    found = findings(capsys.readouterr().out)
+    assert {name: found[name][0] for name in marks} == marks
+    assert any(said in text for _, text in found.values())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from live_rig import a_server, run, tapped, tiny_codec, until, voice
+from parity import assert_same_codes
 
 import streamcodec
 from streamcodec.audio import read_audio, write_audio
@@ -68,9 +69,24 @@ def test_the_library_is_used_as_shown(page, monkeypatch, here):
         assert names["values"].shape == (2, 1, 4_800)
 
 
+@pytest.mark.usefixtures("here")
+def test_an_exported_model_is_run_as_shown(model):
+    assert main(["export", model, "exported"]) == 0
+    [program] = PROGRAM.findall((ROOT / "streamcodec" / "docs" / "export.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {"samples": voice(1.0)}
+    exec(program, names)
+    codec, codes = tiny_codec("readme"), np.concatenate(names["sent"], axis=1)
+    expected = np.concatenate(codec.stream_encoder(6.0, start="primed").feed(names["samples"]), axis=1)
+    assert_same_codes(codec, codes, expected, names["samples"], "primed")
+    start = names["start"]("decoder", names["manifest"]["states"]["decoder"]["primed"]["8"])
+    audio, _ = codec.engine.decode(codes[None], start)
+    np.testing.assert_allclose(np.concatenate(names["heard"]), audio[0], atol=1e-5)
+    assert np.abs(audio).max() > 0.01
+
+
 @pytest.fixture(scope="module")
 def help_texts() -> dict[str, str]:
-    commands = ("serve", "mic", "play", "demo", "encode", "decode", "tokenize", "convert", "models", "devices", "doctor")
+    commands = ("serve", "mic", "play", "demo", "encode", "decode", "tokenize", "convert", "export", "models", "devices", "doctor")
     texts = {}
     for command in commands:
         with contextlib.redirect_stdout(io.StringIO()) as told:
