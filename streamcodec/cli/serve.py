@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -104,19 +105,25 @@ def serve(
 
     sites = Sites(tuple(allow_origin or ()), tuple(allow_host or ()))
 
+    server = Server(codec, host, port, tokens=tokens, sites=sites, limits=limits)
+
     async def run() -> int:
+        status = 0
         # An interrupt is how a server ends.
         with contextlib.suppress(asyncio.CancelledError):
-            async with Server(codec, host, port, tokens=tokens, sites=sites, limits=limits) as running:
+            async with server as running:
                 told = f"model {codec.name} ({codec.fingerprint}), {codec.capabilities.audio}"
                 described = f"{told}, {codec.engine.name}, {processors} processor(s)"
                 packets = f"{1000 * codec.config.packet_frames_for() / codec.frame_rate:.0f} ms packets"
                 room = "" if running.room is None else f", room for about {running.room} live publisher(s) at {packets}"
                 freeze_gc()
                 print(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}", flush=True)
-                await asyncio.Event().wait()
-        print("stopped")
-        return 0
+                print(f"streamcodec: the engine is lost: {await running.until_lost()}", file=sys.stderr)
+                status = 1
+        print("stopped", flush=True)
+        if server.engine_hangs:  # the interpreter would wait for the engine's threads
+            os._exit(status or 1)
+        return status
 
     return run()
 

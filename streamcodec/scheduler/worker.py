@@ -282,9 +282,10 @@ class Worker:
         return list(zip(results, states, strict=True))
 
     def _complete(self, step: RunningStep) -> None:
-        self.stats.steps += 1
-        self.stats.rows += len(step.batch)
-        self.stats.busy_s += step.done - step.started
+        if not any(isinstance(result, EngineHungError) for result in step.results):
+            self.stats.steps += 1
+            self.stats.rows += len(step.batch)
+            self.stats.busy_s += step.done - step.started
         if not any(isinstance(result, Exception) for result in step.results):
             self._batcher.record_duration(step.batch[0][1][1].key, len(step.batch), step.done - step.started)
         for result, (_, (task, _)) in zip(step.results, step.batch, strict=True):

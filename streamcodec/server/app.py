@@ -36,6 +36,7 @@ from streamcodec.server.metrics import Metrics
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
+from streamcodec.server.watchdog import Watchdog
 from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection, address_of
 
 __all__ = ["DEFAULT_PORT", "Server"]
@@ -83,6 +84,9 @@ class Server:
         self._worker: Worker
         self._socket: WebSocketServer
         self._loop: asyncio.AbstractEventLoop
+        self._lost = asyncio.Event()
+        self._lost_reason = ""
+        self.engine_hangs = False
         self.registry: Registry
         self.refusals: Refusals
         self._handshake = Handshake(model, tokens or Tokens(), codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
@@ -118,7 +122,8 @@ class Server:
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
-        http = HttpEndpoints(self.metrics, self.registry, self._capacity)
+        self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
+        http = HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog)
         try:
             self._socket = await serve(
                 self._handle,
@@ -152,8 +157,16 @@ class Server:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
 
+    async def until_lost(self) -> str:
+        """Wait until the engine is lost, as step after step hangs, and return the reason in words: only a new process helps then."""
+        await self._lost.wait()
+        return self._lost_reason
+
     async def stop(self) -> None:
-        """Stop in order: take nothing new, send what was accepted, tell every client, close."""
+        """Stop in order: take nothing new, send what was accepted, tell every client, close.
+
+        Each part takes `drain_s` at most, whatever hangs; `engine_hangs` says whether a thread was left behind.
+        """
         if self._stopping:
             return
         self._stopping = True
@@ -180,7 +193,14 @@ class Server:
             await asyncio.wait_for(self._socket.wait_closed(), self.limits.drain_s)
         except TimeoutError:
             log.warning("a client that has sent no hello kept its connection open")
-        await asyncio.to_thread(self._worker.stop)
+        self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.limits.drain_s)
+        if self.engine_hangs:
+            log.error("a step of the engine has not come back: the process must be ended")
+
+    def _give_up(self, reason: str) -> None:
+        log.critical("the engine is lost: %s", reason)
+        self._lost_reason = reason
+        self._lost.set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for `condition`, for `drain_s` at most."""
@@ -228,6 +248,7 @@ class Server:
 
     def _tick(self) -> None:
         now = now_us() / 1e6
+        self._watchdog.check(now)
         self._correct_capacity()  # where codes are passed on no results come, after which it is done
         self._ticking = self._loop.call_later(self._lag.tick(now) - now, self._tick)
 

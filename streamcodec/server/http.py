@@ -1,4 +1,4 @@
-"""What the server's port answers to plain HTTP: `/healthz`, `/metrics`, and a hint for those that ask for anything else."""
+"""What the server's port answers to plain HTTP: `/healthz`, `/readyz`, `/metrics`, and a hint for those that ask for anything else."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from streamcodec.protocol import SUBPROTOCOL, now_us
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.metrics import Metrics, counter_family, gauge_family
 from streamcodec.server.registry import Registry
+from streamcodec.server.watchdog import Watchdog
 
 __all__ = ["HttpEndpoints"]
 
@@ -20,18 +21,22 @@ __all__ = ["HttpEndpoints"]
 class HttpEndpoints:
     """Answers requests before they become WebSockets; what is not counted is read when somebody asks for `/metrics`."""
 
-    def __init__(self, metrics: Metrics, registry: Registry, capacity: CapacityMonitor) -> None:
+    def __init__(self, metrics: Metrics, registry: Registry, capacity: CapacityMonitor, watchdog: Watchdog) -> None:
         self._metrics = metrics
         self._registry = registry
         self._capacity = capacity
+        self._watchdog = watchdog
         metrics.collect_from(self._gauges)
         metrics.collect_from(self._work)
 
     def respond(self, ws: ServerConnection, request: Request) -> Response | None:
         """The answer to `request`; None where it is a WebSocket's handshake."""
         path = request.path.partition("?")[0]
-        if path == "/healthz":
-            return ws.respond(HTTPStatus.OK, "ok\n")
+        if path in ("/healthz", "/readyz"):
+            complaint = self._watchdog.complaint
+            if complaint is None and path == "/readyz" and self._registry.closing:
+                complaint = "the server is closing"
+            return ws.respond(HTTPStatus.OK if complaint is None else HTTPStatus.SERVICE_UNAVAILABLE, f"{complaint or 'ok'}\n")
         if path == "/metrics":
             return self._respond_metrics(ws, request)
         if "Upgrade" not in request.headers:
@@ -70,6 +75,7 @@ class HttpEndpoints:
     def _work(self) -> Iterator[Metric]:
         work = self._capacity.work()
         yield counter_family("engine_steps", "Steps that the engine ran.", work.steps)
+        yield counter_family("engine_steps_abandoned", "Steps of the engine that hung and were given up.", self._watchdog.abandoned)
         yield counter_family("engine_rows", "Packets that were encoded or decoded in these steps.", work.rows)
         yield counter_family("engine_busy_seconds", "Time inside the engine's steps.", work.busy_s)
         yield counter_family("process_cpu_seconds", "Processor time of the whole process.", work.cpu_s)

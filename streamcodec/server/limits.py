@@ -40,6 +40,8 @@ class Limits:
     history_s: float = 2.0  # how much of a stream a late listener may get to warm its decoder: 30 dB in the worst case, see late_join
     # How long a fast publisher waits for one listener, which may lose packets from then on; it waits for the machine without a bound.
     stall_s: float = 10.0
+    # A step of the engine that takes longer makes the server unwell, and is given up after twice that.
+    hung_step_s: float = 5.0
     drain_s: float = 5.0  # how long a stop waits until what was accepted has gone out
     # What one connection may send. A browser that sends each of its blocks of 128 samples has 375 frames a second.
     control_frames: Rate = Rate(20, 60)  # WebSocket's pings and pongs; cut off: rate_limited
@@ -61,4 +63,5 @@ class Limits:
             fast_backlog_s=max(self.fast_backlog_s, chunk_s),
             listener_queue_s=max(self.listener_queue_s, 4 * chunk_s),
             listener_max_lag_s=max(self.listener_max_lag_s, 4 * chunk_s),
+            hung_step_s=max(self.hung_step_s, 30 * chunk_s),
         )

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from fake_worker import FakeWorker
 
+from streamcodec.errors import EngineHungError
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, pack_codes
 from streamcodec.server.fanout.decode import DecodedPacket, SharedDecoder
 
@@ -158,6 +159,23 @@ def test_a_decoder_that_breaks_names_all_that_is_lost_and_the_end_still_comes():
     assert [(gap.first_seq, gap.count) for gap in lost] == [(2, 1), (3, 1), (4, 1)]
     assert rig.out[2] == new
     assert rig.out[-1] == end
+
+
+def test_a_decoder_that_hangs_is_replaced_and_what_it_was_fed_is_a_gap():
+    rig = Setup()
+    rig.feed(0, 1, 2)
+    rig.stream.give(samples(6))
+    rig.stream.give(ended=True, error=EngineHungError("it did not come back"))
+    assert rig.shown[0] == 0
+    assert [(gap.first_seq, gap.count, gap.reason) for gap in rig.shown[1:]] == [(1, 1, "internal"), (2, 1, "internal")]
+    assert rig.failures == [] and rig.decoder.backlog_s == 0
+    _, rig.stream = rig.worker.opened
+    rig.feed(3)
+    rig.stream.give(samples(6))
+    end = StreamEnd(next_seq=4)
+    rig.decoder.end(end)
+    rig.stream.give(ended=True)
+    assert rig.shown[3:] == [3, end]
 
 
 def test_a_result_that_comes_after_the_close_reaches_nobody():

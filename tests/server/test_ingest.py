@@ -8,7 +8,7 @@ from fake_worker import FakeWorker, codes_output
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.errors import AudioError, InputError
+from streamcodec.errors import AudioError, EngineHungError, InputError
 from streamcodec.protocol import Packet, pack_codes
 from streamcodec.published import PUBLISHED
 from streamcodec.server.ingest.pcm import PcmSource
@@ -93,6 +93,34 @@ class Rig:
         assert found == frames
         assert payload == pack_codes(codes_output(frames=frames)[:n_q], 10)
         return n_q == 1
+
+
+def test_what_an_engine_that_hangs_was_fed_is_lost_and_counted_and_the_stream_goes_on_in_a_new_epoch():
+    rig = Rig()
+    for i in range(5):
+        rig.feed(80, 80_000 * i)
+    rig.give()
+    rig.stream.give(ended=True, error=EngineHungError("it did not come back"))
+    assert rig.sink.events == [("packet", 6, 0), ("epoch", 4, "internal")]
+    assert (rig.source.backlog_s, rig.source.waited_s(rig.now)) == (0, 0)
+    _, rig.stream = rig.worker.opened
+    assert rig.stream.verbs == []
+    rig.feed(80, 400_000)
+    rig.give()
+    rig.source.end()
+    rig.give(ended=True, packets=0)
+    assert rig.sink.events[2:] == [("packet", 6, 400_000), ("finished",)]
+
+
+def test_a_stream_that_was_ended_ends_although_the_engine_hangs():
+    rig = Rig()
+    rig.feed(160, 0)
+    rig.source.end()
+    rig.stream.give(ended=True, error=EngineHungError("it did not come back"))
+    _, rig.stream = rig.worker.opened
+    assert rig.stream.verbs == ["end"]
+    rig.give(ended=True, packets=0)
+    assert rig.sink.events == [("epoch", 2, "internal"), ("finished",)]
 
 
 # Chunks ----------------------------------------------------------------------------------------------------------------------------------

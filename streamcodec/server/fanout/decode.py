@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from streamcodec.config import Start
+from streamcodec.errors import EngineHungError
 from streamcodec.protocol import Gap, Message, Packet, PayloadLayout, StreamStart, append_gap
-from streamcodec.scheduler.streams import Result
+from streamcodec.scheduler.streams import Result, WorkerStream
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.ingest.source import MAX_BACKLOG_S
 from streamcodec.types import Samples
@@ -35,7 +36,8 @@ class SharedDecoder:
 
     Where a packet has waited for the machine for `wait_s`, the packets that come are left out until those that wait have waited for less
     than half of it; a gap takes the place of each. The same happens where more than `MAX_BACKLOG_S` waits. Neither happens where `wait_s`
-    is None, as the publisher waits then. All that follows is left out once the decoder broke, which `failed` is told. Over a gap the
+    is None, as the publisher waits then. All that follows is left out once the decoder broke, which `failed` is told. A decoder whose step
+    hangs and is given up is replaced by another one; what it was fed is a gap. Over a gap the
     decoder's state goes on, as that of a client's decoder does: only a `start` begins it afresh. Chunks have no state, and the one after a
     gap does not overlap with the one before it.
     """
@@ -71,7 +73,13 @@ class SharedDecoder:
         self._waiting: deque[tuple[Packet, int, int] | Message] = deque()  # a packet, its samples and when it came, or a message
         self._samples: list[Samples] = []
         self._due = 0.0
-        self._decoder = worker.open_decoder(self._on_result, n_q=n_q, start=start, restart=restart, prepare=self._prepare)
+
+        def open_decoder(start: Start) -> WorkerStream:
+            return worker.open_decoder(self._on_result, n_q=n_q, start=start, restart=restart, prepare=self._prepare)
+
+        self._open_decoder, self._restart_with = open_decoder, restart
+        self._ended = False
+        self._decoder = open_decoder(start)
 
     @property
     def backlog_s(self) -> float:
@@ -110,6 +118,7 @@ class SharedDecoder:
     def end(self, message: Message) -> None:
         """Bring out all that was fed, then hand over `message`."""
         self._waiting.append(message)
+        self._ended = True
         self._decoder.end()
         self._deliver()
 
@@ -126,13 +135,17 @@ class SharedDecoder:
 
     def _on_result(self, result: Result) -> None:
         if result.error is not None:
-            self._broken = True
+            hung = isinstance(result.error, EngineHungError)
+            self._broken = not hung
             self._samples, self._backlog = [], 0
             for index, item in enumerate(self._waiting):
                 if isinstance(item, tuple):
                     self._waiting[index] = Gap(first_seq=item[0].seq, count=1, reason="internal")
             self._deliver()
-            self._failed(result.error)
+            if not hung:
+                self._failed(result.error)
+            elif not self._ended:
+                self._decoder = self._open_decoder(self._restart_with)
             return
         self._due = result.due
         # What only the end of a run gives of chunks would overlap with one that never comes.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import PcmFormat
 from streamcodec.config import Start
+from streamcodec.errors import EngineHungError
 from streamcodec.protocol import Packet, sample_width
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
-from streamcodec.scheduler.streams import Result
+from streamcodec.scheduler.streams import Result, WorkerStream
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.ingest.frontend import PcmFrontend
 from streamcodec.server.ingest.source import MAX_BACKLOG_S, IngestSink
@@ -21,7 +22,8 @@ class PcmSource:
 
     Where a packet of a live publisher has waited for `wait_s`, whole messages are dropped until the packets that wait have waited for less
     than half of it (None: never). A new epoch follows, and the packets in between count as missing, so that numbers go on with time.
-    However fast the machine is, at most `MAX_BACKLOG_S` of audio waits. With `silence_db` the packets below that level (dBFS), as
+    Where a step of the engine hangs and is given up, what was fed by then is lost, and a new epoch follows. However fast the machine is, at
+    most `MAX_BACKLOG_S` of audio waits. With `silence_db` the packets below that level (dBFS), as
     `SilenceDetector` measures it, have only the fewest codebooks.
     """
 
@@ -54,17 +56,23 @@ class PcmSource:
         self._epoch: int | None = None
         self._expected: int | None = None  # the timestamp that would have come next, where something was lost
         self._closed = False
-        quiet = QuietPackets(config, packet_frames, silence_db)
-        frontend = PcmFrontend(format, rate, channels, quiet, config)
-        self._encoder = worker.open_encoder(
-            self._on_result,
-            n_q=n_q,
-            packet_frames=packet_frames,
-            start=start,
-            prepare=frontend.prepare,
-            finish=frontend.pack,
-            drain=frontend.drain,
-        )
+        self._ending = False
+
+        def open_encoder() -> WorkerStream:
+            quiet = QuietPackets(config, packet_frames, silence_db)
+            frontend = PcmFrontend(format, rate, channels, quiet, config)
+            return worker.open_encoder(
+                self._on_result,
+                n_q=n_q,
+                packet_frames=packet_frames,
+                start=start,
+                prepare=frontend.prepare,
+                finish=frontend.pack,
+                drain=frontend.drain,
+            )
+
+        self._open_encoder = open_encoder
+        self._encoder = open_encoder()
 
     @property
     def backlog_s(self) -> float:
@@ -103,6 +111,7 @@ class PcmSource:
             self._expected = self._timeline.next_timestamp
 
     def end(self) -> None:
+        self._ending = True
         self._encoder.end()
 
     def close(self) -> None:
@@ -125,11 +134,23 @@ class PcmSource:
         if self._closed:
             return
         try:
-            if result.error is not None:
+            if isinstance(result.error, EngineHungError):
+                self._open_anew()
+            elif result.error is not None:
                 raise result.error
-            self._pass_on(result)
+            else:
+                self._pass_on(result)
         except Exception as exc:  # a stream that lost count must end: nobody else would end it
             self._sink.failed(exc)
+
+    def _open_anew(self) -> None:
+        """The engine did not come back with what was fed: that is lost, and what follows is another epoch."""
+        self._waits.done(self._timeline.backlog_s)
+        following = self._timeline.lose("internal")
+        self._sink.discontinuity(self._timeline.missing_before(following.begins_s), following.reason)
+        self._encoder = self._open_encoder()
+        if self._ending:
+            self._encoder.end()
 
     def _pass_on(self, result: Result) -> None:
         times = (round(result.due * 1e6), round(result.started * 1e6), round(result.done * 1e6))

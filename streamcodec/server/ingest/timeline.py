@@ -81,6 +81,13 @@ class Timeline:
         """What comes in from now on belongs to a new run, `missing_s` after the last one."""
         self._runs.append(EncoderRun(self._runs[-1].ends_s + missing_s, reason))
 
+    def lose(self, reason: str) -> EncoderRun:
+        """All that went in and has not come out is lost; returns the run that begins behind it."""
+        self.begin_run(0.0, reason)
+        while len(self._runs) > 1:
+            self._runs.popleft()
+        return self._runs[0]
+
     def take(self, duration_s: float) -> int:
         """The next packet comes out, `duration_s` long: the timestamp of its first sample."""
         self._numbered += 1
