@@ -30,6 +30,16 @@ def test_a_level_change_costs_its_logarithm() -> None:
     assert float(terms.relative) == pytest.approx(0.5, abs=0.01)
 
 
+def test_noise_above_its_limit_does_not_count() -> None:
+    x = 0.1 * torch.randn(1, 12_000, generator=torch.Generator().manual_seed(0))
+    spectrum = torch.fft.rfft(0.1 * torch.randn(1, 12_000, generator=torch.Generator().manual_seed(1)))
+    frequencies = torch.fft.rfftfreq(12_000, 1 / RATE)
+    below, above = (torch.fft.irfft(spectrum * band) for band in (frequencies < 1_500, frequencies > 2_500))
+    limited = SpectralLoss(RATE, noise_below=2_000.0)
+    assert float(limited(x + above, x).noise) < 0.01 < 0.2 < float(limited(x + below, x).noise)
+    assert float(SpectralLoss(RATE)(x + above, x).noise) > 0.2
+
+
 def test_silence_has_finite_losses_and_gradients() -> None:
     y = torch.zeros(1, 4096, requires_grad=True)
     x = torch.zeros(1, 4096)

@@ -51,7 +51,8 @@ class SpectralLoss(nn.Module):
 
     Noise is that of the waveform in bands of `noise_window`, each on its own: r / (r + 0.3), r being the error's power over the original's,
     averaged over bands (those above 6 kHz count ever less) and frames. An SNR of the whole is that of the loudest octave; this asks for
-    some 10 dB everywhere and for little more anywhere, which is how noise is least heard.
+    some 10 dB everywhere and for little more anywhere, which is how noise is least heard. Bands above `noise_below` Hz do not count: where
+    no waveform is coded, silence is nearer to it than sound of the right level.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class SpectralLoss(nn.Module):
         bands: Sequence[int] = (40, 56, 72, 80),
         floor: float = 1e-4,
         noise_window: int = 512,
+        noise_below: float = math.inf,
     ) -> None:
         super().__init__()
         self.windows = tuple(windows)
@@ -71,7 +73,7 @@ class SpectralLoss(nn.Module):
             self.register_buffer(f"window_{window}", hann / hann.square().sum().sqrt(), persistent=False)
             self.register_buffer(f"mel_{window}", mel_bands(rate, window, count), persistent=False)
         bands_at = self.get_buffer(f"mel_{noise_window}").t() @ torch.linspace(0.0, rate / 2, noise_window // 2 + 1)
-        weight = 1.0 / (1.0 + (bands_at / 6000.0).square())
+        weight = (bands_at <= noise_below) / (1.0 + (bands_at / 6000.0).square())
         self.register_buffer("noise_weight", weight / weight.sum(), persistent=False)
 
     def log_mels(self, x: Tensor) -> list[Tensor]:

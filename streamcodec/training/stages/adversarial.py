@@ -52,8 +52,8 @@ class AdversarialSettings:
 
     `streams` are coded once and heard over and over, each with a number of codebooks from `n_q`; at `late_joins` of the crops the decoder
     begins anew in the middle of a stream. The discriminator hears both sides through one filter, drawn anew for each crop, that turns
-    phases and tilts the spectrum by up to `tilt_db` an octave. Rates go up over `warmup_steps`, and down to 2% by half a cosine from
-    `decay_from` of the steps on.
+    phases and tilts the spectrum by up to `tilt_db` an octave. The loss `noise` counts up to `noise_below` Hz. Rates go up over
+    `warmup_steps`, and down to 2% by half a cosine from `decay_from` of the steps on.
     """
 
     steps: int
@@ -64,6 +64,7 @@ class AdversarialSettings:
     late_joins: float = 0.05
     losses: Mapping[str, float] = field(default_factory=lambda: {"mel": 1.0, "features": 3.0, "adversarial": 3.0})
     discriminator: DiscriminatorSettings = field(default_factory=DiscriminatorSettings)
+    noise_below: float = 2000.0
     tilt_db: float = 3.0
     discriminator_alone: int = 100
     rate: float = 2e-4
@@ -105,7 +106,7 @@ class AdversarialLearner:
         self.model.decoder.requires_grad_(True)
         torch.manual_seed(settings.seed)
         self.discriminator = _discriminator(settings, config.sampling_rate, discriminator).to(self.device)
-        self.spectral = SpectralLoss(config.sampling_rate, floor=2e-4).to(self.device)
+        self.spectral = SpectralLoss(config.sampling_rate, floor=2e-4, noise_below=settings.noise_below).to(self.device)
         self.balancer = Balancer(settings.losses, decay=0.9)  # of measurements, which are every few steps
         parameters = list(self.model.decoder.parameters())
         self.optimizer = Optimizers([(1.0, parameters)], settings.rate, settings.small_rate, settings.betas, settings.clip)
