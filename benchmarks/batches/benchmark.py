@@ -41,11 +41,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     models = [FULL, FULL_32K, FULL_STEREO]
     add("--model", nargs="+", default=models, help=f"folders, or {', '.join(models)}: published architectures with random weights")
-    add("--clips", type=int, default=8)
-    add("--seconds", type=float, nargs=2, default=[0.5, 1.5], metavar=("LEAST", "MOST"), help="the clips' lengths")
+    add("--clips", type=int, default=4)
+    add("--seconds", type=float, nargs=2, default=[0.3, 0.9], metavar=("LEAST", "MOST"), help="the clips' lengths")
     add("--bandwidth", type=float, help="kbps (default: 6, or the highest below)")
     add("--engine", nargs="+", choices=_OURS, default=list(_OURS), help="ours")
-    add("--rounds", type=int, default=3)
+    add("--rounds", type=int, default=5)
     add("--threads", type=int, default=1)
 
 
@@ -97,7 +97,7 @@ class _Run:
         return {"kbps": self.kbps, "rate": config.sampling_rate, "channels": config.audio_channels, "parity": parity}
 
     def time(self, rounds: int) -> list[Figures]:
-        """Each call by each side, by turns."""
+        """Each call by each side, by turns; `compare` has warmed them up."""
         audio_s = float(self.mask.sum()) / self.rule.model.config.sampling_rate
         sides = {**self.ours, _THEIRS: self.theirs}
         calls: dict[str, Callable[[Any], Any]] = {
@@ -107,7 +107,7 @@ class _Run:
         rows = []
         for call in _CALLS:
             candidates = [Candidate(partial(calls[call], model), audio_s, burst=1) for model in sides.values()]
-            for side, times in zip(sides, alternate(candidates, rounds, warm_up=1), strict=True):
+            for side, times in zip(sides, alternate(candidates, rounds, warm_up=0), strict=True):
                 median = statistics.median(times)
                 row = {"call": call, "side": side, "median_ms": 1000 * median, "least_ms": 1000 * min(times)}
                 rows.append({**row, "times_real_time": audio_s / median})

@@ -95,8 +95,8 @@ def _lengths(lengths: Sequence[int] | None) -> str:
     return (
         "1 sample, 2, a hop and one less and one more, other odd lengths up to 12,347, and 3 s; and they end where a chunk begins or ends, "
         "one sample before or one after. The causal model has no chunks: ours goes through a clip of it in pieces of 4 s, whose seam "
-        "stands for them. At lower bandwidths than the highest, whose codes begin with theirs, the only longer clips are those that end "
-        "one sample behind a seam of the first second and, at the lowest, that of 3 s"
+        "stands for them. Of these, lower bandwidths than the highest, whose codes begin with theirs, have those alone that end one sample "
+        "behind a seam of the first second"
     )
 
 

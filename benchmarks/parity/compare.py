@@ -27,19 +27,18 @@ _PIECE_S = 4  # our codec goes through longer clips of causal models in pieces o
 
 
 def lengths_at(config: CodecConfig, bandwidth: float) -> list[int]:
-    """The lengths of the clips that are compared at a bandwidth: short and odd ones, those that end around seams, and three seconds.
+    """The lengths of the clips that are compared at a bandwidth: short and odd ones, three seconds, and those that end around seams.
 
-    Lower bandwidths than the highest have those alone of the longer ones that end just behind a seam of the first second, and the lowest
-    has that of three seconds.
+    At lower bandwidths than the highest, the latter are those alone that end just behind a seam of the first second.
     """
     hop, rate = config.hop_length, config.sampling_rate
-    short = [1, 2, hop - 1, hop, hop + 1, 7 * hop - 1, 7 * hop + 1, 4_801, 12_347]
-    at = [seam for seam in (config.chunk_stride, config.chunk_length) if seam is not None]
+    everywhere = [1, 2, hop - 1, hop, hop + 1, 7 * hop - 1, 7 * hop + 1, 4_801, 12_347, 3 * rate]
+    seams = [seam for seam in (config.chunk_stride, config.chunk_length) if seam is not None]
     if config.granularity == "frames":
-        at.append(_PIECE_S * rate)
+        seams.append(_PIECE_S * rate)
     if bandwidth == max(config.target_bandwidths):
-        return [*short, *(seam + more for seam in at for more in (-1, 0, 1)), 3 * rate]
-    return [*short, *(seam + 1 for seam in at if seam <= rate), *([3 * rate] if bandwidth == min(config.target_bandwidths) else [])]
+        return [*everywhere, *(seam + more for seam in seams for more in (-1, 0, 1))]
+    return [*everywhere, *(seam + 1 for seam in seams if seam <= rate)]
 
 
 def clip_rows(

@@ -12,12 +12,11 @@ import torch
 from encodec_files import package_module, package_reads
 
 import streamcodec
+from benchmarks.harness.clips import AUDIO_WITHIN
 from benchmarks.peers.random_models import encodec_model
 from streamcodec.bitstream.ecdc import parse_ecdc
 from streamcodec.codec.ecdc import compress, decompress, ecdc_chunks, open_ecdc, to_ecdc
 from streamcodec.errors import CodesError
-
-AUDIO_WITHIN = 1e-4
 
 
 @pytest.fixture(scope="module", params=["encodec_24khz", "encodec_48khz"])

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from parity import assert_same_codes
 
 import streamcodec
+from benchmarks.harness.clips import AUDIO_WITHIN
 from streamcodec.config import Start
 from streamcodec.engine.base import EngineName
-
-AUDIO_WITHIN = 1e-4
 
 lengths = st.one_of(st.integers(1, 700), st.integers(701, 2_600), st.integers(2_601, 40_000))
 

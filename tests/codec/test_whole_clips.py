@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from parity import assert_same_chunks, assert_same_codes
+from parity import assert_same_chunks
 from reference_models import PUBLISHED, SMALL
 
 import streamcodec
-from benchmarks.harness.clips import AUDIO_WITHIN, decode_clip, row_of
+from benchmarks.harness.clips import AUDIO_WITHIN, decode_clip, row_of, scales_apart
 from benchmarks.harness.music import music
 from benchmarks.peers.random_models import transformers_model
 from benchmarks.peers.references import Reference, TransformersReference, reference_of
@@ -122,12 +122,8 @@ def test_blocks_become_the_codes_of_the_clip_and_the_clip_again(model: str, requ
             [codes] = packets
             np.testing.assert_array_equal(codes, expected)
         else:
-            assert len(packets) == len(expected)
-            for i, (packet, chunk) in enumerate(zip(packets, expected, strict=True)):
-                at = i * codec.config.chunk_stride
-                assert packet.scale == pytest.approx(chunk.scale, rel=1e-6)
-                samples = clip[:, at : at + codec.config.chunk_length] / np.float32(chunk.scale)
-                assert_same_codes(codec, packet.codes, chunk.codes, samples)
+            assert_same_chunks(codec, packets, expected, clip)
+            assert scales_apart(packets, expected) <= 1e-6
         heard = np.concatenate(list(codec.decode_blocks(packets)), axis=-1)
         whole = codec.decode(packets if isinstance(expected, list) else packets[0])
         assert heard.shape == whole.shape and length <= heard.shape[-1]
@@ -150,11 +146,9 @@ def test_a_stereo_clip_of_another_rate_is_resampled_channel_by_channel(stereo: s
     together = stereo.encode(clips, sample_rate=32_000)
     for row, clip in enumerate(clips):
         resampled = np.stack([resample(channel, 32_000, 48_000) for channel in clip])
-        for i, (chunk, expected) in enumerate(zip(together, stereo.encode(resampled), strict=True)):
-            at = i * (stereo.config.chunk_stride or 0)
-            samples = resampled[:, at : at + (stereo.config.chunk_length or 0)] / np.float32(expected.scale)
-            assert chunk.scale[row] == pytest.approx(expected.scale, rel=1e-6)
-            assert_same_codes(stereo, chunk.codes[row], expected.codes, samples)
+        expected = stereo.encode(resampled)
+        assert_same_chunks(stereo, row_of(together, row), expected, resampled)
+        assert scales_apart(row_of(together, row), expected) <= 1e-6
 
 
 @pytest.mark.parametrize(

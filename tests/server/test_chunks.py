@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from made_up_models import STEREO, save_made_up_model, stereo_model
-from parity import assert_same_codes
+from parity import assert_same_chunks
 from patience import patient_limits
 from server_rig import run
 
 import streamcodec
+from benchmarks.harness.music import music
 from streamcodec.audio import resample, write_audio
 from streamcodec.client import Listener, Player, PublishOptions, listen, publish
 from streamcodec.client.pipeline import publish_source
@@ -36,15 +37,6 @@ CHUNK, STRIDE = 4_800, 4_320
 @functools.cache
 def stereo_codec(use: str = "server") -> Codec:  # noqa: ARG001 - one for the server's threads, another for the test's
     return streamcodec.load(stereo_model())
-
-
-def music(seconds: float, rate: int = 48_000, channels: int = 2) -> Audio:
-    """Chords that glide, with noise, louder and softer, other ones on each channel [C, T]; 16-bit values."""
-    rng = np.random.default_rng(4)
-    t = np.arange(round(seconds * rate)) / rate
-    tones = [sum(np.sin(2 * np.pi * f * (1 + 0.3 * c + 0.02 * t) * t) for f in (220, 277, 330)) for c in range(channels)]
-    x = (0.02 + 0.2 * np.sin(9 * t) ** 2) * (np.stack(tones) / 3 + 0.1 * rng.standard_normal((channels, len(t))))
-    return (np.rint(np.clip(x, -1, 1) * 32_767) / 32_768).astype(np.float32)
 
 
 def live_stereo() -> PublishOptions:
@@ -81,20 +73,14 @@ def chunks_of(packets: list[Packet], codec: Codec | None = None) -> list[Chunk]:
 
 def assert_chunks_of(codec: Codec, found: list[Chunk], clip: Audio, bandwidth: float) -> None:
     """The chunks are those of the whole clip [C, T], but for near-ties."""
-    expected = codec.encode(clip, bandwidth=bandwidth)
-    assert len(found) == len(expected)
-    for i, (chunk, whole) in enumerate(zip(found, expected, strict=True)):
-        assert chunk.scale == pytest.approx(whole.scale, rel=1e-5)
-        at = i * (codec.config.chunk_stride or 0)
-        samples = clip[:, at : at + (codec.config.chunk_length or 0)] / np.float32(chunk.scale)
-        assert_same_codes(codec, chunk.codes, whole.codes, samples)
+    assert_same_chunks(codec, found, codec.encode(clip, bandwidth=bandwidth), clip)
 
 
 @pytest.mark.parametrize("way", ["pcm", "pcm, mixed down", "pcm of another rate", "codes"])
 def test_music_comes_out_as_the_whole_clip_at_listeners_of_codes_and_of_pcm(way: str, tmp_path: Path) -> None:
     codec = stereo_codec("test")
     rate = 32_000 if way == "pcm of another rate" else 48_000
-    clip, bandwidth = music(0.731, rate), 38.4
+    clip, bandwidth = music(2, round(0.731 * rate), rate=rate), 38.4
     write_audio(tmp_path / "x.wav", clip, rate)
     options = PublishOptions(sample_rate=rate, bandwidth=bandwidth, pace="fast")
     if way != "pcm, mixed down":
@@ -143,7 +129,7 @@ def test_music_comes_out_as_the_whole_clip_at_listeners_of_codes_and_of_pcm(way:
 def test_chunks_of_the_published_length_come_out_as_the_whole_clip(engine: EngineName, tmp_path: Path) -> None:
     published = {"upsampling_ratios": [8, 5, 4, 2], "codebook_size": 1024, "chunk_length_s": 1.0, "overlap": 0.01}
     model = save_made_up_model(tmp_path / "model", **{**STEREO, **published, "target_bandwidths": [3.0, 6.0, 12.0]})
-    codec, clip = streamcodec.load(model), music(3.0)
+    codec, clip = streamcodec.load(model), music(2, 144_000)
     assert codec.config.chunk_sizes(3 * 47_520) == [48_000, 48_000, 47_520]
     # Here the last chunk but one is shorter than a chunk, and yet reaches beyond the beginning of the last one.
     clip = clip[:, : 2 * 47_520 + 47_600]
@@ -170,7 +156,7 @@ def test_chunks_of_the_published_length_come_out_as_the_whole_clip(engine: Engin
 
 
 def test_a_listener_that_comes_late_hears_the_clip_from_where_it_joined() -> None:
-    codec, clip = stereo_codec("test"), music(0.5)
+    codec, clip = stereo_codec("test"), music(2, 24_000)
 
     async def main() -> None:
         async with (
@@ -211,7 +197,7 @@ def test_a_listener_that_comes_late_hears_the_clip_from_where_it_joined() -> Non
 
 
 def test_a_gap_stands_for_the_strides_of_its_chunks_and_what_follows_is_whole() -> None:
-    codec, clip = stereo_codec("test"), music(0.6)
+    codec, clip = stereo_codec("test"), music(2, 28_800)
     chunks = codec.encode(clip, bandwidth=38.4)
 
     async def main() -> None:
@@ -242,7 +228,7 @@ def test_a_gap_stands_for_the_strides_of_its_chunks_and_what_follows_is_whole() 
 
 
 def test_a_connection_that_breaks_is_resumed_within_a_chunk() -> None:
-    codec, clip = stereo_codec("test"), music(0.6)
+    codec, clip = stereo_codec("test"), music(2, 28_800)
 
     async def main() -> None:
         async with serving() as server, listen(server.url, "x", model=codec.fingerprint) as listener:

@@ -45,7 +45,7 @@ def test_clips_end_around_every_seam_and_the_highest_bandwidth_has_all_of_them()
     lengths = {kbps: set(compare.lengths_at(stereo, kbps)) for kbps in stereo.target_bandwidths}
     assert lengths[24.0] >= {1, 2, 319, 320, 321, 47_519, 47_520, 47_521, 47_999, 48_000, 48_001, 144_000}
     assert all(kbps == 24.0 or each < lengths[24.0] for kbps, each in lengths.items())
-    assert all(each >= {1, 2, 319, 320, 321, 47_521, 48_001} for each in lengths.values()) and 144_000 in lengths[3.0]
+    assert all(each >= {1, 2, 319, 320, 321, 47_521, 48_001, 144_000} for each in lengths.values())
     assert set(compare.lengths_at(PUBLISHED["encodec_24khz"], 24.0)) >= {72_000, 95_999, 96_000, 96_001}
     assert set(compare.lengths_at(PUBLISHED["encodec_32khz"], 2.2)) >= {1, 639, 640, 641, 96_000}
 
