@@ -35,5 +35,15 @@ def test_a_model_that_cannot_be_exported_and_a_folder_that_cannot_be_made_are_on
     assert status == 1 and "taken" in line
 
 
+def test_a_full_disk_leaves_an_earlier_export_as_it_was(here, model, full_disk, capsys):
+    assert main(["export", model, "out"]) == 0
+    before = contents(here)
+    capsys.readouterr()
+    with full_disk(1_000_000):
+        status, line = fails(capsys, "export", "speech-24k", "out", "--overwrite")
+    assert status == 1 and "out/" in line
+    assert contents(here) == before
+
+
 def _manifest(here):
     return json.loads((here / "out" / "manifest.json").read_text())

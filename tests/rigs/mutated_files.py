@@ -31,6 +31,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import StreamCodecError
 from streamcodec.model.checkpoint import load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
+from streamcodec.model.stored_weights import load_weights
 from streamcodec.published import PUBLISHED
 
 __all__ = ["KINDS", "Finding", "mutations_of"]
@@ -119,7 +120,10 @@ def checkpoint_samples(folder: Path) -> list[Sample]:
             (folder / "hf" / "config.json").write_text(text)
 
     whole = hf.read_bytes()
-    plain = [(folder / name, lambda path: weights_fingerprint(load_file(path))) for name in ("x.safetensors", "x.th")]
+    plain = [
+        *((folder / name, lambda path: weights_fingerprint(load_file(path))) for name in ("x.safetensors", "x.th")),
+        (folder / "x.safetensors", lambda path: load_weights(path).weights_fingerprint),
+    ]
     samples = [Sample(path.name, path.read_bytes(), read, read(path)) for path, read in plain]
     samples.append(Sample("model.safetensors", whole, beside, beside(hf)))
     samples.append(Sample("config.json", text.encode(), as_config, samples[-1].answer, tells_cuts=False))

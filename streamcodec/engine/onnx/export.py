@@ -6,6 +6,7 @@ describes it (`docs/export.md`). All steps have free sizes: any number of stream
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES, CodecConfig, Start
 from streamcodec.engine.onnx.engine import OnnxEngine
 from streamcodec.engine.onnx.graph import OPSET, Graph, WeightsFile
 from streamcodec.errors import UnsupportedModelError
-from streamcodec.output_file import write_bytes
+from streamcodec.output_file import replacing
 from streamcodec.types import States
 
 __all__ = ["FORMAT", "MANIFEST", "VERSION", "check_exportable", "export"]
@@ -38,8 +39,8 @@ def check_exportable(config: CodecConfig) -> None:
 def export(engine: OnnxEngine, folder: Path, *, name: str, fingerprint: str, weights: str) -> list[Path]:
     """Write the model that `engine` runs to `folder`; return the files.
 
-    `fingerprint` is that of the model's codes, `weights` that of its weights. The manifest is written last, so a folder that has one is
-    whole. Raises `UnsupportedModelError` for a model that does not code frame by frame, and `OSError`.
+    `fingerprint` is that of the model's codes, `weights` that of its weights. No file takes its place before all are written. Raises
+    `UnsupportedModelError` for a model that does not code frame by frame, and `OSError`.
     """
     check_exportable(engine.config)
     contents = _Contents(engine)
@@ -48,8 +49,10 @@ def export(engine: OnnxEngine, folder: Path, *, name: str, fingerprint: str, wei
     manifest = contents.manifest(name, fingerprint, weights)
     folder.mkdir(parents=True, exist_ok=True)
     contents.files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
-    for file, data in contents.files.items():
-        write_bytes(folder / file, data)
+    with contextlib.ExitStack() as stack:
+        # What is entered first is left last: the manifest takes its place after the files that it names.
+        for file, data in reversed(contents.files.items()):
+            stack.enter_context(replacing(folder / file)).write(data)
     return [folder / file for file in contents.files]
 
 
