@@ -47,6 +47,7 @@ __all__ = [
     "UnsupportedModelError",
     "WireCode",
     "explain",
+    "printable",
 ]
 
 
@@ -116,6 +117,11 @@ def explain(error: OSError) -> str:
     """An error of the operating system in one line: the file's name, where it has one, and the reason."""
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def printable(text: str) -> str:
+    """What somebody else has written, for a line of a log or a terminal: what is not printable is escaped, as in \\n and \\x1b."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 class StreamCodecError(Exception):
@@ -196,11 +202,14 @@ class RemoteProtocolError(ProtocolError):
         self.retry_after_ms = retry_after_ms
 
     def __str__(self) -> str:
-        return f"{self.reason} ({self.code.value})"
+        return f"{printable(self.reason)} ({self.code.value})"
 
 
 class ConnectionFailed(StreamCodecError):
-    """No connection could be made, or it was lost."""
+    """No connection could be made, or it was lost; what the other end has said of it is escaped."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Refused(ConnectionFailed):
@@ -218,4 +227,5 @@ class Refused(ConnectionFailed):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        return f"refused by the server: {self.reason} ({self.code}; {'try again later' if self.retry else 'do not retry unchanged'})"
+        again = "try again later" if self.retry else "do not retry unchanged"
+        return printable(f"refused by the server: {self.reason} ({self.code}; {again})")

@@ -155,7 +155,7 @@ def serve(pipe: Connection, serving: Serving) -> None:
 
 async def _serve(pipe: Connection, codec: Any, serving: Serving) -> None:
     traces: list[Trace] = []
-    async with Server(codec, serving.host, port=0, limits=serving.limits) as server:
+    async with Server(codec, serving.host, port=0, limits=serving.limits, insecure=True) as server:
         if serving.traces:
             server.metrics.on_trace = lambda t: traces.append((t.captured, t.received, t.started, t.done, t.emitted))
         freeze_gc()

@@ -34,6 +34,7 @@ from streamcodec.cli.play import EXAMPLES as PLAY_EXAMPLES
 from streamcodec.cli.play import play
 from streamcodec.cli.process import ending_by_signals, run_coroutine, secure_standard_streams
 from streamcodec.cli.serve import serve
+from streamcodec.cli.token import token_app
 from streamcodec.cli.tokenize import tokenize
 from streamcodec.cli.train import PASSED_ON, train
 from streamcodec.errors import InputError, LocalProtocolError, ModelError, StreamCodecError, explain
@@ -84,6 +85,7 @@ app.command()(convert)
 app.command()(export)
 app.command()(models)
 app.command(context_settings=PASSED_ON, add_help_option=False)(train)
+app.add_typer(token_app, name="token")
 app.command()(devices)
 app.command()(doctor)
 

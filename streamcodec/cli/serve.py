@@ -22,6 +22,7 @@ from streamcodec.cli.options import (
     port_number,
     positive_int,
 )
+from streamcodec.cli.token import read_token_keys
 from streamcodec.errors import InputError
 
 __all__ = ["serve"]
@@ -71,6 +72,13 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Tokens that allow to listen, one a line; also $STREAMCODEC_LISTEN_TOKEN."),
     ] = None,
+    token_keys: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keys of signed tokens, see `token`: a JSON Web Key Set; also $STREAMCODEC_TOKEN_KEYS."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let everybody who reaches the port publish and listen, from other machines too.")
+    ] = False,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,15 +103,16 @@ def serve(
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
+    tokens = Tokens(
+        publish=_tokens(publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(listen_token_file, "STREAMCODEC_LISTEN_TOKEN")
+    )
+    keys = read_token_keys(token_keys)
+    sites = Sites(tuple(allow_origin or ()), tuple(allow_host or ()))
     processors = available_processors()
     steps = threads or processors
     codec = load_codec(model, device, engine, precision, steps, workers=steps, wait_for_compile=False)
     limits = Limits(max_publishers=max_publishers, max_listeners=max_listeners, capacity=_capacity(capacity))
-    tokens = Tokens(
-        publish=_tokens(publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(listen_token_file, "STREAMCODEC_LISTEN_TOKEN")
-    )
-
-    sites = Sites(tuple(allow_origin or ()), tuple(allow_host or ()))
+    server = Server(codec, host, port, tokens=tokens, token_keys=keys, insecure=insecure, sites=sites, limits=limits)
 
     server = Server(codec, host, port, tokens=tokens, sites=sites, limits=limits)
 

@@ -20,7 +20,7 @@ from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher
 from streamcodec.client.sinks import DeviceSink, PipeSink, Sink
 from streamcodec.client.sources import Source
-from streamcodec.errors import StreamCodecError
+from streamcodec.errors import StreamCodecError, printable
 from streamcodec.protocol import SILENCE, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting, now_us
 from streamcodec.types import Samples, codes_in
 
@@ -212,9 +212,10 @@ async def play(
             if isinstance(event, Waiting):
                 note(f"nobody publishes {event.stream!r} yet: waiting")
             elif isinstance(event, StreamStart):
-                note(f"{listener.hello.stream!r} begins: {event.bandwidth:g} kbps, {event.packet_frames} frames a packet ({event.reason})")
+                what = f"{event.bandwidth:g} kbps, {event.packet_frames} frames a packet"
+                note(f"{listener.hello.stream!r} begins: {what} ({printable(event.reason)})")
             elif isinstance(event, Gap) and event.reason != SILENCE:
-                note(f"{event.count} packets lost ({event.reason})")
+                note(f"{event.count} packets lost ({printable(event.reason)})")
             elif isinstance(event, StreamEnd) and not follow:
                 return
 

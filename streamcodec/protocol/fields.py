@@ -7,22 +7,23 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from streamcodec.errors import LocalProtocolError
 
-__all__ = ["Check", "Checked", "between", "flag", "from_map", "matching", "number", "numbers", "shown", "text", "whole", "word"]
+__all__ = ["Check", "Checked", "between", "flag", "from_map", "matching", "number", "numbers", "secret", "shown", "text", "whole", "word"]
 
 T = TypeVar("T", bound="Checked")
 
 
 @dataclass(frozen=True)
 class Check:
-    """What one field accepts; `expected` says it in words."""
+    """What one field accepts; `expected` says it in words. No error tells the value of a `secret`."""
 
     expected: str
     accepts: Callable[[Any], bool]
+    secret: bool = False
 
 
 def whole(low: int, high: int) -> Check:
@@ -53,6 +54,11 @@ def text(least: int, most: int) -> Check:
     return Check(f"text of {least} to {most} bytes", lambda value: isinstance(value, str) and least <= _utf8_size(value) <= most)
 
 
+def secret(check: Check) -> Check:
+    """What `check` accepts, and nobody else may see."""
+    return replace(check, secret=True)
+
+
 def matching(pattern: str, expected: str) -> Check:
     """Text that a regular expression matches from end to end."""
     compiled = re.compile(pattern)
@@ -80,7 +86,8 @@ class Checked:
         for name, rule in _rules(type(self)).items():
             value = getattr(self, name)
             if not (rule.nullable if value is None else rule.check.accepts(value)):
-                raise LocalProtocolError(f"{self.type}: {name} is {shown(value)}, expected {rule.expected}")
+                told = f"of type {type(value).__name__}" if rule.check.secret else shown(value)
+                raise LocalProtocolError(f"{self.type}: {name} is {told}, expected {rule.expected}")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -134,7 +141,8 @@ def _rule(hint: Any, required: bool) -> _Rule:
     if typing.get_origin(option) is typing.Annotated:
         return _Rule(option.__metadata__[0], nullable, required, None)
     assert issubclass(option, Checked)
-    return _Rule(Check(f"a map ({option.__name__})", lambda value: isinstance(value, option)), nullable, required, option)
+    guarded = any(rule.check.secret for rule in _rules(option).values())
+    return _Rule(Check(f"a map ({option.__name__})", lambda value: isinstance(value, option), guarded), nullable, required, option)
 
 
 def _utf8_size(value: str) -> int:

@@ -5,7 +5,7 @@ Control messages are msgpack maps with a "type"; packets are msgpack arrays. PRO
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgpack
@@ -14,7 +14,7 @@ from streamcodec.bitstream.layout import PayloadLayout
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES, packet_samples
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
-from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, shown, text, whole, word
+from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, secret, shown, text, whole, word
 from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, unpack
 
 __all__ = [
@@ -81,8 +81,8 @@ Epoch = Annotated[int, whole(0, MAX_EPOCH)]
 Micros = Annotated[int, whole(0, 2**53 - 1)]
 Count = Annotated[int, whole(0, 2**53 - 1)]
 Text = Annotated[str, text(0, MAX_TEXT)]
-Token = Annotated[str, text(0, 4096)]
-Session = Annotated[str, text(1, 128)]
+Token = Annotated[str, secret(text(0, 4096))]
+Session = Annotated[str, secret(text(1, 128))]
 Decibels = Annotated[float, between(-120, 0)]
 Millis = Annotated[int, whole(-3_600_000, 3_600_000)]
 Fingerprint = Annotated[str, text(1, 128)]
@@ -201,7 +201,7 @@ class Resume(Checked):
     """Where a lost connection's role goes on: the stream's `session` as this role was told it, and the client's next number."""
 
     type: ClassVar[str] = "resume"
-    session: Session
+    session: Session = field(repr=False)
     epoch: Epoch
     next_seq: NextSeq
 
@@ -224,7 +224,7 @@ class PublishHello(Control):
     pace: Annotated[Literal["live", "fast"], word("live", "fast")] = "live"
     silence_db: Decibels | None = None
     resume: Resume | None = None
-    token: Token | None = None
+    token: Token | None = field(default=None, repr=False)
     client: Text = ""
 
     def _check_together(self) -> None:
@@ -249,7 +249,7 @@ class ListenHello(Control):
     model: Fingerprint | None = None
     history_ms: Annotated[int, whole(0, 60_000)] | None = None
     resume: Resume | None = None
-    token: Token | None = None
+    token: Token | None = field(default=None, repr=False)
     client: Text = ""
 
     def _check_together(self) -> None:
@@ -278,7 +278,7 @@ class Welcome(Control):
     start: StartKind | None = None
     epoch: Epoch | None = None
     next_seq: NextSeq | None = None
-    session: Session | None = None
+    session: Session | None = field(default=None, repr=False)
     resume_ms: Annotated[int, whole(0, 3_600_000)] = 0
     time: Micros
     server: Text = ""

@@ -1,9 +1,9 @@
 """The server: publishers to listeners, one model worker, nothing unbounded."""
 
 from streamcodec.server.app import DEFAULT_PORT, Server
-from streamcodec.server.auth import Tokens
+from streamcodec.server.auth import Grant, TokenKeys, Tokens
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics, PacketTrace
 from streamcodec.server.sites import Sites
 
-__all__ = ["DEFAULT_PORT", "Limits", "Metrics", "PacketTrace", "Server", "Sites", "Tokens"]
+__all__ = ["DEFAULT_PORT", "Grant", "Limits", "Metrics", "PacketTrace", "Server", "Sites", "TokenKeys", "Tokens"]

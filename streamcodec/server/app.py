@@ -18,12 +18,13 @@ import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
-from streamcodec.errors import WireCode
+from streamcodec.errors import InputError, WireCode
 from streamcodec.processors import available_processors
 from streamcodec.protocol import READ_CONTROL_BYTES, SUBPROTOCOL, now_us
 from streamcodec.scheduler.worker import Calls, Worker
-from streamcodec.server.address import explain_refusal, where_to_listen
-from streamcodec.server.auth import Tokens
+from streamcodec.server.address import explain_refusal, is_loopback, where_to_listen
+from streamcodec.server.auth import Access, TokenKeys, Tokens
+from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.monitor import CapacityMonitor
@@ -56,6 +57,7 @@ class Server:
     """Carries streams from publishers to listeners; use it as an async context manager.
 
     `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on threads of its own.
+    Raises `InputError` where others than this machine could reach it and need no token, unless it is `insecure` on purpose.
     """
 
     def __init__(
@@ -65,10 +67,18 @@ class Server:
         port: int = DEFAULT_PORT,
         *,
         tokens: Tokens | None = None,
+        token_keys: TokenKeys | None = None,
+        insecure: bool = False,
         sites: Sites | None = None,
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
+        self._access = Access(tokens or Tokens(), token_keys)
+        if not (insecure or is_loopback(host)) and (open_roles := self._access.open_roles):
+            raise InputError(
+                f"everybody who reaches {host or 'this machine'} could {' and '.join(open_roles)} without a token. Expected --token-keys, "
+                "or --publish-token-file and --listen-token-file; or --insecure, where that is meant"
+            )
         model = model_info(codec)
         self.codec = codec
         self.host = host
@@ -88,8 +98,9 @@ class Server:
         self._lost_reason = ""
         self.engine_hangs = False
         self.registry: Registry
+        self._gate: Gatekeeper
         self.refusals: Refusals
-        self._handshake = Handshake(model, tokens or Tokens(), codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
+        self._handshake = Handshake(model, codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
 
     @property
     def url(self) -> str:
@@ -122,6 +133,7 @@ class Server:
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
+        self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time)
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
         http = HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog)
         try:
@@ -210,7 +222,7 @@ class Server:
 
     async def _handle(self, ws: ServerConnection) -> None:
         assert isinstance(ws, MessageConnection)
-        connection = ClientHandler(ws, self.registry, self._handshake)
+        connection = ClientHandler(ws, self.registry, self._handshake, self._gate)
         if self._stopping:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return

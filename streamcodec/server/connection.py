@@ -11,6 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import PublishHello
+from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.listening import serve_listener
 from streamcodec.server.peer import PeerConnection
@@ -26,8 +27,9 @@ log = logging.getLogger("streamcodec.server")
 class ClientHandler:
     """Serves one client from its hello to its end."""
 
-    def __init__(self, ws: MessageConnection, registry: Registry, handshake: Handshake) -> None:
+    def __init__(self, ws: MessageConnection, registry: Registry, handshake: Handshake, gate: Gatekeeper) -> None:
         self.peer = PeerConnection(ws)
+        self._gate = gate
         self._registry = registry
         self._handshake = handshake
 
@@ -39,7 +41,8 @@ class ClientHandler:
         except ConnectionClosed:
             pass
         except RemoteProtocolError as exc:
-            log.info("%s: %s", peer.name, exc)
+            if exc.code is not WireCode.RATE_LIMITED:  # that is told where it was found, once for many
+                log.info("%s: %s", peer.name, exc)
             await self._give_up(exc)
         except Exception as exc:
             if peer.session.close_code is not None:
@@ -66,6 +69,7 @@ class ClientHandler:
     async def _serve(self) -> None:
         peer, registry = self.peer, self._registry
         hello = await peer.hello(registry.limits.handshake_s)
+        self._gate.check(hello, peer.bearer, peer.host)
         self._handshake.check(hello)
         await peer.read_ahead()
         await registry.wait_for_room(hello, lambda: peer.gone)

@@ -8,7 +8,7 @@ from streamcodec.codec import Codec
 from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError, RemoteProtocolError, UnsupportedModelError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, ListenHello, ModelInfo, PublishHello, Welcome, now_us
-from streamcodec.server.auth import Tokens
+from streamcodec.protocol.fields import shown
 from streamcodec.server.limits import Limits
 from streamcodec.server.stream import Stream
 
@@ -20,7 +20,6 @@ class Handshake:
     """What every hello is checked against, and what every welcome says."""
 
     model: ModelInfo
-    tokens: Tokens
     config: CodecConfig
     limits: Limits
     banner: str
@@ -28,14 +27,12 @@ class Handshake:
     def check(self, hello: PublishHello | ListenHello) -> None:
         """Refuse what will not be accepted later either, before anybody waits.
 
-        Raises `RemoteProtocolError`: in this order UNAUTHORIZED, MODEL_MISMATCH, and BAD_REQUEST for a bandwidth that the model lacks.
+        Raises `RemoteProtocolError`: in this order MODEL_MISMATCH, and BAD_REQUEST for a bandwidth that the model lacks.
         """
-        if not self.tokens.allows(hello.role, hello.token):
-            raise RemoteProtocolError(WireCode.UNAUTHORIZED, f"the token does not allow to {hello.role}")
         if hello.model not in (None, self.model.fingerprint):
             raise RemoteProtocolError(
                 WireCode.MODEL_MISMATCH,
-                f"the server's model is {self.model.name} with fingerprint {self.model.fingerprint}, the hello's is {hello.model}",
+                f"the server's model is {self.model.name} with fingerprint {self.model.fingerprint}, the hello's is {shown(hello.model)}",
             )
         try:
             self.config.n_q_for(hello.bandwidth)

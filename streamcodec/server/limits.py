@@ -43,6 +43,9 @@ class Limits:
     # A step of the engine that takes longer makes the server unwell, and is given up after twice that.
     hung_step_s: float = 5.0
     drain_s: float = 5.0  # how long a stop waits until what was accepted has gone out
+    refused_tokens: Rate = Rate(0.2, 10)  # of one address; then none of its tokens is looked at: rate_limited
+    # Bound addresses of loopback like others. A proxy on this machine has one for all its clients, and bounds them itself.
+    bound_loopback: bool = False
     # What one connection may send. A browser that sends each of its blocks of 128 samples has 375 frames a second.
     control_frames: Rate = Rate(20, 60)  # WebSocket's pings and pongs; cut off: rate_limited
     frames: Rate = Rate(1000, 250)  # of messages, each in one or more; what comes faster is not read yet

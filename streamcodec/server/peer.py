@@ -15,7 +15,7 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.protocol import State
 
-from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.errors import InputError, RemoteProtocolError, WireCode, printable
 from streamcodec.protocol import (
     READ_BYTES,
     Error,
@@ -32,6 +32,7 @@ from streamcodec.protocol import (
     now_us,
     parse,
 )
+from streamcodec.server.auth.gatekeeper import bearer_of
 from streamcodec.server.websocket import MessageConnection, address_of, framed
 
 __all__ = ["PeerConnection", "broke", "retrieved"]
@@ -53,6 +54,18 @@ class PeerConnection:
     def name(self) -> str:
         """Its address, for the log."""
         return address_of(self._ws)
+
+    @property
+    def host(self) -> str:
+        """Its address without the port."""
+        address = self._ws.remote_address
+        return str(address[0]) if isinstance(address, tuple) else ""
+
+    @property
+    def bearer(self) -> str | None:
+        """The token that came with its request, which a hello may give as well."""
+        request = self._ws.request
+        return None if request is None else bearer_of(request.headers.get_all("Authorization"))
 
     @property
     def gone(self) -> bool:
@@ -159,7 +172,7 @@ class PeerConnection:
                     self.session.send(Pong(time=message.time, server_time=now_us()))
                     await self.flush()
                 elif isinstance(message, Error):
-                    log.info("%s gave up: %s (%s)", self.name, message.reason, message.code)
+                    log.info("%s gave up: %s (%s)", self.name, printable(message.reason), message.code)
                 else:
                     yield message
         await self._close(self.session.close_code)

@@ -23,6 +23,7 @@ class Bound(StrEnum):
     CONTROL_FRAMES = "control_frames"
     HOST = "host"
     ORIGIN = "origin"
+    TOKENS = "tokens"
 
 
 class Refusals:

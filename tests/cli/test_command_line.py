@@ -30,7 +30,9 @@ def test_every_command_explains_itself(command, capsys):
 def test_every_option_and_argument_says_what_it_is():
     group = typer.main.get_command(app)
     assert set(group.commands) == {*COMMANDS, "train"}
-    for name, command in group.commands.items():
+    within = {f"{name} {sub}": command for name, group in group.commands.items() for sub, command in getattr(group, "commands", {}).items()}
+    assert set(within) == {"token new-key", "token public-keys", "token issue", "token inspect"}
+    for name, command in {**group.commands, **within}.items():
         assert command.help, name
         for param in command.params:
             assert param.help and param.help.endswith("."), f"{name}: {param.name}"
@@ -119,6 +121,11 @@ def test_a_wrong_command_line_exits_with_2(argv, message, capsys):
         (("convert", "none.th", "x.safetensors"), "none.th: no such file or folder, and neither an embedded model"),
         (("models", "none"), "none: no such file or folder, and neither an embedded model"),
         (("models", "text.wav"), "text.wav: not a readable "),
+        (("serve", "--host", "0.0.0.0"), "everybody who reaches 0.0.0.0 could publish and listen without a token. Expected --token-keys"),
+        (("serve", "--allow-origin", "example.org"), "'example.org' is no origin, expected for instance https://example.org"),
+        (("serve", "--allow-host", "example.org:80"), "'example.org:80' is no host's name"),
+        (("serve", "--token-keys", "talk.wav"), "talk.wav: is no text file, expected a JSON Web Key Set"),
+        (("serve", "--token-keys", "empty.wav"), "empty.wav: this is no JSON Web Key Set"),
         (("serve", "--publish-token-file", "none"), "none: No such file or directory"),
         (("serve", "--publish-token-file", "empty.wav"), "empty.wav: holds no token, expected one a line"),
         (("serve", "--listen-token-file", "talk.wav"), "talk.wav: is no text file, expected one token a line"),
@@ -148,7 +155,7 @@ def test_a_mistake_is_one_line_and_exits_with_2(argv, message, here, model, caps
             "cannot connect to ws://127.0.0.1:1: .*streamcodec serve",
         ),
         (("play", "--output", "x.wav", "--pcm", "--no-retry", "--server", "ws://127.0.0.1:1"), "cannot connect to ws://127.0.0.1:1: "),
-        (("serve", "--host", "host.invalid"), "cannot listen on host.invalid:8765: "),
+        (("serve", "--host", "host.invalid", "--insecure"), "cannot listen on host.invalid:8765: "),
         (("play", "--pcm"), "this machine has no output devices. To record instead: --output heard.wav"),
         (("mic",), "this machine has no input devices. To publish a file instead: --input FILE"),
     ],

@@ -60,7 +60,7 @@ def test_tokens_are_asked_for_and_taken_from_the_environment(model, speech_file,
                 await asyncio.sleep(0.005)
                 said += capsys.readouterr().out
             publish = ("mic", "--server", address[0], "--input", speech_file, "--fast", "--quiet")
-            with pytest.raises(Refused, match=r"the token does not allow to publish \(unauthorized; do not retry unchanged\)"):
+            with pytest.raises(Refused, match=r"a token is needed to publish \(unauthorized; do not retry unchanged\)"):
                 await command(*publish)
             monkeypatch.setenv("STREAMCODEC_TOKEN", "other")
             assert await command(*publish) == 0

@@ -1,0 +1,36 @@
+"""What somebody else has written reaches no log and no terminal as it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamcodec.errors import ConnectionFailed, Refused, RemoteProtocolError, WireCode, printable
+
+NASTY = "\x1b[31mred\x1b]0;title\x07\n12:00:00 forged line\r\x85\u2028\u202egnp.exe\u200b\x00\ud800"
+
+
+def test_what_is_printable_stays_as_it_is():
+    assert printable("Grüße, 世界 🎤 \\n") == "Grüße, 世界 🎤 \\n"
+
+
+def test_control_characters_are_told_by_their_escapes():
+    assert printable("a\nb\x1b[1m\u202e\ud800\x85") == "a\\nb\\x1b[1m\\u202e\\ud800\\x85"
+
+
+@given(st.text())
+def test_nothing_is_left_that_a_terminal_could_obey(text):
+    assert printable(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RemoteProtocolError(WireCode.INTERNAL, NASTY),
+        Refused("internal", NASTY, retry=True),
+        Refused(NASTY, "", retry=False),
+        ConnectionFailed(f"the connection was lost: {NASTY}"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_the_other_end_is_one_line(error):
+    assert str(error).isprintable() and "forged line" in str(error)
