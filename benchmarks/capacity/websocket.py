@@ -17,7 +17,7 @@ class ThroughWebSockets:
     """A server's process and a load's; without `admission` the server lets everybody in."""
 
     def __init__(self, loading: Loading, plan: Callable[[str, str], WebSocketLoad], *, admission: bool) -> None:
-        everybody = Limits(max_publishers=100_000, max_listeners=100_000, capacity=None)
+        everybody = Limits(max_publishers=100_000, max_listeners=100_000, max_waiting_listeners=100_000, capacity=None)
         self._serving = Serving(loading, limits=Limits() if admission else everybody)
         self._plan = plan
         self._processes = Processes()

@@ -64,6 +64,9 @@ def serve(
     ] = "auto",
     max_publishers: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Refuse more publishers than this.")] = 256,
     max_listeners: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Refuse more listeners than this.")] = 1024,
+    max_per_address: Annotated[
+        int, typer.Option(parser=positive_int, metavar="N", help="Refuse more connections than this of one address, but for this machine.")
+    ] = 64,
     publish_token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Tokens that allow to publish, one a line; also $STREAMCODEC_PUBLISH_TOKEN."),
@@ -100,6 +103,7 @@ def serve(
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
     from streamcodec.server import Limits, Server, Sites, Tokens
+    from streamcodec.server.door import ask_for_descriptors
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
@@ -111,10 +115,14 @@ def serve(
     processors = available_processors()
     steps = threads or processors
     codec = load_codec(model, device, engine, precision, steps, workers=steps, wait_for_compile=False)
-    limits = Limits(max_publishers=max_publishers, max_listeners=max_listeners, capacity=_capacity(capacity))
+    ask_for_descriptors(max_publishers + max_listeners + 1024)
+    limits = Limits(
+        max_publishers=max_publishers,
+        max_listeners=max_listeners,
+        max_connections_per_address=max_per_address,
+        capacity=_capacity(capacity),
+    )
     server = Server(codec, host, port, tokens=tokens, token_keys=keys, insecure=insecure, sites=sites, limits=limits)
-
-    server = Server(codec, host, port, tokens=tokens, sites=sites, limits=limits)
 
     async def run() -> int:
         status = 0

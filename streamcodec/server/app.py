@@ -30,6 +30,7 @@ from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
+from streamcodec.server.door import Door, free_descriptors
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
@@ -99,6 +100,7 @@ class Server:
         self.engine_hangs = False
         self.registry: Registry
         self._gate: Gatekeeper
+        self._door: Door
         self.refusals: Refusals
         self._handshake = Handshake(model, codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
 
@@ -133,6 +135,11 @@ class Server:
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
+        self._door = Door(self.limits, self.refusals, self._loop.time, free_descriptors())
+        wanted = self.limits.max_publishers + self.limits.max_listeners
+        if self._door.most < wanted:
+            told = "this process may open too few files for its %d publishers and listeners: it takes %d connections (see ulimit -n)"
+            log.warning(told, wanted, self._door.most)
         self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time)
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
         http = HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog)
@@ -147,7 +154,9 @@ class Server:
                 max_size=READ_CONTROL_BYTES,  # until a publisher is let in
                 max_queue=8,
                 write_limit=WRITE_LIMIT,
-                create_connection=partial(MessageConnection, limits=self.limits, cut_off_by=self._cut_off),  # type: ignore[arg-type]
+                create_connection=partial(  # type: ignore[arg-type]
+                    MessageConnection, limits=self.limits, door=self._door, cut_off_by=self._cut_off
+                ),
                 open_timeout=HANDSHAKE_S,
                 ping_interval=PING_EVERY_S,
                 ping_timeout=PING_EVERY_S,
@@ -222,7 +231,7 @@ class Server:
 
     async def _handle(self, ws: ServerConnection) -> None:
         assert isinstance(ws, MessageConnection)
-        connection = ClientHandler(ws, self.registry, self._handshake, self._gate)
+        connection = ClientHandler(ws, self.registry, self._handshake, self._gate, self._door)
         if self._stopping:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return

@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import PublishHello
 from streamcodec.server.auth.gatekeeper import Gatekeeper
+from streamcodec.server.door import Door
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.listening import serve_listener
 from streamcodec.server.peer import PeerConnection
@@ -27,8 +28,9 @@ log = logging.getLogger("streamcodec.server")
 class ClientHandler:
     """Serves one client from its hello to its end."""
 
-    def __init__(self, ws: MessageConnection, registry: Registry, handshake: Handshake, gate: Gatekeeper) -> None:
+    def __init__(self, ws: MessageConnection, registry: Registry, handshake: Handshake, gate: Gatekeeper, door: Door) -> None:
         self.peer = PeerConnection(ws)
+        self._door = door
         self._gate = gate
         self._registry = registry
         self._handshake = handshake
@@ -79,7 +81,8 @@ class ClientHandler:
         try:
             async with peer.unless_failed():
                 if isinstance(hello, PublishHello):
-                    await serve_publisher(peer, hello, registry, self._handshake)
+                    with self._door.publishing(peer.host):
+                        await serve_publisher(peer, hello, registry, self._handshake)
                 else:
                     await serve_listener(peer, hello, registry, self._handshake)
         except InputError as exc:

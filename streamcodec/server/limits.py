@@ -16,6 +16,11 @@ class Limits:
 
     max_publishers: int = 256  # refuse: server_full
     max_listeners: int = 1024  # refuse: server_full
+    max_waiting_listeners: int = 512  # of names that nobody publishes; refuse: server_full
+    max_other_connections: int = 256  # besides those: handshakes and requests over HTTP; HTTP's status 503
+    max_connections_per_address: int = 64  # HTTP's status 429
+    max_publishers_per_address: int = 16  # refuse: server_full
+    new_connections: Rate = Rate(10, 100)  # of one address; HTTP's status 429
     # Refuse publishers of PCM, and listeners of PCM whose stream has no decoder yet: server_full. "auto": when this machine is full by its
     # own measure; a number: when it has so many streams to encode or decode; None: never.
     capacity: Literal["auto"] | int | None = "auto"
@@ -29,6 +34,8 @@ class Limits:
     max_loop_lag_s: float = 0.2  # "auto": refuse everybody while the loop reads 5% of what comes later than this, for whatever reason
     join_wait_s: float = 3.0  # a newcomer that may be admitted in a moment waits so long, in order of arrival; then refuse: server_full
     handshake_s: float = 5.0  # refuse: timeout
+    first_packet_s: float = 30.0  # a publisher that sends nothing from its welcome on; error: timeout
+    silent_s: float = 600.0  # a publisher that sends nothing any more, not even a gap; error: timeout
     encode_wait_s: float = 0.5  # live: packets that wait so long for the encoder make it drop messages until half is left, then a new epoch
     decode_wait_s: float = 0.5  # live: the same for the decoder, with a gap to listeners of PCM
     fast_backlog_s: float = 0.5  # fast: the publisher waits where so much audio waits for encoder or decoder

@@ -33,7 +33,7 @@ from streamcodec.protocol import (
     parse,
 )
 from streamcodec.server.auth.gatekeeper import bearer_of
-from streamcodec.server.websocket import MessageConnection, address_of, framed
+from streamcodec.server.websocket import MessageConnection, address_of, framed, host_of
 
 __all__ = ["PeerConnection", "broke", "retrieved"]
 
@@ -58,8 +58,7 @@ class PeerConnection:
     @property
     def host(self) -> str:
         """Its address without the port."""
-        address = self._ws.remote_address
-        return str(address[0]) if isinstance(address, tuple) else ""
+        return host_of(self._ws)
 
     @property
     def bearer(self) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from websockets.exceptions import ConnectionClosed
@@ -9,6 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import End, Ended, Gap, Packet, PublishHello
 from streamcodec.server.handshake import Handshake
+from streamcodec.server.limits import Limits
 from streamcodec.server.peer import PeerConnection, broke
 from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
@@ -35,7 +37,11 @@ async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: R
             registry.metrics.publishers_resumed += 1
             log.info("%s resumes publishing %s", peer.name, hello.stream)
         await peer.flush()
-        await _read(peer, hello, stream)
+        watch = _SilenceWatch(peer, registry.limits)
+        try:
+            await _read(peer, hello, stream, watch)
+        finally:
+            watch.stop()
     except ConnectionClosed as exc:
         lost = broke(exc)
         raise
@@ -43,7 +49,7 @@ async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: R
         stream.detach(peer, resume_s=registry.limits.resume_s if lost else 0.0)
 
 
-async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream) -> None:
+async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream, watch: _SilenceWatch) -> None:
     drops = _DropReports(peer, stream)
     late_until = 0 if hello.resume is None else hello.resume.next_seq
 
@@ -65,6 +71,7 @@ async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream) -> No
             stream.publisher_gap(message)
         elif isinstance(message, End):
             stream.publisher_end()
+            watch.stop()
             if not await peer.read_until(stream.ended):
                 return
             drops.report()
@@ -74,6 +81,29 @@ async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream) -> No
             return
         if drops.report():
             await peer.flush()
+
+
+class _SilenceWatch:
+    """Ends the connection of a publisher that sends neither packets nor gaps: it would hold its name and its place for ever."""
+
+    def __init__(self, peer: PeerConnection, limits: Limits) -> None:
+        self._peer = peer
+        self._limits = limits
+        self._wait(limits.first_packet_s)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._timer.cancel()
+
+    def _wait(self, seconds: float) -> None:
+        self._seen = self._peer.session.next_seq
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look, seconds)
+
+    def _look(self, seconds: float) -> None:
+        if self._peer.session.next_seq != self._seen:
+            self._wait(self._limits.silent_s)
+        else:
+            self._peer.fail(RemoteProtocolError(WireCode.TIMEOUT, f"no packet came within {seconds:g} s"))
 
 
 class _DropReports:

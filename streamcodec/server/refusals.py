@@ -21,8 +21,12 @@ class Bound(StrEnum):
     """What a peer can be turned away or cut off by, as `/metrics` names it."""
 
     CONTROL_FRAMES = "control_frames"
+    CONNECTIONS = "connections"
+    CONNECTIONS_OF_ADDRESS = "connections_of_address"
     HOST = "host"
+    NEW_CONNECTIONS = "new_connections"
     ORIGIN = "origin"
+    PUBLISHERS_OF_ADDRESS = "publishers_of_address"
     TOKENS = "tokens"
 
 

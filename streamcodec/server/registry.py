@@ -55,6 +55,11 @@ class Registry:
                 demand["relay", stream.info.packet_frames] += len(listeners)
         return demand
 
+    @property
+    def num_waiting_listeners(self) -> int:
+        """Listeners of names that nobody publishes."""
+        return sum(len(group) for name, group in self.listeners.items() if name not in self.streams)
+
     async def wait_for_room(self, hello: PublishHello | ListenHello, gone: Callable[[], bool]) -> None:
         """Wait where `hello` would be refused now and may be admitted in a moment: in the order of arrival, for `join_wait_s` at most.
 
@@ -140,7 +145,11 @@ class Registry:
         """Why there is no place for `hello`, however idle the machine is."""
         publishing = isinstance(hello, PublishHello)
         there, most = (len(self.streams), self.limits.max_publishers) if publishing else (self.num_listeners, self.limits.max_listeners)
-        return f"the server has its {most} {'publishers' if publishing else 'listeners'}" if there >= most else None
+        if there >= most:
+            return f"the server has its {most} {'publishers' if publishing else 'listeners'}"
+        if publishing or hello.stream in self.streams or self.num_waiting_listeners < (most := self.limits.max_waiting_listeners):
+            return None
+        return f"the server has its {most} listeners that wait for a publisher"
 
     def _admit(self, hello: PublishHello | ListenHello) -> None:
         if (reason := self._no_place(hello)) is not None:

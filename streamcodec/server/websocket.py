@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.protocol import Event, State
 
 from streamcodec.errors import WireCode
+from streamcodec.server.door import Door
 from streamcodec.server.limits import Limits
 from streamcodec.server.rate import TokenBucket
 
-__all__ = ["WRITE_LIMIT", "MessageConnection", "address_of", "framed"]
+__all__ = ["WRITE_LIMIT", "MessageConnection", "address_of", "framed", "host_of"]
 
 WRITE_LIMIT = 4096
 """Bytes that may wait in front of a client's socket. A few packets: what waits there is latency that no queue of ours sees."""
@@ -35,6 +36,12 @@ def framed(message: bytes) -> bytes:
     return Frame(Opcode.BINARY, message).serialize(mask=False)
 
 
+def host_of(ws: ServerConnection) -> str:
+    """The peer's address; "" where it has none."""
+    address = ws.remote_address
+    return str(address[0]) if isinstance(address, tuple) else ""
+
+
 def address_of(ws: ServerConnection) -> str:
     """The peer's address and port, for the log."""
     address = ws.remote_address
@@ -48,8 +55,10 @@ class MessageConnection(ServerConnection):
     reason when the connection ends as its peer breaks a limit.
     """
 
-    def __init__(self, *args: Any, limits: Limits, cut_off_by: Callable[[MessageConnection, str], None], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: Limits, door: Door, cut_off_by: Callable[[MessageConnection, str], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._door = door
+        self._inside = False
         self.on_writable: Callable[[], None] = lambda: None
         self.taken: Callable[[bytes], bool] = lambda _: False
         self._cut_off_by = cut_off_by
@@ -71,13 +80,24 @@ class MessageConnection(ServerConnection):
         self.protocol.max_message_size = most
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        if (away := self._door.enter(host_of(self))) is not None:
+            self.transport.write(away.response())
+            self.transport.close()
+            return
+        self._inside = True
         super().connection_made(transport)
         queue = self.recv_messages
         queue.pause, queue.resume = lambda: self._hold("full"), lambda: self._release("full")
 
     def data_received(self, data: bytes) -> None:
-        self._inbox += data
-        self._take_in()
+        if self._inside:
+            self._inbox += data
+            self._take_in()
+
+    def eof_received(self) -> None:
+        if self._inside:
+            super().eof_received()
 
     def _take_in(self) -> None:
         while self._inbox and not self._holds:
@@ -156,6 +176,9 @@ class MessageConnection(ServerConnection):
         self.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._inside:
+            return
+        self._door.leave(host_of(self))
         self._inbox.clear()
         self._let_stall()
         super().connection_lost(exc)

@@ -93,6 +93,10 @@ def help_texts() -> dict[str, str]:
             assert main([command, "--help"]) == 0
         texts[command] = told.getvalue()
     with contextlib.redirect_stdout(io.StringIO()) as told:
+        for command in ("new-key", "public-keys", "issue", "inspect"):
+            assert main(["token", command, "--help"]) == 0
+    texts["token"] = told.getvalue()
+    with contextlib.redirect_stdout(io.StringIO()) as told:
         for command in ("data", "run", "export", "language-model", "plot"):
             with pytest.raises(SystemExit, match=r"^0$"):
                 train([command, "--help"])

@@ -182,6 +182,12 @@ def test_the_figures_of_this_repository_are_those_of_the_code():
     for what in ("control_frames", "frames", "incoming_bytes"):
         rate = getattr(limits, what)
         assert f"| {rate.per_s:,} | {rate.burst:,} |" in timeouts
+    assert f"behind its welcome | {limits.first_packet_s:g} s |" in timeouts and f"next packet or gap | {limits.silent_s:g} s |" in timeouts
+    places = " ".join(timeouts.split())
+    told = f"may have {limits.max_connections_per_address} connections, and {limits.max_publishers_per_address} publishers among them"
+    assert (
+        f"{told}, and make {limits.new_connections.per_s:g} new connections a second, or {limits.new_connections.burst:g} at once" in places
+    )
     assert f"wait for it for {2 * PING_EVERY_S:g} s" in timeouts
     lag = " ".join(section("Lag").split())
     assert f"while more audio is sent and not yet reported than {limits.listener_window_s:g} s and a round trip" in lag

@@ -13,7 +13,18 @@ __all__ = ["TIMEOUT_S", "pass_time", "patient_limits", "run_patiently"]
 
 TIMEOUT_S = 600.0  # a guard against hangs alone: no verdict depends on how fast the machine is
 
-_WAITS = ("handshake_s", "encode_wait_s", "decode_wait_s", "listener_max_lag_s", "listener_give_up_s", "stall_s", "drain_s", "hung_step_s")
+_WAITS = (
+    "handshake_s",
+    "encode_wait_s",
+    "decode_wait_s",
+    "listener_max_lag_s",
+    "listener_give_up_s",
+    "stall_s",
+    "drain_s",
+    "hung_step_s",
+    "first_packet_s",
+    "silent_s",
+)
 
 
 def patient_limits(**changes: Any) -> Limits:

@@ -75,9 +75,9 @@ def _load_small(loading: Loading) -> Codec:
     return load(small_model(), engine="torch" if loading.engine == "auto" else loading.engine, workers=loading.workers)
 
 
-def _patient_server(codec: Codec, host: str, *, port: int, limits: Limits) -> Server:
+def _patient_server(codec: Codec, host: str, *, port: int, limits: Limits, insecure: bool) -> Server:
     kept = {name: getattr(limits, name) for name in ("capacity", "max_publishers", "max_listeners", "resume_s")}
-    return Server(codec, host, port=port, limits=patient_limits(**kept))
+    return Server(codec, host, port=port, limits=patient_limits(**kept), insecure=insecure)
 
 
 class _Threaded(processes.Process):

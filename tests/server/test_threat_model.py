@@ -12,6 +12,8 @@ import pytest
 from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES
 from streamcodec.server import Limits
 from streamcodec.server.app import PING_EVERY_S
+from streamcodec.server.door import RESERVED_DESCRIPTORS
+from streamcodec.server.refusals import TELL_EVERY_S
 
 ROOT = Path(__file__).parents[2]
 PAGE = importlib.resources.files("streamcodec.docs").joinpath("threat_model.md").read_text(encoding="utf-8")
@@ -51,4 +53,12 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
         f"takes nothing for {2 * PING_EVERY_S:g} s is dropped, so at most {2 * PING_EVERY_S * limits.control_frames.per_s:g} answers"
         in PAGE
     )
+    for name in ("max_connections_per_address", "max_other_connections", "max_waiting_listeners", "max_publishers_per_address"):
+        assert f"`{name}`: {getattr(limits, name)}" in PAGE
+    assert f"`first_packet_s`: {limits.first_packet_s:g} s, later `silent_s`: {limits.silent_s:g} s" in PAGE
+    assert f"`new_connections`: {limits.new_connections.per_s:g} a second and {limits.new_connections.burst:g} at once" in PAGE
+    guesses = limits.refused_tokens
+    assert f"`refused_tokens`: {guesses.burst:g} at once and one every {1 / guesses.per_s:g} s" in PAGE
+    assert f"the last {RESERVED_DESCRIPTORS} are kept" in PAGE
+    assert "told once a minute" in PAGE and TELL_EVERY_S == 60
     assert f"a message beyond {MAX_CONTROL_BYTES >> 10} KiB" in PAGE

@@ -1,0 +1,138 @@
+"""Who may connect at all: so many connections, so many of one address, and so many new ones a second; decided before a byte is read.
+
+The system gives a program a bounded number of descriptors. When they are out nobody can connect, and nothing can be read, so the last
+ones are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.server.addresses import AddressRates, peer_key
+from streamcodec.server.limits import Limits
+from streamcodec.server.refusals import Bound, Refusals
+
+if sys.platform != "win32":
+    import resource
+
+__all__ = ["RESERVED_DESCRIPTORS", "Door", "TurnedAway", "ask_for_descriptors", "free_descriptors"]
+
+RESERVED_DESCRIPTORS = 64
+"""For all but connections: the model's files, logs, the event loop, whoever asks for `/metrics` when the server is full."""
+
+_OPEN = Path("/dev/fd")
+
+
+@dataclass(frozen=True)
+class TurnedAway:
+    """Why somebody may not connect, as HTTP says it."""
+
+    status: HTTPStatus
+    bound: Bound
+    reason: str
+
+    def response(self) -> bytes:
+        """The answer to a request that was not read."""
+        body = f"{self.reason}.\n".encode()
+        head = f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nRetry-After: 5\r\nConnection: close\r\n"
+        return f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Door:
+    """Counts connections, and the publishers among them: `most` in all.
+
+    `clock` tells seconds; `available` is how many descriptors this process may still open, None where nobody knows.
+    """
+
+    def __init__(self, limits: Limits, refusals: Refusals, clock: Callable[[], float], available: int | None = None) -> None:
+        self.most = limits.max_publishers + limits.max_listeners + limits.max_other_connections
+        if available is not None:
+            self.most = max(1, min(self.most, available - RESERVED_DESCRIPTORS))
+        self.num_connections = 0
+        self._limits = limits
+        self._refusals = refusals
+        self._rates = AddressRates(limits.new_connections, clock)
+        self._connections: Counter[str] = Counter()
+        self._publishers: Counter[str] = Counter()
+
+    def enter(self, host: str) -> TurnedAway | None:
+        """Somebody connects from `host`: None where they may, and then `leave` is to be called once."""
+        away = self._reason(peer_key(host, self._limits.bound_loopback))
+        if away is not None:
+            self._refusals.note(away.bound, host, away.reason)
+            return away
+        self._count(host, 1)
+        return None
+
+    def leave(self, host: str) -> None:
+        """Somebody who had entered is gone."""
+        self._count(host, -1)
+
+    @contextlib.contextmanager
+    def publishing(self, host: str) -> Iterator[None]:
+        """Count a publisher from `host` inside this block. Raises `RemoteProtocolError` SERVER_FULL where it has too many."""
+        key, most = peer_key(host, self._limits.bound_loopback), self._limits.max_publishers_per_address
+        if key is not None and self._publishers[key] >= most:
+            told = f"this address has its {most} publishers"
+            self._refusals.note(Bound.PUBLISHERS_OF_ADDRESS, host, told)
+            raise RemoteProtocolError(WireCode.SERVER_FULL, told)
+        if key is not None:
+            self._publishers[key] += 1
+        try:
+            yield
+        finally:
+            if key is not None:
+                _decrease(self._publishers, key)
+
+    def _reason(self, key: str | None) -> TurnedAway | None:
+        if self.num_connections >= self.most:
+            return TurnedAway(HTTPStatus.SERVICE_UNAVAILABLE, Bound.CONNECTIONS, f"the server has its {self.most} connections")
+        if key is None:
+            return None
+        if self._connections[key] >= (most := self._limits.max_connections_per_address):
+            return TurnedAway(HTTPStatus.TOO_MANY_REQUESTS, Bound.CONNECTIONS_OF_ADDRESS, f"this address has its {most} connections")
+        if not self._rates.of(key).takes():
+            rate = self._limits.new_connections.per_s
+            told = f"this address makes more than {rate:g} new connections a second"
+            return TurnedAway(HTTPStatus.TOO_MANY_REQUESTS, Bound.NEW_CONNECTIONS, told)
+        return None
+
+    def _count(self, host: str, change: int) -> None:
+        self.num_connections += change
+        if (key := peer_key(host, self._limits.bound_loopback)) is None:
+            return
+        if change > 0:
+            self._connections[key] += 1
+        else:
+            _decrease(self._connections, key)
+
+
+def free_descriptors() -> int | None:
+    """How many descriptors this process may still open; None where nobody knows."""
+    if sys.platform == "win32" or not _OPEN.is_dir():
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft - len(list(_OPEN.iterdir()))
+
+
+def ask_for_descriptors(wanted: int) -> None:
+    """Let this process open `wanted` descriptors, or as many as the system allows."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            with contextlib.suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+
+
+def _decrease(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
