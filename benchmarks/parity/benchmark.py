@@ -23,8 +23,8 @@ from streamcodec.published import PUBLISHED
 
 __all__ = ["BENCHMARK"]
 
-_ENGINES = ("torch", "openvino")
-_NAMES = {"torch": "torch", "openvino": "OpenVINO"}
+_ENGINES = {"torch": "torch", "openvino": "OpenVINO", "onnx": "ONNX Runtime"}
+"""All of ours, and how tables name them."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", nargs="+", choices=PUBLISHED, default=list(PUBLISHED), help="published architectures, with random weights")
     add("--package", nargs="+", choices=list(PACKAGES), default=list(PACKAGES))
-    add("--engine", nargs="+", choices=_ENGINES, default=list(_ENGINES))
+    add("--engine", nargs="+", choices=list(_ENGINES), default=list(_ENGINES))
     add("--lengths", type=int, nargs="+", help="of the clips, in samples (default: short ones, around seams, and 3 s)")
     add("--batch-seconds", type=float, default=1.2, help="the longest clip of a batch")
 
@@ -101,10 +101,9 @@ def _lengths(lengths: Sequence[int] | None) -> str:
 
 
 def _table(rows: Sequence[Figures]) -> str:
-    """A line for each package, kind and bandwidth, with the engines side by side."""
+    """A line for each package, kind and bandwidth, with the engines side by side; differences are the largest of all engines."""
     engines = list(dict.fromkeys(row["engine"] for row in rows))
-    header = ["beside", "kbps", "clips", "samples", "codes", *(f"differ, {_NAMES[engine]}" for engine in engines), "scales apart"]
-    header += [f"audio apart, {_NAMES[engine]}" for engine in engines]
+    header = ["beside", "kbps", "clips", "samples", "codes", *(f"differ, {_ENGINES[engine]}" for engine in engines)]
     lines = []
     for (package, what, kbps), found in groupby(rows, key=lambda row: (row["package"], row["what"], row["kbps"])):
         by_engine = {row["engine"]: row for row in found}
@@ -112,9 +111,9 @@ def _table(rows: Sequence[Figures]) -> str:
         scales = [each["scales"] for each in by_engine.values() if each["scales"] is not None]
         counts = [f"{row[key]:,}" for key in ("clips", "samples", "entries")]
         differing = [told(each["differing"], each["near_ties"]) for each in by_engine.values()]
-        audio = [_apart(each["audio"]) for each in by_engine.values()]
-        lines.append([f"`{package}`, {what}", f"{kbps:g}", *counts, *differing, _apart(max(scales)) if scales else None, *audio])
-    return table(header, lines)
+        apart = [_apart(max(scales)) if scales else None, _apart(max(each["audio"] for each in by_engine.values()))]
+        lines.append([f"`{package}`, {what}", f"{kbps:g}", *counts, *differing, *apart])
+    return table([*header, "scales apart", "audio apart"], lines)
 
 
 def _apart(value: float) -> str:

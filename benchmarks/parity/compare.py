@@ -1,4 +1,4 @@
-"""What both engines make of clips and of batches, against one encoding and one decoding of each by the package."""
+"""What our engines make of clips and of batches, against one encoding and one decoding of each by the package."""
 
 from __future__ import annotations
 

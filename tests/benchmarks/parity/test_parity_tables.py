@@ -62,7 +62,7 @@ def test_a_tiny_run_compares_every_model_engine_and_bandwidth(tmp_path: Path) ->
         (model, what, engine, kbps)
         for model, values in SMALL_OF.items()
         for what in ("clips", "batch")
-        for engine in ("torch", "openvino")
+        for engine in ("torch", "openvino", "onnx")
         for kbps in values["target_bandwidths"]
     }
     assert len(found) == len(figures["rows"])
