@@ -176,4 +176,6 @@ class OnnxEngine:
         options = onnxruntime().SessionOptions()
         options.intra_op_num_threads = max(1, self._threads // self.workers)
         options.inter_op_num_threads = 1
+        # Threads that have nothing to do would keep the processors busy for a while, which other threads here need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime().InferenceSession(graph.serialize(), options, providers=["CPUExecutionProvider"])
