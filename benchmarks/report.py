@@ -40,6 +40,7 @@ BENCHMARKS = (
         "capacity",
         "relay",
         "churn",
+        "attacks",
         "quality",
         "long_streams",
         "tokenize",

@@ -49,6 +49,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ),
     ("relay", ((), ("--listeners", "300"), ("--listeners", "1500"))),
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
+    ("attacks", (("--all", "--before-seconds", "4", "--seconds", "8"),)),
     ("chunks", ((),)),
     ("tokenize", ((),)),
     ("batches", ((),)),
