@@ -75,13 +75,11 @@ def row_chunks(encoded: Any, row: int) -> list[Chunk]:
 
 def scales_apart(found: Sequence[Chunk], expected: Sequence[Chunk]) -> float:
     """The largest difference between the scales of two lists of chunks, relative to the greater; infinite where only one has a scale."""
-    apart = 0.0
-    for one, other in zip(found, expected, strict=True):
-        if (one.scale is None) != (other.scale is None):
-            return np.inf
-        if one.scale is not None:
-            apart = max(apart, abs(one.scale - other.scale) / max(one.scale, other.scale))
-    return apart
+    pairs = [(one.scale, other.scale) for one, other in zip(found, expected, strict=True)]
+    if any((one is None) != (other is None) for one, other in pairs):
+        return np.inf
+    apart = [abs(one - other) / max(one, other) for one, other in pairs if one is not None]
+    return float(np.max(apart, initial=0.0))  # not a number, if one of them is none
 
 
 def decode_clip(codec: Codec, chunks: Sequence[Chunk]) -> Samples:

@@ -102,12 +102,18 @@ def _shorter(codec: Codec, chunks: Sequence[Chunk]) -> Samples:
     return np.asarray(codec.decode(list(chunks)))[:, 1:]
 
 
+def _no_scale(encoded: Any) -> list[Chunk]:
+    first, *rest = encoded
+    return [Chunk(first.codes, float("nan")), *rest]
+
+
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize(
     ("place", "wrong", "words"),
     [
         ("as_chunks", _other_code, "not by a near-tie: frame 3"),
         ("as_chunks", _other_scale, "scales differ by 1.0e-04"),
+        ("as_chunks", _no_scale, "scales differ by nan"),
         ("as_chunks", lambda encoded: encoded[:1], "1 chunks and 2 expected ones"),
         ("decode_clip", _louder, "samples differ by"),
         ("decode_clip", _shorter, "audio [2, 1239], expected [2, 1240]"),
