@@ -8,9 +8,6 @@ WEB = clients/web
 # even where the shell asks for the opposite, as container images do: each program that a test starts would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-# These tests look at no clock, so they run side by side, one thread each; the others would disturb one another.
-TIMELESS = tests/bitstream tests/codec tests/compat tests/engine tests/model tests/protocol tests/scheduler tests/tokenizer tests/training
-
 .PHONY: demo setup test lint bench page-setup clean
 
 demo: $(VENV)/.demo
@@ -18,13 +15,11 @@ demo: $(VENV)/.demo
 
 setup: $(VENV)/.dev
 
-# Threads that wait do not keep a processor busy.
+# No test's verdict hangs on what else runs, so they run side by side, one thread each. Threads that wait do not keep a processor busy.
 test: export OMP_WAIT_POLICY = passive
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.dev
-	failed=0; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TIMELESS) || failed=$$?; \
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(TIMELESS)) || failed=$$?; \
-	exit $$failed
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

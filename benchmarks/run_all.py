@@ -54,7 +54,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("tokenize", ((),)),
     ("batches", ((),)),
     ("parity", ((),)),
-    ("entropy_coding", (_HELD_OUT,)),
+    ("entropy_coding", ((*_HELD_OUT, "--clips", "12"),)),
     ("late_join", (_HELD_OUT,)),
     ("dtx", (_HELD_OUT,)),
     ("long_streams", ((*_HELD_OUT, "--clips", "24"),)),
