@@ -17,6 +17,7 @@ Attack = Callable[[AttackTarget], Awaitable[None]]
 _CHUNK = 1 << 16
 _ROUND = 20  # connections of one round of those that come and go
 _MIB = 1 << 20
+_WELCOME_S = 0.3  # what comes before the answer to a hello is out of turn
 
 
 def _repeated(piece: bytes) -> bytes:
@@ -43,6 +44,8 @@ def flood(piece: bytes, *first: Callable[[AttackTarget], bytes], connections: in
             if wire is None:
                 await asyncio.sleep(0.01)
                 continue
+            if first:
+                await asyncio.sleep(_WELCOME_S)
             while target.goes_on and await wire.send(data):
                 pass
             await wire.drop()
@@ -62,7 +65,7 @@ def numbered(make: Callable[[int], bytes], hello: Callable[[AttackTarget], bytes
             if wire is None:
                 await asyncio.sleep(0.01)
                 continue
-            await asyncio.sleep(0.2)  # the welcome comes first
+            await asyncio.sleep(_WELCOME_S)
             for at in count(0, 100):
                 if not (target.goes_on and await wire.send(b"".join(make(seq) for seq in range(at, at + 100)))):
                     break

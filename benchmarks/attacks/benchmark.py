@@ -54,10 +54,13 @@ def refuse(_: argparse.Namespace) -> str | None:
 
 
 def measure(args: argparse.Namespace, observed: Observed) -> Figures:
-    """Run the attack `args.case` beside the streams, against a server with its default limits that bounds loopback like other addresses."""
+    """Run the attack `args.case` beside the streams.
+
+    The server has its default limits, but bounds loopback like other addresses, and is never full.
+    """
     with observed, Processes() as processes:
         loading = Loading(args.model, args.engine, threads=args.threads, workers=args.workers)
-        server = processes.start(serve, Serving(loading, limits=Limits(bound_loopback=True)))
+        server = processes.start(serve, Serving(loading, limits=Limits(bound_loopback=True, capacity=None)))
         address: Address = server.receive()
         ordinary = processes.start(stream, OrdinaryStreams(address.url, address.fingerprint, args.streams))
         ordinary.receive()

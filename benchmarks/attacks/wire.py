@@ -123,7 +123,7 @@ class Wire:
         self._reading.cancel()
         if reset:
             sock = self._writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, AttributeError):  # closed already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
         await asyncio.gather(self._reading, return_exceptions=True)

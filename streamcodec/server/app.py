@@ -39,7 +39,7 @@ from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
 from streamcodec.server.watchdog import Watchdog
-from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection, address_of
+from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
@@ -243,15 +243,16 @@ class Server:
 
     def _admit_request(self, http: HttpEndpoints) -> Callable[[ServerConnection, Request], Response | None]:
         def respond(ws: ServerConnection, request: Request) -> Response | None:
+            assert isinstance(ws, MessageConnection)
             if (foreign := self.sites.refusal(request.headers, self.host)) is not None:
-                self.refusals.note(foreign.bound, address_of(ws), foreign.reason)
+                self.refusals.note(foreign.bound, ws.address, foreign.reason)
                 return ws.respond(foreign.status, f"{foreign.reason}.\n")
             return http.respond(ws, request)
 
         return respond
 
     def _cut_off(self, ws: MessageConnection, reason: str) -> None:
-        self.refusals.note(Bound.CONTROL_FRAMES, address_of(ws), f"cut off for {reason}")
+        self.refusals.note(Bound.CONTROL_FRAMES, ws.address, f"cut off for {reason}")
 
     def _deliver(self, calls: Calls) -> None:
         def make() -> None:

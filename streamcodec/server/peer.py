@@ -33,7 +33,7 @@ from streamcodec.protocol import (
     parse,
 )
 from streamcodec.server.auth.gatekeeper import bearer_of
-from streamcodec.server.websocket import MessageConnection, address_of, framed, host_of
+from streamcodec.server.websocket import MessageConnection, framed
 
 __all__ = ["PeerConnection", "broke", "retrieved"]
 
@@ -53,12 +53,12 @@ class PeerConnection:
     @property
     def name(self) -> str:
         """Its address, for the log."""
-        return address_of(self._ws)
+        return self._ws.address
 
     @property
     def host(self) -> str:
         """Its address without the port."""
-        return host_of(self._ws)
+        return self._ws.host
 
     @property
     def bearer(self) -> str | None:

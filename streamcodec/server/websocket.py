@@ -20,14 +20,14 @@ from streamcodec.server.door import Door
 from streamcodec.server.limits import Limits
 from streamcodec.server.rate import TokenBucket
 
-__all__ = ["WRITE_LIMIT", "MessageConnection", "address_of", "framed", "host_of"]
+__all__ = ["WRITE_LIMIT", "MessageConnection", "framed"]
 
 WRITE_LIMIT = 4096
 """Bytes that may wait in front of a client's socket. A few packets: what waits there is latency that no queue of ours sees."""
 PIECE = 2048
 """Bytes that are taken in before they are counted. The smallest frames take 6 of them each, and 2 ms together."""
-FAREWELL_S = 1.0
-"""How long a peer that was cut off has to read why."""
+FAREWELL_S = 2.0
+"""How long a peer that nothing more is read from has to read why, and to close the connection."""
 
 
 @lru_cache(maxsize=64)
@@ -36,20 +36,8 @@ def framed(message: bytes) -> bytes:
     return Frame(Opcode.BINARY, message).serialize(mask=False)
 
 
-def host_of(ws: ServerConnection) -> str:
-    """The peer's address; "" where it has none."""
-    address = ws.remote_address
-    return str(address[0]) if isinstance(address, tuple) else ""
-
-
-def address_of(ws: ServerConnection) -> str:
-    """The peer's address and port, for the log."""
-    address = ws.remote_address
-    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "peer"
-
-
 class MessageConnection(ServerConnection):
-    """A client's connection. `on_writable` is called whenever its socket takes more again.
+    """A client's connection, from `host` and `address` (that with the port). `on_writable` is called whenever its socket takes more again.
 
     `taken` sees each binary message when it comes, if `recv` waits for it: one that it takes wakes nobody. `cut_off_by` is called with the
     reason when the connection ends as its peer breaks a limit.
@@ -57,6 +45,7 @@ class MessageConnection(ServerConnection):
 
     def __init__(self, *args: Any, limits: Limits, door: Door, cut_off_by: Callable[[MessageConnection, str], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.host, self.address = "", "peer"
         self._door = door
         self._inside = False
         self.on_writable: Callable[[], None] = lambda: None
@@ -81,7 +70,10 @@ class MessageConnection(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        if (away := self._door.enter(host_of(self))) is not None:
+        # Noted now: a transport that is closed may not tell them.
+        if isinstance(found := self.remote_address, tuple):
+            self.host, self.address = str(found[0]), f"{found[0]}:{found[1]}"
+        if (away := self._door.enter(self.host)) is not None:
             self.transport.write(away.response())
             self.transport.close()
             return
@@ -91,7 +83,12 @@ class MessageConnection(ServerConnection):
         queue.pause, queue.resume = lambda: self._hold("full"), lambda: self._release("full")
 
     def data_received(self, data: bytes) -> None:
-        if self._inside:
+        if not self._inside:
+            return
+        if self.protocol.eof_sent:
+            # Nothing that comes now is looked at; it is waited for the peer to close the connection.
+            self._slow_down(self._bytes.take(len(data)))
+        else:
             self._inbox += data
             self._take_in()
 
@@ -107,10 +104,18 @@ class MessageConnection(ServerConnection):
             super().data_received(piece)
             if self._over_limit is not None:
                 self._cut_off(self._over_limit)
-            elif self._wait_s:
-                self._hold("fast")
-                self.loop.call_later(self._wait_s, self._release, "fast")
+                return
+            if self.protocol.eof_sent:
+                self._inbox.clear()
+                self.loop.call_later(FAREWELL_S, self.transport.abort)
+            self._slow_down(self._wait_s)
         self._read_or_not()
+
+    def _slow_down(self, wait_s: float) -> None:
+        """Read nothing for so long."""
+        if wait_s:
+            self._hold("fast")
+            self.loop.call_later(wait_s, self._release, "fast")
 
     def process_event(self, event: Event) -> None:
         if isinstance(event, Frame):
@@ -178,7 +183,7 @@ class MessageConnection(ServerConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._inside:
             return
-        self._door.leave(host_of(self))
+        self._door.leave(self.host)
         self._inbox.clear()
         self._let_stall()
         super().connection_lost(exc)

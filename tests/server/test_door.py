@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import sys
@@ -191,6 +192,23 @@ def test_who_is_turned_away_gets_an_answer_and_a_place_is_free_again_after_anoth
             assert (await figures(server))["connections_limited_total{limit=connections_of_address}"] == 2
 
     run(main())
+
+
+def test_on_uvloop_too_who_leaves_is_counted_no_longer():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main():
+        limits = small_limits(bound_loopback=True, max_connections_per_address=2, drain_s=5.0)
+        async with serving(limits=limits) as server:
+            for _ in range(6):
+                async with raw(server.url) as client:
+                    await client.send(listen_hello("x"))
+                    assert (await client.receive())["type"] == "welcome"
+                await until(lambda: server._door.num_connections == 0, "a connection is still counted")
+            assert not server._door._connections
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
 
 
 def test_a_server_that_is_short_of_descriptors_says_so_and_goes_on(monkeypatch, caplog):
