@@ -142,7 +142,7 @@ class Server:
             log.warning(told, wanted, self._door.most)
         self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time)
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
-        http = HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog)
+        http = HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog, self._loop.time)
         try:
             self._socket = await serve(
                 self._handle,

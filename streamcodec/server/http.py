@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 from prometheus_client.core import Metric
@@ -12,6 +12,7 @@ from websockets.http11 import Request, Response
 from streamcodec.protocol import SUBPROTOCOL, now_us
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.metrics import Metrics, counter_family, gauge_family
+from streamcodec.server.rate import TokenBucket
 from streamcodec.server.registry import Registry
 from streamcodec.server.watchdog import Watchdog
 
@@ -19,9 +20,15 @@ __all__ = ["HttpEndpoints"]
 
 
 class HttpEndpoints:
-    """Answers requests before they become WebSockets; what is not counted is read when somebody asks for `/metrics`."""
+    """Answers requests before they become WebSockets; what is not counted is read when somebody asks for `/metrics`.
 
-    def __init__(self, metrics: Metrics, registry: Registry, capacity: CapacityMonitor, watchdog: Watchdog) -> None:
+    `clock` tells seconds.
+    """
+
+    def __init__(
+        self, metrics: Metrics, registry: Registry, capacity: CapacityMonitor, watchdog: Watchdog, clock: Callable[[], float]
+    ) -> None:
+        self._made = TokenBucket(registry.limits.metrics_made, clock)
         self._metrics = metrics
         self._registry = registry
         self._capacity = capacity
@@ -44,7 +51,7 @@ class HttpEndpoints:
         return None
 
     def _respond_metrics(self, ws: ServerConnection, request: Request) -> Response:
-        text, media_type = self._metrics.render(", ".join(request.headers.get_all("Accept")))
+        text, media_type = self._metrics.render(", ".join(request.headers.get_all("Accept")), anew=self._made.takes())
         response = ws.respond(HTTPStatus.OK, text)
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = media_type

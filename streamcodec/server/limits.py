@@ -53,6 +53,7 @@ class Limits:
     refused_tokens: Rate = Rate(0.2, 10)  # of one address; then none of its tokens is looked at: rate_limited
     # Bound addresses of loopback like others. A proxy on this machine has one for all its clients, and bounds them itself.
     bound_loopback: bool = False
+    metrics_made: Rate = Rate(5, 20)  # answers to /metrics that are made anew; who asks more often gets the last one
     # What one connection may send. A browser that sends each of its blocks of 128 samples has 375 frames a second.
     control_frames: Rate = Rate(20, 60)  # WebSocket's pings and pongs; cut off: rate_limited
     frames: Rate = Rate(1000, 250)  # of messages, each in one or more; what comes faster is not read yet

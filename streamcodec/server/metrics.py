@@ -73,6 +73,7 @@ class Metrics:
 
     def __post_init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._last: dict[str, str] = {}  # by media type, of which there are few
         self._waits = Histogram(
             "encode_wait_seconds",
             "From the arrival of the message that completed a packet until its codes were queued for the listeners.",
@@ -108,10 +109,15 @@ class Metrics:
         """A listener is given fewer codebooks, as it falls behind."""
         self.bandwidth_steps_down += 1
 
-    def render(self, accept: str = "") -> tuple[str, str]:
-        """All figures and the media type they are in: OpenMetrics where the header `accept` asks for it, else Prometheus' own."""
+    def render(self, accept: str = "", *, anew: bool = True) -> tuple[str, str]:
+        """All figures and the media type they are in: OpenMetrics where the header `accept` asks for it, else Prometheus' own.
+
+        Unless they are to be made `anew`, these are the ones that were made last in that type, if any were.
+        """
         encode, media_type = choose_encoder(accept)
-        return encode(self.registry).decode(), media_type
+        if anew or media_type not in self._last:
+            self._last[media_type] = encode(self.registry).decode()
+        return self._last[media_type], media_type
 
     def _families(self) -> Iterable[Metric]:
         families: dict[str, CounterMetricFamily] = {}

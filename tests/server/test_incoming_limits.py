@@ -291,6 +291,23 @@ def test_a_compressed_frame_is_a_protocol_error():
     run(main())
 
 
+@pytest.mark.parametrize("end", [frame(Opcode.CLOSE, b"\x03\xe8"), b"\xc2\x80" + bytes(4)], ids=["a close frame", "a wrong frame"])
+def test_what_comes_behind_an_end_is_not_looked_at(end):
+    async def main():
+        async with Connected() as peer:
+            parsed = []
+            receive = peer.ws.protocol.receive_data
+            peer.ws.protocol.receive_data = lambda data: (parsed.append(len(data)), receive(data))[1]
+            peer.send(end)
+            for _ in range(3):
+                peer.send(50 * PIECE * b"x") if peer.wire.reading else await pass_time(0.5)
+            assert parsed == [len(end)] and not peer.wire.aborted
+            await pass_time(FAREWELL_S)
+            assert peer.wire.aborted and not peer.cut_off
+
+    run_patiently(main())
+
+
 FLOODS = {
     "pings without a hello": (None, PING),
     "pings from a listener": (listen_hello("flood"), PING),

@@ -1,11 +1,13 @@
 """What is counted comes out as text that a Prometheus server reads, every digit of it, and each server counts for itself."""
 
+from patience import pass_time
 from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from server_rig import samples
+from server_rig import figures, run, samples, serving, small_limits
 
 from streamcodec.server import Metrics
 from streamcodec.server.metrics import counter_family, gauge_family
+from streamcodec.server.rate import Rate
 
 
 def test_every_counter_is_there_from_the_start():
@@ -58,3 +60,17 @@ def test_a_client_that_asks_for_openmetrics_gets_it():
     found = {family.name: family for family in text_string_to_metric_families(text)}
     assert found["streamcodec_packets_sent"].samples[0].value == 7
     assert metrics.render("text/html")[1].startswith("text/plain; version=0.0.4")
+
+
+def test_metrics_that_are_asked_for_too_often_are_not_made_anew():
+    async def main():
+        async with serving(limits=small_limits(metrics_made=Rate(0.01, 2))) as server:
+            seen = []
+            for _ in range(5):
+                server.metrics.packets_sent += 1
+                seen.append((await figures(server))["packets_sent_total"])
+            assert seen == [1, 2, 2, 2, 2]
+            await pass_time(101)
+            assert (await figures(server))["packets_sent_total"] == 5
+
+    run(main())

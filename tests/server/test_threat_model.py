@@ -14,6 +14,7 @@ from streamcodec.server import Limits
 from streamcodec.server.app import PING_EVERY_S
 from streamcodec.server.door import RESERVED_DESCRIPTORS
 from streamcodec.server.refusals import TELL_EVERY_S
+from streamcodec.server.websocket import FAREWELL_S
 
 ROOT = Path(__file__).parents[2]
 PAGE = importlib.resources.files("streamcodec.docs").joinpath("threat_model.md").read_text(encoding="utf-8")
@@ -47,6 +48,8 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     limits = Limits()
     assert f"{limits.control_frames.per_s:g} a second and {limits.control_frames.burst:g} at once" in PAGE
     assert f"{limits.frames.per_s:,} a second and {limits.frames.burst:g} at once" in PAGE
+    assert f"{limits.metrics_made.per_s:g} a second and {limits.metrics_made.burst:g} at once are made anew" in PAGE
+    assert f"it is dropped after {FAREWELL_S:g} s" in PAGE
     mib = 1 << 20
     assert f"{limits.incoming_bytes.per_s / mib:g} MiB a second and {limits.incoming_bytes.burst / mib:g} MiB at once" in PAGE
     assert (
