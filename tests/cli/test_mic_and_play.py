@@ -455,7 +455,7 @@ def test_what_the_server_refuses_for_good_is_not_tried_again(tmp_path, clip, pro
     async def scene() -> None:
         tokens = Tokens(publish=("secret",), listen=("secret",))
         async with a_server(tokens=tokens) as server:
-            with pytest.raises(Refused, match=r"the token does not allow to .* \(unauthorized; do not retry unchanged\)"):
+            with pytest.raises(Refused, match=r"a token is needed to .* \(unauthorized; do not retry unchanged\)"):
                 await (publish_file(path, server.url) if program == "mic" else play_to(tmp_path / "heard.wav", server.url))
             assert server.metrics.refused == 1
             more = ("--token", "secret", "--fast")
