@@ -8,7 +8,7 @@ WEB = clients/web
 # even where the shell asks for the opposite, as container images do: each program that a test starts would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-.PHONY: demo setup test lint bench page-setup clean
+.PHONY: demo setup test lint bench page page-setup clean
 
 demo: $(VENV)/.demo
 	$(BIN)/streamcodec demo
@@ -30,7 +30,10 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.run_all
 
-# The browser's part needs Node 20 or newer; nothing else does.
+# The browser's part needs Node 20 or newer; nothing else does, as what `page` builds is a part of the package.
+page: page-setup
+	npm --prefix $(WEB) run build
+
 page-setup: $(WEB)/node_modules/.package-lock.json
 
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json

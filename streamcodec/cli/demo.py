@@ -5,6 +5,8 @@ From microphone to speaker where both exist, from the bundled clip into a file w
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,13 +59,13 @@ async def demo(
     packet_frames: PacketFrames = DEFAULT_PACKET_FRAMES,
     model: Model = DEFAULT_MODEL,
     threads: Threads = 1,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for browsers.")] = False,
     quiet: Quiet = False,
 ) -> int:
     """Hear it: server, microphone and playback in one go."""
     if clip and input_ is not None:
         raise typer.BadParameter("not allowed with --input", ctx=context, param_hint="'--clip'")
     import asyncio
-    import contextlib
     from itertools import pairwise
 
     from streamcodec.audio import Level, bar
@@ -72,7 +74,7 @@ async def demo(
     from streamcodec.client import DeviceSource, Player, Tee, listen, play
     from streamcodec.codec import load
     from streamcodec.gc_freeze import freeze_gc
-    from streamcodec.server import PacketTrace, Server
+    from streamcodec.server import PacketTrace, Page, Server
 
     line = LiveLine(quiet=quiet, log_every_s=2.0)
     try:
@@ -108,7 +110,10 @@ async def demo(
             health = f"underruns {sink.underruns}  lost {listener.lost}"
             line.draw(f"[{bar(level.peak_db)}] packet {times.seq}  added {ways[-1].added_ms:5.1f} ms  {health}")
 
-    async with Server(codec, port=0) as server:
+    async with Server(codec, port=0, page=None if no_page else Page(model)) as server:
+        if server.page_url is not None:
+            await server.page_is_ready()  # what is measured below has the machine to itself
+            line.note(f"in a browser: {server.page_url}?stream=demo")
         server.metrics.on_trace = lambda trace: inside.__setitem__(trace.seq, trace)
         freeze_gc()
         async with listen(server.url, "demo", model=codec.fingerprint, bandwidth=bandwidth) as listener:
@@ -122,13 +127,25 @@ async def demo(
                 with contextlib.suppress(asyncio.CancelledError):
                     await sink.finish()
                 line.clear()
-    if not ways:
-        raise InputError(f"{source.label}: too short for a single packet")
-    underruns = f", {sink.underruns} underruns" if sink.live else ""
-    counts = f"{ended.emitted} packets of {packet_frames * 1000 / codec.frame_rate:.1f} ms published, "
-    print(f"{counts}{listener.packets} heard, {listener.lost} lost{underruns}")
-    report(output, codec.sample_rate, said, source.sample_rate, sink.parts, ways, device=sink.live)
+        if not ways:
+            raise InputError(f"{source.label}: too short for a single packet")
+        underruns = f", {sink.underruns} underruns" if sink.live else ""
+        counts = f"{ended.emitted} packets of {packet_frames * 1000 / codec.frame_rate:.1f} ms published, "
+        print(f"{counts}{listener.packets} heard, {listener.lost} lost{underruns}")
+        report(output, codec.sample_rate, said, source.sample_rate, sink.parts, ways, device=sink.live)
+        await _stay(server.page_url, line)
     return 0
+
+
+async def _stay(page_url: str | None, line: LiveLine) -> None:
+    """Keep the page for whoever sits at the terminal, until Ctrl-C."""
+    if page_url is None or not sys.stdin.isatty() or not sys.stdout.isatty():
+        return
+    import asyncio
+
+    line.note(f"the page stays until Ctrl-C: {page_url} (press Talk, then Listen)")
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
 
 
 async def _publish(url: str, source: Source, bandwidth: float | None, packet_frames: int) -> Ended:

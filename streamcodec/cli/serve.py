@@ -92,6 +92,7 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which a proxy in front of a server on 127.0.0.1 asks for it. May be repeated."),
     ] = None,
+    no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for browsers at /.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> Coroutine[Any, Any, int]:
     """Run the server until it is interrupted."""
@@ -102,7 +103,7 @@ def serve(
     import streamcodec
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
-    from streamcodec.server import Limits, Server, Sites, Tokens
+    from streamcodec.server import Limits, Page, Server, Sites, Tokens
     from streamcodec.server.door import ask_for_descriptors
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -112,6 +113,7 @@ def serve(
     )
     keys = read_token_keys(token_keys)
     sites = Sites(tuple(allow_origin or ()), tuple(allow_host or ()))
+    offered = None if no_page else Page(model)
     processors = available_processors()
     steps = threads or processors
     codec = load_codec(model, device, engine, precision, steps, workers=steps, wait_for_compile=False)
@@ -122,7 +124,7 @@ def serve(
         max_connections_per_address=max_per_address,
         capacity=_capacity(capacity),
     )
-    server = Server(codec, host, port, tokens=tokens, token_keys=keys, insecure=insecure, sites=sites, limits=limits)
+    server = Server(codec, host, port, tokens=tokens, token_keys=keys, insecure=insecure, sites=sites, page=offered, limits=limits)
 
     async def run() -> int:
         status = 0
@@ -135,6 +137,10 @@ def serve(
                 room = "" if running.room is None else f", room for about {running.room} live publisher(s) at {packets}"
                 freeze_gc()
                 print(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}", flush=True)
+                if running.page_url is not None:
+                    print(f"talk and listen in a browser: {running.page_url}", flush=True)
+                elif offered is not None:
+                    print("no page for browsers: it was not built (make page)", flush=True)
                 print(f"streamcodec: the engine is lost: {await running.until_lost()}", file=sys.stderr)
                 status = 1
         print("stopped", flush=True)

@@ -4,6 +4,7 @@ from streamcodec.server.app import DEFAULT_PORT, Server
 from streamcodec.server.auth import Grant, TokenKeys, Tokens
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics, PacketTrace
+from streamcodec.server.page import Page
 from streamcodec.server.sites import Sites
 
-__all__ = ["DEFAULT_PORT", "Grant", "Limits", "Metrics", "PacketTrace", "Server", "Sites", "TokenKeys", "Tokens"]
+__all__ = ["DEFAULT_PORT", "Grant", "Limits", "Metrics", "PacketTrace", "Page", "Server", "Sites", "TokenKeys", "Tokens"]

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import websockets
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 import streamcodec
@@ -31,10 +32,12 @@ from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.door import Door, free_descriptors
+from streamcodec.server.entrance import Entrance
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
+from streamcodec.server.page import Answer, Page
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
@@ -71,6 +74,7 @@ class Server:
         token_keys: TokenKeys | None = None,
         insecure: bool = False,
         sites: Sites | None = None,
+        page: Page | None = None,
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
@@ -85,12 +89,14 @@ class Server:
         self.host = host
         self.port = port
         self.sites = sites or Sites()
+        self.page = page if page is not None and page.is_built else None
         chunk_s = codec.config.chunk_length_s
         self.limits = (limits or Limits()).for_chunks(chunk_s)
         self.metrics = Metrics()
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
         self._connections: set[ClientHandler] = set()
+        self._entrances: set[Entrance] = set()
         self._stopping = False
         self._worker: Worker
         self._socket: WebSocketServer
@@ -109,6 +115,19 @@ class Server:
         """Where clients connect."""
         host = self.host or "localhost"
         return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
+
+    @property
+    def page_url(self) -> str | None:
+        """Where a browser on this machine finds the page; None where there is none."""
+        if self.page is None:
+            return None
+        host = "localhost" if self.host in ("", "0.0.0.0", "::", "*") else self.host
+        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+
+    async def page_is_ready(self) -> None:
+        """Wait until the page's model is exported, or could not be."""
+        if self.page is not None:
+            await asyncio.shield(self._exporting)
 
     @property
     def room(self) -> int | None:
@@ -154,9 +173,7 @@ class Server:
                 max_size=READ_CONTROL_BYTES,  # until a publisher is let in
                 max_queue=8,
                 write_limit=WRITE_LIMIT,
-                create_connection=partial(  # type: ignore[arg-type]
-                    MessageConnection, limits=self.limits, door=self._door, cut_off_by=self._cut_off
-                ),
+                create_connection=self._open_entrance,  # type: ignore[arg-type]
                 open_timeout=HANDSHAKE_S,
                 ping_interval=PING_EVERY_S,
                 ping_timeout=PING_EVERY_S,
@@ -171,6 +188,8 @@ class Server:
         if self.limits.capacity is not None and in_frames:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
+        if self.page is not None:
+            self._exporting = self._loop.run_in_executor(None, self.page.export)
         self._tick()
         self.port = self._socket.sockets[0].getsockname()[1]
         return self
@@ -195,6 +214,8 @@ class Server:
         self.codec.engine.stop_preparing()
         self.registry.closing = True
         self._socket.close(close_connections=False)
+        for entrance in list(self._entrances):
+            entrance.close()
         streams = list(self.registry.streams.values())
         for stream in streams:
             stream.end("the server is closing")
@@ -217,6 +238,8 @@ class Server:
         self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.limits.drain_s)
         if self.engine_hangs:
             log.error("a step of the engine has not come back: the process must be ended")
+        if self.page is not None:
+            await self._exporting
 
     def _give_up(self, reason: str) -> None:
         log.critical("the engine is lost: %s", reason)
@@ -240,6 +263,18 @@ class Server:
             await connection.serve()
         finally:
             self._connections.discard(connection)
+
+    def _open_entrance(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
+        """The protocol of a connection: a WebSocket's, behind the page's where there is one."""
+        websocket = partial(MessageConnection, *args, limits=self.limits, door=self._door, cut_off_by=self._cut_off, **kwargs)
+        if self.page is None:
+            return websocket()
+        return Entrance(self._page_answer, self._door, partial(websocket, entered=True), HANDSHAKE_S, self._entrances)
+
+    def _page_answer(self, headers: Headers, path: str) -> Answer | None:
+        assert self.page is not None
+        # A request that is refused is refused by `_admit_request`.
+        return None if self.sites.refusal(headers, self.host) is not None else self.page.answer(path, headers)
 
     def _admit_request(self, http: HttpEndpoints) -> Callable[[ServerConnection, Request], Response | None]:
         def respond(ws: ServerConnection, request: Request) -> Response | None:

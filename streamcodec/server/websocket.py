@@ -40,13 +40,22 @@ class MessageConnection(ServerConnection):
     """A client's connection, from `host` and `address` (that with the port). `on_writable` is called whenever its socket takes more again.
 
     `taken` sees each binary message when it comes, if `recv` waits for it: one that it takes wakes nobody. `cut_off_by` is called with the
-    reason when the connection ends as its peer breaks a limit.
+    reason when the connection ends as its peer breaks a limit. One that has `entered` was let in at the `door` already.
     """
 
-    def __init__(self, *args: Any, limits: Limits, door: Door, cut_off_by: Callable[[MessageConnection, str], None], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        limits: Limits,
+        door: Door,
+        cut_off_by: Callable[[MessageConnection, str], None],
+        entered: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.host, self.address = "", "peer"
         self._door = door
+        self._entered = entered
         self._inside = False
         self.on_writable: Callable[[], None] = lambda: None
         self.taken: Callable[[bytes], bool] = lambda _: False
@@ -73,7 +82,7 @@ class MessageConnection(ServerConnection):
         # Noted now: a transport that is closed may not tell them.
         if isinstance(found := self.remote_address, tuple):
             self.host, self.address = str(found[0]), f"{found[0]}:{found[1]}"
-        if (away := self._door.enter(self.host)) is not None:
+        if not self._entered and (away := self._door.enter(self.host)) is not None:
             self.transport.write(away.response())
             self.transport.close()
             return

@@ -84,6 +84,7 @@ def serving(model: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], str
         banner = process.stdout.readline()
         match = re.match(r"streamcodec \S+ at (ws://127\.0\.0\.1:\d+): model ", banner)
         assert match, banner or process.communicate()
+        assert process.stdout.readline() == f"talk and listen in a browser: {match[1].replace('ws:', 'http:')}/\n"
         yield process, match[1]
     finally:
         process.kill()

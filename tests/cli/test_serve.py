@@ -40,6 +40,8 @@ def test_the_server_tells_its_address_answers_and_stops_in_order(stop, model, sp
             assert (answer.status, answer.read()) == (200, b"ok\n")
         with urllib.request.urlopen(f"{http}/metrics", timeout=TIMEOUT_S) as answer:
             assert b"streamcodec" in answer.read()
+        with urllib.request.urlopen(f"{http}/", timeout=TIMEOUT_S) as answer:
+            assert b"<title>streamcodec: talk and listen</title>" in answer.read()
         assert main(["mic", "--server", url, "--input", str(speech_file), "--fast", "--quiet", "--no-retry"]) == 0
         assert "published 26 packets as 'live'" in capsys.readouterr().err
         process.send_signal(stop)

@@ -15,6 +15,7 @@ export const WIRE_CODES = {
   bad_payload: { close: 4415, retry: false },
   bad_sequence: { close: 4416, retry: false },
   bad_request: { close: 4422, retry: false },
+  rate_limited: { close: 4429, retry: true },
   internal: { close: 4500, retry: true },
   server_closing: { close: 4501, retry: true },
   server_full: { close: 4503, retry: true },

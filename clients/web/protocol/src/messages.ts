@@ -24,6 +24,9 @@ import { pack, unpack } from "./msgpack.ts";
 export const SUBPROTOCOL = "streamcodec.v1";
 export const PROTOCOL_VERSION = 1;
 export const MAX_MESSAGE_BYTES = 2 ** 20;
+/** Of all messages but packets. */
+export const MAX_CONTROL_BYTES = 2 ** 14;
+const PACKET_HEAD = 0x95; // an array of five
 export const MAX_SEQ = 2 ** 32 - 1;
 export const MAX_EPOCH = 255;
 export const MAX_PACKET_FRAMES = 25;
@@ -325,9 +328,7 @@ const PACKET: Table = { seq, epoch, timestamp: seq, n_q: whole(0, 255) };
  * for a field that is missing or out of range.
  */
 export function parse(data: Uint8Array): Message {
-  if (data.length > MAX_MESSAGE_BYTES) {
-    throw new RemoteProtocolError("bad_message", `the message has ${data.length} bytes, expected at most ${MAX_MESSAGE_BYTES}`);
-  }
+  checkSize(data, (reason) => new RemoteProtocolError("bad_message", reason));
   const value = unpack(data);
   if (Array.isArray(value)) return packetOf(value);
   if (value === null || typeof value !== "object" || Object.getPrototypeOf(value) !== null) {
@@ -351,9 +352,7 @@ export function parse(data: Uint8Array): Message {
 /** The message's bytes, every field written, null where there is none. Throws `LocalProtocolError`. */
 export function serialize(message: Message): Uint8Array {
   const data = message.type === "packet" ? packedPacket(message) : packedControl(message);
-  if (data.length > MAX_MESSAGE_BYTES) {
-    throw new LocalProtocolError(`the message has ${data.length} bytes, expected at most ${MAX_MESSAGE_BYTES}`);
-  }
+  checkSize(data, (reason) => new LocalProtocolError(reason));
   return data;
 }
 
@@ -375,6 +374,11 @@ export function sampleWidth(of: Format): number {
 /** The samples that a packet of `frames` frames adds to a stream. */
 export function packetSamples(model: Pick<ModelInfo, "hop_length" | "chunk_stride">, frames: number): number {
   return model.chunk_stride ?? frames * model.hop_length;
+}
+
+function checkSize(data: Uint8Array, fault: (reason: string) => Error): void {
+  const most = data[0] === PACKET_HEAD ? MAX_MESSAGE_BYTES : MAX_CONTROL_BYTES;
+  if (data.length > most) throw fault(`the message has ${data.length} bytes, expected at most ${most}`);
 }
 
 function tableOf(kind: string, role: unknown): Table | undefined {

@@ -4,6 +4,8 @@
 import { RemoteProtocolError } from "./errors.ts";
 
 const MAX_DEPTH = 8;
+const MAX_ELEMENTS = 256;
+const MAX_KEYS = 64;
 
 /** A float, even where its value is whole. */
 export class Real {
@@ -125,12 +127,14 @@ class Reader {
   }
 
   #array(size: number, depth: number): unknown[] {
+    if (size > MAX_ELEMENTS) throw broken(`an array has ${size} elements, expected at most ${MAX_ELEMENTS}`);
     const found: unknown[] = [];
     for (let i = 0; i < size; i++) found.push(this.value(depth + 1));
     return found;
   }
 
   #map(size: number, depth: number): Record<string, unknown> {
+    if (size > MAX_KEYS) throw broken(`a map has ${size} keys, expected at most ${MAX_KEYS}`);
     const found: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
     for (let i = 0; i < size; i++) {
       const key = this.value(depth + 1);

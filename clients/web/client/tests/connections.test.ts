@@ -1,0 +1,212 @@
+// Publishers and listeners at a made-up server: connections that break are resumed, and nothing is lost or heard twice.
+
+import { expect, test } from "vitest";
+import type { Message, Packet, StreamStart, Welcome } from "@streamcodec/protocol";
+import { Listener, Publisher } from "../src/index.ts";
+import type { StreamEvent } from "../src/index.ts";
+import { FakeIo, settled } from "./fake_io.ts";
+
+const MODEL = {
+  name: "small",
+  fingerprint: "f00d",
+  sampling_rate: 24_000,
+  hop_length: 320,
+  codebook_size: 1024,
+  num_quantizers: 32,
+  bandwidths: [1.5, 6],
+  channels: 1,
+  chunk_length: null,
+  chunk_stride: null,
+  normalize: false,
+};
+
+function welcome(role: "publish" | "listen", nextSeq: number | null): Welcome {
+  const of = { bandwidth: 6, n_q: 8, packet_frames: 6, start: "primed" as const, epoch: 0, next_seq: nextSeq };
+  const nothing = { bandwidth: null, n_q: null, packet_frames: null, start: null, epoch: null, next_seq: null };
+  const told = { version: 1, stream: "live", model: MODEL, format: "codes" as const, resume_ms: 10_000, time: 5_000_000, server: "" };
+  return { type: "welcome", role, session: role === "publish" ? "secret" : null, ...told, ...(nextSeq === null ? nothing : of) };
+}
+
+function start(kind: StreamStart["start"], firstSeq: number, liveSeq = firstSeq, session = "stream"): StreamStart {
+  const told = { n_q: 8, bandwidth: 6, packet_frames: 6, format: "codes" as const, sample_rate: 24_000, channels: 1, packet_samples: 1920 };
+  return { type: "start", epoch: 0, start: kind, first_seq: firstSeq, live_seq: liveSeq, session, reason: "", ...told };
+}
+
+const packet = (seq: number): Packet => ({ type: "packet", seq, epoch: 0, timestamp: 0, n_q: 8, payload: new Uint8Array(60) });
+
+function listening() {
+  const io = new FakeIo();
+  const heard: StreamEvent[] = [];
+  const failures: Error[] = [];
+  const listener = new Listener(
+    io,
+    "ws://made.up/",
+    { stream: "live", format: "codes", model: "f00d", token: null, minBandwidth: null },
+    {
+      onWelcome: () => undefined,
+      onEvent: (event) => heard.push(event),
+      onTrouble: () => undefined,
+      onFailed: (why) => failures.push(why),
+    },
+  );
+  const answer = async (...messages: Message[]) => {
+    io.newest.open();
+    io.newest.say(welcome("listen", null));
+    await settled();
+    for (const message of messages) io.newest.say(message);
+  };
+  return { io, heard, failures, listener, answer };
+}
+
+test("a listener whose connection breaks goes on behind what it has, and hears nothing twice", async () => {
+  const { io, heard, answer } = listening();
+  await answer(start("primed", 0), packet(0), packet(1));
+  io.newest.lose();
+  await io.pass(3000);
+  expect(io.sockets).toHaveLength(2);
+  await answer();
+  expect(io.newest.got[0]).toMatchObject({ type: "hello", resume: { session: "stream", epoch: 0, next_seq: 2 } });
+  io.newest.say(start("continued", 2));
+  io.newest.say(packet(2));
+  expect(heard.map((event) => (event.type === "packet" ? event.seq : event.type))).toEqual(["start", 0, 1, 2]);
+});
+
+test("what a resumed listener has missed for good is a gap", async () => {
+  const { io, heard, listener, answer } = listening();
+  await answer(start("primed", 0), packet(0));
+  io.newest.lose();
+  await io.pass(3000);
+  await answer(start("resumed", 20, 31));
+  expect(heard.map((event) => event.type)).toEqual(["start", "packet", "gap", "start"]);
+  expect(heard[2]).toMatchObject({ first_seq: 1, count: 30 });
+  expect(listener.lost).toBe(30);
+});
+
+test("a stream that has ended meanwhile is told as ended", async () => {
+  const { io, heard, answer } = listening();
+  await answer(start("primed", 0), packet(0));
+  io.newest.lose();
+  await io.pass(3000);
+  await answer({ type: "waiting", stream: "live" });
+  expect(heard.map((event) => event.type)).toEqual(["start", "packet", "stream_end", "waiting"]);
+});
+
+test("a listener reports with its first packet, and then at the latest after a quarter of a second of audio", async () => {
+  const { io, answer } = listening();
+  await answer(start("primed", 0), packet(0), packet(1), packet(2), packet(3));
+  const reports = io.newest.got.filter((message) => message.type === "report");
+  expect(reports.map((report) => report.received)).toEqual([1, 4]);
+});
+
+test("a refusal that nothing can change ends the attempts, and one that time may change does not", async () => {
+  for (const [code, retry, attempts] of [
+    ["unauthorized", false, 1],
+    ["server_full", true, 2],
+  ] as const) {
+    const { io, failures } = listening();
+    io.newest.open();
+    io.newest.say({ type: "refuse", code, reason: "no", retry, retry_after_ms: null });
+    await io.pass(2000);
+    expect(io.sockets).toHaveLength(attempts);
+    expect(failures).toHaveLength(retry ? 0 : 1);
+  }
+});
+
+test("a connection on which nothing comes any more is given up and resumed", async () => {
+  const { io, answer } = listening();
+  await answer(start("primed", 0), packet(0));
+  const first = io.newest;
+  await io.pass(6000);
+  expect(first.got.some((message) => message.type === "ping")).toBe(true);
+  expect(first.closedWith).not.toBeNull();
+  expect(io.sockets.length).toBeGreaterThan(1);
+});
+
+function publishing() {
+  const io = new FakeIo();
+  const opened: Welcome[] = [];
+  const failures: Error[] = [];
+  const publisher = new Publisher(
+    io,
+    "ws://made.up/",
+    { stream: "live", format: "codes", model: "f00d" },
+    {
+      onOpen: (told) => opened.push(told),
+      onTrouble: () => undefined,
+      onFailed: (why) => failures.push(why),
+    },
+  );
+  const answer = async (nextSeq: number) => {
+    io.newest.open();
+    io.newest.say(welcome("publish", nextSeq));
+    await settled();
+  };
+  const offer = (count = 1) => {
+    for (let i = 0; i < count; i++) publisher.offer({ payload: new Uint8Array(60), captured: io.nowUs, durationS: 0.08, nQ: 8 });
+  };
+  const sent = () => io.newest.got.flatMap((message) => (message.type === "packet" ? [message.seq] : []));
+  return { io, opened, failures, publisher, answer, offer, sent };
+}
+
+test("a publisher sends again what the server has not got, and its stream goes on", async () => {
+  const { io, opened, publisher, answer, offer, sent } = publishing();
+  await answer(0);
+  offer(3);
+  expect(sent()).toEqual([0, 1, 2]);
+  io.newest.lose();
+  offer(2);
+  await io.pass(3000);
+  await answer(1);
+  expect(io.newest.got[0]).toMatchObject({ type: "hello", resume: { session: "secret", epoch: 0, next_seq: 5 } });
+  expect(sent()).toEqual([1, 2, 3, 4]);
+  expect([opened.length, publisher.resumed, publisher.droppedS]).toEqual([1, 1, 0]);
+});
+
+test("what is left out as silence is named once, before the next packet", async () => {
+  const { io, publisher, answer, offer } = publishing();
+  await answer(0);
+  offer();
+  publisher.leaveOut();
+  publisher.leaveOut();
+  expect(io.newest.got.map((message) => message.type)).toEqual(["hello", "packet"]);
+  offer();
+  expect(io.newest.got.slice(2)).toMatchObject([
+    { type: "gap", first_seq: 1, count: 2, reason: "silence" },
+    { type: "packet", seq: 3 },
+  ]);
+});
+
+test("beyond a second of waiting audio the oldest is dropped and the server told", async () => {
+  const { io, publisher, answer, offer, sent } = publishing();
+  await answer(0);
+  await io.pass(60);
+  // The server's first pong says that it has nothing; then nothing more is answered, and a second may be under way.
+  const ping = io.newest.got.find((message) => message.type === "ping");
+  if (ping?.type === "ping") io.newest.say({ type: "pong", time: ping.time, server_time: 5_000_100 });
+  offer(40);
+  expect(sent().length).toBeLessThan(16);
+  expect(publisher.queuedS).toBeLessThanOrEqual(1);
+  expect(publisher.droppedS).toBeGreaterThan(0.5);
+  expect(publisher.queuedS + publisher.droppedS + 0.08 * sent().length).toBeCloseTo(40 * 0.08, 6);
+});
+
+test("the end waits for what is queued and for the server's count", async () => {
+  const { io, publisher, answer, offer } = publishing();
+  await answer(0);
+  offer(2);
+  publisher.leaveOut();
+  const ending = publisher.end();
+  expect(io.newest.got.at(-1)).toEqual({ type: "end", last_seq: 2 });
+  io.newest.say({ type: "ended", received: 2, emitted: 2, dropped: 0 });
+  expect(await ending).toMatchObject({ received: 2 });
+  expect(io.newest.closedWith).toBe(1000);
+});
+
+test("a session that somebody else has taken over is not taken back", async () => {
+  const { io, failures, answer } = publishing();
+  await answer(0);
+  io.newest.say({ type: "error", code: "taken_over", reason: "elsewhere" });
+  await io.pass(5000);
+  expect(io.sockets).toHaveLength(1);
+  expect(failures).toHaveLength(1);
+});

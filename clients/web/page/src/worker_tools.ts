@@ -1,0 +1,40 @@
+// What both workers need: errors as words of the page, and work that is done one after the other.
+
+import type { Trouble } from "./thread_messages.ts";
+
+export function troubleOf(why: unknown): Trouble {
+  const code = typeof why === "object" && why !== null && "code" in why ? String(why.code) : "connection";
+  return { code, reason: why instanceof Error ? why.message : String(why) };
+}
+
+/** Runs jobs in the order in which they were given, one at a time. */
+export class Queue {
+  waiting = 0;
+  readonly #failed: (why: unknown) => void;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(failed: (why: unknown) => void) {
+    this.#failed = failed;
+  }
+
+  run(job: () => Promise<void>): void {
+    this.waiting++;
+    this.#last = this.#last
+      .then(job)
+      .catch(this.#failed)
+      .finally(() => {
+        this.waiting--;
+      });
+  }
+}
+
+/** Whether steps take longer than there is time for: most of the last ones. */
+export class KeepsUp {
+  #late = 0;
+
+  /** Enter a step's time and the time there was for it; false where the device cannot keep up. */
+  step(tookMs: number, haveMs: number): boolean {
+    this.#late = Math.max(0, this.#late + (tookMs > haveMs ? 1 : -1));
+    return this.#late < 25;
+  }
+}

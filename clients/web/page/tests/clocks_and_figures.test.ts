@@ -1,0 +1,45 @@
+// What the page reckons by itself: when samples were captured, and percentiles of the last packets.
+
+import { expect, test } from "vitest";
+import { CaptureClock } from "../src/capture_clock.ts";
+import { Bitrate, StageTimes } from "../src/figures.ts";
+import { KeepsUp } from "../src/worker_tools.ts";
+
+test("blocks that come by fits and starts were captured evenly, as the quickest of them says", () => {
+  const clock = new CaptureClock(48_000, 0.01);
+  const late = [9000, 3000, 0, 7000, 20_000, 2000, 0, 11_000];
+  const captured = late.map((us, i) => clock.block(480, (i + 1) * 10_000 + us));
+  // From the third block on the quickest has been seen; forgetting moves each by at most five microseconds.
+  captured.slice(2).forEach((us, i) => {
+    expect(Math.abs(us - ((i + 2) * 10_000 - 10_000))).toBeLessThanOrEqual(25);
+  });
+});
+
+test("a sound card whose clock is slow is followed", () => {
+  const clock = new CaptureClock(48_000, 0);
+  let captured = 0;
+  for (let i = 0; i < 6000; i++) captured = clock.block(480, (i + 1) * 10_000 * 1.0002);
+  expect(Math.abs(captured - 5999 * 10_000 * 1.0002)).toBeLessThan(1000);
+});
+
+test("percentiles are of the last packets", () => {
+  const times = new StageTimes();
+  expect(times.percentiles()).toBeNull();
+  for (let i = 1; i <= 1000; i++) times.add({ way: i, decode: 1, buffer: 2, total: i + 3 });
+  expect(times.percentiles()).toMatchObject({ way: { p50: 872, p95: 988, p99: 998 }, decode: { p50: 1, p99: 1 } });
+});
+
+test("the bitrate is that of the last two seconds, the total that of all", () => {
+  const bitrate = new Bitrate();
+  for (let i = 0; i < 100; i++) bitrate.add(i * 80_000, 60);
+  expect(bitrate.kbps(99 * 80_000)).toBeCloseTo(6, 1);
+  expect(bitrate.kbps(20e6)).toBe(0);
+  expect(bitrate.total).toBe(6000);
+});
+
+test("a device is too slow when most steps take longer than there is time for, and not for single ones", () => {
+  const single = new KeepsUp();
+  expect(Array.from({ length: 200 }, (_, i) => single.step(i % 2 ? 200 : 10, 80)).every(Boolean)).toBe(true);
+  const slow = new KeepsUp();
+  expect(Array.from({ length: 40 }, () => slow.step(90, 80)).indexOf(false)).toBe(24);
+});

@@ -1,0 +1,175 @@
+"""The first protocol of each connection: it reads one request, gives a browser the page's files, and hands all others to WebSocket.
+
+`websockets` closes a connection with its answer, and drops what its peer has not read ten seconds later: that is for short answers. A
+file goes out as fast as its reader takes it here, and only who takes nothing for long is dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request
+from websockets.streams import StreamReader
+
+from streamcodec.server.door import Door
+from streamcodec.server.page import Answer
+
+__all__ = ["Entrance"]
+
+MAX_HEAD = 16_384
+"""Bytes of a request that are read before somebody else decides about it."""
+PIECE = 32_768
+"""Bytes that wait in front of a reader's socket at most."""
+STALL_S = 30.0
+"""Who takes nothing for so long is dropped."""
+KERNEL_BUFFER = 131_072
+"""Bytes that the system keeps for a reader. It asks for more only when a third of them is free, which must not take a slow one too long."""
+
+Answering = Callable[[Headers, str], "Answer | None"]
+
+
+class Entrance(asyncio.Protocol):
+    """Asks `answer` about each plain GET; what it knows nothing about, and whatever is no plain GET, gets the protocol that `others` makes.
+
+    The `door` says who may connect at all, so whoever gets the other protocol has entered. Who has not sent a whole request after
+    `patience_s` gets it as well. `entrances` holds those that still read or answer a request.
+    """
+
+    def __init__(
+        self, answer: Answering, door: Door, others: Callable[[], asyncio.Protocol], patience_s: float, entrances: set[Entrance]
+    ) -> None:
+        self._answer = answer
+        self._door = door
+        self._host: str | None = None  # of whoever has entered by the door and not left
+        self._others = others
+        self._patience_s = patience_s
+        self._entrances = entrances
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._received = bytearray()
+        self._left = memoryview(b"")
+        self._answering = False
+        self._paused = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no class of asyncio's
+        address = transport.get_extra_info("peername")
+        host = str(address[0]) if isinstance(address, tuple) else ""
+        if (away := self._door.enter(host)) is not None:
+            self._answering = True
+            self._transport.write(away.response())
+            self._transport.close()
+            return
+        self._host = host
+        self._entrances.add(self)
+        self._wait(self._patience_s, self._let_through)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        if self._host is not None:
+            self._door.leave(self._host)
+            self._host = None
+        self._entrances.discard(self)
+        self._stop_waiting()
+        self._left = memoryview(b"")
+
+    def data_received(self, data: bytes) -> None:
+        if self._answering:
+            return  # the connection ends behind the answer
+        self._received += data
+        is_get = self._received.startswith(b"GET "[: len(self._received)])
+        whole = b"\r\n\r\n" in self._received
+        if is_get and not whole and len(self._received) <= MAX_HEAD:
+            return
+        request = _request_in(bytes(self._received)) if is_get and whole else None
+        found = None if request is None or "Upgrade" in request.headers else self._answer(request.headers, request.path.partition("?")[0])
+        if found is None:
+            self._let_through()
+            return
+        self._answering = True
+        self._stop_waiting()
+        self._entrances.add(self)
+        if found.packed:
+            self._loop.run_in_executor(None, found.unpacked).add_done_callback(lambda done: self._send(done.result()))
+        else:
+            self._send(found)
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._drop_stalled()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._stop_waiting()
+        self._loop.call_soon(self._write)  # a transport that is just writing must not be closed
+
+    def _send(self, answer: Answer) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.set_write_buffer_limits(PIECE)
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER)
+        self._left = memoryview(answer.body)
+        self._transport.write(answer.head())
+        self._write()
+
+    def _write(self) -> None:
+        while self._left and not self._paused:
+            piece, self._left = self._left[:PIECE], self._left[PIECE:]
+            self._transport.write(piece)
+        if not self._left and not self._transport.is_closing():
+            self._transport.close()  # once all of it is out
+            self._drop_stalled()
+
+    def _drop_stalled(self, before: int | None = None) -> None:
+        """Look every `STALL_S` whether the reader has taken anything since."""
+        left = self._transport.get_write_buffer_size()
+        if left == before:
+            self.close()
+        else:
+            self._wait(STALL_S, partial(self._drop_stalled, left))
+
+    def _let_through(self) -> None:
+        """Let another protocol go on as if it had been here from the start."""
+        self._stop_waiting()
+        self._entrances.discard(self)
+        if self._transport.is_closing():
+            return
+        self._host = None  # the next protocol leaves by the door
+        protocol = self._others()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        if self._received:
+            protocol.data_received(bytes(self._received))
+
+    def _wait(self, seconds: float, then: Callable[[], Any]) -> None:
+        self._stop_waiting()
+        self._timer = self._loop.call_later(seconds, then)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _request_in(received: bytes) -> Request | None:
+    """The request that these bytes begin with; None where they are none."""
+    reader = StreamReader()
+    reader.feed_data(received)
+    parsing = Request.parse(reader.read_line)
+    try:
+        next(parsing)
+    except StopIteration as done:
+        request: Request = done.value
+        return request
+    except Exception:  # whatever is wrong with it, the next protocol says so
+        return None
+    return None
