@@ -1,4 +1,4 @@
-"""Measure every benchmark anew and write the report: `make bench`, unattended, within 90 minutes on an idle machine.
+"""Measure every benchmark anew and write the report: `make bench`, unattended, in some two hours on an idle machine.
 
 A benchmark's stored section is replaced once all of its runs are done; where one fails, the old section stays and the others go on.
 Programs of low priority that belong to the same user are paused meanwhile. RESULTS.md then says what each of them changed when it ran last.
@@ -49,7 +49,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ),
     ("relay", ((), ("--listeners", "300"), ("--listeners", "1500"))),
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
-    ("attacks", (("--all", "--before-seconds", "4", "--seconds", "8"),)),
+    ("attacks", (("--all", "--before-seconds", "2", "--seconds", "4"),)),
     ("chunks", ((),)),
     ("tokenize", ((),)),
     ("batches", ((),)),
