@@ -20,7 +20,7 @@ from patience import TIMEOUT_S
 
 import streamcodec
 from streamcodec.client import DeviceSink, Player, PublishOptions, connection, heartbeat, listen, play, publish
-from streamcodec.server import app
+from streamcodec.server.ports import public
 
 PACKAGE = Path(streamcodec.__file__).parent
 PAGE = (PACKAGE / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
@@ -48,7 +48,7 @@ def _no_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_PINGS_AT_START", 0)
     monkeypatch.setattr(connection, "_PING_EVERY_S", TIMEOUT_S)
     monkeypatch.setattr(heartbeat, "_LOOK_EVERY_S", TIMEOUT_S)
-    monkeypatch.setattr(app, "PING_EVERY_S", TIMEOUT_S)
+    monkeypatch.setattr(public, "PING_EVERY_S", TIMEOUT_S)
 
 
 class Recorder:

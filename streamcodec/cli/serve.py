@@ -92,6 +92,17 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which a proxy in front of a server on 127.0.0.1 asks for it. May be repeated."),
     ] = None,
+    private_port: Annotated[
+        int | None,
+        typer.Option(
+            parser=port_number,
+            metavar="PORT",
+            help="Answer /healthz, /readyz and /metrics on a port of their own, for whoever runs the server; 0 takes any free one.",
+        ),
+    ] = None,
+    private_host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address of the private port; others than this machine reach it where it is public.")
+    ] = "127.0.0.1",
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for browsers at /.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> Coroutine[Any, Any, int]:
@@ -124,7 +135,19 @@ def serve(
         max_connections_per_address=max_per_address,
         capacity=_capacity(capacity),
     )
-    server = Server(codec, host, port, tokens=tokens, token_keys=keys, insecure=insecure, sites=sites, page=offered, limits=limits)
+    server = Server(
+        codec,
+        host,
+        port,
+        tokens=tokens,
+        token_keys=keys,
+        insecure=insecure,
+        sites=sites,
+        page=offered,
+        private_port=private_port,
+        private_host=private_host,
+        limits=limits,
+    )
 
     async def run() -> int:
         status = 0
@@ -141,6 +164,8 @@ def serve(
                     print(f"talk and listen in a browser: {running.page_url}", flush=True)
                 elif offered is not None:
                     print("no page for browsers: it was not built (make page)", flush=True)
+                if running.private is not None:
+                    print(f"private port: {running.private.url}", flush=True)
                 print(f"streamcodec: the engine is lost: {await running.until_lost()}", file=sys.stderr)
                 status = 1
         print("stopped", flush=True)

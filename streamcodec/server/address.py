@@ -11,7 +11,7 @@ from typing import Any
 
 from streamcodec.errors import StreamCodecError
 
-__all__ = ["explain_refusal", "is_loopback", "where_to_listen"]
+__all__ = ["explain_refusal", "is_loopback", "url_of", "where_to_listen"]
 
 _EVERYWHERE = ("", "::", "*")
 
@@ -58,9 +58,17 @@ def _free_port(addresses: set[tuple[int, Any]]) -> int:
     raise OSError(errno.EADDRINUSE, "no port is free on all its addresses")
 
 
-def explain_refusal(host: str, port: int, error: OSError | UnicodeError) -> StreamCodecError:
-    """The error to raise for an address that cannot be listened on (`UnicodeError`: it is no name of a host), with what helps."""
+def url_of(scheme: str, host: str, port: int) -> str:
+    """The address of a port as a URL, without a slash behind it."""
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host or 'localhost'}:{port}"
+
+
+def explain_refusal(host: str, port: int, error: OSError | UnicodeError, option: str = "--port") -> StreamCodecError:
+    """The error to raise for an address that cannot be listened on (`UnicodeError`: it is no name of a host), with what helps.
+
+    `option` is the one that sets the port.
+    """
     reason = f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
     if isinstance(error, (socket.gaierror, UnicodeError)) or error.errno == errno.EADDRNOTAVAIL:
         return StreamCodecError(f"{reason}. Expected an address of this machine: 127.0.0.1 for itself, 0.0.0.0 or :: for every network")
-    return StreamCodecError(f"{reason}. Another port: --port N, or 0 for any free one")
+    return StreamCodecError(f"{reason}. Another port: {option} N, or 0 for any free one")

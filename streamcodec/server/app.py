@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
-from typing import Any, Self
-
-import websockets
-from websockets.asyncio.server import Server as WebSocketServer
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from typing import Self
 
 import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.warming import warm_up
-from streamcodec.errors import InputError, WireCode
+from streamcodec.errors import InputError, StreamCodecError, WireCode
 from streamcodec.processors import available_processors
-from streamcodec.protocol import READ_CONTROL_BYTES, SUBPROTOCOL, now_us
+from streamcodec.protocol import now_us
 from streamcodec.scheduler.worker import Calls, Worker
-from streamcodec.server.address import explain_refusal, is_loopback, where_to_listen
+from streamcodec.server.address import is_loopback, url_of
 from streamcodec.server.auth import Access, TokenKeys, Tokens
 from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.capacity.admission import Admission
@@ -32,25 +25,23 @@ from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.door import Door, free_descriptors
-from streamcodec.server.entrance import Entrance
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
-from streamcodec.server.page import Answer, Page
-from streamcodec.server.refusals import Bound, Refusals
+from streamcodec.server.page import Page
+from streamcodec.server.ports.private import PrivatePort
+from streamcodec.server.ports.public import PublicPort
+from streamcodec.server.ports.routes import Routes
+from streamcodec.server.refusals import Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
 from streamcodec.server.watchdog import Watchdog
-from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
+from streamcodec.server.websocket import MessageConnection
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
 DEFAULT_PORT = 8765
-HANDSHAKE_S = 10.0
-"""WebSocket's opening and closing handshakes may take so long."""
-PING_EVERY_S = 10.0
-"""How often a client is asked for a sign of life, and how long it may take to give one."""
 _WARM_UP_FRAMES = (1, 2, 3, DEFAULT_PACKET_FRAMES)
 _MAX_STEP_S = 4.0  # of audio in one step of a model in chunks
 
@@ -60,8 +51,10 @@ log = logging.getLogger("streamcodec.server")
 class Server:
     """Carries streams from publishers to listeners; use it as an async context manager.
 
-    `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on threads of its own.
-    Raises `InputError` where others than this machine could reach it and need no token, unless it is `insecure` on purpose.
+    `port` 0 takes any free one; `port` then says which. With a `private_port`, health, figures and what else whoever runs the server may
+    ask for are answered there, on `private_host`, and `/metrics` nowhere else. Everything runs on the loop that entered it, the model on
+    threads of its own. Raises `InputError` where others than this machine could reach it and need no token, unless it is `insecure` on
+    purpose.
     """
 
     def __init__(
@@ -75,6 +68,8 @@ class Server:
         insecure: bool = False,
         sites: Sites | None = None,
         page: Page | None = None,
+        private_port: int | None = None,
+        private_host: str = "127.0.0.1",
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
@@ -96,10 +91,11 @@ class Server:
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
         self._connections: set[ClientHandler] = set()
-        self._entrances: set[Entrance] = set()
         self._stopping = False
         self._worker: Worker
-        self._socket: WebSocketServer
+        self._private_host, self._private_port = private_host, private_port
+        self._public: PublicPort
+        self.private: PrivatePort | None = None
         self._loop: asyncio.AbstractEventLoop
         self._lost = asyncio.Event()
         self._lost_reason = ""
@@ -113,8 +109,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients connect."""
-        host = self.host or "localhost"
-        return f"ws://[{host}]:{self.port}" if ":" in host else f"ws://{host}:{self.port}"
+        return url_of("ws", self.host, self.port)
 
     @property
     def page_url(self) -> str | None:
@@ -122,7 +117,7 @@ class Server:
         if self.page is None:
             return None
         host = "localhost" if self.host in ("", "0.0.0.0", "::", "*") else self.host
-        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
+        return f"{url_of('http', host, self.port)}/"
 
     async def page_is_ready(self) -> None:
         """Wait until the page's model is exported, or could not be."""
@@ -161,29 +156,12 @@ class Server:
             log.warning(told, wanted, self._door.most)
         self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time)
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
-        http = HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog, self._loop.time)
+        self._make_ports(HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog, self._loop.time))
         try:
-            self._socket = await serve(
-                self._handle,
-                **await where_to_listen(self.host, self.port),
-                subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
-                compression=None,
-                # Many may come at once; one that finds no place waits for a second before it asks again.
-                backlog=self.limits.max_listeners + self.limits.max_publishers,
-                max_size=READ_CONTROL_BYTES,  # until a publisher is let in
-                max_queue=8,
-                write_limit=WRITE_LIMIT,
-                create_connection=self._open_entrance,  # type: ignore[arg-type]
-                open_timeout=HANDSHAKE_S,
-                ping_interval=PING_EVERY_S,
-                ping_timeout=PING_EVERY_S,
-                close_timeout=HANDSHAKE_S,
-                process_request=self._admit_request(http),
-                server_header=f"streamcodec/{streamcodec.__version__}",
-            )
-        except (OSError, UnicodeError) as exc:
+            await self._take_connections()
+        except StreamCodecError:
             self.codec.engine.stop_preparing()
-            raise explain_refusal(self.host, self.port, exc) from exc
+            raise
         # After all that may fail or be cancelled, as the program would wait for it when it ends.
         if self.limits.capacity is not None and in_frames:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
@@ -191,8 +169,35 @@ class Server:
         if self.page is not None:
             self._exporting = self._loop.run_in_executor(None, self.page.export)
         self._tick()
-        self.port = self._socket.sockets[0].getsockname()[1]
         return self
+
+    def _make_ports(self, http: HttpEndpoints) -> None:
+        at_home = self._private_port is None and is_loopback(self.host) and not self.sites.hosts
+        self._public = PublicPort(
+            self.host,
+            Routes([*http.health, http.figures if at_home else http.no_figures]),
+            sites=self.sites,
+            page=self.page,
+            limits=self.limits,
+            door=self._door,
+            refusals=self.refusals,
+            handle=self._handle,
+        )
+        if self._private_port is not None:
+            routes = Routes([*http.health, http.figures])
+            self.private = PrivatePort(self._private_host, self._private_port, routes, Sites(hosts=self.sites.hosts), self.refusals)
+        elif not at_home:
+            log.info("/metrics is not answered, as others could read it: a private port answers it (--private-port)")
+
+    async def _take_connections(self) -> None:
+        if self.private is not None:
+            await self.private.open()
+        try:
+            self.port = await self._public.open(self.port)
+        except StreamCodecError:
+            if self.private is not None:
+                await self.private.close()
+            raise
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
@@ -213,9 +218,7 @@ class Server:
         self._ticking.cancel()
         self.codec.engine.stop_preparing()
         self.registry.closing = True
-        self._socket.close(close_connections=False)
-        for entrance in list(self._entrances):
-            entrance.close()
+        self._public.close()
         streams = list(self.registry.streams.values())
         for stream in streams:
             stream.end("the server is closing")
@@ -231,15 +234,14 @@ class Server:
             for task in done:
                 if (error := task.exception()) is not None:
                     log.error("a connection did not close in order", exc_info=error)
-        try:
-            await asyncio.wait_for(self._socket.wait_closed(), self.limits.drain_s)
-        except TimeoutError:
-            log.warning("a client that has sent no hello kept its connection open")
+        await self._public.wait_closed(self.limits.drain_s)
         self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.limits.drain_s)
         if self.engine_hangs:
             log.error("a step of the engine has not come back: the process must be ended")
         if self.page is not None:
             await self._exporting
+        if self.private is not None:
+            await self.private.close()
 
     def _give_up(self, reason: str) -> None:
         log.critical("the engine is lost: %s", reason)
@@ -252,8 +254,7 @@ class Server:
         while not condition() and self._loop.time() < give_up:  # noqa: ASYNC110 - a few rounds, once in a server's life
             await asyncio.sleep(0.01)
 
-    async def _handle(self, ws: ServerConnection) -> None:
-        assert isinstance(ws, MessageConnection)
+    async def _handle(self, ws: MessageConnection) -> None:
         connection = ClientHandler(ws, self.registry, self._handshake, self._gate, self._door)
         if self._stopping:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
@@ -263,31 +264,6 @@ class Server:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-
-    def _open_entrance(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
-        """The protocol of a connection: a WebSocket's, behind the page's where there is one."""
-        websocket = partial(MessageConnection, *args, limits=self.limits, door=self._door, cut_off_by=self._cut_off, **kwargs)
-        if self.page is None:
-            return websocket()
-        return Entrance(self._page_answer, self._door, partial(websocket, entered=True), HANDSHAKE_S, self._entrances)
-
-    def _page_answer(self, headers: Headers, path: str) -> Answer | None:
-        assert self.page is not None
-        # A request that is refused is refused by `_admit_request`.
-        return None if self.sites.refusal(headers, self.host) is not None else self.page.answer(path, headers)
-
-    def _admit_request(self, http: HttpEndpoints) -> Callable[[ServerConnection, Request], Response | None]:
-        def respond(ws: ServerConnection, request: Request) -> Response | None:
-            assert isinstance(ws, MessageConnection)
-            if (foreign := self.sites.refusal(request.headers, self.host)) is not None:
-                self.refusals.note(foreign.bound, ws.address, foreign.reason)
-                return ws.respond(foreign.status, f"{foreign.reason}.\n")
-            return http.respond(ws, request)
-
-        return respond
-
-    def _cut_off(self, ws: MessageConnection, reason: str) -> None:
-        self.refusals.note(Bound.CONTROL_FRAMES, ws.address, f"cut off for {reason}")
 
     def _deliver(self, calls: Calls) -> None:
         def make() -> None:

@@ -1,4 +1,4 @@
-"""What the server's port answers to plain HTTP: `/healthz`, `/readyz`, `/metrics`, and a hint for those that ask for anything else."""
+"""What the server says about itself over plain HTTP: `/healthz`, `/readyz` and `/metrics`, on whichever port."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 from prometheus_client.core import Metric
-from websockets.asyncio.server import ServerConnection
-from websockets.http11 import Request, Response
 
-from streamcodec.protocol import SUBPROTOCOL, now_us
+from streamcodec.protocol import now_us
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.metrics import Metrics, counter_family, gauge_family
+from streamcodec.server.ports.routes import HttpReply, HttpRequest, Route
 from streamcodec.server.rate import TokenBucket
 from streamcodec.server.registry import Registry
 from streamcodec.server.watchdog import Watchdog
@@ -20,7 +19,7 @@ __all__ = ["HttpEndpoints"]
 
 
 class HttpEndpoints:
-    """Answers requests before they become WebSockets; what is not counted is read when somebody asks for `/metrics`.
+    """The routes of health and figures; what is not counted is read when somebody asks for `/metrics`.
 
     `clock` tells seconds.
     """
@@ -36,26 +35,30 @@ class HttpEndpoints:
         metrics.collect_from(self._gauges)
         metrics.collect_from(self._work)
 
-    def respond(self, ws: ServerConnection, request: Request) -> Response | None:
-        """The answer to `request`; None where it is a WebSocket's handshake."""
-        path = request.path.partition("?")[0]
-        if path in ("/healthz", "/readyz"):
-            complaint = self._watchdog.complaint
-            if complaint is None and path == "/readyz" and self._registry.closing:
-                complaint = "the server is closing"
-            return ws.respond(HTTPStatus.OK if complaint is None else HTTPStatus.SERVICE_UNAVAILABLE, f"{complaint or 'ok'}\n")
-        if path == "/metrics":
-            return self._respond_metrics(ws, request)
-        if "Upgrade" not in request.headers:
-            return ws.respond(HTTPStatus.UPGRADE_REQUIRED, f"A WebSocket server for the subprotocol {SUBPROTOCOL}: see PROTOCOL.md.\n")
-        return None
+    @property
+    def health(self) -> list[Route]:
+        """What either port answers."""
+        return [Route("GET", "/healthz", self._healthz), Route("GET", "/readyz", self._readyz)]
 
-    def _respond_metrics(self, ws: ServerConnection, request: Request) -> Response:
+    @property
+    def figures(self) -> Route:
+        """What tells whoever asks how the server does, and who is there."""
+        return Route("GET", "/metrics", self._figures)
+
+    @property
+    def no_figures(self) -> Route:
+        """What stands in the place of `figures` on a port that others reach."""
+        return Route("GET", "/metrics", _elsewhere)
+
+    async def _healthz(self, _: HttpRequest) -> HttpReply:
+        return _verdict(self._watchdog.complaint)
+
+    async def _readyz(self, _: HttpRequest) -> HttpReply:
+        return _verdict(self._watchdog.complaint or ("the server is closing" if self._registry.closing else None))
+
+    async def _figures(self, request: HttpRequest) -> HttpReply:
         text, media_type = self._metrics.render(", ".join(request.headers.get_all("Accept")), anew=self._made.takes())
-        response = ws.respond(HTTPStatus.OK, text)
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = media_type
-        return response
+        return HttpReply(HTTPStatus.OK, text, media_type)
 
     def _gauges(self) -> Iterator[Metric]:
         registry, now_s = self._registry, now_us() / 1e6
@@ -89,3 +92,11 @@ class HttpEndpoints:
         yield counter_family(
             "beside_engine_cpu_seconds", "Processor time of the loop, and of the model's threads between steps.", work.beside_s
         )
+
+
+def _verdict(complaint: str | None) -> HttpReply:
+    return HttpReply(HTTPStatus.OK if complaint is None else HTTPStatus.SERVICE_UNAVAILABLE, f"{complaint or 'ok'}\n")
+
+
+async def _elsewhere(_: HttpRequest) -> HttpReply:
+    return HttpReply(HTTPStatus.NOT_FOUND, "The metrics are on the server's private port, if it has one.\n")

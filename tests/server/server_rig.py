@@ -30,7 +30,8 @@ from streamcodec.codec import Codec
 from streamcodec.config import Start
 from streamcodec.engine.warming import warm_up
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, Gap, Packet, StreamEnd, StreamStart, now_us, pack_codes, unpack_codes
-from streamcodec.server import Limits, Server, app
+from streamcodec.server import Limits, Server
+from streamcodec.server.ports import public
 
 PACKET = 1920
 OURS = "the fingerprint of the server's model"
@@ -287,7 +288,7 @@ async def serving(codec: Codec | None = None, **options: Any) -> AsyncIterator[S
     options.setdefault("limits", small_limits())
     with pytest.MonkeyPatch.context() as patch:
         # A client that does not read answers no pings either; that must not end its connection in the middle of a slow test.
-        patch.setattr(app, "PING_EVERY_S", TIMEOUT_S)
+        patch.setattr(public, "PING_EVERY_S", TIMEOUT_S)
         async with Server(codec or tiny_codec(), port=0, **options) as server:
             yield server
             await is_clean(server)

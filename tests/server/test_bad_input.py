@@ -519,7 +519,7 @@ def test_a_listener_that_does_not_read_loses_packets_and_is_told_while_the_other
     async def main():
         async with serving(limits=small_limits(stall_s=4.0)) as server, contextlib.AsyncExitStack() as stack:
             # Small buffers in the kernel, so that the test need not send megabytes.
-            server._socket.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            server._public._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             narrow = socket.socket()
             narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             narrow.setblocking(False)
@@ -567,7 +567,7 @@ def test_a_listener_that_never_reads_cannot_hold_up_the_end_of_the_server():
 
     async def main():
         async with serving(limits=small_limits(drain_s=0.2, stall_s=0.05)) as server, contextlib.AsyncExitStack() as stack:
-            server._socket.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            server._public._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             slow = await stack.enter_async_context(raw(server.url, max_queue=1, close_timeout=0.1))
             await slow.send({**LISTEN, "format": "codes", "model": OURS, "stream": "a"})
             assert (await slow.receive())["type"] == "welcome"

@@ -161,9 +161,9 @@ def test_who_takes_nothing_for_long_is_dropped(page):
             with slow_reader(server) as sock:
                 first = await loop.sock_recv(sock, 1)
                 assert first == b"H"
-                await until(lambda: any(one._paused for one in server._entrances), "the server still writes")
+                await until(lambda: any(one._paused for one in server._public.entrances), "the server still writes")
                 await pass_time(STALL_S + 1)
-                await until(lambda: not server._entrances, "the reader was not dropped")
+                await until(lambda: not server._public.entrances, "the reader was not dropped")
                 left = 0
                 with contextlib.suppress(ConnectionResetError):
                     while part := await loop.sock_recv(sock, 1 << 20):
@@ -179,7 +179,7 @@ def test_who_stops_the_server_waits_for_no_reader(page):
             with slow_reader(server) as sock:
                 await asyncio.get_running_loop().sock_recv(sock, 1)
                 await server.stop()
-                assert not server._entrances
+                assert not server._public.entrances
 
     run(main())
 
@@ -189,9 +189,9 @@ def test_who_asks_for_nothing_in_time_meets_the_rules_for_websockets(page):
         async with serving(page=page) as server:
             reader, writer = await asyncio.open_connection(server.host, server.port)
             writer.write(b"GET / HT")
-            await until(lambda: server._entrances, "nobody opened")
+            await until(lambda: server._public.entrances, "nobody opened")
             await pass_time(11)
-            assert not server._entrances
+            assert not server._public.entrances
             await pass_time(11)
             assert await reader.read(-1) == b""
             writer.close()

@@ -11,8 +11,10 @@ import pytest
 
 from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES
 from streamcodec.server import Limits
-from streamcodec.server.app import PING_EVERY_S
 from streamcodec.server.door import RESERVED_DESCRIPTORS
+from streamcodec.server.ports.private import MAX_CONNECTIONS, REQUEST_S
+from streamcodec.server.ports.public import PING_EVERY_S
+from streamcodec.server.ports.routes import MAX_BODY_BYTES
 from streamcodec.server.refusals import TELL_EVERY_S
 from streamcodec.server.websocket import FAREWELL_S
 
@@ -64,4 +66,6 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
     assert f"`refused_tokens`: {guesses.burst:g} at once and one every {1 / guesses.per_s:g} s" in PAGE
     assert f"the last {RESERVED_DESCRIPTORS} are kept" in PAGE
     assert "told once a minute" in PAGE and TELL_EVERY_S == 60
+    assert f"{MAX_BODY_BYTES >> 10} KiB of a head and of a body, {REQUEST_S:g} s for each half" in PAGE
+    assert f"{MAX_CONNECTIONS} at a time" in PAGE and MAX_CONNECTIONS < RESERVED_DESCRIPTORS
     assert f"a message beyond {MAX_CONTROL_BYTES >> 10} KiB" in PAGE

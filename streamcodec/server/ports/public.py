@@ -1,0 +1,143 @@
+"""The public port: WebSockets for clients, the page for browsers, and the little that plain HTTP gets besides."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from http import HTTPStatus
+from typing import Any
+
+import websockets
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+import streamcodec
+from streamcodec.protocol import READ_CONTROL_BYTES, SUBPROTOCOL
+from streamcodec.server.address import explain_refusal, where_to_listen
+from streamcodec.server.door import Door
+from streamcodec.server.entrance import Entrance
+from streamcodec.server.limits import Limits
+from streamcodec.server.page import Answer, Page
+from streamcodec.server.ports.routes import HttpRequest, Routes
+from streamcodec.server.refusals import Bound, Refusals
+from streamcodec.server.sites import Sites
+from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
+
+__all__ = ["HANDSHAKE_S", "PING_EVERY_S", "PublicPort"]
+
+HANDSHAKE_S = 10.0
+"""WebSocket's opening and closing handshakes may take so long."""
+PING_EVERY_S = 10.0
+"""How often a client is asked for a sign of life, and how long it may take to give one."""
+
+log = logging.getLogger("streamcodec.server")
+
+
+class PublicPort:
+    """Lets clients in by the `door` and hands each that completes WebSocket's handshake to `handle`. `open` it, then `close` it.
+
+    `sites` says which websites may come through a browser, `routes` what is answered to plain HTTP; `page` is given to browsers.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        routes: Routes,
+        *,
+        sites: Sites,
+        page: Page | None,
+        limits: Limits,
+        door: Door,
+        refusals: Refusals,
+        handle: Callable[[MessageConnection], Awaitable[None]],
+    ) -> None:
+        self.host = host
+        self.entrances: set[Entrance] = set()
+        self._routes = routes
+        self._sites = sites
+        self._page = page
+        self._limits = limits
+        self._door = door
+        self._refusals = refusals
+        self._handle = handle
+        self._server: WebSocketServer
+
+    async def open(self, port: int) -> int:
+        """Take connections on `port`, 0 for any free one; returns which. Raises `StreamCodecError` where the address cannot be had."""
+        try:
+            self._server = await serve(
+                self._serve,
+                **await where_to_listen(self.host, port),
+                subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+                compression=None,
+                # Many may come at once; one that finds no place waits for a second before it asks again.
+                backlog=self._limits.max_listeners + self._limits.max_publishers,
+                max_size=READ_CONTROL_BYTES,  # until a publisher is let in
+                max_queue=8,
+                write_limit=WRITE_LIMIT,
+                create_connection=self._open_entrance,  # type: ignore[arg-type]
+                open_timeout=HANDSHAKE_S,
+                ping_interval=PING_EVERY_S,
+                ping_timeout=PING_EVERY_S,
+                close_timeout=HANDSHAKE_S,
+                process_request=self._admit,
+                server_header=f"streamcodec/{streamcodec.__version__}",
+            )
+        except (OSError, UnicodeError) as exc:
+            raise explain_refusal(self.host, port, exc) from exc
+        found: int = self._server.sockets[0].getsockname()[1]
+        return found
+
+    def close(self) -> None:
+        """Take no newcomers, and drop who has asked for a file or for nothing yet; WebSockets stay open."""
+        self._server.close(close_connections=False)
+        for entrance in list(self.entrances):
+            entrance.close()
+
+    async def wait_closed(self, within_s: float) -> None:
+        """Wait until all connections have ended, but no longer than that."""
+        try:
+            await asyncio.wait_for(self._server.wait_closed(), within_s)
+        except TimeoutError:
+            log.warning("a client that has sent no hello kept its connection open")
+
+    async def _serve(self, ws: ServerConnection) -> None:
+        assert isinstance(ws, MessageConnection)
+        await self._handle(ws)
+
+    def _open_entrance(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
+        """The protocol of a connection: a WebSocket's, behind the page's where there is one."""
+        websocket = partial(MessageConnection, *args, limits=self._limits, door=self._door, cut_off_by=self._cut_off, **kwargs)
+        if self._page is None:
+            return websocket()
+        return Entrance(self._page_answer, self._door, partial(websocket, entered=True), HANDSHAKE_S, self.entrances)
+
+    def _page_answer(self, headers: Headers, path: str) -> Answer | None:
+        assert self._page is not None
+        # A request that is refused is refused by `_admit`.
+        return None if self._sites.refusal(headers, self.host) is not None else self._page.answer(path, headers)
+
+    async def _admit(self, ws: ServerConnection, request: Request) -> Response | None:
+        assert isinstance(ws, MessageConnection)
+        if (foreign := self._sites.refusal(request.headers, self.host)) is not None:
+            self._refusals.note(foreign.bound, ws.address, foreign.reason)
+            return ws.respond(foreign.status, f"{foreign.reason}.\n")
+        asked = HttpRequest("GET", request.path.partition("?")[0], request.headers, host=ws.host)
+        if self._routes.knows(asked.path):
+            reply = await self._routes.answer(asked)
+            response = ws.respond(reply.status, "")
+            response.body = reply.payload()
+            for name, value in {**reply.headers, "Content-Type": reply.media_type, "Content-Length": str(len(response.body))}.items():
+                response.headers.pop(name, None)
+                response.headers[name] = value
+            return response
+        if "Upgrade" not in request.headers:
+            return ws.respond(HTTPStatus.UPGRADE_REQUIRED, f"A WebSocket server for the subprotocol {SUBPROTOCOL}: see PROTOCOL.md.\n")
+        return None
+
+    def _cut_off(self, ws: MessageConnection, reason: str) -> None:
+        self._refusals.note(Bound.CONTROL_FRAMES, ws.address, f"cut off for {reason}")
