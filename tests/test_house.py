@@ -18,11 +18,12 @@ PACKAGE = ROOT / "streamcodec"
 # What each room may import of the package besides itself. `types`, `errors`, `config` <- `model` <- `engine` <- `scheduler` <- `codec` <-
 # `server` <- `cli`; `bitstream` <- `codec`; `bitstream`, `protocol`, `audio` <- `server`, `client` <- `cli`, `clients`. "streamcodec" is
 # the root module: its version, and names that it resolves lazily.
-GROUND = {"types", "errors", "config", "published", "capabilities", "output_file"}
+GROUND = {"types", "errors", "config", "defaults", "published", "capabilities", "output_file"}
 MAY_IMPORT = {
     "types": set[str](),
     "errors": set[str](),
     "config": {"errors"},
+    "defaults": set[str](),
     "published": {"config"},
     "capabilities": {"config"},
     "gc_freeze": set[str](),
@@ -56,10 +57,11 @@ MAY_IMPORT_LAZILY = {
 HEAVY = {"torch", "transformers", "encodec", "safetensors", "huggingface_hub", "openvino", "onnxruntime", "numba", "llvmlite"}
 SOCKETS = {"asyncio", "websockets", "uvloop", "socket", "ssl", "http", "nats"}
 SOUND = {"sounddevice", "soundfile", "soxr"}
-SERVING = {"prometheus_client", "h11"}
+SERVING = {"prometheus_client", "h11", "pydantic", "pydantic_settings"}
 FORBIDDEN = {
     "errors": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "config": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
+    "defaults": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "published": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "capabilities": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "output_file": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
@@ -82,6 +84,7 @@ ONLY_THIRD_PARTY = {
     "types": {"numpy"},
     "errors": set[str](),
     "config": set[str](),
+    "defaults": set[str](),
     "published": set[str](),
     "capabilities": set[str](),
     "output_file": set[str](),

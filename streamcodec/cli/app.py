@@ -33,7 +33,7 @@ from streamcodec.cli.models import models
 from streamcodec.cli.play import EXAMPLES as PLAY_EXAMPLES
 from streamcodec.cli.play import play
 from streamcodec.cli.process import ending_by_signals, run_coroutine, secure_standard_streams
-from streamcodec.cli.serve import serve
+from streamcodec.cli.serve import ServeCommand, serve
 from streamcodec.cli.token import token_app
 from streamcodec.cli.tokenize import tokenize
 from streamcodec.cli.train import PASSED_ON, train
@@ -74,7 +74,7 @@ def _overview(
         raise typer.Exit(2)
 
 
-app.command()(serve)
+app.command(cls=ServeCommand)(serve)
 app.command(epilog=MIC_EXAMPLES, cls=MicCommand)(mic)
 app.command(epilog=PLAY_EXAMPLES)(play)
 app.command(epilog=DEMO_EXAMPLES)(demo)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = "speech-24k"
-DEFAULT_PORT = 8765
-DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}"
+DEFAULT_URL = f"ws://{DEFAULT_HOST}:{DEFAULT_PORT}"
 
 
 def positive_int(text: str | int) -> int:

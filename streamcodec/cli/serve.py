@@ -6,67 +6,110 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
-from streamcodec.cli.options import (
-    DEFAULT_MODEL,
-    DEFAULT_PORT,
-    Device,
-    Engine,
-    Model,
-    Precision,
-    ServerThreads,
-    load_codec,
-    port_number,
-    positive_int,
-)
+from streamcodec.cli.options import EngineName, PrecisionName, load_codec, port_number, positive_int
 from streamcodec.cli.token import read_token_keys
 from streamcodec.errors import InputError
 
-__all__ = ["serve"]
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from streamcodec.codec import Codec
+    from streamcodec.server import Server
+    from streamcodec.server.settings import Origins, Settings
+
+__all__ = ["OTHER_NAMES", "ServeCommand", "serve"]
+
+OTHER_NAMES = {
+    "capacity": "limits.capacity",
+    "max_publishers": "limits.max_publishers",
+    "max_listeners": "limits.max_listeners",
+    "max_per_address": "limits.max_connections_per_address",
+}
+"""Flags whose settings have other names."""
+_NO_SETTINGS = ("config", "print_config", "help")
 
 
-def _capacity(text: str) -> int | Literal["auto"] | None:
-    if text == "auto":
-        return "auto"
-    if text == "off":
-        return None
-    if not text.strip().isdecimal() or int(text) < 1:
+class ServeCommand(typer.core.TyperCommand):
+    """A command whose help tells the defaults of the settings: they take a while to load, so nothing else waits for them."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, with the defaults in it."""
+        options = [param for param in self.params if param.name not in _NO_SETTINGS]
+        for option in options:
+            option.default = _default(option.name or "")
+        try:
+            return super().get_help(ctx)
+        finally:
+            for option in options:
+                option.default = None
+
+
+def _default(flag: str) -> Any:
+    from streamcodec.server.settings import Settings
+
+    value: Any = Settings.model_construct()
+    for part in OTHER_NAMES.get(flag, flag).split("."):
+        value = getattr(value, part)
+    return value or None
+
+
+def _capacity(text: str) -> str:
+    if text not in ("auto", "off") and (not text.strip().isdecimal() or int(text) < 1):
         raise typer.BadParameter(f"{text!r} is neither auto, off nor a whole number above 0")
-    return int(text)
-
-
-def _checked_capacity(text: str) -> str:
-    _capacity(text)
     return text
 
 
 def serve(
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every network, :: with IPv6.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(parser=port_number, metavar="PORT", help="The port; 0 takes any free one.")] = DEFAULT_PORT,
-    model: Model = DEFAULT_MODEL,
-    device: Device = "cpu",
-    engine: Engine = "auto",
-    precision: Precision = "fp32",
-    threads: ServerThreads = None,
-    capacity: Annotated[
-        str,
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
         typer.Option(
-            parser=_checked_capacity,
+            metavar="FILE",
+            envvar="STREAMCODEC_CONFIG",
+            help="Take the settings from this TOML file; flags and variables of the environment come first.",
+        ),
+    ] = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Print all settings but secrets as such a file.")] = False,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 for every network, :: with IPv6.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(parser=port_number, metavar="PORT", help="The port; 0 takes any free one.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="The model: an embedded name, a file, a folder or a hub id.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="The device, by torch's name; cuda is untested.")] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="What runs the model; auto is the fastest that is installed.")] = None,
+    precision: Annotated[
+        PrecisionName | None,
+        typer.Option(help="bf16 is faster and gives other codes than the published code; auto is bf16 where the processor has it."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            parser=positive_int,
+            metavar="N",
+            help="Run N steps of the model at a time, each on a thread of its own (default: as many as there are processors for this "
+            "program).",
+        ),
+    ] = None,
+    capacity: Annotated[
+        str | None,
+        typer.Option(
+            parser=_capacity,
             metavar="N",
             help="Refuse more than N streams to encode or decode; auto: as many as this machine can run in time, by its own measurement; "
             "off: no limit.",
         ),
-    ] = "auto",
-    max_publishers: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Refuse more publishers than this.")] = 256,
-    max_listeners: Annotated[int, typer.Option(parser=positive_int, metavar="N", help="Refuse more listeners than this.")] = 1024,
+    ] = None,
+    max_publishers: Annotated[int | None, typer.Option(parser=positive_int, metavar="N", help="Refuse more publishers than this.")] = None,
+    max_listeners: Annotated[int | None, typer.Option(parser=positive_int, metavar="N", help="Refuse more listeners than this.")] = None,
     max_per_address: Annotated[
-        int, typer.Option(parser=positive_int, metavar="N", help="Refuse more connections than this of one address, but for this machine.")
-    ] = 64,
+        int | None,
+        typer.Option(parser=positive_int, metavar="N", help="Refuse more connections than this of one address, but for this machine."),
+    ] = None,
     publish_token_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Tokens that allow to publish, one a line; also $STREAMCODEC_PUBLISH_TOKEN."),
@@ -75,13 +118,19 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Tokens that allow to listen, one a line; also $STREAMCODEC_LISTEN_TOKEN."),
     ] = None,
-    token_keys: Annotated[
+    token_keys_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Keys of signed tokens, see `token`: a JSON Web Key Set; also $STREAMCODEC_TOKEN_KEYS."),
+        typer.Option(
+            "--token-keys",
+            "--token-keys-file",
+            metavar="FILE",
+            help="Keys of signed tokens, see `token`: a JSON Web Key Set; also $STREAMCODEC_TOKEN_KEYS.",
+        ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let everybody who reaches the port publish and listen, from other machines too.")
-    ] = False,
+        bool | None,
+        typer.Option("--insecure/--no-insecure", help="Let everybody who reaches the port publish and listen, from other machines too."),
+    ] = None,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -101,12 +150,29 @@ def serve(
         ),
     ] = None,
     private_host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address of the private port; others than this machine reach it where it is public.")
-    ] = "127.0.0.1",
-    no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for browsers at /.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
-) -> Coroutine[Any, Any, int]:
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The address of the private port; others than this machine reach it where it is public."),
+    ] = None,
+    page: Annotated[bool | None, typer.Option("--page/--no-page", help="Serve a page for browsers at /.")] = None,
+    verbose: Annotated[bool | None, typer.Option("--verbose/--no-verbose", help="Log more.")] = None,
+) -> Coroutine[Any, Any, int] | int:
     """Run the server until it is interrupted."""
+    from streamcodec.server.settings import read_settings, written
+
+    options = {param.name: max(param.opts, key=len) for param in context.command.params if param.name not in _NO_SETTINGS}
+    given = {name: context.params[name] for name in options if name and context.params[name] not in (None, [], ())}
+    settings, origins = read_settings(
+        {OTHER_NAMES.get(name, name): value for name, value in given.items()},
+        config,
+        {OTHER_NAMES.get(name, name): flag for name, flag in options.items() if name},
+    )
+    if print_config:
+        print(written(settings, origins), end="")
+        return 0
+    return _run(settings, origins)
+
+
+def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
     import asyncio
     import contextlib
     import logging
@@ -114,40 +180,14 @@ def serve(
     import streamcodec
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
-    from streamcodec.server import Limits, Page, Server, Sites, Tokens
     from streamcodec.server.door import ask_for_descriptors
 
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    level = logging.DEBUG if settings.verbose else logging.INFO
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("websockets").setLevel(logging.WARNING)
-    tokens = Tokens(
-        publish=_tokens(publish_token_file, "STREAMCODEC_PUBLISH_TOKEN"), listen=_tokens(listen_token_file, "STREAMCODEC_LISTEN_TOKEN")
-    )
-    keys = read_token_keys(token_keys)
-    sites = Sites(tuple(allow_origin or ()), tuple(allow_host or ()))
-    offered = None if no_page else Page(model)
+    ask_for_descriptors(settings.limits.max_publishers + settings.limits.max_listeners + 1024)
     processors = available_processors()
-    steps = threads or processors
-    codec = load_codec(model, device, engine, precision, steps, workers=steps, wait_for_compile=False)
-    ask_for_descriptors(max_publishers + max_listeners + 1024)
-    limits = Limits(
-        max_publishers=max_publishers,
-        max_listeners=max_listeners,
-        max_connections_per_address=max_per_address,
-        capacity=_capacity(capacity),
-    )
-    server = Server(
-        codec,
-        host,
-        port,
-        tokens=tokens,
-        token_keys=keys,
-        insecure=insecure,
-        sites=sites,
-        page=offered,
-        private_port=private_port,
-        private_host=private_host,
-        limits=limits,
-    )
+    server, codec = _server(settings, origins, processors)
 
     async def run() -> int:
         status = 0
@@ -162,7 +202,7 @@ def serve(
                 print(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}", flush=True)
                 if running.page_url is not None:
                     print(f"talk and listen in a browser: {running.page_url}", flush=True)
-                elif offered is not None:
+                elif settings.page:
                     print("no page for browsers: it was not built (make page)", flush=True)
                 if running.private is not None:
                     print(f"private port: {running.private.url}", flush=True)
@@ -176,8 +216,39 @@ def serve(
     return run()
 
 
-def _tokens(path: Path | None, variable: str) -> tuple[str, ...]:
-    found = [os.environ[variable]] if os.environ.get(variable) else []
+def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Server, Codec]:
+    from streamcodec.server import Page, Server, Sites, Tokens
+
+    tokens = Tokens(
+        publish=_tokens(settings.publish_token_file, settings.publish_token),
+        listen=_tokens(settings.listen_token_file, settings.listen_token),
+    )
+    keys = read_token_keys(settings.token_keys_file, _revealed(settings.token_keys), origins.of("token_keys") or "")
+    offered = Page(settings.model) if settings.page else None
+    steps = settings.threads or processors
+    codec = load_codec(settings.model, settings.device, settings.engine, settings.precision, steps, workers=steps, wait_for_compile=False)
+    server = Server(
+        codec,
+        settings.host,
+        settings.port,
+        tokens=tokens,
+        token_keys=keys,
+        insecure=settings.insecure,
+        sites=Sites(settings.allow_origin, settings.allow_host),
+        page=offered,
+        private_port=settings.private_port,
+        private_host=settings.private_host,
+        limits=settings.limits,
+    )
+    return server, codec
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _tokens(path: Path | None, secret: SecretStr | None) -> tuple[str, ...]:
+    found = [] if secret is None else [secret.get_secret_value()]
     if path is not None:
         try:
             listed = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]

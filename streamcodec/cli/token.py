@@ -31,13 +31,13 @@ token_app = typer.Typer(
 KeysFile = Annotated[Path | None, typer.Option("--keys", metavar="FILE", help=f"A JSON Web Key Set; also ${VARIABLE}.")]
 
 
-def read_token_keys(path: Path | None) -> TokenKeys | None:
-    """The keys in the file and those in the environment, together; None where there are none. Raises `InputError`."""
+def read_token_keys(path: Path | None, text: str | None, where: str) -> TokenKeys | None:
+    """The keys in the file and those in `text`, which was found at `where`, together; None where there are none. Raises `InputError`."""
     from streamcodec.server import TokenKeys
 
     found = None
-    if text := os.environ.get(VARIABLE):
-        found = _parsed(text, f"${VARIABLE}")
+    if text:
+        found = _parsed(text, where)
     if path is not None:
         keys = _keys_in(path)
         found = keys if found is None else keys.before(found)
@@ -88,7 +88,7 @@ def issue(
 
     if not publish and not listen:
         raise InputError("this token would grant nothing, expected --publish PATTERN or --listen PATTERN")
-    found = read_token_keys(keys)
+    found = read_token_keys(keys, os.environ.get(VARIABLE), f"${VARIABLE}")
     if found is None:
         raise InputError(f"there is no key to sign with, expected --keys FILE or ${VARIABLE}")
     grant = Grant(publish=publish or (), listen=listen or (), expires=int(time.time()) + _seconds(valid), name=name)
@@ -102,7 +102,7 @@ def inspect(keys: KeysFile = None) -> int:
     from streamcodec.server.auth.keys import unproved
 
     token = sys.stdin.read().strip()
-    found = read_token_keys(keys)
+    found = read_token_keys(keys, os.environ.get(VARIABLE), f"${VARIABLE}")
     grant = unproved(token)
     left = grant.expires - time.time()
     print(f"holder    {printable(grant.name) or '-'}")

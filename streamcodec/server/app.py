@@ -11,6 +11,7 @@ from typing import Self
 import streamcodec
 from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
+from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import InputError, StreamCodecError, WireCode
 from streamcodec.processors import available_processors
@@ -41,7 +42,6 @@ from streamcodec.server.websocket import MessageConnection
 
 __all__ = ["DEFAULT_PORT", "Server"]
 
-DEFAULT_PORT = 8765
 _WARM_UP_FRAMES = (1, 2, 3, DEFAULT_PACKET_FRAMES)
 _MAX_STEP_S = 4.0  # of audio in one step of a model in chunks
 
@@ -60,7 +60,7 @@ class Server:
     def __init__(
         self,
         codec: Codec,
-        host: str = "127.0.0.1",
+        host: str = DEFAULT_HOST,
         port: int = DEFAULT_PORT,
         *,
         tokens: Tokens | None = None,
@@ -69,7 +69,7 @@ class Server:
         sites: Sites | None = None,
         page: Page | None = None,
         private_port: int | None = None,
-        private_host: str = "127.0.0.1",
+        private_host: str = DEFAULT_HOST,
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:

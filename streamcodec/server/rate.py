@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge, Gt
 
 __all__ = ["Rate", "TokenBucket"]
 
@@ -12,8 +15,10 @@ __all__ = ["Rate", "TokenBucket"]
 class Rate:
     """At most `per_s` a second in the long run, and `burst` at once."""
 
-    per_s: float
-    burst: float
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
+
+    per_s: Annotated[float, Gt(0)]
+    burst: Annotated[float, Ge(1)]
 
 
 class TokenBucket:

@@ -1,0 +1,76 @@
+"""All that can be set, with its defaults; those of the limits are in `limits.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
+from pydantic import BeforeValidator, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
+from streamcodec.engine.base import EngineName, PrecisionName
+from streamcodec.model.hub import DEFAULT_MODEL
+from streamcodec.server.limits import Count, Limits
+from streamcodec.server.sites import Sites
+
+__all__ = ["SECRETS", "Settings"]
+
+SECRETS = ("publish_token", "listen_token", "token_keys")
+"""Settings that no flag sets and nothing shows."""
+
+
+def _split(value: Any) -> Any:
+    """Several values in one environment variable stand between commas."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Port = Annotated[int, Ge(0), Le(65_535)]
+Several = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What `serve` is told. A key of the file is a field's name; a limit's is in the table `limits`."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, nested_model_default_partial_update=True, protected_namespaces=()
+    )
+
+    host: str = DEFAULT_HOST
+    port: Port = DEFAULT_PORT
+    private_host: str = DEFAULT_HOST
+    private_port: Port | None = None
+    model: str = DEFAULT_MODEL
+    device: str = "cpu"
+    engine: EngineName = "auto"
+    precision: PrecisionName = "fp32"
+    threads: Count | None = None
+    publish_token: SecretStr | None = None
+    publish_token_file: Path | None = None
+    listen_token: SecretStr | None = None
+    listen_token_file: Path | None = None
+    token_keys: SecretStr | None = None
+    token_keys_file: Path | None = None
+    insecure: bool = False
+    allow_origin: Several = ()
+    allow_host: Several = ()
+    page: bool = True
+    verbose: bool = False
+    limits: Limits = Limits()
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _no_capacity(cls, value: Any) -> Any:
+        off = isinstance(value, dict) and value.get("capacity") == "off"
+        return {**value, "capacity": None} if off else value
+
+    @field_validator("allow_origin")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(Sites(origins=value).origins)
+
+    @field_validator("allow_host")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(Sites(hosts=value).hosts)
