@@ -17,6 +17,7 @@
     |   +-- LocalProtocolError              our side: the caller used a session out of turn
     |   +-- RemoteProtocolError             the peer: carries the wire code to answer with
     +-- ConnectionFailed                    no connection could be made, or it was lost
+        +-- UntrustedServerError            its certificate is not trusted, which another attempt will not change
         +-- Refused                         the server refused, with a code and whether to retry
 
 This file imports nothing from the package.
@@ -45,6 +46,7 @@ __all__ = [
     "StreamCodecError",
     "TensorError",
     "UnsupportedModelError",
+    "UntrustedServerError",
     "WireCode",
     "explain",
     "printable",
@@ -210,6 +212,10 @@ class ConnectionFailed(StreamCodecError):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+class UntrustedServerError(ConnectionFailed):
+    """The server shows a certificate that is not trusted; another attempt will not change that."""
 
 
 class Refused(ConnectionFailed):

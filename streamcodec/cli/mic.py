@@ -17,6 +17,7 @@ from streamcodec.cli.options import (
     Quiet,
     Server,
     Stream,
+    TlsCa,
     Token,
     number,
     positive_int,
@@ -69,6 +70,7 @@ async def mic(
     server: Server = DEFAULT_URL,
     stream: Stream = "live",
     token: Token = None,
+    tls_ca: TlsCa = None,
     no_retry: NoRetry = False,
     quiet: Quiet = False,
     input_: Annotated[
@@ -160,6 +162,7 @@ async def mic(
             pace="fast" if fast else "live",
             silence_db=dtx if codec is None else None,
             token=token,
+            tls_ca=tls_ca,
         )
 
         async def attempt() -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "ServerThreads",
     "Stream",
     "Threads",
+    "TlsCa",
     "Token",
     "any_number",
     "load_codec",
@@ -89,6 +90,10 @@ def number(low: float, high: float) -> Callable[[str | float], float]:
 Server = Annotated[str, typer.Option(metavar="URL", help="The server's address.")]
 Stream = Annotated[str, typer.Option(metavar="NAME", help="The stream's name.")]
 Token = Annotated[str | None, typer.Option(metavar="TOKEN", envvar="STREAMCODEC_TOKEN", help="The token, where the server asks for one.")]
+TlsCa = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Trust the certificates in this PEM file, for a server whose own one no public authority signed."),
+]
 NoRetry = Annotated[bool, typer.Option("--no-retry", help="Give up when the connection fails instead of trying again.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no live line.")]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamcodec.cli.options import DEFAULT_MODEL, DEFAULT_URL, Model, NoRetry, Quiet, Server, Stream, Token, any_number, number
+from streamcodec.cli.options import DEFAULT_MODEL, DEFAULT_URL, Model, NoRetry, Quiet, Server, Stream, TlsCa, Token, any_number, number
 from streamcodec.errors import DeviceError, MissingDependencyError
 from streamcodec.output_file import check_outputs
 
@@ -43,6 +43,7 @@ async def play(
     server: Server = DEFAULT_URL,
     stream: Stream = "live",
     token: Token = None,
+    tls_ca: TlsCa = None,
     no_retry: NoRetry = False,
     quiet: Quiet = False,
     output: Annotated[
@@ -127,6 +128,7 @@ async def play(
                 bandwidth=bandwidth,
                 min_bandwidth=min_bandwidth,
                 token=token,
+                tls_ca=tls_ca,
                 note=line.note,
             ) as listener:
                 # What the server decodes is as its model is, which nobody knows before.

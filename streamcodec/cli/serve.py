@@ -141,6 +141,11 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which a proxy in front of a server on 127.0.0.1 asks for it. May be repeated."),
     ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Speak TLS (https, wss) with this certificate, or chain of them, as PEM; read again on change."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of the certificate, as PEM.")] = None,
     private_port: Annotated[
         int | None,
         typer.Option(
@@ -236,6 +241,8 @@ def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Serv
         insecure=settings.insecure,
         sites=Sites(settings.allow_origin, settings.allow_host),
         page=offered,
+        tls_certificate=settings.tls_certificate,
+        tls_key=settings.tls_key,
         private_port=settings.private_port,
         private_host=settings.private_host,
         limits=settings.limits,

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidHandshake, InvalidURI, NegotiationError
 from websockets.typing import Subprotocol
 
 from streamcodec.client.heartbeat import WatchedConnection
-from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError, Refused, RemoteProtocolError, WireCode
+from streamcodec.errors import (
+    ConnectionFailed,
+    InputError,
+    LocalProtocolError,
+    Refused,
+    RemoteProtocolError,
+    UntrustedServerError,
+    WireCode,
+)
 from streamcodec.protocol import (
     READ_BYTES,
     SUBPROTOCOL,
@@ -40,12 +50,15 @@ _WINDOW_S = 1.0
 _TRIPS = 8
 
 
-async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s: float = 10.0) -> Connection:
-    """Connect, say hello and wait for the answer.
+async def open_connection(
+    url: str, hello: PublishHello | ListenHello, timeout_s: float = 10.0, *, tls: ssl.SSLContext | None = None
+) -> Connection:
+    """Connect, say hello and wait for the answer; `tls` says whom to trust (`trusting`), where the system's authorities do not.
 
-    Raises `Refused` where the server says no, `ConnectionFailed` where there is no server or it speaks something else, and `InputError`
-    for a malformed `url`.
+    Raises `Refused` where the server says no, `UntrustedServerError` for its certificate, `ConnectionFailed` where there is no server or it
+    speaks something else, and `InputError` for a malformed `url`.
     """
+    secured: dict[str, Any] = {} if tls is None else {"ssl": tls}
     try:
         ws = await connect(
             url,
@@ -58,8 +71,14 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
             ping_interval=None,
             proxy=None,
             create_connection=WatchedConnection,
+            **secured,
         )
         assert isinstance(ws, WatchedConnection)
+    except ssl.SSLCertVerificationError as exc:
+        told = f"{url} shows a certificate that is not trusted: {exc.verify_message}"
+        raise UntrustedServerError(f"{told}. Its own one, or its authority's, can be named: --tls-ca FILE") from exc
+    except ssl.SSLError as exc:
+        raise ConnectionFailed(f"{url} answers, but not by TLS as it should ({exc.reason or exc})") from exc
     except (InvalidURI, ValueError) as exc:
         raise InputError(f"{url!r} is no WebSocket address, expected for instance ws://127.0.0.1:8765") from exc
     except NegotiationError as exc:
@@ -69,7 +88,8 @@ async def open_connection(url: str, hello: PublishHello | ListenHello, timeout_s
     except TimeoutError as exc:
         raise ConnectionFailed(f"{url} does not answer within {timeout_s:g} s") from exc
     except (OSError, EOFError) as exc:
-        raise ConnectionFailed(f"cannot connect to {url}: {_short(exc)}. Is the server running (streamcodec serve)?") from exc
+        how = "streamcodec serve --tls-certificate, or a proxy that speaks TLS" if url.startswith("wss:") else "streamcodec serve"
+        raise ConnectionFailed(f"cannot connect to {url}: {_short(exc)}. Is the server running ({how})?") from exc
     if ws.subprotocol != SUBPROTOCOL:
         await ws.close()
         raise ConnectionFailed(f"{url} answers, but does not speak {SUBPROTOCOL}")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from streamcodec.client.connection import Connection, open_connection
 from streamcodec.client.reconnect import Note, reopen, resumable
+from streamcodec.client.trust import trusting
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
 from streamcodec.protocol import (
     SILENCE,
@@ -48,14 +51,16 @@ def listen(
     min_bandwidth: float | None = None,
     history_ms: int | None = None,
     token: str | None = None,
+    tls_ca: Path | None = None,
     note: Note = lambda _: None,
 ) -> Listener:
     """Prepare to listen to `stream` at `url`; enter the result with `async with` to connect, then iterate over its events.
 
     As codes, `model` is the fingerprint of the `Codec` that will decode them, and `bandwidth` (kbps) may be less than the publisher's; with
     `min_bandwidth` the server goes down as far as that where the connection is slow, and up again. As PCM the server decodes. A connection
-    that breaks is resumed behind what was received, for as long as the server keeps it; `note` is told so in a line. Raises `InputError`
-    for what cannot be asked for.
+    that breaks is resumed behind what was received, for as long as the server keeps it; `note` is told so in a line. `tls_ca` is a
+    PEM file of authorities, or of the server's own certificate, that are trusted instead of the system's. Raises `InputError` for what
+    cannot be asked for.
     """
     if format == "codes" and model is None:
         raise InputError("listening to codes needs the fingerprint of the model that will decode them: model=codec.fingerprint")
@@ -72,7 +77,7 @@ def listen(
         )
     except LocalProtocolError as exc:
         raise InputError(str(exc)) from exc
-    return Listener(url, hello, note)
+    return Listener(url, hello, note, trusting(url, tls_ca))
 
 
 class Listener:
@@ -82,7 +87,7 @@ class Listener:
     (`now_us()`), however long it waited to be asked for.
     """
 
-    def __init__(self, url: str, hello: ListenHello, note: Note) -> None:
+    def __init__(self, url: str, hello: ListenHello, note: Note, tls: ssl.SSLContext | None = None) -> None:
         self.url = url
         self.hello = hello
         self.packets = 0
@@ -91,6 +96,7 @@ class Listener:
         self.resumed = 0
         self.received_us = 0
         self._note = note
+        self._tls = tls
         self._connection: Connection
         self._ready: deque[Event] = deque()
         self._left: tuple[StreamStart | None, int] | None = None  # the stream when the connection broke, and the number expected
@@ -99,7 +105,7 @@ class Listener:
         self._reported_at: float | None = None
 
     async def __aenter__(self) -> Self:
-        self._connection = await open_connection(self.url, self.hello)
+        self._connection = await open_connection(self.url, self.hello, tls=self._tls)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -187,7 +193,7 @@ class Listener:
         if start is not None and start.session is not None:
             hello = replace(hello, resume=Resume(session=start.session, epoch=start.epoch, next_seq=next_seq))
         await broken.close()
-        self._connection = await reopen(self.url, lambda: hello, lost, broken.welcome.resume_ms / 1000)
+        self._connection = await reopen(self.url, lambda: hello, lost, broken.welcome.resume_ms / 1000, self._tls)
         self._reported_at = None
         self.resumed += 1
         self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")

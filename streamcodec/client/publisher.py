@@ -6,11 +6,13 @@ block -> packets (`Packetizer`) -> queue_s of audio, the oldest dropped (`SendQu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from streamcodec.client.packetizer import Packetizer
 from streamcodec.client.reconnect import Note
+from streamcodec.client.trust import trusting
 from streamcodec.client.uplink import OnSent, Uplink
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import InputError, LocalProtocolError
@@ -33,6 +35,8 @@ class PublishOptions:
 
     A `pace` of "live" is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server is told.
     "fast" is as quick as the server lets it be and drops nothing.
+
+    `tls_ca` is a PEM file of authorities, or of the server's own certificate, that are trusted instead of the system's.
     """
 
     format: Format = "pcm_s16le"
@@ -46,6 +50,7 @@ class PublishOptions:
     pace: Literal["live", "fast"] = "live"
     silence_db: float | None = None
     token: str | None = None
+    tls_ca: Path | None = None
     queue_s: float = 1.0
 
     def hello(self, stream: str) -> PublishHello:
@@ -90,7 +95,7 @@ class Publisher:
         self.dropped_s = 0.0
         self._channels = options.channels
         self._queue_s = options.queue_s
-        self._uplink = Uplink(url, self.hello, note)
+        self._uplink = Uplink(url, self.hello, note, trusting(url, options.tls_ca))
         self._packetizer: Packetizer
 
     async def __aenter__(self) -> Self:

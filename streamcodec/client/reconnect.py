@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.errors import ConnectionFailed, Refused
+from streamcodec.errors import ConnectionFailed, Refused, UntrustedServerError
 from streamcodec.protocol import ListenHello, PublishHello
 
 __all__ = ["Note", "backoff", "keep_trying", "reopen", "resumable"]
@@ -41,8 +42,10 @@ def resumable(lost: Exception, resume_ms: int) -> bool:
     return type(lost) is ConnectionFailed and resume_ms > 0
 
 
-async def reopen(url: str, hello: Callable[[], PublishHello | ListenHello], lost: Exception, within_s: float) -> Connection:
-    """Connect again until it works, for at most `within_s`; each attempt sends what `hello` returns.
+async def reopen(
+    url: str, hello: Callable[[], PublishHello | ListenHello], lost: Exception, within_s: float, tls: ssl.SSLContext | None = None
+) -> Connection:
+    """Connect again until it works, for at most `within_s`; each attempt sends what `hello` returns, and `tls` says whom to trust.
 
     Raises `lost`, the reason why the connection broke, where no attempt succeeds.
     """
@@ -55,7 +58,7 @@ async def reopen(url: str, hello: Callable[[], PublishHello | ListenHello], lost
         # If a network is about to be lost, an attempt may never be answered. There must be time for another attempt on the next network.
         share_s = (give_up - time.monotonic()) / 3
         try:
-            return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, share_s)))
+            return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, share_s)), tls=tls)
         except Refused as exc:
             if not exc.retry:
                 raise lost from exc
@@ -71,7 +74,7 @@ async def keep_trying(
 
     Where the server named a time before which it wants no new attempt, that time is added. `note` gets a line about each failure.
 
-    Raises a `Refused` that another attempt cannot change, and any `ConnectionFailed` once `give_up()` is true.
+    Raises a `Refused` that another attempt cannot change, `UntrustedServerError`, and any `ConnectionFailed` once `give_up()` is true.
     """
     waits = backoff()
     while True:
@@ -79,7 +82,7 @@ async def keep_trying(
         try:
             return await attempt()
         except ConnectionFailed as exc:
-            if (isinstance(exc, Refused) and not exc.retry) or give_up():
+            if isinstance(exc, UntrustedServerError) or (isinstance(exc, Refused) and not exc.retry) or give_up():
                 raise
             if time.monotonic() - begun > _LASTED_S:
                 waits = backoff()

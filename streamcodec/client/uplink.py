@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,7 +33,7 @@ class Uplink:
     `on_sent` is told of each packet when the socket has taken it: its number, when its last sample was captured, and when it went (us).
     """
 
-    def __init__(self, url: str, hello: PublishHello, note: Note) -> None:
+    def __init__(self, url: str, hello: PublishHello, note: Note, tls: ssl.SSLContext | None = None) -> None:
         self.queue = SendQueue()
         self.changed = asyncio.Event()
         self.connection: Connection
@@ -40,6 +41,7 @@ class Uplink:
         self.resumed = 0
         self.on_sent: OnSent = lambda *_: None
         self._url = url
+        self._tls = tls
         self._hello = hello
         self._note = note
         # What could not be sent while the connection was lost may wait until then.
@@ -49,7 +51,7 @@ class Uplink:
 
     async def open(self) -> None:
         """Connect, and begin to send."""
-        self.connection = await open_connection(self._url, self._hello)
+        self.connection = await open_connection(self._url, self._hello, tls=self._tls)
         self.queue.keep_s = self.connection.welcome.resume_ms / 1000 + _MEASURED_S
         self._ended = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
@@ -108,7 +110,7 @@ class Uplink:
             next_seq = session.next_seq + self.queue.numbers
             return replace(self._hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
 
-        self.connection = await reopen(self._url, hello, lost, resume_s)
+        self.connection = await reopen(self._url, hello, lost, resume_s, self._tls)
         # The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.
         self.connection.acknowledged = self.connection.session.next_seq
         self.queue.send_again(self.connection.session.next_seq)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +32,7 @@ from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.page import Page
+from streamcodec.server.ports.certificates import CHECK_EVERY_S, Certificates
 from streamcodec.server.ports.private import PrivatePort
 from streamcodec.server.ports.public import PublicPort
 from streamcodec.server.ports.routes import Routes
@@ -51,10 +53,10 @@ log = logging.getLogger("streamcodec.server")
 class Server:
     """Carries streams from publishers to listeners; use it as an async context manager.
 
-    `port` 0 takes any free one; `port` then says which. With a `private_port`, health, figures and what else whoever runs the server may
-    ask for are answered there, on `private_host`, and `/metrics` nowhere else. Everything runs on the loop that entered it, the model on
-    threads of its own. Raises `InputError` where others than this machine could reach it and need no token, unless it is `insecure` on
-    purpose.
+    `port` 0 takes any free one; `port` then says which. With `tls_certificate` and `tls_key`, PEM files, it speaks TLS. With a
+    `private_port`, health, figures and what else whoever runs the server may ask for are answered there, on `private_host`, and `/metrics`
+    nowhere else. Everything runs on the loop that entered it, the model on threads of its own. Raises `InputError` where others than this
+    machine could reach it and need no token, unless it is `insecure` on purpose.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Server:
         insecure: bool = False,
         sites: Sites | None = None,
         page: Page | None = None,
+        tls_certificate: Path | None = None,
+        tls_key: Path | None = None,
         private_port: int | None = None,
         private_host: str = DEFAULT_HOST,
         limits: Limits | None = None,
@@ -79,6 +83,9 @@ class Server:
                 f"everybody who reaches {host or 'this machine'} could {' and '.join(open_roles)} without a token. Expected --token-keys, "
                 "or --publish-token-file and --listen-token-file; or --insecure, where that is meant"
             )
+        if (tls_certificate is None) != (tls_key is None):
+            raise InputError("TLS needs a certificate and its key: --tls-certificate and --tls-key")
+        self._certificates = None if tls_certificate is None or tls_key is None else Certificates(tls_certificate, tls_key)
         model = model_info(codec)
         self.codec = codec
         self.host = host
@@ -109,7 +116,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where clients connect."""
-        return url_of("ws", self.host, self.port)
+        return url_of("ws" if self._certificates is None else "wss", self.host, self.port)
 
     @property
     def page_url(self) -> str | None:
@@ -117,7 +124,7 @@ class Server:
         if self.page is None:
             return None
         host = "localhost" if self.host in ("", "0.0.0.0", "::", "*") else self.host
-        return f"{url_of('http', host, self.port)}/"
+        return f"{url_of('http' if self._certificates is None else 'https', host, self.port)}/"
 
     async def page_is_ready(self) -> None:
         """Wait until the page's model is exported, or could not be."""
@@ -169,6 +176,9 @@ class Server:
         if self.page is not None:
             self._exporting = self._loop.run_in_executor(None, self.page.export)
         self._tick()
+        if self._certificates is not None:
+            self.metrics.collect_from(self._certificates.families)
+            self._check_certificates(self._certificates)
         return self
 
     def _make_ports(self, http: HttpEndpoints) -> None:
@@ -178,6 +188,7 @@ class Server:
             Routes([*http.health, http.figures if at_home else http.no_figures]),
             sites=self.sites,
             page=self.page,
+            certificates=self._certificates,
             limits=self.limits,
             door=self._door,
             refusals=self.refusals,
@@ -216,6 +227,8 @@ class Server:
             return
         self._stopping = True
         self._ticking.cancel()
+        if self._certificates is not None:
+            self._checking.cancel()
         self.codec.engine.stop_preparing()
         self.registry.closing = True
         self._public.close()
@@ -284,6 +297,10 @@ class Server:
         self._watchdog.check(now)
         self._correct_capacity()  # where codes are passed on no results come, after which it is done
         self._ticking = self._loop.call_later(self._lag.tick(now) - now, self._tick)
+
+    def _check_certificates(self, certificates: Certificates) -> None:
+        certificates.check()
+        self._checking = self._loop.call_later(CHECK_EVERY_S, self._check_certificates, certificates)
 
     def _correct_capacity(self) -> None:
         self._capacity.correct(lambda: self.registry.demand)

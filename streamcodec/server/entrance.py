@@ -36,17 +36,25 @@ Answering = Callable[[Headers, str], "Answer | None"]
 class Entrance(asyncio.Protocol):
     """Asks `answer` about each plain GET; what it knows nothing about, and whatever is no plain GET, gets the protocol that `others` makes.
 
-    The `door` says who may connect at all, so whoever gets the other protocol has entered. Who has not sent a whole request after
-    `patience_s` gets it as well. `entrances` holds those that still read or answer a request.
+    The `door` says who may connect at all, unless they have `entered` already, so whoever gets the other protocol has entered. Who has not
+    sent a whole request after `patience_s` gets it as well. `entrances` holds those that still read or answer a request.
     """
 
     def __init__(
-        self, answer: Answering, door: Door, others: Callable[[], asyncio.Protocol], patience_s: float, entrances: set[Entrance]
+        self,
+        answer: Answering,
+        door: Door,
+        others: Callable[[], asyncio.Protocol],
+        patience_s: float,
+        entrances: set[Entrance],
+        *,
+        entered: bool = False,
     ) -> None:
         self._answer = answer
         self._door = door
         self._host: str | None = None  # of whoever has entered by the door and not left
         self._others = others
+        self._entered = entered
         self._patience_s = patience_s
         self._entrances = entrances
         self._loop = asyncio.get_running_loop()
@@ -65,7 +73,7 @@ class Entrance(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no class of asyncio's
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else ""
-        if (away := self._door.enter(host)) is not None:
+        if not self._entered and (away := self._door.enter(host)) is not None:
             self._answering = True
             self._transport.write(away.response())
             self._transport.close()

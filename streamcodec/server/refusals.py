@@ -27,6 +27,7 @@ class Bound(StrEnum):
     NEW_CONNECTIONS = "new_connections"
     ORIGIN = "origin"
     PUBLISHERS_OF_ADDRESS = "publishers_of_address"
+    TLS = "tls"
     TOKENS = "tokens"
 
 

@@ -82,9 +82,9 @@ def serving(model: str, *more: str) -> Iterator[tuple[subprocess.Popen[str], str
     assert process.stdout is not None
     try:
         banner = process.stdout.readline()
-        match = re.match(r"streamcodec \S+ at (ws://127\.0\.0\.1:\d+): model ", banner)
+        match = re.match(r"streamcodec \S+ at (wss?://127\.0\.0\.1:\d+): model ", banner)
         assert match, banner or process.communicate()
-        assert process.stdout.readline() == f"talk and listen in a browser: {match[1].replace('ws:', 'http:')}/\n"
+        assert process.stdout.readline() == f"talk and listen in a browser: {re.sub('^ws', 'http', match[1])}/\n"
         yield process, match[1]
     finally:
         process.kill()

@@ -7,11 +7,13 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
 
 import pytest
+from certificates import make_pair
 from cli_rig import fails, serving
 from live_rig import a_server, command, run, started
 
@@ -49,6 +51,27 @@ def test_the_server_tells_its_address_answers_and_stops_in_order(stop, model, sp
     assert (process.returncode, out) == (0, "stopped\n")
     assert "publishes live: pcm_s16le, 6 kbps, 6 frames a packet" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_server_with_a_certificate_speaks_tls_by_its_own_event_loop(model, speech_file, tmp_path, capsys):
+    pair = make_pair(tmp_path)
+    flags = ("--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key), "--private-port", "0")
+    with serving(model, *flags) as (process, url):
+        assert url.startswith("wss:")
+        private = process.stdout.readline().removeprefix("private port: ").strip()
+        context = ssl.create_default_context(cafile=pair.certificate)
+        with urllib.request.urlopen(f"{re.sub('^ws', 'http', url)}/", timeout=TIMEOUT_S, context=context) as answer:
+            assert b"<title>streamcodec: talk and listen</title>" in answer.read()
+        publish = ["mic", "--server", url, "--input", str(speech_file), "--fast", "--quiet"]
+        status, line = fails(capsys, *publish)
+        assert status == 1 and "not trusted: self-signed certificate" in line
+        assert main([*publish, "--tls-ca", str(pair.certificate)]) == 0
+        with urllib.request.urlopen(f"{private}/metrics", timeout=TIMEOUT_S) as answer:
+            assert b"streamcodec_tls_certificate_expires_seconds" in answer.read()
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0 and "Traceback" not in err
 
 
 @pytest.mark.usefixtures("here")

@@ -22,7 +22,9 @@ from streamcodec.server.door import Door
 from streamcodec.server.entrance import Entrance
 from streamcodec.server.limits import Limits
 from streamcodec.server.page import Answer, Page
+from streamcodec.server.ports.certificates import Certificates
 from streamcodec.server.ports.routes import HttpRequest, Routes
+from streamcodec.server.ports.tls import TlsEntrance
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.sites import Sites
 from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
@@ -41,6 +43,7 @@ class PublicPort:
     """Lets clients in by the `door` and hands each that completes WebSocket's handshake to `handle`. `open` it, then `close` it.
 
     `sites` says which websites may come through a browser, `routes` what is answered to plain HTTP; `page` is given to browsers.
+    With `certificates` all of it goes by TLS.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class PublicPort:
         *,
         sites: Sites,
         page: Page | None,
+        certificates: Certificates | None,
         limits: Limits,
         door: Door,
         refusals: Refusals,
@@ -60,6 +64,8 @@ class PublicPort:
         self._routes = routes
         self._sites = sites
         self._page = page
+        self._certificates = certificates
+        self._handshakes: set[TlsEntrance] = set()
         self._limits = limits
         self._door = door
         self._refusals = refusals
@@ -95,7 +101,8 @@ class PublicPort:
     def close(self) -> None:
         """Take no newcomers, and drop who has asked for a file or for nothing yet; WebSockets stay open."""
         self._server.close(close_connections=False)
-        for entrance in list(self.entrances):
+        waiting: list[Entrance | TlsEntrance] = [*self._handshakes, *self.entrances]
+        for entrance in waiting:
             entrance.close()
 
     async def wait_closed(self, within_s: float) -> None:
@@ -110,11 +117,21 @@ class PublicPort:
         await self._handle(ws)
 
     def _open_entrance(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
-        """The protocol of a connection: a WebSocket's, behind the page's where there is one."""
-        websocket = partial(MessageConnection, *args, limits=self._limits, door=self._door, cut_off_by=self._cut_off, **kwargs)
-        if self._page is None:
-            return websocket()
-        return Entrance(self._page_answer, self._door, partial(websocket, entered=True), HANDSHAKE_S, self.entrances)
+        """The protocol of a connection: a WebSocket's, behind the page's where there is one, and that behind TLS'."""
+
+        def websocket(entered: bool) -> asyncio.Protocol:
+            return MessageConnection(*args, limits=self._limits, door=self._door, cut_off_by=self._cut_off, entered=entered, **kwargs)
+
+        def first(entered: bool) -> asyncio.Protocol:
+            if self._page is None:
+                return websocket(entered)
+            others = partial(websocket, True)
+            return Entrance(self._page_answer, self._door, others, HANDSHAKE_S, self.entrances, entered=entered)
+
+        if self._certificates is None:
+            return first(False)
+        context, others = self._certificates.context, partial(first, True)
+        return TlsEntrance(context, self._door, self._refusals, others, HANDSHAKE_S, self._handshakes)
 
     def _page_answer(self, headers: Headers, path: str) -> Answer | None:
         assert self._page is not None

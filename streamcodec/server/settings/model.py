@@ -39,6 +39,8 @@ class Settings(BaseSettings):
 
     host: str = DEFAULT_HOST
     port: Port = DEFAULT_PORT
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     private_host: str = DEFAULT_HOST
     private_port: Port | None = None
     model: str = DEFAULT_MODEL

@@ -1,0 +1,97 @@
+"""The server's certificate and its key: read from files, checked, and read again when they change, without a connection noticing."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryptography import x509
+from prometheus_client.core import Metric
+
+from streamcodec.errors import InputError, explain
+from streamcodec.server.metrics import counter_family, gauge_family
+
+__all__ = ["CHECK_EVERY_S", "Certificates"]
+
+CHECK_EVERY_S = 5.0
+"""How often the files are looked at. New ones are read when they have stayed the same for as long: they are replaced one by one."""
+
+log = logging.getLogger("streamcodec.server")
+
+_Seen = tuple[tuple[int, int, int] | None, ...]
+
+
+class Certificates:
+    """`context` is for the next connection: TLS 1.2 or newer with the certificate chain in one PEM file and its key in another.
+
+    Call `check` every `CHECK_EVERY_S`. Raises `InputError` for files that are no certificate and its key.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.certificate = certificate
+        self.key = key
+        self.reloads = 0
+        self.failed = 0
+        self._seen = self._look()
+        self._settling = False
+        self.context, self.expires = self._load()
+
+    def check(self) -> None:
+        """Read the files again where they have changed. Files that cannot be used leave the certificate that there is, and are told."""
+        before, self._seen = self._seen, self._look()
+        if self._seen != before:
+            self._settling = True
+            return
+        if not self._settling:
+            return
+        self._settling = False
+        try:
+            self.context, self.expires = self._load()
+        except InputError as exc:
+            self.failed += 1
+            log.error("the certificate was replaced by one that cannot be used, so the old one stays: %s", exc)
+        else:
+            self.reloads += 1
+            log.info("the certificate was replaced: new connections get the new one")
+
+    def families(self) -> Iterable[Metric]:
+        """For `Metrics.collect_from`."""
+        yield gauge_family("tls_certificate_expires_seconds", "When the TLS certificate expires, in seconds since 1970.", self.expires)
+        yield counter_family("tls_certificate_reloads", "How often a new TLS certificate was taken.", self.reloads)
+        yield counter_family("tls_certificate_failures", "New TLS certificates that could not be used.", self.failed)
+
+    def _look(self) -> _Seen:
+        return tuple(map(_state, (self.certificate, self.key)))
+
+    def _load(self) -> tuple[ssl.SSLContext, float]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            expires = x509.load_pem_x509_certificate(self.certificate.read_bytes()).not_valid_after_utc.timestamp()
+        except OSError as exc:
+            raise InputError(explain(exc)) from exc
+        except ValueError as exc:
+            raise InputError(f"{self.certificate}: is no certificate, expected one or a chain of them as PEM") from exc
+        try:
+            context.load_cert_chain(self.certificate, self.key, password=self._no_password)
+        except ssl.SSLError as exc:
+            wrong = "belongs to another certificate" if exc.reason == "KEY_VALUES_MISMATCH" else "is no private key, expected one as PEM"
+            raise InputError(f"{self.key}: {wrong}") from exc
+        except OSError as exc:
+            raise InputError(f"{self.key}: {exc.strerror or exc}") from exc
+        return context, expires
+
+    def _no_password(self) -> str:
+        raise InputError(f"{self.key}: needs a password, expected a key without one")
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
