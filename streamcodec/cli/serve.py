@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import typer.core
@@ -159,6 +159,9 @@ def serve(
         typer.Option(metavar="ADDRESS", help="The address of the private port; others than this machine reach it where it is public."),
     ] = None,
     page: Annotated[bool | None, typer.Option("--page/--no-page", help="Serve a page for browsers at /.")] = None,
+    log_format: Annotated[
+        Literal["text", "json"] | None, typer.Option(help="How the log is written: lines for people, or one JSON object a line.")
+    ] = None,
     verbose: Annotated[bool | None, typer.Option("--verbose/--no-verbose", help="Log more.")] = None,
 ) -> Coroutine[Any, Any, int] | int:
     """Run the server until it is interrupted."""
@@ -186,13 +189,20 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
     from streamcodec.server.door import ask_for_descriptors
+    from streamcodec.server.logs import set_up_logs
 
-    level = logging.DEBUG if settings.verbose else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    set_up_logs(settings.log_format, logging.DEBUG if settings.verbose else logging.INFO)
     ask_for_descriptors(settings.limits.max_publishers + settings.limits.max_listeners + 1024)
     processors = available_processors()
     server, codec = _server(settings, origins, processors)
+
+    log = logging.getLogger("streamcodec.server")
+
+    def say(line: str) -> None:
+        if settings.log_format == "json":
+            log.info(line)
+        else:
+            print(line, flush=True)
 
     async def run() -> int:
         status = 0
@@ -204,16 +214,18 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
                 packets = f"{1000 * codec.config.packet_frames_for() / codec.frame_rate:.0f} ms packets"
                 room = "" if running.room is None else f", room for about {running.room} live publisher(s) at {packets}"
                 freeze_gc()
-                print(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}", flush=True)
+                say(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}")
                 if running.page_url is not None:
-                    print(f"talk and listen in a browser: {running.page_url}", flush=True)
+                    say(f"talk and listen in a browser: {running.page_url}")
                 elif settings.page:
-                    print("no page for browsers: it was not built (make page)", flush=True)
+                    say("no page for browsers: it was not built (make page)")
                 if running.private is not None:
-                    print(f"private port: {running.private.url}", flush=True)
-                print(f"streamcodec: the engine is lost: {await running.until_lost()}", file=sys.stderr)
+                    say(f"private port: {running.private.url}")
+                lost = await running.until_lost()  # the log tells it, too
+                if settings.log_format == "text":
+                    print(f"streamcodec: the engine is lost: {lost}", file=sys.stderr)
                 status = 1
-        print("stopped", flush=True)
+        say("stopped")
         if server.engine_hangs:  # the interpreter would wait for the engine's threads
             os._exit(status or 1)
         return status

@@ -5,8 +5,6 @@ Whatever a client does wrong ends its own connection with a code and a reason; t
 
 from __future__ import annotations
 
-import logging
-
 from websockets.exceptions import ConnectionClosed
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
@@ -21,8 +19,6 @@ from streamcodec.server.registry import Registry
 from streamcodec.server.websocket import MessageConnection
 
 __all__ = ["ClientHandler"]
-
-log = logging.getLogger("streamcodec.server")
 
 
 class ClientHandler:
@@ -44,14 +40,14 @@ class ClientHandler:
             pass
         except RemoteProtocolError as exc:
             if exc.code is not WireCode.RATE_LIMITED:  # that is told where it was found, once for many
-                log.info("%s: %s", peer.name, exc)
+                peer.log.info("%s: %s", peer.name, exc)
             await self._give_up(exc)
         except Exception as exc:
             if peer.session.close_code is not None:
                 # The session was closed meanwhile: messages that it could not take after that are no error.
                 await peer.end()
                 return
-            log.exception("%s: internal error", peer.name)
+            peer.log.exception("%s: internal error", peer.name)
             await self._give_up(exc)
         finally:
             peer.release()
@@ -71,6 +67,7 @@ class ClientHandler:
     async def _serve(self) -> None:
         peer, registry = self.peer, self._registry
         hello = await peer.hello(registry.limits.handshake_s)
+        peer.log.concern(stream=hello.stream)
         self._gate.check(hello, peer.bearer, peer.host)
         self._handshake.check(hello)
         await peer.read_ahead()

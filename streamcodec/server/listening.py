@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from websockets.exceptions import ConnectionClosed
 
 from streamcodec.config import CodecConfig
@@ -20,8 +18,6 @@ __all__ = ["serve_listener"]
 
 _MESSAGES_AT_ONCE = 32  # a history of two seconds; then the socket is asked whether it takes more
 
-log = logging.getLogger("streamcodec.server")
-
 
 async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Registry, handshake: Handshake) -> None:
     """Subscribe to the name in `hello`, and send what is published under it until the listener is gone or too slow."""
@@ -31,7 +27,7 @@ async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Reg
     subscriber.failed = peer.fail
     peer.accept(handshake.welcome(hello, stream))
     registry.metrics.listeners_accepted += 1
-    log.info("%s listens to %s: %s", peer.name, hello.stream, hello.format)
+    peer.log.info("%s listens to %s: %s", peer.name, hello.stream, hello.format)
     # Before the welcome is sent: from then on the listener has what it was admitted for.
     if registry.subscribe(subscriber, hello.resume):
         registry.metrics.listeners_resumed += 1
@@ -50,6 +46,7 @@ async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Reg
     finally:
         writer.end()
         registry.unsubscribe(subscriber, lost=lost)
+        peer.log.info("%s %s %s", peer.name, "was lost while listening to" if lost else "stopped listening to", hello.stream)
 
 
 def _options(hello: ListenHello, limits: Limits, config: CodecConfig) -> SubscriberOptions:

@@ -33,6 +33,7 @@ from streamcodec.protocol import (
     parse,
 )
 from streamcodec.server.auth.gatekeeper import bearer_of
+from streamcodec.server.logs import SubjectLog
 from streamcodec.server.websocket import MessageConnection, framed
 
 __all__ = ["PeerConnection", "broke", "retrieved"]
@@ -41,10 +42,11 @@ log = logging.getLogger("streamcodec.server")
 
 
 class PeerConnection:
-    """A connected client. `session` checks what it sends and what it is sent."""
+    """A connected client. `session` checks what it sends and what it is sent; `log` is for what concerns it."""
 
     def __init__(self, ws: MessageConnection) -> None:
         self.session = ServerSession()
+        self.log = SubjectLog(log, connection=ws.key, address=ws.address)
         self._ws = ws
         self._reading: asyncio.Task[bytes | str] | None = None  # started before the hello is answered
         self._failure: Exception | None = None
@@ -171,7 +173,7 @@ class PeerConnection:
                     self.session.send(Pong(time=message.time, server_time=now_us()))
                     await self.flush()
                 elif isinstance(message, Error):
-                    log.info("%s gave up: %s (%s)", self.name, printable(message.reason), message.code)
+                    self.log.info("%s gave up: %s (%s)", self.name, printable(message.reason), message.code)
                 else:
                     yield message
         await self._close(self.session.close_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from websockets.exceptions import ConnectionClosed
 
@@ -16,8 +15,6 @@ from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
 
 __all__ = ["serve_publisher"]
-
-log = logging.getLogger("streamcodec.server")
 
 
 async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: Registry, handshake: Handshake) -> None:
@@ -32,10 +29,10 @@ async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: R
             registry.metrics.publishers_accepted += 1
             registry.announce(stream)
             what = f"{hello.format}, {stream.info.bandwidth:g} kbps, {stream.info.packet_frames} frames a packet"
-            log.info("%s publishes %s: %s", peer.name, hello.stream, what)
+            peer.log.info("%s publishes %s: %s", peer.name, hello.stream, what)
         else:
             registry.metrics.publishers_resumed += 1
-            log.info("%s resumes publishing %s", peer.name, hello.stream)
+            peer.log.info("%s resumes publishing %s", peer.name, hello.stream)
         await peer.flush()
         watch = _SilenceWatch(peer, registry.limits)
         try:
@@ -47,6 +44,8 @@ async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: R
         raise
     finally:
         stream.detach(peer, resume_s=registry.limits.resume_s if lost else 0.0)
+        totals, how = stream.totals, "was lost while publishing" if lost else "stopped publishing"
+        peer.log.info("%s %s %s: %d packets came, %d were dropped", peer.name, how, hello.stream, totals.received, totals.dropped)
 
 
 async def _read(peer: PeerConnection, hello: PublishHello, stream: Stream, watch: _SilenceWatch) -> None:

@@ -39,14 +39,15 @@ class Refusals:
         self._clock = clock
         self._told: dict[Bound, tuple[float, int]] = {}  # when, and how many there had been then
 
-    def note(self, bound: Bound, who: str, what: str) -> None:
-        """`who` broke `bound`; `what` says it in words. Neither may hold what a peer has written, unless it is escaped."""
+    def note(self, bound: Bound, who: str, what: str, connection: str = "") -> None:
+        """`who` broke `bound`, on the `connection` of that key; `what` says it in words, in which what a peer wrote is escaped."""
         self.counts[bound] += 1
         now, count = self._clock(), self.counts[bound]
         told_at, told = self._told.get(bound, (now - TELL_EVERY_S, count - 1))
         if now - told_at >= TELL_EVERY_S:
             since = f"; {count - told} like this since the last line" if count - told > 1 else ""
-            log.warning("%s: %s (limit: %s%s)", who, what, bound, since)
+            subjects = {"address": who, "connection": connection}
+            log.warning("%s: %s (limit: %s%s)", who, what, bound, since, extra=subjects)
             self._told[bound] = now, count
 
     def families(self) -> Iterable[Metric]:

@@ -37,10 +37,11 @@ def framed(message: bytes) -> bytes:
 
 
 class MessageConnection(ServerConnection):
-    """A client's connection, from `host` and `address` (that with the port). `on_writable` is called whenever its socket takes more again.
+    """A client's connection, from `host` and `address` (that with the port); `key` is its name in the log.
 
-    `taken` sees each binary message when it comes, if `recv` waits for it: one that it takes wakes nobody. `cut_off_by` is called with the
-    reason when the connection ends as its peer breaks a limit. One that has `entered` was let in at the `door` already.
+    `on_writable` is called whenever its socket takes more again. `taken` sees each binary message when it comes, if `recv` waits for it:
+    one that it takes wakes nobody. `cut_off_by` is called with the reason when the connection ends as its peer breaks a limit. One that has
+    `entered` was let in at the `door` already.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class MessageConnection(ServerConnection):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.host, self.address = "", "peer"
+        self.key = self.id.hex[:12]
         self._door = door
         self._entered = entered
         self._inside = False

@@ -141,7 +141,7 @@ class PublicPort:
     async def _admit(self, ws: ServerConnection, request: Request) -> Response | None:
         assert isinstance(ws, MessageConnection)
         if (foreign := self._sites.refusal(request.headers, self.host)) is not None:
-            self._refusals.note(foreign.bound, ws.address, foreign.reason)
+            self._refusals.note(foreign.bound, ws.address, foreign.reason, ws.key)
             return ws.respond(foreign.status, f"{foreign.reason}.\n")
         asked = HttpRequest("GET", request.path.partition("?")[0], request.headers, host=ws.host)
         if self._routes.knows(asked.path):
@@ -157,4 +157,4 @@ class PublicPort:
         return None
 
     def _cut_off(self, ws: MessageConnection, reason: str) -> None:
-        self._refusals.note(Bound.CONTROL_FRAMES, ws.address, f"cut off for {reason}")
+        self._refusals.note(Bound.CONTROL_FRAMES, ws.address, f"cut off for {reason}", ws.key)

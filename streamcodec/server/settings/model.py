@@ -13,6 +13,7 @@ from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.engine.base import EngineName, PrecisionName
 from streamcodec.model.hub import DEFAULT_MODEL
 from streamcodec.server.limits import Count, Limits
+from streamcodec.server.logs import LogFormat
 from streamcodec.server.sites import Sites
 
 __all__ = ["SECRETS", "Settings"]
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     allow_origin: Several = ()
     allow_host: Several = ()
     page: bool = True
+    log_format: LogFormat = "text"
     verbose: bool = False
     limits: Limits = Limits()
 
