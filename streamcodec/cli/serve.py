@@ -141,6 +141,13 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which a proxy in front of a server on 127.0.0.1 asks for it. May be repeated."),
     ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CIDR", help="Believe the proxies of this network when they say whom they pass on. May be repeated."),
+    ] = None,
+    forwarded_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"] | None, typer.Option(help="The header in which those proxies say it.")
+    ] = None,
     tls_certificate: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Speak TLS (https, wss) with this certificate, or chain of them, as PEM; read again on change."),
@@ -234,7 +241,7 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
 
 
 def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Server, Codec]:
-    from streamcodec.server import Page, Server, Sites, Tokens
+    from streamcodec.server import Page, Proxies, Server, Sites, Tokens
 
     tokens = Tokens(
         publish=_tokens(settings.publish_token_file, settings.publish_token),
@@ -253,6 +260,7 @@ def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Serv
         insecure=settings.insecure,
         sites=Sites(settings.allow_origin, settings.allow_host),
         page=offered,
+        proxies=Proxies(settings.trusted_proxy, settings.forwarded_header),
         tls_certificate=settings.tls_certificate,
         tls_key=settings.tls_key,
         private_port=settings.private_port,

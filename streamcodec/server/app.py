@@ -36,6 +36,7 @@ from streamcodec.server.ports.certificates import CHECK_EVERY_S, Certificates
 from streamcodec.server.ports.private import PrivatePort
 from streamcodec.server.ports.public import PublicPort
 from streamcodec.server.ports.routes import Routes
+from streamcodec.server.proxies import Proxies
 from streamcodec.server.refusals import Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
@@ -70,6 +71,7 @@ class Server:
         insecure: bool = False,
         sites: Sites | None = None,
         page: Page | None = None,
+        proxies: Proxies | None = None,
         tls_certificate: Path | None = None,
         tls_key: Path | None = None,
         private_port: int | None = None,
@@ -91,6 +93,7 @@ class Server:
         self.host = host
         self.port = port
         self.sites = sites or Sites()
+        self._proxies = proxies or Proxies()
         self.page = page if page is not None and page.is_built else None
         chunk_s = codec.config.chunk_length_s
         self.limits = (limits or Limits()).for_chunks(chunk_s)
@@ -156,7 +159,7 @@ class Server:
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
-        self._door = Door(self.limits, self.refusals, self._loop.time, free_descriptors())
+        self._door = Door(self.limits, self.refusals, self._loop.time, free_descriptors(), self._proxies)
         wanted = self.limits.max_publishers + self.limits.max_listeners
         if self._door.most < wanted:
             told = "this process may open too few files for its %d publishers and listeners: it takes %d connections (see ulimit -n)"
@@ -182,13 +185,14 @@ class Server:
         return self
 
     def _make_ports(self, http: HttpEndpoints) -> None:
-        at_home = self._private_port is None and is_loopback(self.host) and not self.sites.hosts
+        at_home = self._private_port is None and is_loopback(self.host) and not self.sites.hosts and not self._proxies.trusted
         self._public = PublicPort(
             self.host,
             Routes([*http.health, http.figures if at_home else http.no_figures]),
             sites=self.sites,
             page=self.page,
             certificates=self._certificates,
+            proxies=self._proxies,
             limits=self.limits,
             door=self._door,
             refusals=self.refusals,

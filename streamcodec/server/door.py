@@ -17,6 +17,7 @@ from pathlib import Path
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.server.addresses import AddressRates, peer_key
 from streamcodec.server.limits import Limits
+from streamcodec.server.proxies import Proxies
 from streamcodec.server.refusals import Bound, Refusals
 
 if sys.platform != "win32":
@@ -48,15 +49,24 @@ class TurnedAway:
 class Door:
     """Counts connections, and the publishers among them: `most` in all.
 
-    `clock` tells seconds; `available` is how many descriptors this process may still open, None where nobody knows.
+    `clock` tells seconds; `available` is how many descriptors this process may still open, None where nobody knows. `proxies` have one
+    address for many clients, so each connection of theirs is counted by its client's as soon as that is known (`know`).
     """
 
-    def __init__(self, limits: Limits, refusals: Refusals, clock: Callable[[], float], available: int | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        refusals: Refusals,
+        clock: Callable[[], float],
+        available: int | None = None,
+        proxies: Proxies | None = None,
+    ) -> None:
         self.most = limits.max_publishers + limits.max_listeners + limits.max_other_connections
         if available is not None:
             self.most = max(1, min(self.most, available - RESERVED_DESCRIPTORS))
         self.num_connections = 0
         self._limits = limits
+        self._proxies = proxies or Proxies()
         self._refusals = refusals
         self._rates = AddressRates(limits.new_connections, clock)
         self._connections: Counter[str] = Counter()
@@ -64,21 +74,34 @@ class Door:
 
     def enter(self, host: str) -> TurnedAway | None:
         """Somebody connects from `host`: None where they may, and then `leave` is to be called once."""
-        away = self._reason(peer_key(host, self._limits.bound_loopback))
+        away = self._full() or self._reason(host)
         if away is not None:
             self._refusals.note(away.bound, host, away.reason)
             return away
+        self.num_connections += 1
         self._count(host, 1)
+        return None
+
+    def know(self, host: str, client: str) -> TurnedAway | None:
+        """Somebody who had entered from `host` is `client`: None where they may stay, and then `client` is who leaves."""
+        if client == host:
+            return None
+        if (away := self._reason(client)) is not None:
+            self._refusals.note(away.bound, client, away.reason)
+            return away
+        self._count(host, -1)
+        self._count(client, 1)
         return None
 
     def leave(self, host: str) -> None:
         """Somebody who had entered is gone."""
+        self.num_connections -= 1
         self._count(host, -1)
 
     @contextlib.contextmanager
     def publishing(self, host: str) -> Iterator[None]:
         """Count a publisher from `host` inside this block. Raises `RemoteProtocolError` SERVER_FULL where it has too many."""
-        key, most = peer_key(host, self._limits.bound_loopback), self._limits.max_publishers_per_address
+        key, most = self._key(host), self._limits.max_publishers_per_address
         if key is not None and self._publishers[key] >= most:
             told = f"this address has its {most} publishers"
             self._refusals.note(Bound.PUBLISHERS_OF_ADDRESS, host, told)
@@ -91,10 +114,17 @@ class Door:
             if key is not None:
                 _decrease(self._publishers, key)
 
-    def _reason(self, key: str | None) -> TurnedAway | None:
-        if self.num_connections >= self.most:
-            return TurnedAway(HTTPStatus.SERVICE_UNAVAILABLE, Bound.CONNECTIONS, f"the server has its {self.most} connections")
-        if key is None:
+    def _key(self, host: str) -> str | None:
+        """By what somebody from `host` is counted; None where they are not."""
+        return None if self._proxies.trusts(host) else peer_key(host, self._limits.bound_loopback)
+
+    def _full(self) -> TurnedAway | None:
+        if self.num_connections < self.most:
+            return None
+        return TurnedAway(HTTPStatus.SERVICE_UNAVAILABLE, Bound.CONNECTIONS, f"the server has its {self.most} connections")
+
+    def _reason(self, host: str) -> TurnedAway | None:
+        if (key := self._key(host)) is None:
             return None
         if self._connections[key] >= (most := self._limits.max_connections_per_address):
             return TurnedAway(HTTPStatus.TOO_MANY_REQUESTS, Bound.CONNECTIONS_OF_ADDRESS, f"this address has its {most} connections")
@@ -105,8 +135,7 @@ class Door:
         return None
 
     def _count(self, host: str, change: int) -> None:
-        self.num_connections += change
-        if (key := peer_key(host, self._limits.bound_loopback)) is None:
+        if (key := self._key(host)) is None:
             return
         if change > 0:
             self._connections[key] += 1

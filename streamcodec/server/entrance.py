@@ -18,6 +18,7 @@ from websockets.streams import StreamReader
 
 from streamcodec.server.door import Door
 from streamcodec.server.page import Answer
+from streamcodec.server.proxies import Proxies
 
 __all__ = ["Entrance"]
 
@@ -48,12 +49,14 @@ class Entrance(asyncio.Protocol):
         patience_s: float,
         entrances: set[Entrance],
         *,
+        proxies: Proxies,
         entered: bool = False,
     ) -> None:
         self._answer = answer
         self._door = door
         self._host: str | None = None  # of whoever has entered by the door and not left
         self._others = others
+        self._proxies = proxies
         self._entered = entered
         self._patience_s = patience_s
         self._entrances = entrances
@@ -100,11 +103,17 @@ class Entrance(asyncio.Protocol):
             return
         request = _request_in(bytes(self._received)) if is_get and whole else None
         found = None if request is None or "Upgrade" in request.headers else self._answer(request.headers, request.path.partition("?")[0])
-        if found is None:
+        if request is None or found is None or self._host is None:
             self._let_through()
             return
         self._answering = True
         self._stop_waiting()
+        client = self._proxies.client(self._host, request.headers)
+        if (away := self._door.know(self._host, client)) is not None:
+            self._transport.write(away.response())
+            self._transport.close()
+            return
+        self._host = client
         self._entrances.add(self)
         if found.packed:
             self._loop.run_in_executor(None, found.unpacked).add_done_callback(lambda done: self._send(done.result()))

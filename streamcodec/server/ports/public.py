@@ -25,6 +25,7 @@ from streamcodec.server.page import Answer, Page
 from streamcodec.server.ports.certificates import Certificates
 from streamcodec.server.ports.routes import HttpRequest, Routes
 from streamcodec.server.ports.tls import TlsEntrance
+from streamcodec.server.proxies import Proxies
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.sites import Sites
 from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
@@ -43,7 +44,7 @@ class PublicPort:
     """Lets clients in by the `door` and hands each that completes WebSocket's handshake to `handle`. `open` it, then `close` it.
 
     `sites` says which websites may come through a browser, `routes` what is answered to plain HTTP; `page` is given to browsers.
-    With `certificates` all of it goes by TLS.
+    With `certificates` all of it goes by TLS. `proxies` are believed when they say whom they pass on.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class PublicPort:
         sites: Sites,
         page: Page | None,
         certificates: Certificates | None,
+        proxies: Proxies,
         limits: Limits,
         door: Door,
         refusals: Refusals,
@@ -65,6 +67,7 @@ class PublicPort:
         self._sites = sites
         self._page = page
         self._certificates = certificates
+        self._proxies = proxies
         self._handshakes: set[TlsEntrance] = set()
         self._limits = limits
         self._door = door
@@ -126,7 +129,8 @@ class PublicPort:
             if self._page is None:
                 return websocket(entered)
             others = partial(websocket, True)
-            return Entrance(self._page_answer, self._door, others, HANDSHAKE_S, self.entrances, entered=entered)
+            answer, proxies = self._page_answer, self._proxies
+            return Entrance(answer, self._door, others, HANDSHAKE_S, self.entrances, proxies=proxies, entered=entered)
 
         if self._certificates is None:
             return first(False)
@@ -140,6 +144,11 @@ class PublicPort:
 
     async def _admit(self, ws: ServerConnection, request: Request) -> Response | None:
         assert isinstance(ws, MessageConnection)
+        client = self._proxies.client(ws.host, request.headers)
+        if (away := self._door.know(ws.host, client)) is not None:
+            return ws.respond(away.status, f"{away.reason}.\n")
+        if client != ws.host:
+            ws.host = ws.address = client
         if (foreign := self._sites.refusal(request.headers, self.host)) is not None:
             self._refusals.note(foreign.bound, ws.address, foreign.reason, ws.key)
             return ws.respond(foreign.status, f"{foreign.reason}.\n")

@@ -14,6 +14,7 @@ from streamcodec.engine.base import EngineName, PrecisionName
 from streamcodec.model.hub import DEFAULT_MODEL
 from streamcodec.server.limits import Count, Limits
 from streamcodec.server.logs import LogFormat
+from streamcodec.server.proxies import ForwardedHeader, Proxies
 from streamcodec.server.sites import Sites
 
 __all__ = ["SECRETS", "Settings"]
@@ -58,6 +59,8 @@ class Settings(BaseSettings):
     insecure: bool = False
     allow_origin: Several = ()
     allow_host: Several = ()
+    trusted_proxy: Several = ()
+    forwarded_header: ForwardedHeader = "x-forwarded-for"
     page: bool = True
     log_format: LogFormat = "text"
     verbose: bool = False
@@ -78,3 +81,8 @@ class Settings(BaseSettings):
     @classmethod
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(Sites(hosts=value).hosts)
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(Proxies(value).trusted)
