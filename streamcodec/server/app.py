@@ -27,6 +27,7 @@ from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.door import Door, free_descriptors
+from streamcodec.server.gauges import Gauges
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
@@ -166,7 +167,8 @@ class Server:
             log.warning(told, wanted, self._door.most)
         self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time)
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
-        self._make_ports(HttpEndpoints(self.metrics, self.registry, self._capacity, self._watchdog, self._loop.time))
+        self.metrics.collect_from(Gauges(self.registry, self._capacity, self._watchdog, self._door).families)
+        self._make_ports(HttpEndpoints(self.metrics, self.registry, self._watchdog, self._loop.time))
         try:
             await self._take_connections()
         except StreamCodecError:
@@ -196,6 +198,7 @@ class Server:
             limits=self.limits,
             door=self._door,
             refusals=self.refusals,
+            metrics=self.metrics,
             handle=self._handle,
         )
         if self._private_port is not None:
@@ -284,6 +287,7 @@ class Server:
 
     def _deliver(self, calls: Calls) -> None:
         def make() -> None:
+            self.metrics.stepped([(result.started, result.done) for _, result in calls if result.error is None])
             for sink, result in calls:
                 try:
                     sink(result)

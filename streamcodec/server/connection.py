@@ -60,8 +60,10 @@ class ClientHandler:
         metrics = self._registry.metrics
         if self.peer.session.welcome is None:
             metrics.refused += 1
+            metrics.refused_by_code[_code(exc)] += 1
         elif not (isinstance(exc, RemoteProtocolError) and exc.code is WireCode.TAKEN_OVER):
             metrics.failed += 1
+            metrics.failed_by_code[_code(exc)] += 1
         await self.peer.give_up(exc, self._registry.limits.drain_s)
 
     async def _serve(self) -> None:
@@ -84,3 +86,7 @@ class ClientHandler:
                     await serve_listener(peer, hello, registry, self._handshake)
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
+
+
+def _code(exc: Exception) -> WireCode:
+    return exc.code if isinstance(exc, RemoteProtocolError) else WireCode.INTERNAL

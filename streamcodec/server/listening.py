@@ -35,11 +35,11 @@ async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Reg
     lost = False
     try:
         writer.begin()
-        peer.on_report(lambda report: _take_report(subscriber, report, config))
+        peer.on_report(lambda report: _take_report(subscriber, report, config, registry.metrics))
         await peer.flush()
         async for message in peer.messages():
             if isinstance(message, Report):
-                _take_report(subscriber, message, config)
+                _take_report(subscriber, message, config, registry.metrics)
     except ConnectionClosed as exc:
         lost = broke(exc)
         raise
@@ -59,7 +59,7 @@ def _options(hello: ListenHello, limits: Limits, config: CodecConfig) -> Subscri
     )
 
 
-def _take_report(subscriber: Subscriber, report: Report, config: CodecConfig) -> None:
+def _take_report(subscriber: Subscriber, report: Report, config: CodecConfig, metrics: Metrics) -> None:
     asks = None
     if report.bandwidth is not None:
         if subscriber.format != "codes":
@@ -67,6 +67,7 @@ def _take_report(subscriber: Subscriber, report: Report, config: CodecConfig) ->
         # It is a bound: any number will do.
         asks = config.bandwidth_to_n_q(report.bandwidth)
     subscriber.reported(report, asks)
+    metrics.reported(report)
 
 
 class _ListenerWriter:

@@ -6,7 +6,8 @@ Prometheus' counters when somebody reads `/metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -14,9 +15,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-__all__ = ["Metrics", "PacketTrace", "counter_family", "gauge_family"]
+from streamcodec.errors import WireCode
+from streamcodec.protocol import Report
 
-_PREFIX = "streamcodec_"
+__all__ = ["PREFIX", "Metrics", "PacketTrace", "counter_family", "gauge_family"]
+
+PREFIX = "streamcodec_"
+_STAGES = ("arrival", "queue", "engine", "delivery")
+_GAPS = ("overload", "uplink", "publisher", "silence", "internal", "closing", "slow_listener", "source")
+_ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_LATE_BUCKETS_S = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.5, 1.0)
+_MARGIN_BUCKETS_S = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.6, 1.2)
 _WAIT_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -68,18 +77,42 @@ class Metrics:
     packets_dropped_listener: int = _dropped("slow_listener")
     packets_dropped_closing: int = _dropped("closing")
     bandwidth_steps_down: int = _counter("How often a listener that fell behind was given fewer codebooks.")
+    received_bytes: int = _counter("Bytes that clients sent over WebSockets, their handshakes included; those of TLS are not counted.")
+    sent_bytes: int = _counter("Bytes of messages that clients were sent over WebSockets, in their frames.")
+    underruns: int = _counter(
+        "Reports of listeners whose playout buffer was empty, so that a packet came too late to be played in time.", "listener_underruns"
+    )
     epochs: int = _counter("Encoders that started afresh in the middle of a stream.")
     on_trace: Callable[[PacketTrace], None] | None = None
 
     def __post_init__(self) -> None:
         self.registry = CollectorRegistry()
         self._last: dict[str, str] = {}  # by media type, of which there are few
-        self._waits = Histogram(
+        self.refused_by_code: Counter[WireCode] = Counter()
+        self.failed_by_code: Counter[WireCode] = Counter()
+        self._gaps = dict.fromkeys([*_GAPS, "other"], 0.0)
+        self._waits = self._histogram(
             "encode_wait_seconds",
             "From the arrival of the message that completed a packet until its codes were queued for the listeners.",
-            namespace=_PREFIX.rstrip("_"),
-            buckets=_WAIT_BUCKETS_S,
-            registry=self.registry,
+            _WAIT_BUCKETS_S,
+        )
+        stages = self._histogram(
+            "stage_seconds",
+            "How long a packet took: from its last sample's capture to its arrival, in the model's queue, in the engine's step, and from "
+            "there to its listeners' queues.",
+            _WAIT_BUCKETS_S,
+            "stage",
+        )
+        self._stages = {stage: stages.labels(stage) for stage in _STAGES}
+        self._rows = self._histogram("engine_step_rows", "Packets that one step of the engine encoded or decoded together.", _ROWS)
+        self._steps = self._histogram("engine_step_seconds", "How long a step of the engine took.", _WAIT_BUCKETS_S)
+        self._late = self._histogram(
+            "listener_late_seconds", "How late packets come, as listeners' playout buffers report it: their jitter.", _LATE_BUCKETS_S
+        )
+        self._margin = self._histogram(
+            "listener_margin_seconds",
+            "How much later a packet could come and still be played in time, as listeners report it; 0 where it came too late.",
+            _MARGIN_BUCKETS_S,
         )
         self.collect_from(self._families)
 
@@ -96,6 +129,29 @@ class Metrics:
     def waited(self, seconds: float) -> None:
         """A packet was queued for the listeners so long after the message that completed it had arrived."""
         self._waits.observe(seconds)
+
+    def came(self, stage: str, seconds: float) -> None:
+        """A packet came through one stage of its way."""
+        self._stages[stage].observe(seconds)
+
+    def stepped(self, results: Sequence[tuple[float, float]]) -> None:
+        """Rows came out of the engine, each with when its step began and was done (s); rows of one step have the same times."""
+        for (started, done), rows in Counter(results).items():
+            if done > started:
+                self._rows.observe(rows)
+                self._steps.observe(done - started)
+
+    def gap(self, reason: str) -> None:
+        """A gap goes to a stream's listeners; the reason may be a publisher's own words, which are not counted one by one."""
+        self._gaps[reason if reason in self._gaps else "other"] += 1
+
+    def reported(self, report: Report) -> None:
+        """A listener says how it fares."""
+        if report.late_ms is not None:
+            self._late.observe(report.late_ms / 1000)
+        if report.margin_ms is not None:
+            self._margin.observe(max(0.0, report.margin_ms / 1000))
+            self.underruns += report.margin_ms <= 0
 
     def listener_dropped(self, packets: int) -> None:
         """A listener is too slow for so many packets."""
@@ -125,23 +181,35 @@ class Metrics:
             if "help" in one.metadata:
                 name, labels = one.metadata["name"] or one.name, one.metadata["labels"]
                 if name not in families:
-                    families[name] = CounterMetricFamily(_PREFIX + name, one.metadata["help"], labels=list(labels))
+                    families[name] = CounterMetricFamily(PREFIX + name, one.metadata["help"], labels=list(labels))
                 families[name].add_metric(list(labels.values()), getattr(self, one.name))
-        return families.values()
+        yield from families.values()
+        told = ("Connections that were refused before they had a welcome, by the code that they got.", self.refused_by_code)
+        yield counter_family("connections_refused_by_code", told[0], _by_code(told[1]), "code")
+        told = ("Connections that ended in an error after their welcome, by its code.", self.failed_by_code)
+        yield counter_family("connections_failed_by_code", told[0], _by_code(told[1]), "code")
+        yield counter_family("gaps", "Gaps that streams told their listeners of, by reason.", self._gaps, "reason")
+
+    def _histogram(self, name: str, help: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, help, labels, namespace=PREFIX.rstrip("_"), buckets=buckets, registry=self.registry)
+
+
+def _by_code(counts: Mapping[WireCode, int]) -> dict[str, float]:
+    return {code.value: float(counts.get(code, 0)) for code in WireCode}
 
 
 def counter_family(name: str, help: str, value: float | dict[str, float], label: str = "") -> Metric:
     """One of this package's counters, for `Metrics.collect_from`; "_total" is added to its name, `label` names each of several values."""
     if not isinstance(value, dict):
-        return CounterMetricFamily(_PREFIX + name, help, value=value)
-    return _labelled(CounterMetricFamily(_PREFIX + name, help, labels=[label]), value)
+        return CounterMetricFamily(PREFIX + name, help, value=value)
+    return _labelled(CounterMetricFamily(PREFIX + name, help, labels=[label]), value)
 
 
 def gauge_family(name: str, help: str, value: float | dict[str, float], label: str = "") -> Metric:
     """One of this package's gauges, for `Metrics.collect_from`; the label `label` names each of several values."""
     if not isinstance(value, dict):
-        return GaugeMetricFamily(_PREFIX + name, help, value=value)
-    return _labelled(GaugeMetricFamily(_PREFIX + name, help, labels=[label]), value)
+        return GaugeMetricFamily(PREFIX + name, help, value=value)
+    return _labelled(GaugeMetricFamily(PREFIX + name, help, labels=[label]), value)
 
 
 def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: dict[str, float]) -> Metric:

@@ -224,7 +224,7 @@ class PeerConnection:
         ws, session = self._ws, self.session
         if not ws.writable or session.close_code is not None:
             return False
-        ws.transport.write(framed(session.relay(packet)))
+        ws.write_frames(framed(session.relay(packet)))
         return True
 
     async def flush(self) -> None:

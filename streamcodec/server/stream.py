@@ -97,6 +97,10 @@ class Stream:
         """Whether the server decodes it for listeners of PCM."""
         return self.fan_out.pcm.decoder is not None
 
+    def encode_waited_s(self, now: int) -> float:
+        """How long the oldest of its packets that waits for the encoder has waited, at `now` (us)."""
+        return self._source.waited_s(now)
+
     @property
     def needs(self) -> list[tuple[Kind, int]]:
         """The steps of the engine that each of its packets takes, and of how many frames."""
@@ -175,6 +179,7 @@ class Stream:
     def gap(self, missing: int, reason: str) -> None:
         gap = self.numbering.skip(missing, reason)
         if gap is not None:
+            self.totals.leave_out(reason)
             self._entry.gap(gap)
 
     def dropped(self, count: int, wait_s: float) -> None:

@@ -57,10 +57,19 @@ class StreamTotals:
             # Of several packets in one message the second waits for the first, however fast the machine is.
             self._last_received = received
             self.wait(now, (now - received) / 1e6)
+        captured = unwrap_timestamp(packet.timestamp, now) + round(duration_s * 1e6)
         self._metrics.waited((now - received) / 1e6)
+        self._metrics.came("arrival", (received - captured) / 1e6)
+        if self._info.format != "codes":
+            self._metrics.came("queue", (started - received) / 1e6)
+            self._metrics.came("engine", (done - started) / 1e6)
+        self._metrics.came("delivery", (now - done) / 1e6)
         if (trace := self._metrics.on_trace) is not None:
-            captured = unwrap_timestamp(packet.timestamp, now) + round(duration_s * 1e6)
             trace(PacketTrace(self._info.name, packet.seq, captured, received, started, done, now))
+
+    def leave_out(self, reason: str) -> None:
+        """A gap goes to the listeners."""
+        self._metrics.gap(reason)
 
     def begin_epoch(self) -> None:
         """The encoder started afresh."""

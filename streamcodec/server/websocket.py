@@ -18,6 +18,7 @@ from websockets.protocol import Event, State
 from streamcodec.errors import WireCode
 from streamcodec.server.door import Door
 from streamcodec.server.limits import Limits
+from streamcodec.server.metrics import Metrics
 from streamcodec.server.rate import TokenBucket
 
 __all__ = ["WRITE_LIMIT", "MessageConnection", "framed"]
@@ -50,6 +51,7 @@ class MessageConnection(ServerConnection):
         limits: Limits,
         door: Door,
         cut_off_by: Callable[[MessageConnection, str], None],
+        metrics: Metrics,
         entered: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -57,6 +59,7 @@ class MessageConnection(ServerConnection):
         self.host, self.address = "", "peer"
         self.key = self.id.hex[:12]
         self._door = door
+        self._metrics = metrics
         self._entered = entered
         self._inside = False
         self.on_writable: Callable[[], None] = lambda: None
@@ -96,6 +99,7 @@ class MessageConnection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         if not self._inside:
             return
+        self._metrics.received_bytes += len(data)
         if self.protocol.eof_sent:
             # Nothing that comes now is looked at; it is waited for the peer to close the connection.
             self._slow_down(self._bytes.take(len(data)))
@@ -178,7 +182,12 @@ class MessageConnection(ServerConnection):
 
     def write(self, messages: Sequence[bytes]) -> None:
         """Hand messages to the socket, at once and in one piece. Only while the connection is open."""
-        self.transport.write(framed(messages[0]) if len(messages) == 1 else b"".join(map(framed, messages)))
+        self.write_frames(framed(messages[0]) if len(messages) == 1 else b"".join(map(framed, messages)))
+
+    def write_frames(self, data: bytes) -> None:
+        """Hand frames that are made already to the socket."""
+        self._metrics.sent_bytes += len(data)
+        self.transport.write(data)
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -14,7 +14,7 @@ def test_every_counter_is_there_from_the_start():
     values = samples(Metrics().render()[0])
     assert {"publishers_accepted_total", "packets_emitted_total", "packets_quiet_total", "epochs_total"} <= values.keys()
     assert {f"packets_dropped_total{{reason={reason}}}" for reason in ("overload", "decoder", "slow_listener", "closing")} <= values.keys()
-    assert {value for name, value in values.items() if not name.endswith("_created")} == {0.0}
+    assert {value for name, value in values.items() if "_created" not in name} == {0.0}
 
 
 def test_counters_and_gauges_are_written_without_rounding():

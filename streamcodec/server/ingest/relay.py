@@ -26,6 +26,9 @@ class CodesSource:
         frames = self._layout.frames(packet.payload, packet.n_q)
         self._sink.emit(packet.payload, packet.n_q, frames, packet.timestamp, (now, now, now))
 
+    def waited_s(self, now: int) -> float:  # noqa: ARG002
+        return 0.0
+
     def gap(self, count: int, reason: str) -> None:
         self._sink.gap(count, reason or "publisher")
 

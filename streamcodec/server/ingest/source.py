@@ -45,6 +45,9 @@ class IngestSource(Protocol):
     def backlog_s(self) -> float:
         """Seconds of audio that were fed and have not come out."""
 
+    def waited_s(self, now: int) -> float:
+        """How long the oldest packet that is whole and has not come out has waited, at `now` (us); 0 where no bound is set on that."""
+
     def feed(self, packet: Packet, now: int) -> None:
         """Take the publisher's next packet, at `now` on the server's clock (us)."""
 

@@ -21,6 +21,7 @@ from streamcodec.server.address import explain_refusal, where_to_listen
 from streamcodec.server.door import Door
 from streamcodec.server.entrance import Entrance
 from streamcodec.server.limits import Limits
+from streamcodec.server.metrics import Metrics
 from streamcodec.server.page import Answer, Page
 from streamcodec.server.ports.certificates import Certificates
 from streamcodec.server.ports.routes import HttpRequest, Routes
@@ -59,6 +60,7 @@ class PublicPort:
         limits: Limits,
         door: Door,
         refusals: Refusals,
+        metrics: Metrics,
         handle: Callable[[MessageConnection], Awaitable[None]],
     ) -> None:
         self.host = host
@@ -72,6 +74,7 @@ class PublicPort:
         self._limits = limits
         self._door = door
         self._refusals = refusals
+        self._metrics = metrics
         self._handle = handle
         self._server: WebSocketServer
 
@@ -122,8 +125,10 @@ class PublicPort:
     def _open_entrance(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
         """The protocol of a connection: a WebSocket's, behind the page's where there is one, and that behind TLS'."""
 
+        shared: dict[str, Any] = {"limits": self._limits, "door": self._door, "cut_off_by": self._cut_off, "metrics": self._metrics}
+
         def websocket(entered: bool) -> asyncio.Protocol:
-            return MessageConnection(*args, limits=self._limits, door=self._door, cut_off_by=self._cut_off, entered=entered, **kwargs)
+            return MessageConnection(*args, **shared, entered=entered, **kwargs)
 
         def first(entered: bool) -> asyncio.Protocol:
             if self._page is None:
