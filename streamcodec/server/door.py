@@ -38,11 +38,12 @@ class TurnedAway:
     status: HTTPStatus
     bound: Bound
     reason: str
+    retry_after: str = "5"
 
     def response(self) -> bytes:
         """The answer to a request that was not read."""
         body = f"{self.reason}.\n".encode()
-        head = f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nRetry-After: 5\r\nConnection: close\r\n"
+        head = f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nRetry-After: {self.retry_after}\r\nConnection: close\r\n"
         return f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -121,7 +121,7 @@ class Line(WatchedConnection):
         for answer in self._server.data_to_send():
             self._loop.call_later(self.delay_s / 2, self._coming.put_nowait, answer)
 
-    async def connect(self, _: str, hello: PublishHello) -> Connection:
+    async def connect(self, _: str, hello: PublishHello, *, tls: None) -> Connection:  # noqa: ARG002
         """As `open_connection` does."""
         connection = Connection(self, ClientSession(hello), "the server")
         await connection.greet()

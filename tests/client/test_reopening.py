@@ -116,7 +116,7 @@ def test_a_try_that_nobody_answers_leaves_time_for_others(monkeypatch):
     async def sleep(seconds):
         now[0] += seconds
 
-    async def never(url, _, timeout_s):
+    async def never(url, _, timeout_s, tls):  # noqa: ARG001
         tries.append(now[0])
         now[0] += timeout_s
         raise ConnectionFailed(f"{url} does not answer")

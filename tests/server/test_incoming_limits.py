@@ -17,6 +17,7 @@ from streamcodec.errors import WireCode
 from streamcodec.protocol import SUBPROTOCOL
 from streamcodec.server.door import Door
 from streamcodec.server.limits import Limits
+from streamcodec.server.metrics import Metrics
 from streamcodec.server.rate import Rate
 from streamcodec.server.refusals import Refusals
 from streamcodec.server.websocket import FAREWELL_S, PIECE, MessageConnection
@@ -88,6 +89,7 @@ class Connected:
             limits=limits,
             door=Door(limits, Refusals(lambda: 0.0), lambda: 0.0),
             cut_off_by=lambda _, reason: self.cut_off.append(reason),
+            metrics=Metrics(),
         )
         self.heard = []
 

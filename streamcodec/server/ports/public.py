@@ -151,7 +151,9 @@ class PublicPort:
         assert isinstance(ws, MessageConnection)
         client = self._proxies.client(ws.host, request.headers)
         if (away := self._door.know(ws.host, client)) is not None:
-            return ws.respond(away.status, f"{away.reason}.\n")
+            response = ws.respond(away.status, f"{away.reason}.\n")
+            response.headers["Retry-After"] = away.retry_after
+            return response
         if client != ws.host:
             ws.host = ws.address = client
         if (foreign := self._sites.refusal(request.headers, self.host)) is not None:
