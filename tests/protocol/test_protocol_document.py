@@ -45,7 +45,7 @@ from streamcodec.protocol.transitions import TRANSITIONS
 from streamcodec.protocol.unpacking import MAX_ELEMENTS, MAX_KEYS
 from streamcodec.protocol.window import LITTLE_S, SendWindow
 from streamcodec.server import DEFAULT_PORT, Limits
-from streamcodec.server.app import HANDSHAKE_S, PING_EVERY_S
+from streamcodec.server.ports.public import HANDSHAKE_S, PING_EVERY_S
 from streamcodec.types import Chunk
 
 DOCUMENT = importlib.resources.files("streamcodec.protocol").joinpath("PROTOCOL.md").read_text()
