@@ -194,14 +194,16 @@ class RemoteProtocolError(ProtocolError):
     """The peer sent something that the protocol does not allow.
 
     `code` is the wire code to answer with, and `code.close_code` closes the connection. A refusal may carry `retry_after_ms`: how long
-    the client should wait before it tries again.
+    the client should wait before it tries again. `resumable` says that what ends for this reason may be resumed, as after a connection that
+    broke.
     """
 
-    def __init__(self, code: WireCode, reason: str, retry_after_ms: int | None = None) -> None:
+    def __init__(self, code: WireCode, reason: str, retry_after_ms: int | None = None, *, resumable: bool = False) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
         self.retry_after_ms = retry_after_ms
+        self.resumable = resumable
 
     def __str__(self) -> str:
         return f"{printable(self.reason)} ({self.code.value})"

@@ -57,7 +57,7 @@ MAY_IMPORT_LAZILY = {
 HEAVY = {"torch", "transformers", "encodec", "safetensors", "huggingface_hub", "openvino", "onnxruntime", "numba", "llvmlite"}
 SOCKETS = {"asyncio", "websockets", "uvloop", "socket", "ssl", "http", "nats"}
 SOUND = {"sounddevice", "soundfile", "soxr"}
-SERVING = {"prometheus_client", "h11", "pydantic", "pydantic_settings"}
+SERVING = {"prometheus_client", "h11", "httpx2", "pydantic", "pydantic_settings"}
 FORBIDDEN = {
     "errors": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},
     "config": SERVING | HEAVY | SOCKETS | SOUND | {"numpy", "msgpack"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from streamcodec.processors import available_processors
 from streamcodec.protocol import now_us
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.address import is_loopback, url_of
-from streamcodec.server.auth import Access, TokenKeys, Tokens
+from streamcodec.server.auth import Access, AuthUrl, Permits, TokenKeys, Tokens
 from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.calibration import measure
@@ -69,6 +70,7 @@ class Server:
         *,
         tokens: Tokens | None = None,
         token_keys: TokenKeys | None = None,
+        auth_url: AuthUrl | None = None,
         insecure: bool = False,
         sites: Sites | None = None,
         page: Page | None = None,
@@ -80,11 +82,12 @@ class Server:
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
-        self._access = Access(tokens or Tokens(), token_keys)
+        self._auth_url = auth_url
+        self._access = Access(tokens or Tokens(), token_keys, asks=auth_url is not None)
         if not (insecure or is_loopback(host)) and (open_roles := self._access.open_roles):
             raise InputError(
                 f"everybody who reaches {host or 'this machine'} could {' and '.join(open_roles)} without a token. Expected --token-keys, "
-                "or --publish-token-file and --listen-token-file; or --insecure, where that is meant"
+                "--auth-url, or --publish-token-file and --listen-token-file; or --insecure, where that is meant"
             )
         if (tls_certificate is None) != (tls_key is None):
             raise InputError("TLS needs a certificate and its key: --tls-certificate and --tls-key")
@@ -165,7 +168,10 @@ class Server:
         if self._door.most < wanted:
             told = "this process may open too few files for its %d publishers and listeners: it takes %d connections (see ulimit -n)"
             log.warning(told, wanted, self._door.most)
-        self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time)
+        self.permits = Permits(self._access.clock)
+        self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time, self.permits, self._auth_url)
+        if self._auth_url is not None:
+            self.metrics.collect_from(self._auth_url.families)
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
         self.metrics.collect_from(Gauges(self.registry, self._capacity, self._watchdog, self._door).families)
         self._make_ports(HttpEndpoints(self.metrics, self.registry, self._watchdog, self._loop.time))
@@ -225,6 +231,11 @@ class Server:
         await self._lost.wait()
         return self._lost_reason
 
+    def reload(self, tokens: Tokens, token_keys: TokenKeys | None) -> None:
+        """Let these tokens and keys be the ones that are good from now on; sessions that rest on another one end."""
+        self._gate.access = replace(self._gate.access, tokens=tokens, keys=token_keys)
+        self.permits.reload(self._gate.access)
+
     async def stop(self) -> None:
         """Stop in order: take nothing new, send what was accepted, tell every client, close.
 
@@ -262,6 +273,8 @@ class Server:
             await self._exporting
         if self.private is not None:
             await self.private.close()
+        if self._auth_url is not None:
+            await self._auth_url.close()
 
     def _give_up(self, reason: str) -> None:
         log.critical("the engine is lost: %s", reason)
@@ -275,7 +288,7 @@ class Server:
             await asyncio.sleep(0.01)
 
     async def _handle(self, ws: MessageConnection) -> None:
-        connection = ClientHandler(ws, self.registry, self._handshake, self._gate, self._door)
+        connection = ClientHandler(ws, self.registry, self._handshake, self._gate, self._door, self.permits)
         if self._stopping:
             await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
             return
@@ -303,6 +316,7 @@ class Server:
     def _tick(self) -> None:
         now = now_us() / 1e6
         self._watchdog.check(now)
+        self.permits.look()
         self._correct_capacity()  # where codes are passed on no results come, after which it is done
         self._ticking = self._loop.call_later(self._lag.tick(now) - now, self._tick)
 

@@ -5,11 +5,14 @@ Whatever a client does wrong ends its own connection with a code and a reason; t
 
 from __future__ import annotations
 
+import asyncio
+
 from websockets.exceptions import ConnectionClosed
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.protocol import PublishHello
+from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.server.auth.gatekeeper import Gatekeeper
+from streamcodec.server.auth.permits import Permit, Permits
 from streamcodec.server.door import Door
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.listening import serve_listener
@@ -24,12 +27,16 @@ __all__ = ["ClientHandler"]
 class ClientHandler:
     """Serves one client from its hello to its end."""
 
-    def __init__(self, ws: MessageConnection, registry: Registry, handshake: Handshake, gate: Gatekeeper, door: Door) -> None:
+    def __init__(
+        self, ws: MessageConnection, registry: Registry, handshake: Handshake, gate: Gatekeeper, door: Door, permits: Permits
+    ) -> None:
         self.peer = PeerConnection(ws)
         self._door = door
         self._gate = gate
         self._registry = registry
         self._handshake = handshake
+        self._permits = permits
+        self.permit: Permit | None = None
 
     async def serve(self) -> None:
         """Run the connection to its end. Errors end here: the peer gets them and they are counted."""
@@ -70,9 +77,22 @@ class ClientHandler:
         peer, registry = self.peer, self._registry
         hello = await peer.hello(registry.limits.handshake_s)
         peer.log.concern(stream=hello.stream)
-        self._gate.check(hello, peer.bearer, peer.host)
+        token = hello.token or peer.bearer
+        credential = await self._gate.admit(hello, peer.bearer, peer.host)
         self._handshake.check(hello)
         await peer.read_ahead()
+        with self._permits.holding(Permit(hello.role, hello.stream, credential, peer.fail)) as self.permit:
+            asking = None
+            if credential.revalidate_s is not None:
+                asking = asyncio.create_task(self._gate.stay(self.permit, token, peer.host))
+            try:
+                await self._serve_role(hello)
+            finally:
+                if asking is not None:
+                    asking.cancel()
+
+    async def _serve_role(self, hello: PublishHello | ListenHello) -> None:
+        peer, registry = self.peer, self._registry
         await registry.wait_for_room(hello, lambda: peer.gone)
         await peer.refuse_early()
         if peer.gone:

@@ -45,7 +45,7 @@ async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Reg
         raise
     finally:
         writer.end()
-        registry.unsubscribe(subscriber, lost=lost)
+        registry.unsubscribe(subscriber, lost=lost or peer.resumable)
         peer.log.info("%s %s %s", peer.name, "was lost while listening to" if lost else "stopped listening to", hello.stream)
 
 

@@ -74,6 +74,11 @@ class PeerConnection:
         assert self._reading is not None
         return self._ws.state is not State.OPEN or self._reading.done()
 
+    @property
+    def resumable(self) -> bool:
+        """Whether it failed for a reason that lets its client go on with another connection."""
+        return isinstance(self._failure, RemoteProtocolError) and self._failure.resumable
+
     def fail(self, exc: Exception) -> None:
         """Say why the connection cannot go on: the block in `unless_failed` is left with `exc`."""
         if self._failure is None:

@@ -43,7 +43,7 @@ async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: R
         lost = broke(exc)
         raise
     finally:
-        stream.detach(peer, resume_s=registry.limits.resume_s if lost else 0.0)
+        stream.detach(peer, resume_s=registry.limits.resume_s if lost or peer.resumable else 0.0)
         totals, how = stream.totals, "was lost while publishing" if lost else "stopped publishing"
         peer.log.info("%s %s %s: %d packets came, %d were dropped", peer.name, how, hello.stream, totals.received, totals.dropped)
 

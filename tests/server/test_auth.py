@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
@@ -15,7 +16,7 @@ from server_rig import figures, is_clean, listen_hello, publish_hello, raw, run,
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.server import Grant, Server, TokenKeys, Tokens
-from streamcodec.server.auth import Access
+from streamcodec.server.auth import Access, Permits
 from streamcodec.server.auth.gatekeeper import Gatekeeper, bearer_of
 from streamcodec.server.limits import Limits
 from streamcodec.server.rate import Rate
@@ -123,7 +124,7 @@ def gate(**limits):
     clock = Clock()
     access = Access(Tokens(publish=["s3cret"]), KEYS, clock=lambda: NOW)
     refusals = Refusals(clock)
-    return Gatekeeper(access, Limits(**limits), refusals, clock), clock, refusals
+    return Gatekeeper(access, Limits(**limits), refusals, clock, Permits(lambda: NOW)), clock, refusals
 
 
 def publishing(shown):
@@ -132,7 +133,7 @@ def publishing(shown):
 
 def code_of(keeper, hello, address="203.0.113.7", bearer=None):
     try:
-        keeper.check(hello, bearer, address)
+        asyncio.run(keeper.admit(hello, bearer, address))
     except RemoteProtocolError as exc:
         return exc.code
     return None
@@ -154,7 +155,7 @@ def test_who_has_to_wait_is_told_how_long():
     code_of(keeper, publishing("wrong"))
     clock.now += 4
     with pytest.raises(RemoteProtocolError) as caught:
-        keeper.check(publishing("wrong"), None, "203.0.113.7")
+        asyncio.run(keeper.admit(publishing("wrong"), None, "203.0.113.7"))
     assert caught.value.retry_after_ms == 6000
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.server.addresses import AddressRates, peer_key
 from streamcodec.server.auth.access import Access
+from streamcodec.server.auth.asking import AuthUrl
+from streamcodec.server.auth.credential import Credential
+from streamcodec.server.auth.permits import Permit, Permits
 from streamcodec.server.limits import Limits
 from streamcodec.server.refusals import Bound, Refusals
 
@@ -15,6 +19,7 @@ __all__ = ["Gatekeeper", "bearer_of"]
 
 
 _MAX_RETRY_AFTER_MS = 3_600_000
+_ASK_AGAIN_S = 5.0
 
 
 class Gatekeeper:
@@ -23,30 +28,64 @@ class Gatekeeper:
     `clock` tells seconds.
     """
 
-    def __init__(self, access: Access, limits: Limits, refusals: Refusals, clock: Callable[[], float]) -> None:
-        self._access = access
+    def __init__(
+        self,
+        access: Access,
+        limits: Limits,
+        refusals: Refusals,
+        clock: Callable[[], float],
+        permits: Permits,
+        auth_url: AuthUrl | None = None,
+    ) -> None:
+        self.access = access
         self._limits = limits
         self._refusals = refusals
         self._refused = AddressRates(limits.refused_tokens, clock)
+        self._permits = permits
+        self._auth_url = auth_url
 
-    def check(self, hello: PublishHello | ListenHello, bearer: str | None, address: str) -> None:
-        """Raise `RemoteProtocolError` UNAUTHORIZED or RATE_LIMITED where a peer from `address` may not have what it asks for.
+    async def admit(self, hello: PublishHello | ListenHello, bearer: str | None, address: str) -> Credential:
+        """What lets a peer from `address` have what it asks for. Raises `RemoteProtocolError` UNAUTHORIZED, RATE_LIMITED or INTERNAL.
 
         `bearer` is a token that came before the hello; one in the hello comes first.
         """
-        if hello.role in self._access.open_roles:
-            return
         token, key = hello.token or bearer, peer_key(address, self._limits.bound_loopback)
-        if token and key is not None and (wait_s := self._refused.of(key).wait_s()):
+        guesses = hello.role not in self.access.open_roles and bool(token or self._auth_url)
+        if guesses and key is not None and (wait_s := self._refused.of(key).wait_s()):
             told = "too many tokens from this address were refused"
             self._refusals.note(Bound.TOKENS, address, told)
             raise RemoteProtocolError(WireCode.RATE_LIMITED, told, min(_MAX_RETRY_AFTER_MS, max(1000, round(1000 * wait_s))))
         try:
-            self._access.check(hello.role, hello.stream, token)
-        except RemoteProtocolError:
-            if token and key is not None:
+            return await self._admit(hello.role, hello.stream, token, address)
+        except RemoteProtocolError as exc:
+            if guesses and key is not None and exc.code is WireCode.UNAUTHORIZED:
                 self._refused.of(key).take()
             raise
+
+    async def stay(self, permit: Permit, token: str | None, address: str) -> None:
+        """Ask the authentication URL again and again, as it wants to be asked, whether a session may go on; returns when it may not."""
+        good, sleep_s = self._permits.clock(), permit.credential.revalidate_s
+        while sleep_s is not None and self._auth_url is not None and not permit.ended:
+            await asyncio.sleep(sleep_s)
+            every_s = permit.credential.revalidate_s or sleep_s
+            try:
+                credential = await self._auth_url.ask(permit.role, permit.stream, token, address)
+            except RemoteProtocolError as exc:
+                if exc.code is WireCode.UNAUTHORIZED or self._permits.clock() - good > 2 * every_s:
+                    self._permits.end(permit, exc.reason)
+                sleep_s = min(every_s, _ASK_AGAIN_S)
+            else:
+                good, sleep_s = self._permits.clock(), credential.revalidate_s
+                self._permits.replace(permit, credential)
+
+    async def _admit(self, role: str, stream: str, token: str | None, address: str) -> Credential:
+        found = self.access.find(role, token)
+        if isinstance(found, str):
+            if self._auth_url is None:
+                raise RemoteProtocolError(WireCode.UNAUTHORIZED, found)
+            found = await self._auth_url.ask(role, stream, token, address)
+        self._permits.check(role, stream, found)
+        return found
 
 
 def bearer_of(authorizations: list[str]) -> str | None:

@@ -11,10 +11,11 @@ from typing import Any, Self
 from streamcodec.errors import InputError
 from streamcodec.protocol.fields import shown
 
-__all__ = ["MAX_PATTERNS", "Grant"]
+__all__ = ["MAX_PATTERNS", "NEVER", "Grant"]
 
 MAX_PATTERNS = 64
-_YEAR_10000 = 253_402_300_800
+NEVER = 253_402_300_800.0
+"""The end of the year 9999: what expires then never expires."""
 _PATTERN = re.compile(r"[A-Za-z0-9._~*-]{1,64}")
 
 
@@ -39,7 +40,7 @@ class Grant:
                 if not isinstance(pattern, str) or _PATTERN.fullmatch(pattern) is None:
                     raise InputError(f"{role} has the pattern {shown(pattern)}, expected 1 to 64 of A-Z a-z 0-9 . _ ~ - and *")
         for name, value in (("exp", self.expires), ("nbf", self.not_before)):
-            if type(value) not in (int, float) or not 0 <= value < _YEAR_10000:
+            if type(value) not in (int, float) or not 0 <= value <= NEVER:
                 raise InputError(f"{name} is {shown(value)}, expected seconds since 1970")
         if not isinstance(self.name, str) or len(self.name) > 200:
             raise InputError(f"sub is {shown(self.name)}, expected at most 200 characters")

@@ -6,6 +6,7 @@ token has expired. A server needs public keys alone where tokens are signed with
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from jwt.utils import base64url_decode, base64url_encode
 from streamcodec.errors import InputError
 from streamcodec.server.auth.grant import Grant
 
-__all__ = ["ALGORITHMS", "LEEWAY_S", "TokenKeys", "unproved"]
+__all__ = ["ALGORITHMS", "LEEWAY_S", "TokenKeys", "check_time", "unproved"]
 
 ALGORITHMS = ("EdDSA", "HS256")
 LEEWAY_S = 30.0
@@ -73,6 +74,11 @@ class TokenKeys:
         """Their names, in order."""
         return [key["kid"] for key in self._keys]
 
+    @property
+    def thumbprints(self) -> list[str]:
+        """What tells each key from every other one, also from another of its name; it tells nothing about a secret."""
+        return [_thumbprint(key) for key in self._keys]
+
     def before(self, others: TokenKeys) -> TokenKeys:
         """These keys, then `others`."""
         return TokenKeys([*self._keys, *others._keys])
@@ -94,24 +100,40 @@ class TokenKeys:
                 return jwt.encode(grant.claims(), read, algorithm=read.algorithm_name, headers={"kid": key["kid"]})
         raise InputError("these keys are public: they prove tokens, and sign none")
 
+    def find(self, token: str) -> tuple[str, Grant]:
+        """The thumbprint of the key that has signed `token`, and its grant, whether that is good now or not.
+
+        Raises `LookupError` where none of these keys has signed it, and `InputError` for claims that make no sense; neither tells a part of
+        the token.
+        """
+        try:
+            wanted = jwt.get_unverified_header(token).get("kid")
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            raise LookupError("the token is no JSON Web Token") from None
+        for key, read in zip(self._keys, self._read, strict=True):
+            if wanted in (None, read.key_id) and (grant := _proved(token, read)) is not None:
+                return _thumbprint(key), grant
+        raise LookupError("no key of this server has signed the token, or it lacks an 'exp'")
+
     def prove(self, token: str, clock: Callable[[], float]) -> Grant:
         """The grant of `token`, which one of these keys has signed and which is good now by `clock` (s since 1970).
 
         Raises `InputError`, which tells no part of the token.
         """
         try:
-            wanted = jwt.get_unverified_header(token).get("kid")
-        except (jwt.PyJWTError, ValueError, RecursionError):
-            raise InputError("the token is no JSON Web Token") from None
-        grant = next((found for key in self._read if wanted in (None, key.key_id) and (found := _proved(token, key))), None)
-        if grant is None:
-            raise InputError("no key of this server has signed the token, or it lacks an 'exp'")
-        now = clock()
-        if now > grant.expires + LEEWAY_S:
-            raise InputError(f"the token expired {now - grant.expires:.0f} s ago")
-        if now < grant.not_before - LEEWAY_S:
-            raise InputError(f"the token is not good for another {grant.not_before - now:.0f} s")
+            _, grant = self.find(token)
+        except LookupError as exc:
+            raise InputError(str(exc)) from None
+        check_time(grant, clock())
         return grant
+
+
+def check_time(grant: Grant, now: float) -> None:
+    """Raise `InputError` unless the token with this grant is good at `now` (s since 1970)."""
+    if now > grant.expires + LEEWAY_S:
+        raise InputError(f"the token expired {now - grant.expires:.0f} s ago")
+    if now < grant.not_before - LEEWAY_S:
+        raise InputError(f"the token is not good for another {grant.not_before - now:.0f} s")
 
 
 def unproved(token: str) -> Grant:
@@ -130,6 +152,11 @@ def _proved(token: str, key: jwt.PyJWK) -> Grant | None:
     except jwt.PyJWTError:
         return None
     return Grant.of(claims)
+
+
+def _thumbprint(key: dict[str, str]) -> str:
+    public = {name: key[name] for name in ("kty", "crv", "x") if name in key} if key["kty"] == "OKP" else {"kty": "oct", "k": key["k"]}
+    return hashlib.sha256(json.dumps(public, sort_keys=True).encode()).hexdigest()
 
 
 def _read(key: dict[str, str], at: int) -> jwt.PyJWK:
