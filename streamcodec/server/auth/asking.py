@@ -41,8 +41,8 @@ log = logging.getLogger("streamcodec.server")
 class AuthUrl:
     """Asks `url`, on connections of its own; `close` it at last. Raises `InputError` for a URL that would not keep a secret.
 
-    `bearer` proves to the URL that it is this server that asks. `clock` tells seconds since 1970. `transport` is another way to the URL than
-    the network.
+    `bearer` proves to the URL that it is this server that asks. `clock` tells seconds since 1970. `transport` is for tests: another way
+    to the URL than the network.
     """
 
     def __init__(
