@@ -195,15 +195,18 @@ class RemoteProtocolError(ProtocolError):
 
     `code` is the wire code to answer with, and `code.close_code` closes the connection. A refusal may carry `retry_after_ms`: how long
     the client should wait before it tries again. `resumable` says that what ends for this reason may be resumed, as after a connection that
-    broke.
+    broke. `go_to` is the address of another server that the client is to go to.
     """
 
-    def __init__(self, code: WireCode, reason: str, retry_after_ms: int | None = None, *, resumable: bool = False) -> None:
+    def __init__(
+        self, code: WireCode, reason: str, retry_after_ms: int | None = None, *, resumable: bool = False, go_to: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
         self.retry_after_ms = retry_after_ms
         self.resumable = resumable
+        self.go_to = go_to
 
     def __str__(self) -> str:
         return f"{printable(self.reason)} ({self.code.value})"
@@ -224,15 +227,17 @@ class Refused(ConnectionFailed):
     """The server refused the request.
 
     `code` is the server's code: a value of `WireCode`, or a code that this version does not know. `retry` says whether the same request
-    may succeed later. `retry_after_s` is the shortest time to wait in seconds, or None if the server did not say.
+    may succeed later. `retry_after_s` is the shortest time to wait in seconds, or None if the server did not say. `go_to` is the address
+    of another server that takes its clients, or None.
     """
 
-    def __init__(self, code: str, reason: str, retry: bool, retry_after_s: float | None = None) -> None:
-        super().__init__(code, reason, retry, retry_after_s)
+    def __init__(self, code: str, reason: str, retry: bool, retry_after_s: float | None = None, go_to: str | None = None) -> None:
+        super().__init__(code, reason, retry, retry_after_s, go_to)
         self.code = code
         self.reason = reason
         self.retry = retry
         self.retry_after_s = retry_after_s
+        self.go_to = go_to
 
     def __str__(self) -> str:
         again = "try again later" if self.retry else "do not retry unchanged"

@@ -19,6 +19,7 @@ import typer
 import typer.main
 
 import streamcodec
+from streamcodec.cli.admin import admin_app
 from streamcodec.cli.convert import convert
 from streamcodec.cli.decode import decode
 from streamcodec.cli.demo import EXAMPLES as DEMO_EXAMPLES
@@ -86,6 +87,7 @@ app.command()(export)
 app.command()(models)
 app.command(context_settings=PASSED_ON, add_help_option=False)(train)
 app.add_typer(token_app, name="token")
+app.add_typer(admin_app, name="admin")
 app.command()(devices)
 app.command()(doctor)
 

@@ -121,7 +121,7 @@ async def mic(
     """
     from streamcodec.audio import AudioWriter, Level
     from streamcodec.cli.status import LiveLine
-    from streamcodec.client import Ledger, PublishOptions, Tee, keep_trying, open_pipe, open_source, publish, publish_source
+    from streamcodec.client import Destination, Ledger, PublishOptions, Tee, keep_trying, open_pipe, open_source, publish, publish_source
     from streamcodec.gc_freeze import freeze_gc
 
     async def opened() -> Source:
@@ -165,9 +165,11 @@ async def mic(
             tls_ca=tls_ca,
         )
 
+        to = Destination(server)
+
         async def attempt() -> None:
-            async with publish(server, stream, options, note=line.note) as publisher:
-                report.begin(publisher, server)
+            async with publish(to.url, stream, options, note=line.note) as publisher:
+                report.begin(publisher, to.url)
                 ended = await publish_source(
                     source, publisher, codec=codec, silence_db=dtx, level=level, on_block=report.block, on_interrupt=report.end
                 )
@@ -175,7 +177,7 @@ async def mic(
 
         try:
             # What a source has given and the connection lost is gone: at the end of a file there is nothing left to try again for.
-            await keep_trying(attempt, note=line.note, give_up=lambda: no_retry or source.exhausted)
+            await keep_trying(attempt, destination=to, note=line.note, give_up=lambda: no_retry or source.exhausted)
             return 0
         finally:
             source.close()

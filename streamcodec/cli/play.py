@@ -81,7 +81,7 @@ async def play(
     """
     from streamcodec.audio import Level, bar
     from streamcodec.cli.status import LiveLine
-    from streamcodec.client import DeviceSink, Ledger, Player, check_sink, keep_trying, listen, open_sink
+    from streamcodec.client import Destination, DeviceSink, Ledger, Player, check_sink, keep_trying, listen, open_sink
     from streamcodec.client import play as play_stream
     from streamcodec.gc_freeze import freeze_gc
 
@@ -119,9 +119,11 @@ async def play(
                 health = f"underruns {sink.underruns}  lost {listener.lost}"
                 line.draw(f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  latency p50 {p50:.0f} p95 {p95:.0f} p99 {p99:.0f} ms  {health}")
 
+        to = Destination(server)
+
         async def attempt() -> None:
             async with listen(
-                server,
+                to.url,
                 stream,
                 format="codes" if codec is not None else "pcm_s16le",
                 model=codec.fingerprint if codec is not None else None,
@@ -133,7 +135,7 @@ async def play(
             ) as listener:
                 # What the server decodes is as its model is, which nobody knows before.
                 sink, level = opened(listener.welcome.model.sampling_rate, listener.welcome.model.channels)
-                line.note(f"listening to {stream!r} at {server}, into {sink.label}")
+                line.note(f"listening to {stream!r} at {to.url}, into {sink.label}")
                 player = Player(codec, fill_gaps=not sink.live)
                 try:
                     await play_stream(listener, player, sink, level=level, follow=follow, note=line.note, on_packet=show)
@@ -141,7 +143,7 @@ async def play(
                     line.note(f"{stream!r}: {listener.packets} packets, {listener.lost} lost, {sink.underruns} underruns")
 
         try:
-            await keep_trying(attempt, note=line.note, give_up=lambda: no_retry)
+            await keep_trying(attempt, destination=to, note=line.note, give_up=lambda: no_retry)
             return 0
         finally:
             line.clear()

@@ -228,7 +228,7 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
                     say("no page for browsers: it was not built (make page)")
                 if running.private is not None:
                     say(f"private port: {running.private.url}")
-                lost = await running.until_lost()  # the log tells it, too
+                lost = await running.until_over()  # the log tells it, too
                 if settings.log_format == "text":
                     print(f"streamcodec: the engine is lost: {lost}", file=sys.stderr)
                 status = 1

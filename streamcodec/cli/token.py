@@ -17,7 +17,7 @@ from streamcodec.output_file import write_text
 if TYPE_CHECKING:
     from streamcodec.server import TokenKeys
 
-__all__ = ["read_token_keys", "token_app"]
+__all__ = ["read_token_keys", "seconds_of", "token_app"]
 
 VARIABLE = "STREAMCODEC_TOKEN_KEYS"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -91,7 +91,7 @@ def issue(
     found = read_token_keys(keys, os.environ.get(VARIABLE), f"${VARIABLE}")
     if found is None:
         raise InputError(f"there is no key to sign with, expected --keys FILE or ${VARIABLE}")
-    grant = Grant(publish=publish or (), listen=listen or (), expires=int(time.time()) + _seconds(valid), name=name)
+    grant = Grant(publish=publish or (), listen=listen or (), expires=int(time.time()) + seconds_of(valid), name=name)
     print(found.sign(grant))
     return 0
 
@@ -136,7 +136,8 @@ def _parsed(text: str, where: str) -> TokenKeys:
         raise InputError(f"{where}: {exc}") from exc
 
 
-def _seconds(text: str) -> int:
+def seconds_of(text: str) -> int:
+    """The seconds in a time as options take it: 90s, 30m, 12h or 7d. Raises `InputError`."""
     match = re.fullmatch(r"(\d{1,9})([smhd])", text.strip())
     if match is None or int(match[1]) == 0:
         raise InputError(f"{text!r} is no time, expected for instance 90s, 30m, 12h or 7d")

@@ -6,7 +6,7 @@ from streamcodec.client.pipeline import Decoded, decode, play, publish_source
 from streamcodec.client.pipes import open_pipe
 from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher, PublishOptions, publish
-from streamcodec.client.reconnect import backoff, keep_trying
+from streamcodec.client.reconnect import Destination, backoff, keep_trying
 from streamcodec.client.sinks import DeviceSink, FileSink, PipeSink, Sink, check_sink, open_sink
 from streamcodec.client.sources import ClipSource, DeviceSource, FileSource, PipeSource, Source, Tee, open_source
 from streamcodec.protocol import now_us
@@ -14,6 +14,7 @@ from streamcodec.protocol import now_us
 __all__ = [
     "ClipSource",
     "Decoded",
+    "Destination",
     "DeviceSink",
     "DeviceSource",
     "Event",

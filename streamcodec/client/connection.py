@@ -112,6 +112,7 @@ class Connection:
 
     `acknowledged` is the number up to which the server has taken a publisher's packets, as far as its pongs tell: it reads in order.
     `window` says how much of them may be under way, from the pings' trips; for that `ahead_s` tells how much is, in front of a ping.
+    `closing` is what the server will say when it closes, once it has said that it will.
     `received` is when the last message came that `receive` has returned, or passed over (us of `now_us`).
     """
 
@@ -121,6 +122,7 @@ class Connection:
         self.clock = ClockEstimate()
         self.received = now_us()
         self.acknowledged: int | None = None
+        self.closing: Refused | None = None
         self.on_pong: Callable[[], None] = lambda: None
         self.window = SendWindow(_WINDOW_S, trips=_TRIPS, guess_s=0.0, clock=lambda: now_us() / 1e6)
         self.ahead_s: Callable[[], float] = lambda: 0.0
@@ -173,9 +175,10 @@ class Connection:
                 if isinstance(message, Pong):
                     self._take_pong(message)
                 elif isinstance(message, Refuse):
-                    raise Refused(message.code, message.reason, message.retry, (message.retry_after_ms or 0) / 1000 or None)
+                    wait_s = (message.retry_after_ms or 0) / 1000 or None
+                    raise Refused(message.code, message.reason, message.retry, wait_s, message.go_to)
                 elif isinstance(message, Error):
-                    raise Refused(message.code, message.reason, _retry(message.code))
+                    raise Refused(message.code, message.reason, _retry(message.code), go_to=message.go_to)
                 else:
                     return message
 
@@ -220,6 +223,9 @@ class Connection:
         await self.flush()
 
     def _take_pong(self, pong: Pong) -> None:
+        if pong.closing_ms is not None:
+            code = WireCode.SERVER_CLOSING
+            self.closing = Refused(code, f"the server closes in {pong.closing_ms / 1000:g} s", code.retry, go_to=pong.go_to)
         while self._pings:
             sent, next_seq, clock, departure = self._pings.popleft()
             if sent == pong.time:

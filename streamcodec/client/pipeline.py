@@ -44,7 +44,8 @@ async def publish_source(
 
     With a `codec` the blocks are encoded here; of what is quieter than `silence_db` (dBFS) little is then sent. A live publisher drops what
     a slow uplink cannot take, a fast one waits. What the source had to drop is told as a gap. `level` measures what is sent, and `on_block`
-    is called behind each block. Where the task is cancelled the stream is ended all the same, and `on_interrupt` gets the server's count.
+    is called behind each block. Where the task is cancelled, or the server is about to close, the stream is ended all the same, and
+    `on_interrupt` gets the server's count; a `Refused` that is raised then says where to go on.
     """
     fast = publisher.hello.pace == "fast"
     wanted = (publisher.hello.channels if codec is None else codec.channels) or 1
@@ -76,6 +77,10 @@ async def publish_source(
                 await pieces.feed(mono if wanted == 1 else block, captured)
                 await send()
                 on_block(publisher)
+                if publisher.closing is not None and not source.exhausted:
+                    # Ended in order, nothing is lost; what comes from now on is for another server, or for the next one here.
+                    on_interrupt(await finish())
+                    raise publisher.closing
         except asyncio.CancelledError:
             # A microphone is ended by an interrupt. The stream is then ended in order, so that nothing that was said is lost.
             with contextlib.suppress(TimeoutError, StreamCodecError):

@@ -15,7 +15,7 @@ from streamcodec.client.reconnect import Note
 from streamcodec.client.trust import trusting
 from streamcodec.client.uplink import OnSent, Uplink
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
-from streamcodec.errors import InputError, LocalProtocolError
+from streamcodec.errors import InputError, LocalProtocolError, Refused
 from streamcodec.protocol import Ended, Format, PublishHello, Welcome
 
 __all__ = ["PublishOptions", "Publisher", "publish"]
@@ -137,6 +137,11 @@ class Publisher:
     def server_dropped(self) -> int:
         """How many packets the server says that it dropped."""
         return self._uplink.server_dropped
+
+    @property
+    def closing(self) -> Refused | None:
+        """Why to `end` the stream now and to go on elsewhere, where the server has said that it will close; None while it has not."""
+        return self._uplink.connection.closing
 
     @property
     def resumed(self) -> int:

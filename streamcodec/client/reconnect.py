@@ -12,10 +12,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.errors import ConnectionFailed, Refused, UntrustedServerError
+from streamcodec.errors import ConnectionFailed, Refused, UntrustedServerError, printable
 from streamcodec.protocol import ListenHello, PublishHello
 
-__all__ = ["Note", "backoff", "keep_trying", "reopen", "resumable"]
+__all__ = ["MAX_HOPS", "Destination", "Note", "backoff", "keep_trying", "reopen", "resumable"]
 
 Note = Callable[[str], None]
 
@@ -23,6 +23,32 @@ _FIRST_WAIT_S = 0.1
 _MAX_WAIT_S = 2.0
 # A connection that lasted longer than this does not count as a failed attempt.
 _LASTED_S = 10.0
+
+
+MAX_HOPS = 5
+"""So many servers in a row may send a client on to the next one."""
+
+
+class Destination:
+    """Where a client connects: the address that it was given, or the one to which a server has sent it on."""
+
+    def __init__(self, url: str) -> None:
+        self.url = self._given = url
+        self._hops = 0
+
+    def next(self, failed: ConnectionFailed, *, lasted: bool) -> bool:
+        """Choose where the attempt after a `failed` one goes; returns whether that is where the server has sent the client.
+
+        `lasted` says that the connection had been there for a while. It never goes from wss:// to ws://, where others could read the token.
+        """
+        if lasted:
+            self._hops = 0
+        go_to = failed.go_to if isinstance(failed, Refused) and failed.retry else None
+        if go_to is None or self._hops >= MAX_HOPS or (self.url.startswith("wss:") and not go_to.startswith("wss:")):
+            self.url = self._given
+            return False
+        self.url, self._hops = go_to, self._hops + 1
+        return True
 
 
 def backoff(first_s: float = 0.25, max_s: float = 8.0, rng: random.Random | None = None) -> Iterator[float]:
@@ -68,11 +94,16 @@ async def reopen(
 
 
 async def keep_trying(
-    attempt: Callable[[], Awaitable[None]], *, note: Note = lambda _: None, give_up: Callable[[], bool] = lambda: False
+    attempt: Callable[[], Awaitable[None]],
+    *,
+    destination: Destination | None = None,
+    note: Note = lambda _: None,
+    give_up: Callable[[], bool] = lambda: False,
 ) -> None:
     """Await `attempt()` until it succeeds; the waiting time between two attempts grows. It is short again after a connection that lasted.
 
-    Where the server named a time before which it wants no new attempt, that time is added. `note` gets a line about each failure.
+    Where the server named a time before which it wants no new attempt, that time is added. `note` gets a line about each failure. Where the
+    server has sent its clients to another one, `destination` follows, for the next attempt to go there.
 
     Raises a `Refused` that another attempt cannot change, `UntrustedServerError`, and any `ConnectionFailed` once `give_up()` is true.
     """
@@ -84,9 +115,13 @@ async def keep_trying(
         except ConnectionFailed as exc:
             if isinstance(exc, UntrustedServerError) or (isinstance(exc, Refused) and not exc.retry) or give_up():
                 raise
-            if time.monotonic() - begun > _LASTED_S:
+            if lasted := time.monotonic() - begun > _LASTED_S:
                 waits = backoff()
             wait_s = next(waits)
+            if destination is not None and destination.next(exc, lasted=lasted):
+                note(f"{exc}; going on at {printable(destination.url)} in {wait_s:.1f} s")
+                await asyncio.sleep(wait_s)
+                continue
             if isinstance(exc, Refused) and exc.retry_after_s is not None:
                 wait_s += exc.retry_after_s
             note(f"{exc}; trying again in {wait_s:.1f} s")

@@ -86,6 +86,7 @@ Session = Annotated[str, secret(text(1, 128))]
 Decibels = Annotated[float, between(-120, 0)]
 Millis = Annotated[int, whole(-3_600_000, 3_600_000)]
 Fingerprint = Annotated[str, text(1, 128)]
+Address = Annotated[str, matching(r"wss?://[!-~]{1,1000}", "ws:// or wss://, and at most 1,000 printable characters of ASCII behind it")]
 Code = Annotated[str, matching(r"[a-z][a-z0-9_]{0,39}", "a lower-case word of 1 to 40 characters")]
 
 
@@ -292,13 +293,14 @@ class Welcome(Control):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refuse(Control):
-    """The server's no to a hello; the connection closes behind it."""
+    """The server's no to a hello; the connection closes behind it. `go_to` is another server to go to."""
 
     type: ClassVar[str] = "refuse"
     code: Code
     reason: Text
     retry: Annotated[bool, flag] = False
     retry_after_ms: Annotated[int, whole(0, 86_400_000)] | None = None
+    go_to: Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -417,20 +419,23 @@ class Ping(Control):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pong(Control):
-    """The server's time, microseconds, and the ping's `time` as it came."""
+    """The server's time, microseconds, and the ping's `time` as it came; in how long it will close (ms), and where to go then."""
 
     type: ClassVar[str] = "pong"
     time: Micros
     server_time: Micros
+    closing_ms: Annotated[int, whole(0, 86_400_000)] | None = None
+    go_to: Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error(Control):
-    """The sender gives up: the connection closes behind it with the code's close code."""
+    """The sender gives up: the connection closes behind it with the code's close code; `go_to` is another server to go to."""
 
     type: ClassVar[str] = "error"
     code: Code
     reason: Text
+    go_to: Address | None = None
 
 
 ControlMessage = (

@@ -99,7 +99,7 @@ class _Session:
         return told.code.close_code
 
     def _give_up(self, exc: RemoteProtocolError) -> None:
-        self._send(Error(code=exc.code, reason=_clipped(exc.reason)))
+        self._send(Error(code=exc.code, reason=_clipped(exc.reason), go_to=exc.go_to))
 
     def _send(self, message: Message) -> None:
         data = message.serialize()
@@ -230,10 +230,12 @@ class ServerSession(_Session):
         """Say yes to the hello."""
         self._send(welcome)
 
-    def refuse(self, code: WireCode, reason: str, retry: bool | None = None, retry_after_ms: int | None = None) -> int:
+    def refuse(
+        self, code: WireCode, reason: str, retry: bool | None = None, retry_after_ms: int | None = None, go_to: str | None = None
+    ) -> int:
         """Say no to the hello, or to a peer that has not sent one; returns the code to close the WebSocket with."""
         retry = code.retry if retry is None else retry
-        self._send(Refuse(code=code, reason=_clipped(reason), retry=retry, retry_after_ms=retry_after_ms))
+        self._send(Refuse(code=code, reason=_clipped(reason), retry=retry, retry_after_ms=retry_after_ms, go_to=go_to))
         return code.close_code
 
     @property
@@ -256,7 +258,7 @@ class ServerSession(_Session):
 
     def _give_up(self, exc: RemoteProtocolError) -> None:
         if (self.state, self._side, Refuse) in TRANSITIONS:
-            self.refuse(exc.code, exc.reason, retry_after_ms=exc.retry_after_ms)
+            self.refuse(exc.code, exc.reason, retry_after_ms=exc.retry_after_ms, go_to=exc.go_to)
         else:
             super()._give_up(exc)
 

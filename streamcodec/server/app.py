@@ -15,12 +15,13 @@ from streamcodec.codec import Codec
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.engine.warming import warm_up
-from streamcodec.errors import InputError, StreamCodecError, WireCode
+from streamcodec.errors import InputError, StreamCodecError
 from streamcodec.processors import available_processors
 from streamcodec.protocol import now_us
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.address import is_loopback, url_of
-from streamcodec.server.auth import Access, AuthUrl, Permits, TokenKeys, Tokens
+from streamcodec.server.admin import Admin
+from streamcodec.server.auth import Access, Permits, TokenKeys, Tokens
 from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.calibration import measure
@@ -28,11 +29,14 @@ from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.door import Door, free_descriptors
+from streamcodec.server.draining import Draining
 from streamcodec.server.gauges import Gauges
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
+from streamcodec.server.leaving import everybody_left
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
+from streamcodec.server.operations import Operations
 from streamcodec.server.page import Page
 from streamcodec.server.ports.certificates import CHECK_EVERY_S, Certificates
 from streamcodec.server.ports.private import PrivatePort
@@ -70,7 +74,7 @@ class Server:
         *,
         tokens: Tokens | None = None,
         token_keys: TokenKeys | None = None,
-        auth_url: AuthUrl | None = None,
+        operations: Operations | None = None,
         insecure: bool = False,
         sites: Sites | None = None,
         page: Page | None = None,
@@ -82,8 +86,8 @@ class Server:
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
-        self._auth_url = auth_url
-        self._access = Access(tokens or Tokens(), token_keys, asks=auth_url is not None)
+        self._operations = operations or Operations()
+        self._access = Access(tokens or Tokens(), token_keys, asks=self._operations.auth_url is not None)
         if not (insecure or is_loopback(host)) and (open_roles := self._access.open_roles):
             raise InputError(
                 f"everybody who reaches {host or 'this machine'} could {' and '.join(open_roles)} without a token. Expected --token-keys, "
@@ -111,8 +115,11 @@ class Server:
         self._public: PublicPort
         self.private: PrivatePort | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._lost = asyncio.Event()
-        self._lost_reason = ""
+        self._over = asyncio.Event()
+        self._lost_reason: str | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self.on_drain: Callable[[float], None] = lambda _: None
+        self.draining: Draining
         self.engine_hangs = False
         self.registry: Registry
         self._gate: Gatekeeper
@@ -159,7 +166,8 @@ class Server:
             packet_frames=self.codec.config.packet_frames_for(),
         )
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
-        self.registry = Registry(self._worker, self.limits, self.metrics, admission)
+        self.draining = Draining(self._loop.time, self._operations.drain_to)
+        self.registry = Registry(self._worker, self.limits, self.metrics, admission, self.draining)
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
@@ -169,9 +177,9 @@ class Server:
             told = "this process may open too few files for its %d publishers and listeners: it takes %d connections (see ulimit -n)"
             log.warning(told, wanted, self._door.most)
         self.permits = Permits(self._access.clock)
-        self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time, self.permits, self._auth_url)
-        if self._auth_url is not None:
-            self.metrics.collect_from(self._auth_url.families)
+        self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time, self.permits, self._operations.auth_url)
+        self._operations.count_in(self.metrics)
+        self.registry.observe = self.refusals.observe = self._operations.observer
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
         self.metrics.collect_from(Gauges(self.registry, self._capacity, self._watchdog, self._door).families)
         self._make_ports(HttpEndpoints(self.metrics, self.registry, self._watchdog, self._loop.time))
@@ -184,6 +192,7 @@ class Server:
         if self.limits.capacity is not None and in_frames:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
+        self._operations.start()
         if self.page is not None:
             self._exporting = self._loop.run_in_executor(None, self.page.export)
         self._tick()
@@ -209,6 +218,8 @@ class Server:
         )
         if self._private_port is not None:
             routes = Routes([*http.health, http.figures])
+            admin = Admin(self.registry, self.permits, lambda: self._connections)
+            routes.add(*self._operations.admin_routes(admin, self.drain, self.refusals, self._loop.time))
             self.private = PrivatePort(self._private_host, self._private_port, routes, Sites(hosts=self.sites.hosts), self.refusals)
         elif not at_home:
             log.info("/metrics is not answered, as others could read it: a private port answers it (--private-port)")
@@ -226,10 +237,29 @@ class Server:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
 
-    async def until_lost(self) -> str:
-        """Wait until the engine is lost, as step after step hangs, and return the reason in words: only a new process helps then."""
-        await self._lost.wait()
+    async def until_over(self) -> str | None:
+        """Wait until the server is drained, or until the engine is lost, as step after step hangs: then only a new process helps.
+
+        Returns the reason in words where it is lost.
+        """
+        await self._over.wait()
         return self._lost_reason
+
+    def drain(self, within_s: float | None = None, go_to: str | None = None) -> None:
+        """Let nobody in any more, and let everybody leave: `until_over` returns when they have, or in time to stop `within_s`.
+
+        Clients are told where to go. `on_drain` is called with the time. Raises `InputError` for a time or an address that cannot be.
+        """
+        within_s = self._operations.drain_s if within_s is None else within_s
+        self.draining.begin(within_s, go_to)
+        log.info("draining: nobody new is let in, and the server stops within %g s", within_s)
+        self.on_drain(within_s)
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._let_leave())
+
+    async def _let_leave(self) -> None:
+        await everybody_left(self.registry, self._connections)
+        self._over.set()
 
     def reload(self, tokens: Tokens, token_keys: TokenKeys | None) -> None:
         """Let these tokens and keys be the ones that are good from now on; sessions that rest on another one end."""
@@ -244,6 +274,8 @@ class Server:
         if self._stopping:
             return
         self._stopping = True
+        if self._leaving is not None:
+            self._leaving.cancel()
         self._ticking.cancel()
         if self._certificates is not None:
             self._checking.cancel()
@@ -255,7 +287,7 @@ class Server:
             stream.end("the server is closing")
         await self._until(lambda: all(stream.ended.is_set() for stream in streams))
         await self._until(lambda: all(listener.empty for group in self.registry.listeners.values() for listener in group))
-        if closing := [asyncio.create_task(c.close(WireCode.SERVER_CLOSING, "the server is closing")) for c in self._connections]:
+        if closing := [asyncio.create_task(c.close(self.draining.farewell())) for c in self._connections]:
             done, late = await asyncio.wait(closing, timeout=self.limits.drain_s)
             if late:
                 # A peer that reads nothing cannot be told.
@@ -273,13 +305,12 @@ class Server:
             await self._exporting
         if self.private is not None:
             await self.private.close()
-        if self._auth_url is not None:
-            await self._auth_url.close()
+        await self._operations.close()
 
     def _give_up(self, reason: str) -> None:
         log.critical("the engine is lost: %s", reason)
         self._lost_reason = reason
-        self._lost.set()
+        self._over.set()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for `condition`, for `drain_s` at most."""
@@ -290,7 +321,7 @@ class Server:
     async def _handle(self, ws: MessageConnection) -> None:
         connection = ClientHandler(ws, self.registry, self._handshake, self._gate, self._door, self.permits)
         if self._stopping:
-            await connection.close(WireCode.SERVER_CLOSING, "the server is closing")
+            await connection.close(self.draining.farewell())
             return
         self._connections.add(connection)
         try:

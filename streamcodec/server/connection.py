@@ -6,6 +6,7 @@ Whatever a client does wrong ends its own connection with a code and a reason; t
 from __future__ import annotations
 
 import asyncio
+import time
 
 from websockets.exceptions import ConnectionClosed
 
@@ -14,6 +15,8 @@ from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.auth.permits import Permit, Permits
 from streamcodec.server.door import Door
+from streamcodec.server.events import ServerEvent
+from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.listening import serve_listener
 from streamcodec.server.peer import PeerConnection
@@ -25,18 +28,25 @@ __all__ = ["ClientHandler"]
 
 
 class ClientHandler:
-    """Serves one client from its hello to its end."""
+    """Serves one client from its hello to its end.
+
+    `id` names the connection to whoever runs the server, `since` is when it was made (s since 1970). `permit` is what it may do, once it
+    has said hello, and `subscriber` what is sent to it, where it listens.
+    """
 
     def __init__(
         self, ws: MessageConnection, registry: Registry, handshake: Handshake, gate: Gatekeeper, door: Door, permits: Permits
     ) -> None:
-        self.peer = PeerConnection(ws)
+        self.peer = PeerConnection(ws, registry.draining)
         self._door = door
         self._gate = gate
         self._registry = registry
         self._handshake = handshake
         self._permits = permits
+        self.id = ws.key
+        self.since = time.time()
         self.permit: Permit | None = None
+        self.subscriber: Subscriber | None = None
 
     async def serve(self) -> None:
         """Run the connection to its end. Errors end here: the peer gets them and they are counted."""
@@ -59,15 +69,17 @@ class ClientHandler:
         finally:
             peer.release()
 
-    async def close(self, code: WireCode, reason: str) -> None:
+    async def close(self, why: RemoteProtocolError) -> None:
         """End the connection for the server's own reason."""
-        await self.peer.close(RemoteProtocolError(code, reason), reason)
+        await self.peer.close(why, why.reason)
 
     async def _give_up(self, exc: Exception) -> None:
         metrics = self._registry.metrics
         if self.peer.session.welcome is None:
             metrics.refused += 1
-            metrics.refused_by_code[_code(exc)] += 1
+            code = _code(exc)
+            metrics.refused_by_code[code] += 1
+            self._registry.observe(ServerEvent("client.refused", {"code": str(code), "address": self.peer.name, "count": 1}, code))
         elif not (isinstance(exc, RemoteProtocolError) and exc.code is WireCode.TAKEN_OVER):
             metrics.failed += 1
             metrics.failed_by_code[_code(exc)] += 1
@@ -80,6 +92,8 @@ class ClientHandler:
         token = hello.token or peer.bearer
         credential = await self._gate.admit(hello, peer.bearer, peer.host)
         self._handshake.check(hello)
+        if registry.draining.begun and hello.resume is None:
+            raise registry.draining.farewell()
         await peer.read_ahead()
         with self._permits.holding(Permit(hello.role, hello.stream, credential, peer.fail)) as self.permit:
             asking = None
@@ -90,6 +104,9 @@ class ClientHandler:
             finally:
                 if asking is not None:
                     asking.cancel()
+
+    def _listens(self, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
 
     async def _serve_role(self, hello: PublishHello | ListenHello) -> None:
         peer, registry = self.peer, self._registry
@@ -103,7 +120,7 @@ class ClientHandler:
                     with self._door.publishing(peer.host):
                         await serve_publisher(peer, hello, registry, self._handshake)
                 else:
-                    await serve_listener(peer, hello, registry, self._handshake)
+                    await serve_listener(peer, hello, registry, self._handshake, self._listens)
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
 

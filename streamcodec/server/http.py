@@ -42,7 +42,8 @@ class HttpEndpoints:
         return _verdict(self._watchdog.complaint)
 
     async def _readyz(self, _: HttpRequest) -> HttpReply:
-        return _verdict(self._watchdog.complaint or ("the server is closing" if self._registry.closing else None))
+        stops = self._registry.closing or self._registry.draining.begun
+        return _verdict(self._watchdog.complaint or ("the server is closing" if stops else None))
 
     async def _figures(self, request: HttpRequest) -> HttpReply:
         text, media_type = self._metrics.render(", ".join(request.headers.get_all("Accept")), anew=self._made.takes())

@@ -29,6 +29,11 @@ class PublisherLease:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
+    def holder(self) -> object | None:
+        """Who feeds the stream now."""
+        return self._holder
+
+    @property
     def waiting(self) -> bool:
         """Whether the publisher's connection is lost and the stream waits for it to connect again."""
         return self._timer is not None

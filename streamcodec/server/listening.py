@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from websockets.exceptions import ConnectionClosed
 
 from streamcodec.config import CodecConfig
 from streamcodec.errors import RemoteProtocolError, WireCode
-from streamcodec.protocol import ListenHello, Packet, Report
+from streamcodec.protocol import ListenHello, Packet, Report, StreamEnd
+from streamcodec.server.draining import Draining
 from streamcodec.server.fanout.subscriber import Subscriber, SubscriberOptions
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.limits import Limits
@@ -19,19 +22,25 @@ __all__ = ["serve_listener"]
 _MESSAGES_AT_ONCE = 32  # a history of two seconds; then the socket is asked whether it takes more
 
 
-async def serve_listener(peer: PeerConnection, hello: ListenHello, registry: Registry, handshake: Handshake) -> None:
-    """Subscribe to the name in `hello`, and send what is published under it until the listener is gone or too slow."""
+async def serve_listener(
+    peer: PeerConnection, hello: ListenHello, registry: Registry, handshake: Handshake, subscribed: Callable[[Subscriber], None]
+) -> None:
+    """Subscribe to the name in `hello`, and send what is published under it until the listener is gone or too slow.
+
+    `subscribed` is told of the subscriber.
+    """
     config = registry.worker.engine.config
     stream = registry.expect(hello)
     subscriber = Subscriber(_options(hello, registry.limits, config), registry.limits, observer=registry.metrics)
     subscriber.failed = peer.fail
+    subscribed(subscriber)
     peer.accept(handshake.welcome(hello, stream))
     registry.metrics.listeners_accepted += 1
     peer.log.info("%s listens to %s: %s", peer.name, hello.stream, hello.format)
     # Before the welcome is sent: from then on the listener has what it was admitted for.
     if registry.subscribe(subscriber, hello.resume):
         registry.metrics.listeners_resumed += 1
-    writer = _ListenerWriter(peer, subscriber, registry.metrics)
+    writer = _ListenerWriter(peer, subscriber, registry.metrics, registry.draining)
     lost = False
     try:
         writer.begin()
@@ -73,10 +82,11 @@ def _take_report(subscriber: Subscriber, report: Report, config: CodecConfig, me
 class _ListenerWriter:
     """Sends what waits for a listener as soon as it may: nobody waits here, so a listener costs no task."""
 
-    def __init__(self, peer: PeerConnection, subscriber: Subscriber, metrics: Metrics) -> None:
+    def __init__(self, peer: PeerConnection, subscriber: Subscriber, metrics: Metrics, draining: Draining) -> None:
         self._peer = peer
         self._subscriber = subscriber
         self._metrics = metrics
+        self._draining = draining
 
     def begin(self) -> None:
         """Send what waits, and from now on whatever comes."""
@@ -105,6 +115,11 @@ class _ListenerWriter:
         try:
             while peer.writable and session.close_code is None and (messages := subscriber.take(_MESSAGES_AT_ONCE)):
                 for message in messages:
+                    if type(message) is StreamEnd and self._draining.begun:
+                        # Its publisher goes on elsewhere, as a rule: whoever listens has to go there, and not to take this for the end.
+                        peer.write()
+                        peer.fail(self._draining.farewell())
+                        return
                     session.send(message)
                     if type(message) is Packet:
                         self._metrics.packets_sent += 1

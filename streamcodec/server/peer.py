@@ -23,16 +23,15 @@ from streamcodec.protocol import (
     Message,
     Packet,
     Ping,
-    Pong,
     PublishHello,
     Report,
     ServerSession,
     Welcome,
     is_packet,
-    now_us,
     parse,
 )
 from streamcodec.server.auth.gatekeeper import bearer_of
+from streamcodec.server.draining import Draining
 from streamcodec.server.logs import SubjectLog
 from streamcodec.server.websocket import MessageConnection, framed
 
@@ -44,8 +43,9 @@ log = logging.getLogger("streamcodec.server")
 class PeerConnection:
     """A connected client. `session` checks what it sends and what it is sent; `log` is for what concerns it."""
 
-    def __init__(self, ws: MessageConnection) -> None:
+    def __init__(self, ws: MessageConnection, draining: Draining) -> None:
         self.session = ServerSession()
+        self._draining = draining
         self.log = SubjectLog(log, connection=ws.key, address=ws.address)
         self._ws = ws
         self._reading: asyncio.Task[bytes | str] | None = None  # started before the hello is answered
@@ -175,7 +175,7 @@ class PeerConnection:
             reading, self._reading = self._reading, None
             for message in self.session.feed(await (self._ws.recv() if reading is None else reading)):
                 if isinstance(message, Ping):
-                    self.session.send(Pong(time=message.time, server_time=now_us()))
+                    self.session.send(self._draining.pong(message))
                     await self.flush()
                 elif isinstance(message, Error):
                     self.log.info("%s gave up: %s (%s)", self.name, printable(message.reason), message.code)

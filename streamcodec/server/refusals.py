@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from prometheus_client.core import Metric
 
+from streamcodec.server.events import Observer, ServerEvent
 from streamcodec.server.metrics import counter_family
 
 __all__ = ["TELL_EVERY_S", "Bound", "Refusals"]
@@ -20,6 +21,7 @@ log = logging.getLogger("streamcodec.server")
 class Bound(StrEnum):
     """What a peer can be turned away or cut off by, as `/metrics` names it."""
 
+    ADMIN_TOKENS = "admin_tokens"
     CONTROL_FRAMES = "control_frames"
     CONNECTIONS = "connections"
     CONNECTIONS_OF_ADDRESS = "connections_of_address"
@@ -32,9 +34,10 @@ class Bound(StrEnum):
 
 
 class Refusals:
-    """Counts refusals by bound. `clock` tells seconds."""
+    """Counts refusals by bound, and lets `observe` hear of each. `clock` tells seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
+        self.observe: Observer = lambda _: None
         self.counts = dict.fromkeys(Bound, 0)
         self._clock = clock
         self._told: dict[Bound, tuple[float, int]] = {}  # when, and how many there had been then
@@ -42,6 +45,7 @@ class Refusals:
     def note(self, bound: Bound, who: str, what: str, connection: str = "") -> None:
         """`who` broke `bound`, on the `connection` of that key; `what` says it in words, in which what a peer wrote is escaped."""
         self.counts[bound] += 1
+        self.observe(ServerEvent("client.refused", {"limit": str(bound), "address": who, "count": 1}, f"limit {bound}"))
         now, count = self._clock(), self.counts[bound]
         told_at, told = self._told.get(bound, (now - TELL_EVERY_S, count - 1))
         if now - told_at >= TELL_EVERY_S:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from streamcodec.errors import RemoteProtocolError, WireCode
@@ -10,6 +11,8 @@ from streamcodec.protocol import ListenHello, PublishHello, Resume, Waiting, now
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.admission import Admission, relays_only
 from streamcodec.server.capacity.load_model import Demand
+from streamcodec.server.draining import Draining
+from streamcodec.server.events import Observer, ServerEvent
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.info import packet_frames_of
@@ -24,16 +27,18 @@ _MIN_RETRY_AFTER_MS = 1000
 
 
 class Registry:
-    """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted."""
+    """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted, and `observe` hears what happens."""
 
-    def __init__(self, worker: Worker, limits: Limits, metrics: Metrics, admission: Admission) -> None:
+    def __init__(self, worker: Worker, limits: Limits, metrics: Metrics, admission: Admission, draining: Draining) -> None:
         self.worker = worker
         self.limits = limits
         self.metrics = metrics
         self.admission = admission
+        self.draining = draining
         self.streams: dict[str, Stream] = {}
         self.listeners: dict[str, set[Subscriber]] = {}
         self.closing = False
+        self.observe: Observer = lambda _: None
         self.num_waiting = 0
         self._past: dict[str, FanOut] = {}
         self._complete: dict[str, Stream] = {}  # those that their publishers have ended, by the publishers' secrets
@@ -87,7 +92,7 @@ class Registry:
         Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL, UNKNOWN_SESSION or BAD_REQUEST.
         """
         if self.closing:
-            raise RemoteProtocolError(WireCode.SERVER_CLOSING, "the server is closing")
+            raise self.draining.farewell()
         if hello.resume is not None:
             return self._resumed(hello, hello.resume)
         if hello.stream in self.streams:
@@ -115,6 +120,8 @@ class Registry:
 
     def announce(self, stream: Stream) -> None:
         """Begin `stream` for all listeners that wait under its name."""
+        info = stream.info
+        self.observe(ServerEvent("stream.started", {"stream": info.name, "format": info.format, "bandwidth_kbps": info.bandwidth}))
         for listener in self.listeners.get(stream.info.name, set()):
             stream.fan_out.join(listener, "published")
 
@@ -200,11 +207,17 @@ class Registry:
     def decoder_closed(self, stream: Stream) -> None:
         self.admission.left(stream.info.name, "decode")
 
+    def stream_lost(self, stream: Stream, packets: int, reason: str) -> None:
+        data = {"stream": stream.info.name, "reason": reason, "packets": packets, "count": 1}
+        self.observe(ServerEvent("stream.gap", data, f"{stream.info.name} {reason}", ("packets", "count")))
+
     def stream_gone(self, stream: Stream) -> None:
         """Forget `stream`. What its listeners and its publisher may have missed is kept as long as they may resume."""
         if self.streams.get(stream.info.name) is not stream:
             return
         del self.streams[stream.info.name]
+        counts = {"packets": stream.totals.emitted, "dropped": stream.totals.dropped, "seconds": round(time.time() - stream.since, 1)}
+        self.observe(ServerEvent("stream.ended", {"stream": stream.info.name, "reason": stream.end_reason, **counts}))
         self.admission.left(stream.info.name)
         if not self.limits.resume_s:
             return

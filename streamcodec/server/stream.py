@@ -7,11 +7,12 @@ next. Everything here runs on the loop's thread.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 from streamcodec.errors import InputError
-from streamcodec.protocol import Gap, Packet, PublishHello, StreamEnd, now_us
+from streamcodec.protocol import SILENCE, Gap, Packet, PublishHello, StreamEnd, now_us
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.back_pressure import BackPressure
 from streamcodec.server.capacity.load_model import Kind
@@ -38,6 +39,9 @@ class StreamOwner(Protocol):
     def decoder_closed(self, stream: Stream) -> None:
         """The stream is not decoded any longer."""
 
+    def stream_lost(self, stream: Stream, packets: int, reason: str) -> None:
+        """So many packets of the stream will never come."""
+
     def stream_gone(self, stream: Stream) -> None:
         """All of the stream has gone out."""
 
@@ -45,8 +49,8 @@ class StreamOwner(Protocol):
 class Stream:
     """A publisher's packets, numbered.
 
-    `complete` says that the publisher itself has ended the stream: if it connects again with its secret, only the answer was lost.
-    `ended` is set when all of the stream has gone out and `owner` knows.
+    `since` is when it began (s since 1970). `complete` says that the publisher itself has ended the stream: if it connects again with its
+    secret, only the answer was lost. `ended` is set when all of the stream has gone out and `owner` knows.
     """
 
     def __init__(self, hello: PublishHello, worker: Worker, limits: Limits, metrics: Metrics, owner: StreamOwner) -> None:
@@ -68,6 +72,7 @@ class Stream:
         self.fan_out = FanOut(self.info, self.numbering, events, worker, limits)
         self._entry: FanOutEntry = self.fan_out
         self.complete = False
+        self.since = time.time()
         self.ended = asyncio.Event()
         self._frame_rate = worker.engine.config.frame_rate
         self._owner = owner
@@ -106,6 +111,11 @@ class Stream:
         """The steps of the engine that each of its packets takes, and of how many frames."""
         encodes: list[tuple[Kind, int]] = [] if self.info.format == "codes" else [("encode", self.info.packet_frames)]
         return [*encodes, ("decode", self.info.packet_frames)] if self.decoding else encodes
+
+    @property
+    def end_reason(self) -> str:
+        """Why it takes nothing more, in words."""
+        return self._end_reason or ""
 
     @property
     def ending(self) -> bool:
@@ -181,6 +191,8 @@ class Stream:
         if gap is not None:
             self.totals.leave_out(reason)
             self._entry.gap(gap)
+            if gap.reason != SILENCE:
+                self._owner.stream_lost(self, gap.count, gap.reason)
 
     def dropped(self, count: int, wait_s: float) -> None:
         self.totals.drop(count, wait_s)

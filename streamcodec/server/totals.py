@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from streamcodec.protocol import Packet, now_us, unwrap_timestamp
 from streamcodec.server.info import StreamInfo
 from streamcodec.server.metrics import Metrics, PacketTrace
 
-__all__ = ["StreamTotals", "Waited"]
+__all__ = ["RecentPackets", "StreamTotals", "Waited"]
 
 Waited = Callable[[float, float], None]
 """Takes a time (s) and how long a packet that came out then had waited (s)."""
+
+
+class RecentPackets:
+    """The last 128 packets of one stream: how much they are, and how long after their audio they came out."""
+
+    def __init__(self) -> None:
+        self.at: int | None = None  # when the last one came out (us)
+        self._noted: deque[tuple[int, float, float]] = deque(maxlen=128)
+
+    def note(self, now: int, payload_bytes: int, duration_s: float, late_ms: float) -> None:
+        """A packet came out."""
+        self.at = now
+        self._noted.append((payload_bytes, duration_s, late_ms))
+
+    @property
+    def kbps(self) -> float | None:
+        """Their payloads, per second of audio; None without packets."""
+        seconds = sum(duration_s for _, duration_s, _ in self._noted)
+        return round(8 * sum(size for size, *_ in self._noted) / seconds / 1000, 2) if seconds else None
+
+    @property
+    def late_ms(self) -> dict[str, float] | None:
+        """How long they waited from the message that completed them until they went out: median and 95th percentile."""
+        waits = sorted(late_ms for *_, late_ms in self._noted)
+        if not waits:
+            return None
+        return {"p50": round(waits[len(waits) // 2], 1), "p95": round(waits[min(len(waits) - 1, len(waits) * 95 // 100)], 1)}
 
 
 class StreamTotals:
@@ -25,6 +53,7 @@ class StreamTotals:
         self._metrics = metrics
         self._waited = waited
         self._last_received = 0
+        self.recent = RecentPackets()
 
     def receive(self) -> None:
         """A packet came from the publisher."""
@@ -59,6 +88,7 @@ class StreamTotals:
             self.wait(now, (now - received) / 1e6)
         captured = unwrap_timestamp(packet.timestamp, now) + round(duration_s * 1e6)
         self._metrics.waited((now - received) / 1e6)
+        self.recent.note(now, len(packet.payload), duration_s, (now - received) / 1000)
         self._metrics.came("arrival", (received - captured) / 1e6)
         if self._info.format != "codes":
             self._metrics.came("queue", (started - received) / 1e6)

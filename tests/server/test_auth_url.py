@@ -19,13 +19,22 @@ from patience import pass_time, run_patiently
 from server_rig import figures, is_clean, listen_hello, publish_hello, raw, run, serving, small_limits, until
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.server import Grant, TokenKeys, Tokens
+from streamcodec.server import Grant, Operations, TokenKeys, Tokens
 from streamcodec.server.auth.asking import ASK_WITHIN_S, MAX_ANSWER_BYTES, MAX_ASKED_AT_ONCE, AuthUrl, parse_answer
 from streamcodec.server.auth.grant import NEVER
 from streamcodec.server.rate import Rate
 
 NOW = 1_800_000_000.0
 URL = "https://auth.example/streamcodec"
+
+
+def said(status, body):
+    """An answer whose body comes when it is read, as over a network."""
+
+    async def pieces():
+        yield body
+
+    return httpx2.Response(status, content=pieces())
 
 
 class Door:
@@ -41,7 +50,7 @@ class Door:
         self.asked.append(json.loads(request.content))
         self.headers.append(request.headers)
         self.urls.append(str(request.url))
-        return httpx2.Response(self.status, content=self.body)
+        return said(self.status, self.body)
 
     def says(self, status=200, **answer):
         self.status, self.body = status, json.dumps(answer).encode()
@@ -141,7 +150,7 @@ def test_only_so_many_are_asked_about_at_a_time():
         most = max(most, at_once)
         await go.wait()
         at_once -= 1
-        return httpx2.Response(200, json={"listen": ["*"]})
+        return said(200, b'{"listen": ["*"]}')
 
     async def main():
         auth = AuthUrl(URL, lambda: NOW, transport=httpx2.MockTransport(counted))
@@ -222,7 +231,7 @@ def test_it_is_asked_about_tokens_that_this_server_does_not_know_and_others_go_o
     door = Door(listen=["bad"])
 
     async def main():
-        async with serving(auth_url=door.at(), token_keys=keys, tokens=Tokens(publish=["shared"])) as server:
+        async with serving(operations=Operations(auth_url=door.at()), token_keys=keys, tokens=Tokens(publish=["shared"])) as server:
             assert await answer(server, listen_hello(token=keys.sign(Grant(listen=["*"], expires=4e9)))) == "welcome"
             assert await answer(server, listen_hello(token=keys.sign(Grant(listen=["*"], expires=1)))) == "unauthorized"
             assert await answer(server, publish_hello(token="shared")) == "welcome"
@@ -246,7 +255,9 @@ def test_guesses_do_not_reach_it_for_ever():
     door = Door(403)
 
     async def main():
-        async with serving(auth_url=door.at(), limits=small_limits(bound_loopback=True, refused_tokens=Rate(1e-6, 3))) as server:
+        async with serving(
+            operations=Operations(auth_url=door.at()), limits=small_limits(bound_loopback=True, refused_tokens=Rate(1e-6, 3))
+        ) as server:
             codes = [await answer(server, listen_hello(token=f"guess-{i}")) for i in range(6)]
             assert codes == ["unauthorized"] * 3 + ["rate_limited"] * 3
             assert len(door.asked) == 3
@@ -267,7 +278,7 @@ def test_a_session_ends_where_the_url_does_not_go_on_granting_it(later, why):
     door = Door(listen=["*"], revalidate_s=60)
 
     async def main():
-        async with serving(auth_url=door.at()) as server:
+        async with serving(operations=Operations(auth_url=door.at())) as server:
             clock_s = 0.0
             server.permits.clock = lambda: NOW + clock_s
             async with raw(server.url) as client:
@@ -298,7 +309,7 @@ def test_a_url_that_fails_for_a_moment_ends_no_session():
     door = Door(listen=["*"], revalidate_s=60)
 
     async def main():
-        async with serving(auth_url=door.at()) as server:
+        async with serving(operations=Operations(auth_url=door.at())) as server:
             clock_s = 0.0
             server.permits.clock = lambda: NOW + clock_s
             async with raw(server.url) as client:

@@ -230,7 +230,7 @@ async def _talk_until_lost(server: Server) -> None:
 
         talking = asyncio.create_task(talk())
         try:
-            assert await server.until_lost() == f"{MAX_ABANDONED + 1} steps of the engine in a row hang"
+            assert await server.until_over() == f"{MAX_ABANDONED + 1} steps of the engine in a row hang"
         finally:
             talking.cancel()
         await server.stop()

@@ -53,7 +53,7 @@ class Access:
         if not token:
             return f"a token is needed to {role}"
         if self.tokens.allows(role, token):
-            return Credential(Source.SHARED, replace(EVERYTHING, **{other: () for other in ROLES if other != role}), digest_of(token))
+            return Credential(Source.SHARED, EVERYTHING, digest_of(token))
         if self.keys is None:
             return f"the token does not allow to {role}"
         try:

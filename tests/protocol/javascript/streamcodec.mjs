@@ -163,6 +163,7 @@ const FORMAT = word("codes", "pcm_s16le", "pcm_f32le");
 const SEQ = whole(0, 2 ** 32 - 1), NEXT = whole(0, 2 ** 32), MICROS = whole(0, 2 ** 53 - 1), EPOCH = whole(0, 255);
 const N_Q = whole(1, 255), FRAMES = whole(1, 25), PACKET_LENGTH = whole(1, 65_535), LENGTH = whole(1, 2 ** 31 - 1), CHANNELS = whole(1, 8);
 const TEXT = text(0, 1000), FINGERPRINT = text(1, 128), SESSION = text(1, 128);
+const ADDRESS = matching(/^wss?:\/\/[!-~]{1,1000}$/);
 const MILLIS = whole(-3_600_000, 3_600_000), CODE = matching(/^[a-z][a-z0-9_]{0,39}$/), TOKEN = text(0, 4096);
 const POWER_OF_TWO = (v) => whole(16, 65_536)(v) && Number.isInteger(Math.log2(v));
 
@@ -189,7 +190,7 @@ const TABLES = {
     n_q: [N_Q, null], packet_frames: [PACKET_LENGTH, null], start: [word("exact", "primed"), null], epoch: [EPOCH, null], next_seq: [NEXT, null],
     session: [SESSION, null], resume_ms: [whole(0, 3_600_000), 0], time: [MICROS], server: [TEXT, ""],
   },
-  refuse: { code: [CODE], reason: [TEXT], retry: [word(true, false), false], retry_after_ms: [whole(0, 86_400_000), null] },
+  refuse: { code: [CODE], reason: [TEXT], retry: [word(true, false), false], retry_after_ms: [whole(0, 86_400_000), null], go_to: [ADDRESS, null] },
   waiting: { stream: [NAME] },
   start: {
     epoch: [EPOCH], n_q: [N_Q], bandwidth: [kbps], packet_frames: [PACKET_LENGTH], start: [word("exact", "primed", "resumed", "continued")],
@@ -202,8 +203,8 @@ const TABLES = {
   stream_end: { next_seq: [NEXT], reason: [TEXT, ""] },
   report: { received: [NEXT], played: [SEQ, null], margin_ms: [MILLIS, null], late_ms: [MILLIS, null], bandwidth: [kbps, null] },
   ping: { time: [MICROS] },
-  pong: { time: [MICROS], server_time: [MICROS] },
-  error: { code: [CODE], reason: [TEXT] },
+  pong: { time: [MICROS], server_time: [MICROS], closing_ms: [whole(0, 86_400_000), null], go_to: [ADDRESS, null] },
+  error: { code: [CODE], reason: [TEXT], go_to: [ADDRESS, null] },
 };
 const REALS = new Set(["bandwidth", "min_bandwidth", "silence_db", "bandwidths"]);
 const PACKET = { seq: SEQ, epoch: EPOCH, timestamp: SEQ, n_q: whole(0, 255), payload: (v) => v instanceof Uint8Array };

@@ -105,7 +105,7 @@ test("a refusal that nothing can change ends the attempts, and one that time may
   ] as const) {
     const { io, failures } = listening();
     io.newest.open();
-    io.newest.say({ type: "refuse", code, reason: "no", retry, retry_after_ms: null });
+    io.newest.say({ type: "refuse", code, reason: "no", retry, retry_after_ms: null, go_to: null });
     await io.pass(2000);
     expect(io.sockets).toHaveLength(attempts);
     expect(failures).toHaveLength(retry ? 0 : 1);
@@ -182,7 +182,7 @@ test("beyond a second of waiting audio the oldest is dropped and the server told
   await io.pass(60);
   // The server's first pong says that it has nothing; then nothing more is answered, and a second may be under way.
   const ping = io.newest.got.find((message) => message.type === "ping");
-  if (ping?.type === "ping") io.newest.say({ type: "pong", time: ping.time, server_time: 5_000_100 });
+  if (ping?.type === "ping") io.newest.say({ type: "pong", time: ping.time, server_time: 5_000_100, closing_ms: null, go_to: null });
   offer(40);
   expect(sent().length).toBeLessThan(16);
   expect(publisher.queuedS).toBeLessThanOrEqual(1);
@@ -205,7 +205,7 @@ test("the end waits for what is queued and for the server's count", async () => 
 test("a session that somebody else has taken over is not taken back", async () => {
   const { io, failures, answer } = publishing();
   await answer(0);
-  io.newest.say({ type: "error", code: "taken_over", reason: "elsewhere" });
+  io.newest.say({ type: "error", code: "taken_over", reason: "elsewhere", go_to: null });
   await io.pass(5000);
   expect(io.sockets).toHaveLength(1);
   expect(failures).toHaveLength(1);

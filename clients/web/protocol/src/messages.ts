@@ -127,6 +127,7 @@ export interface Refuse {
   readonly reason: string;
   readonly retry: boolean;
   readonly retry_after_ms: number | null;
+  readonly go_to: string | null;
 }
 
 export interface Waiting {
@@ -194,12 +195,15 @@ export interface Pong {
   readonly type: "pong";
   readonly time: number;
   readonly server_time: number;
+  readonly closing_ms: number | null;
+  readonly go_to: string | null;
 }
 
 export interface ErrorMessage {
   readonly type: "error";
   readonly code: string;
   readonly reason: string;
+  readonly go_to: string | null;
 }
 
 export type Hello = PublishHello | ListenHello;
@@ -226,6 +230,7 @@ const token = text(0, 4096);
 const session = text(1, 128);
 const millis = whole(-3_600_000, 3_600_000);
 const fingerprint = text(1, 128);
+const address = matching(/^wss?:\/\/[!-~]{1,1000}$/, "ws:// or wss://, and at most 1,000 printable characters of ASCII behind it");
 const code = matching(/^[a-z][a-z0-9_]{0,39}$/, "a lower-case word of 1 to 40 characters");
 
 const MODEL: Table = {
@@ -292,7 +297,13 @@ const TABLES: Readonly<Record<string, Table>> = {
     time: micros,
     server: orElse(freeText, ""),
   },
-  refuse: { code, reason: freeText, retry: orElse(flag, false), retry_after_ms: orNull(whole(0, 86_400_000)) },
+  refuse: {
+    code,
+    reason: freeText,
+    retry: orElse(flag, false),
+    retry_after_ms: orNull(whole(0, 86_400_000)),
+    go_to: orNull(address),
+  },
   waiting: { stream: streamName },
   start: {
     epoch,
@@ -315,8 +326,8 @@ const TABLES: Readonly<Record<string, Table>> = {
   stream_end: { next_seq: nextSeq, reason: orElse(freeText, "") },
   report: { received: nextSeq, played: orNull(seq), margin_ms: orNull(millis), late_ms: orNull(millis), bandwidth: orNull(kbps) },
   ping: { time: micros },
-  pong: { time: micros, server_time: micros },
-  error: { code, reason: freeText },
+  pong: { time: micros, server_time: micros, closing_ms: orNull(whole(0, 86_400_000)), go_to: orNull(address) },
+  error: { code, reason: freeText, go_to: orNull(address) },
 };
 
 const PACKET: Table = { seq, epoch, timestamp: seq, n_q: whole(0, 255) };

@@ -1,0 +1,229 @@
+"""What whoever runs the server may see and do: streams and listeners, ending one, narrowing what a token grants, draining.
+
+Over HTTP these are routes of the private port, which ask for the admin token. All answers are JSON, whose text is escaped.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.protocol import now_us
+from streamcodec.protocol.fields import shown
+from streamcodec.server.addresses import AddressRates, peer_key
+from streamcodec.server.auth.gatekeeper import bearer_of
+from streamcodec.server.auth.grant import NEVER, Grant
+from streamcodec.server.auth.permits import Permits
+from streamcodec.server.connection import ClientHandler
+from streamcodec.server.ports.routes import HttpReply, HttpRequest, Route
+from streamcodec.server.rate import Rate
+from streamcodec.server.refusals import Bound, Refusals
+from streamcodec.server.registry import Registry
+from streamcodec.server.stream import Stream
+
+__all__ = ["ADMIN_GUESSES", "MIN_TOKEN", "Admin", "AdminRoutes"]
+
+MIN_TOKEN = 16
+"""An admin token of fewer characters is refused when the server starts."""
+ADMIN_GUESSES = Rate(0.2, 5)
+"""Wrong admin tokens of one address, loopback too; then none of its tokens is looked at."""
+ENDED = "the operator ended it"
+
+
+class Admin:
+    """Shows and ends what runs on one server. `connections` are those of clients that have said hello."""
+
+    def __init__(self, registry: Registry, permits: Permits, connections: Callable[[], Iterable[ClientHandler]]) -> None:
+        self._registry = registry
+        self._permits = permits
+        self._connections = connections
+
+    def streams(self) -> list[dict[str, Any]]:
+        """All streams, by name."""
+        publishers = {client.peer: client for client in self._connections()}
+        return [self._stream(stream, publishers) for _, stream in sorted(self._registry.streams.items())]
+
+    def listeners(self) -> list[dict[str, Any]]:
+        """All listeners, by the names of their streams and in the order in which they came."""
+        found = [(client, client.subscriber) for client in self._connections() if client.subscriber is not None]
+        found.sort(key=lambda one: (one[1].options.stream, one[0].since))
+        config, now_s = self._registry.worker.engine.config, now_us() / 1e6
+        told = []
+        for client, subscriber in found:
+            report, stream = subscriber.in_flight.report, self._registry.streams.get(subscriber.options.stream)
+            coded = stream is not None and subscriber.format == "codes" and subscriber.n_q
+            told.append(
+                {
+                    **_session(client),
+                    "stream": subscriber.options.stream,
+                    "waits": stream is None,
+                    "format": subscriber.format,
+                    "bandwidth_kbps": config.bandwidth_of(subscriber.n_q) if coded else None,
+                    "lag_ms": round(1000 * subscriber.lag_s(now_s)),
+                    "jitter_ms": None if report is None else report.late_ms,
+                    "margin_ms": None if report is None else report.margin_ms,
+                }
+            )
+        return told
+
+    def end(self, session: str, *, bar: bool = False) -> None:
+        """End the session of that id; with `bar`, let nobody in any more with the token that it has shown. Raises `LookupError`."""
+        client = self._client(session)
+        assert client.permit is not None
+        if bar:
+            self._permits.narrow(client.permit.credential, Grant(expires=NEVER))
+        self._permits.end(client.permit, ENDED)
+
+    def end_stream(self, name: str) -> None:
+        """End a stream: its publisher's session, if it has one now, and all that listeners would still get. Raises `LookupError`."""
+        stream = self._registry.streams.get(name)
+        if stream is None:
+            raise LookupError(f"there is no stream {shown(name)}")
+        stream.lease.fail(RemoteProtocolError(WireCode.UNAUTHORIZED, ENDED))
+        stream.end(ENDED)
+
+    def narrow(self, session: str, to: Grant) -> None:
+        """Let whoever shows the token of that session have no more than `to`. Raises `LookupError` and `InputError`."""
+        client = self._client(session)
+        assert client.permit is not None
+        self._permits.narrow(client.permit.credential, to)
+
+    def _client(self, session: str) -> ClientHandler:
+        for client in self._connections():
+            if client.id == session and client.permit is not None:
+                return client
+        raise LookupError(f"there is no session {shown(session)}")
+
+    def _stream(self, stream: Stream, publishers: dict[Any, ClientHandler]) -> dict[str, Any]:
+        client, totals = publishers.get(stream.lease.holder), stream.totals
+        return {
+            **(_session(client) if client is not None else {"session": None, "address": None, "holder": None}),
+            "stream": stream.info.name,
+            "since": stream.since,
+            "format": stream.info.format,
+            "bandwidth_kbps": stream.info.bandwidth,
+            "sent_kbps": totals.recent.kbps,
+            "packets": totals.emitted,
+            "dropped": totals.dropped,
+            "late_ms": totals.recent.late_ms,
+            "idle_s": None if totals.recent.at is None else round((now_us() - totals.recent.at) / 1e6, 1),
+            "listeners": len(self._registry.listeners.get(stream.info.name, ())),
+        }
+
+
+def _session(client: ClientHandler) -> dict[str, Any]:
+    holder = None if client.permit is None else client.permit.credential.grant.name
+    return {"session": client.id, "address": client.peer.name, "since": client.since, "holder": holder or None}
+
+
+class AdminRoutes:
+    """The routes of `admin`, for whoever shows `token`; `drain` begins to stop the server. `clock` tells seconds. Raises `InputError`."""
+
+    def __init__(
+        self, admin: Admin, token: str, drain: Callable[[float | None, str | None], None], refusals: Refusals, clock: Callable[[], float]
+    ) -> None:
+        self.check_token(token)
+        self._admin = admin
+        self._token = token.encode()
+        self._drain = drain
+        self._refusals = refusals
+        self._refused = AddressRates(ADMIN_GUESSES, clock)
+
+    @staticmethod
+    def check_token(token: str) -> None:
+        """Raise `InputError` for a token that could be guessed, or not be sent."""
+        if len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+            raise InputError(f"the admin token is too short or has other characters, expected {MIN_TOKEN} letters and digits or more")
+
+    @property
+    def routes(self) -> list[Route]:
+        """For the private port alone."""
+        table = (
+            ("GET", "/admin/streams", self._streams),
+            ("GET", "/admin/listeners", self._listeners),
+            ("POST", "/admin/streams/{name}/end", self._end_stream),
+            ("POST", "/admin/sessions/{id}/end", self._end),
+            ("POST", "/admin/sessions/{id}/grant", self._grant),
+            ("POST", "/admin/drain", self._begin_drain),
+        )
+        return [Route(method, path, handler, guard=self._guard) for method, path, handler in table]
+
+    def _guard(self, request: HttpRequest) -> HttpReply | None:
+        bucket = self._refused.of(peer_key(request.host, bound_loopback=True) or request.host)
+        if wait_s := bucket.wait_s():
+            told = "too many admin tokens from this address were refused"
+            self._refusals.note(Bound.ADMIN_TOKENS, request.host, told)
+            return _told(HTTPStatus.TOO_MANY_REQUESTS, told, {"Retry-After": str(int(wait_s) + 1)})
+        given = bearer_of(request.headers.get_all("Authorization"))
+        if given is not None and hmac.compare_digest(given.encode(errors="surrogateescape"), self._token):
+            return None
+        bucket.take()
+        return _told(HTTPStatus.UNAUTHORIZED, "expected the header Authorization: Bearer ADMIN-TOKEN", {"WWW-Authenticate": "Bearer"})
+
+    async def _streams(self, _: HttpRequest) -> HttpReply:
+        return _json({"streams": self._admin.streams()})
+
+    async def _listeners(self, _: HttpRequest) -> HttpReply:
+        return _json({"listeners": self._admin.listeners()})
+
+    async def _end_stream(self, request: HttpRequest) -> HttpReply:
+        return _done(lambda: self._admin.end_stream(request.placeholders["name"]))
+
+    async def _end(self, request: HttpRequest) -> HttpReply:
+        def end() -> None:
+            bar = _asked(request, {"bar"}).get("bar", False)
+            if not isinstance(bar, bool):
+                raise InputError(f"bar is {shown(bar)}, expected true or false")
+            self._admin.end(request.placeholders["id"], bar=bar)
+
+        return _done(end)
+
+    async def _grant(self, request: HttpRequest) -> HttpReply:
+        def narrow() -> None:
+            to = Grant.of({"exp": NEVER, **_asked(request, {"publish", "listen", "exp"})})
+            self._admin.narrow(request.placeholders["id"], to)
+
+        return _done(narrow)
+
+    async def _begin_drain(self, request: HttpRequest) -> HttpReply:
+        def drain() -> None:
+            asked = _asked(request, {"seconds", "to"})
+            self._drain(asked.get("seconds"), asked.get("to"))
+
+        return _done(drain)
+
+
+def _asked(request: HttpRequest, known: set[str]) -> dict[str, Any]:
+    """What a request's body asks for; nothing where it has none. Raises `InputError`: a misspelt key must not mean its default."""
+    if not request.body:
+        return {}
+    try:
+        found = json.loads(request.body)
+    except (ValueError, RecursionError):
+        raise InputError("the body is no JSON") from None
+    if not isinstance(found, dict) or (unknown := next((name for name in found if name not in known), None)) is not None:
+        what = shown(unknown) if isinstance(found, dict) else shown(found)
+        raise InputError(f"the body has {what}, expected an object with {', '.join(sorted(known))}")
+    return found
+
+
+def _done(act: Callable[[], None]) -> HttpReply:
+    try:
+        act()
+    except InputError as exc:
+        return _told(HTTPStatus.BAD_REQUEST, str(exc))
+    except LookupError as exc:
+        return _told(HTTPStatus.NOT_FOUND, str(exc.args[0]))
+    return _json({"done": True})
+
+
+def _told(status: HTTPStatus, error: str, headers: dict[str, str] | None = None) -> HttpReply:
+    return _json({"error": error}, status, headers)
+
+
+def _json(value: Any, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None) -> HttpReply:
+    return HttpReply(status, json.dumps(value) + "\n", "application/json", headers or {})

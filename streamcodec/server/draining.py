@@ -1,0 +1,73 @@
+"""From when a server is told to stop until it does: nobody new comes in, and who is there may leave in order. No clock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from streamcodec.errors import InputError, LocalProtocolError, RemoteProtocolError, WireCode
+from streamcodec.protocol import Error, Ping, Pong, now_us
+from streamcodec.protocol.fields import shown
+
+__all__ = ["CLOSING_S", "DEFAULT_DRAIN_S", "Draining", "checked_address"]
+
+DEFAULT_DRAIN_S = 8.0
+"""A stop by SIGTERM takes no longer: container engines kill after 10 s."""
+CLOSING_S = 3.0
+"""So much of that, or half of it, is left to send out what was accepted and to close."""
+_MAX_S = 86_400.0
+_CLOSES = "the server is closing"
+
+
+class Draining:
+    """Whether the server drains, until when, and where its clients are to go. `clock` tells seconds."""
+
+    def __init__(self, clock: Callable[[], float], go_to: str | None = None) -> None:
+        self.go_to = go_to
+        self._clock = clock
+        self._ends: float | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether no newcomers are let in."""
+        return self._ends is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody is waited for any longer."""
+        return self._ends is not None and self._clock() >= self._ends
+
+    def begin(self, within_s: float, go_to: str | None = None) -> None:
+        """Be over soon enough that the server has stopped `within_s`; where that was said before, the earlier time holds.
+
+        Raises `InputError` for a time or an address that cannot be.
+        """
+        if isinstance(within_s, bool) or not isinstance(within_s, (int, float)) or not 0 <= within_s <= _MAX_S:
+            raise InputError(f"the time to drain is {shown(within_s)}, expected 0 to {_MAX_S:g} s")
+        if go_to is not None:
+            self.go_to = checked_address(go_to)
+        ends = self._clock() + within_s - min(within_s / 2, CLOSING_S)
+        self._ends = ends if self._ends is None else min(ends, self._ends)
+
+    def pong(self, ping: Ping) -> Pong:
+        """The answer to a ping, which says how long the server is still there."""
+        if self._ends is None:
+            return Pong(time=ping.time, server_time=now_us())
+        return Pong(time=ping.time, server_time=now_us(), closing_ms=self._left_ms, go_to=self.go_to)
+
+    def farewell(self) -> RemoteProtocolError:
+        """What is said to a newcomer, and to whoever has to leave."""
+        return RemoteProtocolError(WireCode.SERVER_CLOSING, _CLOSES, self._left_ms if self.begun else None, go_to=self.go_to)
+
+    @property
+    def _left_ms(self) -> int:
+        assert self._ends is not None
+        return max(0, round(1000 * (self._ends - self._clock())))
+
+
+def checked_address(url: str) -> str:
+    """A server's address as the protocol takes it. Raises `InputError`."""
+    try:
+        Error(code=WireCode.SERVER_CLOSING, reason="", go_to=url)
+    except LocalProtocolError:
+        raise InputError(f"{shown(url)} is no address of a server, expected for instance wss://voice.example.org") from None
+    return url
