@@ -44,25 +44,25 @@ class WebhookQueue:
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._waiting: OrderedDict[str, ServerEvent] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[float, ServerEvent]] = OrderedDict()
         self._put = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, event: ServerEvent) -> None:
-        """Let `event` wait, or add it to one that waits and is about the same."""
+    def put(self, event: ServerEvent, now: float = 0.0) -> None:
+        """Let `event`, which happened `now`, wait, or add it to one that waits and is about the same."""
         self._put += 1
         key = f"{event.kind} {event.about}" if event.about is not None else f"#{self._put}"
         if (there := self._waiting.get(key)) is not None:
-            self._waiting[key] = there.and_also(event)
+            self._waiting[key] = there[0], there[1].and_also(event)
         elif len(self) < MAX_WAITING:
-            self._waiting[key] = event
+            self._waiting[key] = now, event
         else:
             self.dropped += 1
 
-    def take(self) -> ServerEvent:
-        """The event that has waited longest."""
+    def take(self) -> tuple[float, ServerEvent]:
+        """The event that has waited longest, and when it happened, or when the first of several did."""
         return self._waiting.popitem(last=False)[1]
 
 
@@ -102,7 +102,7 @@ class Webhooks:
 
     def put(self, event: ServerEvent) -> None:
         """Tell of `event` soon; waits for nothing."""
-        self.queue.put(event)
+        self.queue.put(event, self._clock())
         self._idle.clear()
         self._changed.set()
 
@@ -116,14 +116,14 @@ class Webhooks:
         while True:
             self._changed.clear()
             while self.queue:
-                await self._tell(self.queue.take())
+                await self._tell(*self.queue.take())
             self._idle.set()
             await self._changed.wait()
 
-    async def _tell(self, event: ServerEvent) -> None:
+    async def _tell(self, at: float, event: ServerEvent) -> None:
         # The same id whenever it is sent: the receiver knows again what it has got already.
         number = f"msg_{secrets.token_hex(12)}"
-        happened = datetime.datetime.fromtimestamp(self._clock(), datetime.UTC).isoformat(timespec="milliseconds")
+        happened = datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds")
         body = json.dumps({"type": event.kind, "timestamp": happened, "data": event.data}).encode()
         for wait_s in _waits():
             if await self._sent(number, body):

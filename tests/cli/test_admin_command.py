@@ -108,4 +108,4 @@ def test_what_went_wrong_is_one_line(capsys, tmp_path, monkeypatch):
 def test_a_table_escapes_what_others_wrote():
     columns = {"name": lambda one: one["name"], "n": lambda one: one["n"]}
     rows = [{"name": "\x1b[2J\u202e\n", "n": None}, {"name": "b", "n": 12}]
-    assert table(columns, rows).splitlines() == [r"name               n", r"\x1b[2J\u202e\n  -", r"b                  12"]
+    assert table(columns, rows).splitlines() == [f"{'name':15}  n", r"\x1b[2J\u202e\n  -", f"{'b':15}  12"]

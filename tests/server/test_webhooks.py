@@ -82,9 +82,9 @@ def test_the_queue_is_bounded_and_adds_up_what_comes_in_floods():
     for _ in range(MAX_WAITING):
         queue.put(ServerEvent("stream.ended", {}))
     assert (len(queue), queue.dropped) == (MAX_WAITING, 3)
-    assert queue.take().kind == "stream.started"
-    assert queue.take().data == {"code": "unauthorized", "address": "4999", "count": 5000}
-    assert queue.take().data == {"stream": "a", "packets": 10_000, "count": 5000}
+    assert queue.take()[1].kind == "stream.started"
+    assert queue.take()[1].data == {"code": "unauthorized", "address": "4999", "count": 5000}
+    assert queue.take()[1].data == {"stream": "a", "packets": 10_000, "count": 5000}
 
 
 def test_an_event_that_was_not_taken_is_sent_again_under_its_id_and_the_next_one_waits():
