@@ -119,7 +119,7 @@ def grant(
 def drain(
     within: Annotated[
         float | None,
-        typer.Option("--seconds", parser=number(0, 86_400), metavar="S", help="Stop within so long (default: the server's setting)."),
+        typer.Option("--seconds", parser=number(1, 86_400), metavar="S", help="Stop within so long (default: the server's setting)."),
     ] = None,
     to: Annotated[str | None, typer.Option(metavar="URL", help="Where its clients are to go (default: the server's setting).")] = None,
     url: Url = DEFAULT_PRIVATE_URL,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import typer.core
 
-from streamcodec.cli.options import EngineName, PrecisionName, load_codec, port_number, positive_int
+from streamcodec.cli.options import EngineName, PrecisionName, load_codec, number, port_number, positive_int
 from streamcodec.cli.token import read_token_keys
 from streamcodec.errors import InputError
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from streamcodec.codec import Codec
-    from streamcodec.server import Server
+    from streamcodec.server import Server, TokenKeys, Tokens
     from streamcodec.server.settings import Origins, Settings
 
 __all__ = ["OTHER_NAMES", "ServeCommand", "serve"]
@@ -127,6 +128,13 @@ def serve(
             help="Keys of signed tokens, see `token`: a JSON Web Key Set; also $STREAMCODEC_TOKEN_KEYS.",
         ),
     ] = None,
+    auth_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Ask this program what a client may do whose token no key here has signed; $STREAMCODEC_AUTH_URL_TOKEN proves who asks.",
+        ),
+    ] = None,
     insecure: Annotated[
         bool | None,
         typer.Option("--insecure/--no-insecure", help="Let everybody who reaches the port publish and listen, from other machines too."),
@@ -165,6 +173,17 @@ def serve(
         str | None,
         typer.Option(metavar="ADDRESS", help="The address of the private port; others than this machine reach it where it is public."),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Tell this program of starts, ends, gaps and refusals; $STREAMCODEC_WEBHOOK_SECRET signs."),
+    ] = None,
+    drain_seconds: Annotated[
+        float | None,
+        typer.Option(parser=number(1, 86_400), metavar="S", help="A stop by SIGTERM takes so long at most; clients are told to leave."),
+    ] = None,
+    drain_to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where clients are told to go then, as in wss://voice.example.org.")
+    ] = None,
     page: Annotated[bool | None, typer.Option("--page/--no-page", help="Serve a page for browsers at /.")] = None,
     log_format: Annotated[
         Literal["text", "json"] | None, typer.Option(help="How the log is written: lines for people, or one JSON object a line.")
@@ -193,6 +212,7 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
     import logging
 
     import streamcodec
+    from streamcodec.cli.operate import end_in_time, files_of, reload_when_changed
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
     from streamcodec.server.door import ask_for_descriptors
@@ -228,10 +248,17 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
                     say("no page for browsers: it was not built (make page)")
                 if running.private is not None:
                     say(f"private port: {running.private.url}")
-                lost = await running.until_over()  # the log tells it, too
-                if settings.log_format == "text":
-                    print(f"streamcodec: the engine is lost: {lost}", file=sys.stderr)
-                status = 1
+                end_in_time(running)
+                read = partial(_tokens_and_keys, settings, origins)
+                reloading = asyncio.create_task(reload_when_changed(running, files_of(settings), read))
+                try:
+                    lost = await running.until_over()  # the log tells it, too
+                finally:
+                    reloading.cancel()
+                if lost is not None:
+                    status = 1
+                    if settings.log_format == "text":
+                        print(f"streamcodec: the engine is lost: {lost}", file=sys.stderr)
         say("stopped")
         if server.engine_hangs:  # the interpreter would wait for the engine's threads
             os._exit(status or 1)
@@ -241,13 +268,10 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
 
 
 def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Server, Codec]:
-    from streamcodec.server import Page, Proxies, Server, Sites, Tokens
+    from streamcodec.cli.operate import operations_of
+    from streamcodec.server import Page, Proxies, Server, Sites
 
-    tokens = Tokens(
-        publish=_tokens(settings.publish_token_file, settings.publish_token),
-        listen=_tokens(settings.listen_token_file, settings.listen_token),
-    )
-    keys = read_token_keys(settings.token_keys_file, _revealed(settings.token_keys), origins.of("token_keys") or "")
+    tokens, keys = _tokens_and_keys(settings, origins)
     offered = Page(settings.model) if settings.page else None
     steps = settings.threads or processors
     codec = load_codec(settings.model, settings.device, settings.engine, settings.precision, steps, workers=steps, wait_for_compile=False)
@@ -265,9 +289,20 @@ def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Serv
         tls_key=settings.tls_key,
         private_port=settings.private_port,
         private_host=settings.private_host,
+        operations=operations_of(settings),
         limits=settings.limits,
     )
     return server, codec
+
+
+def _tokens_and_keys(settings: Settings, origins: Origins) -> tuple[Tokens, TokenKeys | None]:
+    from streamcodec.server import Tokens
+
+    tokens = Tokens(
+        publish=_tokens(settings.publish_token_file, settings.publish_token),
+        listen=_tokens(settings.listen_token_file, settings.listen_token),
+    )
+    return tokens, read_token_keys(settings.token_keys_file, _revealed(settings.token_keys), origins.of("token_keys") or "")
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -14,7 +14,7 @@ DEFAULT_DRAIN_S = 8.0
 """A stop by SIGTERM takes no longer: container engines kill after 10 s."""
 CLOSING_S = 3.0
 """So much of that, or half of it, is left to send out what was accepted and to close."""
-_MAX_S = 86_400.0
+_MIN_S, _MAX_S = 1.0, 86_400.0
 _CLOSES = "the server is closing"
 
 
@@ -41,8 +41,8 @@ class Draining:
 
         Raises `InputError` for a time or an address that cannot be.
         """
-        if isinstance(within_s, bool) or not isinstance(within_s, (int, float)) or not 0 <= within_s <= _MAX_S:
-            raise InputError(f"the time to drain is {shown(within_s)}, expected 0 to {_MAX_S:g} s")
+        if isinstance(within_s, bool) or not isinstance(within_s, (int, float)) or not _MIN_S <= within_s <= _MAX_S:
+            raise InputError(f"the time to drain is {shown(within_s)}, expected {_MIN_S:g} to {_MAX_S:g} s")
         if go_to is not None:
             self.go_to = checked_address(go_to)
         ends = self._clock() + within_s - min(within_s / 2, CLOSING_S)

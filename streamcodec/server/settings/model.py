@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import BeforeValidator, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.engine.base import EngineName, PrecisionName
 from streamcodec.model.hub import DEFAULT_MODEL
+from streamcodec.server.auth.asking import checked_url
+from streamcodec.server.draining import DEFAULT_DRAIN_S, checked_address
 from streamcodec.server.limits import Count, Limits
 from streamcodec.server.logs import LogFormat
 from streamcodec.server.proxies import ForwardedHeader, Proxies
@@ -19,7 +22,7 @@ from streamcodec.server.sites import Sites
 
 __all__ = ["SECRETS", "Settings"]
 
-SECRETS = ("publish_token", "listen_token", "token_keys")
+SECRETS = ("publish_token", "listen_token", "token_keys", "auth_url_token", "admin_token", "webhook_secret")
 """Settings that no flag sets and nothing shows."""
 
 
@@ -29,6 +32,7 @@ def _split(value: Any) -> Any:
 
 
 Port = Annotated[int, Ge(0), Le(65_535)]
+Url = Annotated[str, AfterValidator(partial(checked_url, what="the URL"))]
 Several = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -56,6 +60,13 @@ class Settings(BaseSettings):
     listen_token_file: Path | None = None
     token_keys: SecretStr | None = None
     token_keys_file: Path | None = None
+    auth_url: Url | None = None
+    auth_url_token: SecretStr | None = None
+    admin_token: SecretStr | None = None
+    webhook: Url | None = None
+    webhook_secret: SecretStr | None = None
+    drain_seconds: Annotated[float, Ge(1), Le(86_400)] = DEFAULT_DRAIN_S
+    drain_to: Annotated[str, AfterValidator(checked_address)] | None = None
     insecure: bool = False
     allow_origin: Several = ()
     allow_host: Several = ()

@@ -23,7 +23,7 @@ __all__ = ["PREFIX", "Origins", "read_settings"]
 
 PREFIX = "STREAMCODEC_"
 _SEPARATOR = "__"
-_OF_OTHERS = ("TOKEN", "CACHE", "CONFIG")  # variables of this package that are no settings
+_OF_OTHERS = ("TOKEN", "CACHE", "CONFIG", "PRIVATE_URL")  # variables of this package that are no settings
 _MOST_TOLD = 5
 
 Nested = Mapping[str, Any]
