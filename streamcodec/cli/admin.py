@@ -15,11 +15,11 @@ import typer
 
 from streamcodec.cli.options import number
 from streamcodec.cli.token import seconds_of
-from streamcodec.errors import ConnectionFailed, InputError, explain, printable
+from streamcodec.errors import ConnectionFailed, InputError, printable
 
 __all__ = ["DEFAULT_PRIVATE_URL", "admin_app", "table"]
 
-DEFAULT_PRIVATE_URL = "http://127.0.0.1:8766"
+DEFAULT_PRIVATE_URL = "http://127.0.0.1:9090"
 TOKEN_VARIABLE = "STREAMCODEC_ADMIN_TOKEN"
 _MOST_BYTES = 16 << 20
 _WITHIN_S = 10.0
@@ -187,15 +187,9 @@ def _ask(url: str, token_file: Path | None, method: str, path: str, body: Mappin
 
 
 def _token(file: Path | None) -> str:
-    if file is None:
-        found = os.environ.get(TOKEN_VARIABLE, "")
-    else:
-        try:
-            found = file.read_text(encoding="utf-8-sig")
-        except OSError as exc:
-            raise InputError(explain(exc)) from exc
-        except UnicodeDecodeError as exc:
-            raise InputError(f"{file}: is no text file, expected the admin token") from exc
-    if not (token := found.strip()) or not token.isascii() or not token.isprintable():
+    from streamcodec.cli.operate import read_secret
+
+    token = os.environ.get(TOKEN_VARIABLE, "").strip() if file is None else read_secret(file)
+    if not token or not token.isascii() or not token.isprintable():
         raise InputError(f"there is no admin token, expected --token-file FILE or ${TOKEN_VARIABLE}")
     return token

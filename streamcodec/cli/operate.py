@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamcodec.errors import InputError
+from streamcodec.errors import InputError, explain
 
 if TYPE_CHECKING:
     from streamcodec.server import Operations, Server, TokenKeys, Tokens
     from streamcodec.server.settings import Settings
 
-__all__ = ["end_in_time", "files_of", "operations_of", "reload_when_changed"]
+__all__ = ["end_in_time", "files_of", "operations_of", "read_secret", "reload_when_changed"]
 
 LOOK_EVERY_S = 5.0
 
@@ -30,22 +30,38 @@ def operations_of(settings: Settings) -> Operations:
     """What the settings say about whoever runs the server. Raises `InputError`."""
     from streamcodec.server import AuthUrl, Operations, Webhooks
 
-    def revealed(name: str) -> str | None:
-        secret = getattr(settings, name)
-        return None if secret is None else str(secret.get_secret_value())
-
     auth_url = webhooks = None
     if settings.auth_url is not None:
-        auth_url = AuthUrl(settings.auth_url, time.time, bearer=revealed("auth_url_token"))
+        auth_url = AuthUrl(settings.auth_url, time.time, bearer=_secret(settings, "auth_url_token"))
     if settings.webhook is not None:
-        secret = revealed("webhook_secret")
+        secret = _secret(settings, "webhook_secret")
         if secret is None:
-            raise InputError("a webhook is signed, expected $STREAMCODEC_WEBHOOK_SECRET")
+            raise InputError("a webhook is signed, expected --webhook-secret-file or $STREAMCODEC_WEBHOOK_SECRET")
         webhooks = Webhooks(settings.webhook, secret, time.time)
-    admin_token = revealed("admin_token")
+    admin_token = _secret(settings, "admin_token")
     if admin_token is not None and settings.private_port is None:
         raise InputError("the admin token is for the private port, expected --private-port")
     return Operations(auth_url, webhooks, admin_token, settings.drain_seconds, settings.drain_to)
+
+
+def _secret(settings: Settings, name: str) -> str | None:
+    file, secret = getattr(settings, f"{name}_file"), getattr(settings, name)
+    if file is not None and secret is not None:
+        raise InputError(f"there are two of {name}, expected either the file or the environment's")
+    return read_secret(file) if file is not None else None if secret is None else str(secret.get_secret_value())
+
+
+def read_secret(file: Path) -> str:
+    """The one line in a file. Raises `InputError`, which tells nothing of it."""
+    try:
+        found = file.read_text(encoding="utf-8-sig").strip()
+    except OSError as exc:
+        raise InputError(explain(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{file}: is no text file, expected one line") from exc
+    if len(found.splitlines()) != 1:
+        raise InputError(f"{file}: expected one line")
+    return found
 
 
 def files_of(settings: Settings) -> list[Path]:

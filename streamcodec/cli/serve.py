@@ -129,11 +129,14 @@ def serve(
         ),
     ] = None,
     auth_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Ask this program what a client may do whose token no key here has signed; $STREAMCODEC_AUTH_URL_TOKEN proves who asks.",
-        ),
+        str | None, typer.Option(metavar="URL", help="Ask this program what a client may do whose token no key here has signed.")
+    ] = None,
+    auth_url_token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A token that proves to it who asks; also $STREAMCODEC_AUTH_URL_TOKEN.")
+    ] = None,
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The token of `streamcodec admin`, which needs a private port; also $STREAMCODEC_ADMIN_TOKEN."),
     ] = None,
     insecure: Annotated[
         bool | None,
@@ -174,8 +177,10 @@ def serve(
         typer.Option(metavar="ADDRESS", help="The address of the private port; others than this machine reach it where it is public."),
     ] = None,
     webhook: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Tell this program of starts, ends, gaps and refusals; $STREAMCODEC_WEBHOOK_SECRET signs."),
+        str | None, typer.Option(metavar="URL", help="Tell this program of streams that start, end and have gaps, and of refusals.")
+    ] = None,
+    webhook_secret_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The secret that signs this, whsec_...; also $STREAMCODEC_WEBHOOK_SECRET.")
     ] = None,
     drain_seconds: Annotated[
         float | None,

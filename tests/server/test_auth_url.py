@@ -73,7 +73,7 @@ def test_a_grant_lets_in_and_the_token_is_in_the_body_alone():
     door = Door(publish=["al*"], exp=NOW + 60, revalidate_s=30, sub="Alice", more="of something")
     credential = ask(door.at(bearer="it-is-me"), "publish")
     assert credential.grant == Grant(publish=["al*"], expires=NOW + 90, name="Alice")
-    assert (credential.revalidate_s, credential.source) == (30, "asked")
+    assert (credential.revalidate_s, credential.basis) == (30, "asked")
     assert door.asked == [{"role": "publish", "stream": "alice", "token": "t0p-secret", "address": "203.0.113.7"}]
     assert door.urls == [URL]
     assert door.headers[0]["Authorization"] == "Bearer it-is-me" and "t0p" not in str(door.headers[0])

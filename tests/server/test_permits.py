@@ -11,7 +11,7 @@ from server_rig import OURS, is_clean, listen_hello, packet, publish_hello, raw,
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.server import Grant, TokenKeys, Tokens
 from streamcodec.server.auth import Access
-from streamcodec.server.auth.credential import Credential, Source
+from streamcodec.server.auth.credential import Credential, Basis
 from streamcodec.server.auth.grant import NEVER
 from streamcodec.server.auth.keys import LEEWAY_S
 from streamcodec.server.auth.permits import MAX_NARROWED, MAX_NARROWED_AGAIN, Permit, Permits
@@ -63,7 +63,7 @@ def test_who_has_shown_no_token_stays():
     clock = Clock()
     permits = Permits(clock)
     with contextlib.ExitStack() as stack:
-        _, ended = session(permits, stack, Credential(Source.OPEN))
+        _, ended = session(permits, stack, Credential(Basis.OPEN))
         clock.now = NEVER
         permits.look()
         assert ended == []
@@ -110,11 +110,11 @@ def test_what_is_narrowed_is_bounded_and_never_forgotten_while_its_token_is_good
     permits = Permits(clock)
     nothing = Grant(expires=NEVER)
     with pytest.raises(InputError, match="no token that could be narrowed"):
-        permits.narrow(Credential(Source.OPEN), nothing)
-    tokens = [Credential(Source.SIGNED, Grant(listen=["*"], expires=NOW + 60), f"digest {i}") for i in range(MAX_NARROWED)]
+        permits.narrow(Credential(Basis.OPEN), nothing)
+    tokens = [Credential(Basis.SIGNED, Grant(listen=["*"], expires=NOW + 60), f"digest {i}") for i in range(MAX_NARROWED)]
     for one in tokens:
         permits.narrow(one, nothing)
-    one_more = Credential(Source.SIGNED, Grant(listen=["*"], expires=NOW + 600), "one more")
+    one_more = Credential(Basis.SIGNED, Grant(listen=["*"], expires=NOW + 600), "one more")
     with pytest.raises(InputError, match=f"{MAX_NARROWED} tokens are narrowed already"):
         permits.narrow(one_more, nothing)
     for _ in range(MAX_NARROWED_AGAIN - 1):
@@ -134,10 +134,10 @@ def test_what_is_narrowed_is_bounded_and_never_forgotten_while_its_token_is_good
         (Access(Tokens(listen=["a", "b"])).check("listen", "x", "a"), Access(Tokens(listen=["a"])), None),
         (Access(Tokens(listen=["a", "b"])).check("listen", "x", "b"), Access(Tokens(listen=["a"])), "the token is not good any more"),
         (Access(Tokens(listen=["a"])).check("listen", "x", "a"), Access(Tokens(publish=["a"])), "the token is not good any more"),
-        (Credential(Source.OPEN), Access(Tokens(publish=["a"])), None),
-        (Credential(Source.OPEN), Access(keys=KEYS), "a token is needed to listen from now on"),
-        (Credential(Source.ASKED), Access(keys=KEYS, asks=True), None),
-        (Credential(Source.ASKED), Access(keys=KEYS), "the token is not good any more"),
+        (Credential(Basis.OPEN), Access(Tokens(publish=["a"])), None),
+        (Credential(Basis.OPEN), Access(keys=KEYS), "a token is needed to listen from now on"),
+        (Credential(Basis.ASKED), Access(keys=KEYS, asks=True), None),
+        (Credential(Basis.ASKED), Access(keys=KEYS), "the token is not good any more"),
     ],
 )
 def test_what_a_key_or_a_token_granted_that_is_gone_is_ended(credential, access, why):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.server.auth.credential import EVERYTHING, Credential, Source
+from streamcodec.server.auth.credential import EVERYTHING, Credential, Basis
 from streamcodec.server.auth.grant import NEVER, Grant
 from streamcodec.server.auth.keys import LEEWAY_S, TokenKeys, check_time
 from streamcodec.server.auth.tokens import Tokens, digest_of
@@ -49,11 +49,11 @@ class Access:
         Raises `RemoteProtocolError` UNAUTHORIZED for one that a key of this server has signed and that is not good now.
         """
         if role in self.open_roles:
-            return Credential(Source.OPEN)
+            return Credential(Basis.OPEN)
         if not token:
             return f"a token is needed to {role}"
         if self.tokens.allows(role, token):
-            return Credential(Source.SHARED, EVERYTHING, digest_of(token))
+            return Credential(Basis.SHARED, EVERYTHING, digest_of(token))
         if self.keys is None:
             return f"the token does not allow to {role}"
         try:
@@ -65,18 +65,18 @@ class Access:
             raise RemoteProtocolError(WireCode.UNAUTHORIZED, str(exc)) from None
         # A session ends when a hello with the same token would be refused.
         grant = replace(grant, expires=min(NEVER, grant.expires + LEEWAY_S))
-        return Credential(Source.SIGNED, grant, digest_of(token), key)
+        return Credential(Basis.SIGNED, grant, digest_of(token), key)
 
     def withdrawn(self, role: str, credential: Credential) -> str | None:
         """Why `credential`, which was good once, is not good any more, in words; None where it is. Times are not looked at."""
-        match credential.source:
-            case Source.OPEN if role not in self.open_roles:
+        match credential.basis:
+            case Basis.OPEN if role not in self.open_roles:
                 return f"a token is needed to {role} from now on"
-            case Source.SHARED if credential.digest not in self.tokens.digests(role):
+            case Basis.SHARED if credential.digest not in self.tokens.digests(role):
                 return "the token is not good any more"
-            case Source.SIGNED if self.keys is None or credential.key not in self.keys.thumbprints:
+            case Basis.SIGNED if self.keys is None or credential.key not in self.keys.thumbprints:
                 return "the key that has signed the token is not good any more"
-            case Source.ASKED if not self.asks:
+            case Basis.ASKED if not self.asks:
                 return "the token is not good any more"
         return None
 

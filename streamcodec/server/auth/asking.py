@@ -21,7 +21,7 @@ from streamcodec.errors import InputError, RemoteProtocolError, WireCode, printa
 from streamcodec.protocol.fields import shown
 from streamcodec.server.address import is_loopback
 from streamcodec.server.auth.access import check_grant
-from streamcodec.server.auth.credential import Credential, Source
+from streamcodec.server.auth.credential import Credential, Basis
 from streamcodec.server.auth.grant import NEVER, Grant
 from streamcodec.server.auth.keys import LEEWAY_S
 from streamcodec.server.auth.tokens import digest_of
@@ -84,7 +84,7 @@ class AuthUrl:
         if self._clock() > grant.expires + LEEWAY_S:
             raise RemoteProtocolError(WireCode.UNAUTHORIZED, "the server's authentication URL grants nothing any more")
         grant = replace(grant, expires=min(NEVER, grant.expires + LEEWAY_S))
-        return Credential(Source.ASKED, grant, digest_of(token) if token else None, revalidate_s=revalidate_s)
+        return Credential(Basis.ASKED, grant, digest_of(token) if token else None, revalidate_s=revalidate_s)
 
     async def close(self) -> None:
         """Close its connections."""

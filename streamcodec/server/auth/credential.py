@@ -7,12 +7,12 @@ from enum import StrEnum
 
 from streamcodec.server.auth.grant import NEVER, Grant
 
-__all__ = ["EVERYTHING", "Credential", "Source"]
+__all__ = ["EVERYTHING", "Credential", "Basis"]
 
 EVERYTHING = Grant(publish=("*",), listen=("*",), expires=NEVER)
 
 
-class Source(StrEnum):
+class Basis(StrEnum):
     """What a grant rests on."""
 
     OPEN = "open"  # the role needs no token
@@ -23,13 +23,13 @@ class Source(StrEnum):
 
 @dataclass(frozen=True)
 class Credential:
-    """A grant, whose `expires` is when a session ends that rests on it (s since 1970), and its source.
+    """A grant, whose `expires` is when a session ends that rests on it (s since 1970), and its basis.
 
     `digest` tells the token that was shown from others, None where none was. `key` is the thumbprint of the key that has signed it.
     `revalidate_s` says after how long the authentication URL is to be asked again, None: never.
     """
 
-    source: Source
+    basis: Basis
     grant: Grant = EVERYTHING
     digest: str | None = field(default=None, repr=False)
     key: str | None = None

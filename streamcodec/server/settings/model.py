@@ -62,9 +62,12 @@ class Settings(BaseSettings):
     token_keys_file: Path | None = None
     auth_url: Url | None = None
     auth_url_token: SecretStr | None = None
+    auth_url_token_file: Path | None = None
     admin_token: SecretStr | None = None
+    admin_token_file: Path | None = None
     webhook: Url | None = None
     webhook_secret: SecretStr | None = None
+    webhook_secret_file: Path | None = None
     drain_seconds: Annotated[float, Ge(1), Le(86_400)] = DEFAULT_DRAIN_S
     drain_to: Annotated[str, AfterValidator(checked_address)] | None = None
     insecure: bool = False
