@@ -229,6 +229,7 @@ const freeText = text(0, MAX_TEXT);
 const token = text(0, 4096);
 const session = text(1, 128);
 const millis = whole(-3_600_000, 3_600_000);
+const dayMs = whole(0, 86_400_000);
 const fingerprint = text(1, 128);
 const address = matching(/^wss?:\/\/[!-~]{1,1000}$/, "ws:// or wss://, and at most 1,000 printable characters of ASCII behind it");
 const code = matching(/^[a-z][a-z0-9_]{0,39}$/, "a lower-case word of 1 to 40 characters");
@@ -297,13 +298,7 @@ const TABLES: Readonly<Record<string, Table>> = {
     time: micros,
     server: orElse(freeText, ""),
   },
-  refuse: {
-    code,
-    reason: freeText,
-    retry: orElse(flag, false),
-    retry_after_ms: orNull(whole(0, 86_400_000)),
-    go_to: orNull(address),
-  },
+  refuse: { code, reason: freeText, retry: orElse(flag, false), retry_after_ms: orNull(dayMs), go_to: orNull(address) },
   waiting: { stream: streamName },
   start: {
     epoch,
@@ -326,7 +321,7 @@ const TABLES: Readonly<Record<string, Table>> = {
   stream_end: { next_seq: nextSeq, reason: orElse(freeText, "") },
   report: { received: nextSeq, played: orNull(seq), margin_ms: orNull(millis), late_ms: orNull(millis), bandwidth: orNull(kbps) },
   ping: { time: micros },
-  pong: { time: micros, server_time: micros, closing_ms: orNull(whole(0, 86_400_000)), go_to: orNull(address) },
+  pong: { time: micros, server_time: micros, closing_ms: orNull(dayMs), go_to: orNull(address) },
   error: { code, reason: freeText, go_to: orNull(address) },
 };
 

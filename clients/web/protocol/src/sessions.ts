@@ -65,7 +65,8 @@ export class ClientSession {
   fail(error: unknown): number {
     if (this.closeCode !== null) return this.closeCode;
     const told = error instanceof RemoteProtocolError ? error : new RemoteProtocolError("internal", "internal error");
-    if (TRANSITIONS[this.state].client.error !== undefined) this.send({ type: "error", code: told.code, reason: clipped(told.message), go_to: null });
+    if (TRANSITIONS[this.state].client.error !== undefined)
+      this.send({ type: "error", code: told.code, reason: clipped(told.message), go_to: null });
     return closeCodeOf(told.code);
   }
 
