@@ -19,6 +19,7 @@ from streamcodec.cli.options import (
     Stream,
     TlsCa,
     Token,
+    TokenFile,
     number,
     positive_int,
 )
@@ -70,6 +71,7 @@ async def mic(
     server: Server = DEFAULT_URL,
     stream: Stream = "live",
     token: Token = None,
+    token_file: TokenFile = None,
     tls_ca: TlsCa = None,
     no_retry: NoRetry = False,
     quiet: Quiet = False,
@@ -122,6 +124,7 @@ async def mic(
     from streamcodec.audio import AudioWriter, Level
     from streamcodec.cli.status import LiveLine
     from streamcodec.client import Destination, Ledger, PublishOptions, Tee, keep_trying, open_pipe, open_source, publish, publish_source
+    from streamcodec.client import token_file as read_again
     from streamcodec.gc_freeze import freeze_gc
 
     async def opened() -> Source:
@@ -161,7 +164,7 @@ async def mic(
             start=start,
             pace="fast" if fast else "live",
             silence_db=dtx if codec is None else None,
-            token=token,
+            token=token if token_file is None else read_again(token_file),
             tls_ca=tls_ca,
         )
 

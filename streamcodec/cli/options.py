@@ -37,6 +37,7 @@ __all__ = [
     "Threads",
     "TlsCa",
     "Token",
+    "TokenFile",
     "any_number",
     "load_codec",
     "load_lm",
@@ -93,6 +94,9 @@ Token = Annotated[str | None, typer.Option(metavar="TOKEN", envvar="STREAMCODEC_
 TlsCa = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Trust the certificates in this PEM file, for a server whose own one no public authority signed."),
+]
+TokenFile = Annotated[
+    Path | None, typer.Option("--token-file", metavar="FILE", help="The token, in a file that is read again for each connection.")
 ]
 NoRetry = Annotated[bool, typer.Option("--no-retry", help="Give up when the connection fails instead of trying again.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no live line.")]

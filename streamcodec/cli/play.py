@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamcodec.cli.options import DEFAULT_MODEL, DEFAULT_URL, Model, NoRetry, Quiet, Server, Stream, TlsCa, Token, any_number, number
+from streamcodec.cli.options import (
+    DEFAULT_MODEL,
+    DEFAULT_URL,
+    Model,
+    NoRetry,
+    Quiet,
+    Server,
+    Stream,
+    TlsCa,
+    Token,
+    TokenFile,
+    any_number,
+    number,
+)
 from streamcodec.errors import DeviceError, MissingDependencyError
 from streamcodec.output_file import check_outputs
 
@@ -43,6 +56,7 @@ async def play(
     server: Server = DEFAULT_URL,
     stream: Stream = "live",
     token: Token = None,
+    token_file: TokenFile = None,
     tls_ca: TlsCa = None,
     no_retry: NoRetry = False,
     quiet: Quiet = False,
@@ -83,6 +97,7 @@ async def play(
     from streamcodec.cli.status import LiveLine
     from streamcodec.client import Destination, DeviceSink, Ledger, Player, check_sink, keep_trying, listen, open_sink
     from streamcodec.client import play as play_stream
+    from streamcodec.client import token_file as read_again
     from streamcodec.gc_freeze import freeze_gc
 
     line = LiveLine(quiet=quiet)
@@ -129,7 +144,7 @@ async def play(
                 model=codec.fingerprint if codec is not None else None,
                 bandwidth=bandwidth,
                 min_bandwidth=min_bandwidth,
-                token=token,
+                token=token if token_file is None else read_again(token_file),
                 tls_ca=tls_ca,
                 note=line.note,
             ) as listener:

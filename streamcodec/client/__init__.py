@@ -9,6 +9,7 @@ from streamcodec.client.publisher import Publisher, PublishOptions, publish
 from streamcodec.client.reconnect import Destination, backoff, keep_trying
 from streamcodec.client.sinks import DeviceSink, FileSink, PipeSink, Sink, check_sink, open_sink
 from streamcodec.client.sources import ClipSource, DeviceSource, FileSource, PipeSource, Source, Tee, open_source
+from streamcodec.client.tokens import token_file
 from streamcodec.protocol import now_us
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "play",
     "publish",
     "publish_source",
+    "token_file",
 ]

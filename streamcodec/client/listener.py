@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.client.reconnect import Note, reopen, resumable
+from streamcodec.client.reconnect import Note, reopen
+from streamcodec.client.tokens import Token, may_go_on, token_now, with_token
 from streamcodec.client.trust import trusting
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
 from streamcodec.protocol import (
@@ -50,7 +51,7 @@ def listen(
     bandwidth: float | None = None,
     min_bandwidth: float | None = None,
     history_ms: int | None = None,
-    token: str | None = None,
+    token: Token = None,
     tls_ca: Path | None = None,
     note: Note = lambda _: None,
 ) -> Listener:
@@ -58,9 +59,9 @@ def listen(
 
     As codes, `model` is the fingerprint of the `Codec` that will decode them, and `bandwidth` (kbps) may be less than the publisher's; with
     `min_bandwidth` the server goes down as far as that where the connection is slow, and up again. As PCM the server decodes. A connection
-    that breaks is resumed behind what was received, for as long as the server keeps it; `note` is told so in a line. `tls_ca` is a
-    PEM file of authorities, or of the server's own certificate, that are trusted instead of the system's. Raises `InputError` for what
-    cannot be asked for.
+    that breaks is resumed behind what was received, for as long as the server keeps it; `note` is told so in a line. A `token` may be a
+    function that is asked for each connection. `tls_ca` is a PEM file of authorities, or of the server's own certificate, that are trusted
+    instead of the system's. Raises `InputError` for what cannot be asked for.
     """
     if format == "codes" and model is None:
         raise InputError("listening to codes needs the fingerprint of the model that will decode them: model=codec.fingerprint")
@@ -72,12 +73,12 @@ def listen(
             bandwidth=bandwidth,
             min_bandwidth=min_bandwidth,
             history_ms=history_ms,
-            token=token,
+            token=token_now(token),
             client="streamcodec",
         )
     except LocalProtocolError as exc:
         raise InputError(str(exc)) from exc
-    return Listener(url, hello, note, trusting(url, tls_ca))
+    return Listener(url, hello, note, trusting(url, tls_ca), token)
 
 
 class Listener:
@@ -87,7 +88,7 @@ class Listener:
     (`now_us()`), however long it waited to be asked for.
     """
 
-    def __init__(self, url: str, hello: ListenHello, note: Note, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, hello: ListenHello, note: Note, tls: ssl.SSLContext | None = None, token: Token = None) -> None:
         self.url = url
         self.hello = hello
         self.packets = 0
@@ -97,6 +98,7 @@ class Listener:
         self.received_us = 0
         self._note = note
         self._tls = tls
+        self._token = token
         self._connection: Connection
         self._ready: deque[Event] = deque()
         self._left: tuple[StreamStart | None, int] | None = None  # the stream when the connection broke, and the number expected
@@ -183,13 +185,14 @@ class Listener:
 
     async def _resume(self, lost: ConnectionFailed) -> None:
         broken, begun = self._connection, time.monotonic()
-        if not resumable(lost, broken.welcome.resume_ms):
-            raise lost
         session = broken.session
+        assert session.hello is not None
+        if broken.welcome.resume_ms == 0 or not may_go_on(lost, session.hello.token, self._token):
+            raise lost
         if self._left is None:
             self._left = (session.start if session.state is State.STREAMING else None, session.next_seq)
         start, next_seq = self._left
-        hello = self.hello
+        hello = with_token(self.hello, self._token)
         if start is not None and start.session is not None:
             hello = replace(hello, resume=Resume(session=start.session, epoch=start.epoch, next_seq=next_seq))
         await broken.close()

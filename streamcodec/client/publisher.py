@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from streamcodec.client.packetizer import Packetizer
 from streamcodec.client.reconnect import Note
+from streamcodec.client.tokens import Token, token_now
 from streamcodec.client.trust import trusting
 from streamcodec.client.uplink import OnSent, Uplink
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
@@ -33,6 +34,8 @@ class PublishOptions:
     of codes `Codec.stream_encoder` does. Of a run of such codes one packet every 0.8 s is sent, and a gap with reason `silence` names the
     others.
 
+    A `token` may be a function that is asked for each connection: a stream goes on behind the end of a token where it gives the next one.
+
     A `pace` of "live" is a clock: where the uplink falls more than `queue_s` behind, the oldest audio is dropped and the server is told.
     "fast" is as quick as the server lets it be and drops nothing.
 
@@ -49,7 +52,7 @@ class PublishOptions:
     start: Start | None = None
     pace: Literal["live", "fast"] = "live"
     silence_db: float | None = None
-    token: str | None = None
+    token: Token = None
     tls_ca: Path | None = None
     queue_s: float = 1.0
 
@@ -70,7 +73,7 @@ class PublishOptions:
                 start=self.start,
                 pace=self.pace,
                 silence_db=self.silence_db,
-                token=self.token,
+                token=token_now(self.token),
                 client="streamcodec",
             )
         except LocalProtocolError as exc:
@@ -95,7 +98,7 @@ class Publisher:
         self.dropped_s = 0.0
         self._channels = options.channels
         self._queue_s = options.queue_s
-        self._uplink = Uplink(url, self.hello, note, trusting(url, options.tls_ca))
+        self._uplink = Uplink(url, self.hello, note, trusting(url, options.tls_ca), options.token)
         self._packetizer: Packetizer
 
     async def __aenter__(self) -> Self:

@@ -15,7 +15,7 @@ from streamcodec.client.connection import Connection, open_connection
 from streamcodec.errors import ConnectionFailed, Refused, UntrustedServerError, printable
 from streamcodec.protocol import ListenHello, PublishHello
 
-__all__ = ["MAX_HOPS", "Destination", "Note", "backoff", "keep_trying", "reopen", "resumable"]
+__all__ = ["MAX_HOPS", "Destination", "Note", "backoff", "keep_trying", "reopen"]
 
 Note = Callable[[str], None]
 
@@ -63,17 +63,12 @@ def backoff(first_s: float = 0.25, max_s: float = 8.0, rng: random.Random | None
         bound = min(max_s, 2 * bound)
 
 
-def resumable(lost: Exception, resume_ms: int) -> bool:
-    """Whether a connection that ended with `lost` may be resumed: it broke without a goodbye, and the server keeps its state."""
-    return type(lost) is ConnectionFailed and resume_ms > 0
-
-
 async def reopen(
     url: str, hello: Callable[[], PublishHello | ListenHello], lost: Exception, within_s: float, tls: ssl.SSLContext | None = None
 ) -> Connection:
     """Connect again until it works, for at most `within_s`; each attempt sends what `hello` returns, and `tls` says whom to trust.
 
-    Raises `lost`, the reason why the connection broke, where no attempt succeeds.
+    Raises `lost`, the reason why the connection broke, where no attempt succeeds, and a `Refused` that says where to go instead.
     """
     give_up = time.monotonic() + within_s
     for wait_s in backoff(_FIRST_WAIT_S, _MAX_WAIT_S):
@@ -86,6 +81,8 @@ async def reopen(
         try:
             return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, share_s)), tls=tls)
         except Refused as exc:
+            if exc.go_to is not None:
+                raise  # there is another server, and nothing to wait for here
             if not exc.retry:
                 raise lost from exc
         except ConnectionFailed:

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.client.reconnect import Note, reopen, resumable
+from streamcodec.client.reconnect import Note, reopen
 from streamcodec.client.send_queue import Audio, Lost, SendQueue
+from streamcodec.client.tokens import Token, may_go_on, with_token
 from streamcodec.errors import ConnectionFailed
 from streamcodec.protocol import Ended, Gap, PublishHello, Resume, now_us
 
@@ -30,10 +31,11 @@ _MEASURED_S = 2.0  # how much more is kept than a resumption needs: the seconds 
 class Uplink:
     """Sends what `queue` holds until the stream is ended; `changed` is set whenever there may be more to send, or more room.
 
-    `on_sent` is told of each packet when the socket has taken it: its number, when its last sample was captured, and when it went (us).
+    A session that ends as its token has expired goes on where `token` gives another one. `on_sent` is told of each packet when the socket
+    has taken it: its number, when its last sample was captured, and when it went (us).
     """
 
-    def __init__(self, url: str, hello: PublishHello, note: Note, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, hello: PublishHello, note: Note, tls: ssl.SSLContext | None = None, token: Token = None) -> None:
         self.queue = SendQueue()
         self.changed = asyncio.Event()
         self.connection: Connection
@@ -44,6 +46,7 @@ class Uplink:
         self._tls = tls
         self._hello = hello
         self._note = note
+        self._token = token
         # What could not be sent while the connection was lost may wait until then.
         self._catch_up_until = -math.inf
         self._ended: asyncio.Future[Ended]
@@ -92,7 +95,9 @@ class Uplink:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
             try:
-                if not resumable(lost, connection.welcome.resume_ms):
+                shown = connection.session.hello
+                assert shown is not None
+                if connection.welcome.resume_ms == 0 or not may_go_on(lost, shown.token, self._token):
                     raise lost
                 await self._resume(connection, lost)
             except Exception as exc:
@@ -108,7 +113,8 @@ class Uplink:
             session, secret = broken.session, broken.welcome.session
             assert secret is not None
             next_seq = session.next_seq + self.queue.numbers
-            return replace(self._hello, resume=Resume(session=secret, epoch=session.epoch, next_seq=next_seq))
+            resume = Resume(session=secret, epoch=session.epoch, next_seq=next_seq)
+            return replace(with_token(self._hello, self._token), resume=resume)
 
         self.connection = await reopen(self._url, hello, lost, resume_s, self._tls)
         # The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.

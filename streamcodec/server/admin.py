@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import logging
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -26,6 +27,8 @@ from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
 
 __all__ = ["ADMIN_GUESSES", "MIN_TOKEN", "Admin", "AdminRoutes"]
+
+log = logging.getLogger("streamcodec.server")
 
 MIN_TOKEN = 16
 """An admin token of fewer characters is refused when the server starts."""
@@ -76,6 +79,7 @@ class Admin:
         assert client.permit is not None
         if bar:
             self._permits.narrow(client.permit.credential, Grant(expires=NEVER))
+        log.info("the operator ended the session of %s%s", client.peer.name, ", and barred its token" if bar else "")
         self._permits.end(client.permit, ENDED)
 
     def end_stream(self, name: str) -> None:
@@ -83,6 +87,7 @@ class Admin:
         stream = self._registry.streams.get(name)
         if stream is None:
             raise LookupError(f"there is no stream {shown(name)}")
+        log.info("the operator ended the stream %s", stream.info.name)
         stream.lease.fail(RemoteProtocolError(WireCode.UNAUTHORIZED, ENDED))
         stream.end(ENDED)
 
@@ -91,6 +96,7 @@ class Admin:
         client = self._client(session)
         assert client.permit is not None
         self._permits.narrow(client.permit.credential, to)
+        log.info("the operator narrowed what the token of %s grants", client.peer.name)
 
     def _client(self, session: str) -> ClientHandler:
         for client in self._connections():

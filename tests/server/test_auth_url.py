@@ -19,10 +19,14 @@ from patience import pass_time, run_patiently
 from server_rig import figures, is_clean, listen_hello, publish_hello, raw, run, serving, small_limits, until
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.server import Grant, Operations, TokenKeys, Tokens
+from streamcodec.protocol import ListenHello
+from streamcodec.server import Grant, Limits, Operations, TokenKeys, Tokens
+from streamcodec.server.auth import Access, Permits
 from streamcodec.server.auth.asking import ASK_WITHIN_S, MAX_ANSWER_BYTES, MAX_ASKED_AT_ONCE, AuthUrl, parse_answer
+from streamcodec.server.auth.gatekeeper import MAX_ASKED_OF_ADDRESS, Gatekeeper
 from streamcodec.server.auth.grant import NEVER
 from streamcodec.server.rate import Rate
+from streamcodec.server.refusals import Refusals
 
 NOW = 1_800_000_000.0
 URL = "https://auth.example/streamcodec"
@@ -249,6 +253,31 @@ def test_it_is_asked_about_tokens_that_this_server_does_not_know_and_others_go_o
     with caplog.at_level(logging.DEBUG, "streamcodec"):
         run(main(), errors_expected=True)
     assert "of-the-url" not in caplog.text
+
+
+def test_one_address_does_not_take_all_turns():
+    go = asyncio.Event()
+
+    async def held(_):
+        await go.wait()
+        return said(200, b'{"listen": ["*"]}')
+
+    async def main():
+        auth = AuthUrl(URL, lambda: NOW, transport=httpx2.MockTransport(held))
+        refusals = Refusals(lambda: 0.0)
+        gate = Gatekeeper(Access(asks=True), Limits(), refusals, lambda: 0.0, Permits(lambda: NOW), auth)
+        hello = ListenHello(stream="alice", format="pcm_s16le")
+        many = [asyncio.create_task(gate.admit(hello, None, "203.0.113.7")) for _ in range(2 * MAX_ASKED_OF_ADDRESS)]
+        other = asyncio.create_task(gate.admit(hello, None, "203.0.113.8"))
+        await asyncio.sleep(0)
+        go.set()
+        outcomes = await asyncio.gather(*many, other, return_exceptions=True)
+        refused = [one.code for one in outcomes if isinstance(one, RemoteProtocolError)]
+        assert refused == [WireCode.RATE_LIMITED] * MAX_ASKED_OF_ADDRESS and not isinstance(outcomes[-1], Exception)
+        assert (await gate.admit(hello, None, "203.0.113.7")).basis == "asked"
+        assert not gate._asked
+
+    run_patiently(main())
 
 
 def test_guesses_do_not_reach_it_for_ever():

@@ -11,7 +11,7 @@ from server_rig import OURS, is_clean, listen_hello, packet, publish_hello, raw,
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.server import Grant, TokenKeys, Tokens
 from streamcodec.server.auth import Access
-from streamcodec.server.auth.credential import Credential, Basis
+from streamcodec.server.auth.credential import Basis, Credential
 from streamcodec.server.auth.grant import NEVER
 from streamcodec.server.auth.keys import LEEWAY_S
 from streamcodec.server.auth.permits import MAX_NARROWED, MAX_NARROWED_AGAIN, Permit, Permits

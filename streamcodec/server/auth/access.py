@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
-from streamcodec.server.auth.credential import EVERYTHING, Credential, Basis
+from streamcodec.server.auth.credential import EVERYTHING, Basis, Credential
 from streamcodec.server.auth.grant import NEVER, Grant
 from streamcodec.server.auth.keys import LEEWAY_S, TokenKeys, check_time
 from streamcodec.server.auth.tokens import Tokens, digest_of

@@ -21,7 +21,7 @@ from streamcodec.errors import InputError, RemoteProtocolError, WireCode, printa
 from streamcodec.protocol.fields import shown
 from streamcodec.server.address import is_loopback
 from streamcodec.server.auth.access import check_grant
-from streamcodec.server.auth.credential import Credential, Basis
+from streamcodec.server.auth.credential import Basis, Credential
 from streamcodec.server.auth.grant import NEVER, Grant
 from streamcodec.server.auth.keys import LEEWAY_S
 from streamcodec.server.auth.tokens import digest_of

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from streamcodec.server.auth.grant import NEVER, Grant
 
-__all__ = ["EVERYTHING", "Credential", "Basis"]
+__all__ = ["EVERYTHING", "Basis", "Credential"]
 
 EVERYTHING = Grant(publish=("*",), listen=("*",), expires=NEVER)
 

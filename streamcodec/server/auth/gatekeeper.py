@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import Callable
 
 from streamcodec.errors import RemoteProtocolError, WireCode
@@ -15,11 +17,14 @@ from streamcodec.server.auth.permits import Permit, Permits
 from streamcodec.server.limits import Limits
 from streamcodec.server.refusals import Bound, Refusals
 
-__all__ = ["Gatekeeper", "bearer_of"]
+__all__ = ["MAX_ASKED_OF_ADDRESS", "Gatekeeper", "bearer_of"]
 
 
+_AT_ONCE_RETRY_MS = 2000
 _MAX_RETRY_AFTER_MS = 3_600_000
 _ASK_AGAIN_S = 5.0
+MAX_ASKED_OF_ADDRESS = 8
+"""So many questions to the authentication URL may be about clients of one address at a time: the others must get their turns."""
 
 
 class Gatekeeper:
@@ -43,6 +48,7 @@ class Gatekeeper:
         self._refused = AddressRates(limits.refused_tokens, clock)
         self._permits = permits
         self._auth_url = auth_url
+        self._asked: Counter[str | None] = Counter()
 
     async def admit(self, hello: PublishHello | ListenHello, bearer: str | None, address: str) -> Credential:
         """What lets a peer from `address` have what it asks for. Raises `RemoteProtocolError` UNAUTHORIZED, RATE_LIMITED or INTERNAL.
@@ -56,7 +62,7 @@ class Gatekeeper:
             self._refusals.note(Bound.TOKENS, address, told)
             raise RemoteProtocolError(WireCode.RATE_LIMITED, told, min(_MAX_RETRY_AFTER_MS, max(1000, round(1000 * wait_s))))
         try:
-            return await self._admit(hello.role, hello.stream, token, address)
+            return await self._admit(hello.role, hello.stream, token, address, key)
         except RemoteProtocolError as exc:
             if guesses and key is not None and exc.code is WireCode.UNAUTHORIZED:
                 self._refused.of(key).take()
@@ -66,7 +72,7 @@ class Gatekeeper:
         """Ask the authentication URL again and again, as it wants to be asked, whether a session may go on; returns when it may not."""
         good, sleep_s = self._permits.clock(), permit.credential.revalidate_s
         while sleep_s is not None and self._auth_url is not None and not permit.ended:
-            await asyncio.sleep(sleep_s)
+            await asyncio.sleep(sleep_s * random.uniform(0.9, 1.0))  # those that came at once must not ask at once for ever
             every_s = permit.credential.revalidate_s or sleep_s
             try:
                 credential = await self._auth_url.ask(permit.role, permit.stream, token, address)
@@ -78,12 +84,20 @@ class Gatekeeper:
                 good, sleep_s = self._permits.clock(), credential.revalidate_s
                 self._permits.replace(permit, credential)
 
-    async def _admit(self, role: str, stream: str, token: str | None, address: str) -> Credential:
+    async def _admit(self, role: str, stream: str, token: str | None, address: str, key: str | None) -> Credential:
         found = self.access.find(role, token)
         if isinstance(found, str):
             if self._auth_url is None:
                 raise RemoteProtocolError(WireCode.UNAUTHORIZED, found)
-            found = await self._auth_url.ask(role, stream, token, address)
+            if key is not None and self._asked[key] >= MAX_ASKED_OF_ADDRESS:
+                raise RemoteProtocolError(WireCode.RATE_LIMITED, "too many clients of this address come at once", _AT_ONCE_RETRY_MS)
+            self._asked[key] += 1
+            try:
+                found = await self._auth_url.ask(role, stream, token, address)
+            finally:
+                self._asked[key] -= 1
+                if not self._asked[key]:
+                    del self._asked[key]
         self._permits.check(role, stream, found)
         return found
 

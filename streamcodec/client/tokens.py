@@ -1,0 +1,52 @@
+"""The token that a client shows: one for good, or whatever a function gives when a connection is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from streamcodec.errors import ConnectionFailed, InputError, Refused, WireCode, explain
+from streamcodec.protocol import ListenHello, PublishHello
+
+__all__ = ["Token", "may_go_on", "token_file", "token_now", "with_token"]
+
+_Hello = TypeVar("_Hello", PublishHello, ListenHello)
+
+Token = str | Callable[[], str | None] | None
+"""A function is asked for each connection, so that one that lasts longer than a token goes on with the next token."""
+
+
+def token_now(token: Token) -> str | None:
+    """The token to show now."""
+    return token() if callable(token) else token
+
+
+def with_token(hello: _Hello, token: Token) -> _Hello:
+    """The hello with what `token` gives now; unchanged where that is no function."""
+    return replace(hello, token=token()) if callable(token) else hello
+
+
+def token_file(path: Path) -> Callable[[], str | None]:
+    """The token in a file, which is read again for each connection. The function raises `InputError`."""
+
+    def read() -> str:
+        try:
+            found = path.read_text(encoding="utf-8-sig").strip()
+        except OSError as exc:
+            raise InputError(explain(exc)) from exc
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{path}: is no text file, expected a token") from exc
+        if len(found.splitlines()) != 1:
+            raise InputError(f"{path}: expected one token, on one line")
+        return found
+
+    return read
+
+
+def may_go_on(lost: Exception, shown: str | None, token: Token) -> bool:
+    """Whether a session may be resumed that ended with `lost`: its connection broke without a goodbye, or there is another token now."""
+    if isinstance(lost, Refused):
+        return lost.code == WireCode.UNAUTHORIZED and callable(token) and token_now(token) != shown
+    return type(lost) is ConnectionFailed
