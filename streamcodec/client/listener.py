@@ -31,7 +31,6 @@ from streamcodec.protocol import (
     Waiting,
     Welcome,
 )
-from streamcodec.protocol.transitions import State
 
 __all__ = ["Event", "Listener", "listen"]
 
@@ -190,7 +189,7 @@ class Listener:
         if broken.welcome.resume_ms == 0 or not may_go_on(lost, session.hello.token, self._token):
             raise lost
         if self._left is None:
-            self._left = (session.start if session.state is State.STREAMING else None, session.next_seq)
+            self._left = (session.start if session.streamed else None, session.next_seq)
         start, next_seq = self._left
         hello = with_token(self.hello, self._token)
         if start is not None and start.session is not None:

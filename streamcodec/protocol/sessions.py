@@ -52,6 +52,7 @@ class _Session:
     _peer: Side
 
     def __init__(self) -> None:
+        self.state = State.HELLO
         self._enter(State.HELLO)
         self.hello: PublishHello | ListenHello | None = None
         self.welcome: Welcome | None = None
@@ -137,7 +138,13 @@ class _Session:
         if after is not self.state:
             self._enter(after)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether a stream runs for this listener, or did until the session was closed."""
+        return (self._before if self.state is State.CLOSED else self.state) is State.STREAMING
+
     def _enter(self, state: State) -> None:
+        self._before = self.state
         self.state = state
         self._may_send, self._may_come = LEGAL[state, self._side], LEGAL[state, self._peer]
 
