@@ -36,6 +36,11 @@ class Destination:
         self.url = self._given = url
         self._hops = 0
 
+    @property
+    def sent_on(self) -> bool:
+        """Whether it is another address than the one that was given."""
+        return self.url != self._given
+
     def next(self, failed: ConnectionFailed, *, lasted: bool) -> bool:
         """Choose where the attempt after a `failed` one goes; returns whether that is where the server has sent the client.
 
@@ -110,7 +115,9 @@ async def keep_trying(
         try:
             return await attempt()
         except ConnectionFailed as exc:
-            if isinstance(exc, UntrustedServerError) or (isinstance(exc, Refused) and not exc.retry) or give_up():
+            # A server that this one was sent on to, and that it does not trust, is no reason to leave the one that it was given.
+            untrusted = isinstance(exc, UntrustedServerError) and (destination is None or not destination.sent_on)
+            if untrusted or (isinstance(exc, Refused) and not exc.retry) or give_up():
                 raise
             if lasted := time.monotonic() - begun > _LASTED_S:
                 waits = backoff()
