@@ -269,7 +269,8 @@ class Server:
     async def stop(self) -> None:
         """Stop in order: take nothing new, send what was accepted, tell every client, close.
 
-        Each part takes `drain_s` at most, whatever hangs; `engine_hangs` says whether a thread was left behind.
+        Each part takes `drain_s` at most, and half of the time that a drain has left, whatever hangs; `engine_hangs` says whether a thread
+        was left behind.
         """
         if self._stopping:
             return
@@ -288,7 +289,7 @@ class Server:
         await self._until(lambda: all(stream.ended.is_set() for stream in streams))
         await self._until(lambda: all(listener.empty for group in self.registry.listeners.values() for listener in group))
         if closing := [asyncio.create_task(c.close(self.draining.farewell())) for c in self._connections]:
-            done, late = await asyncio.wait(closing, timeout=self.limits.drain_s)
+            done, late = await asyncio.wait(closing, timeout=self.draining.part_s(self.limits.drain_s))
             if late:
                 # A peer that reads nothing cannot be told.
                 for connection in self._connections:
@@ -297,8 +298,8 @@ class Server:
             for task in done:
                 if (error := task.exception()) is not None:
                     log.error("a connection did not close in order", exc_info=error)
-        await self._public.wait_closed(self.limits.drain_s)
-        self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.limits.drain_s)
+        await self._public.wait_closed(self.draining.part_s(self.limits.drain_s))
+        self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.draining.part_s(self.limits.drain_s))
         if self.engine_hangs:
             log.error("a step of the engine has not come back: the process must be ended")
         if self.page is not None:
@@ -314,7 +315,7 @@ class Server:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for `condition`, for `drain_s` at most."""
-        give_up = self._loop.time() + self.limits.drain_s
+        give_up = self._loop.time() + self.draining.part_s(self.limits.drain_s)
         while not condition() and self._loop.time() < give_up:  # noqa: ASYNC110 - a few rounds, once in a server's life
             await asyncio.sleep(0.01)
 

@@ -25,6 +25,7 @@ class Draining:
         self.go_to = go_to
         self._clock = clock
         self._ends: float | None = None
+        self._stops = 0.0
 
     @property
     def begun(self) -> bool:
@@ -45,8 +46,13 @@ class Draining:
             raise InputError(f"the time to drain is {shown(within_s)}, expected {_MIN_S:g} to {_MAX_S:g} s")
         if go_to is not None:
             self.go_to = checked_address(go_to)
-        ends = self._clock() + within_s - min(within_s / 2, CLOSING_S)
-        self._ends = ends if self._ends is None else min(ends, self._ends)
+        stops = self._clock() + within_s
+        ends = stops - min(within_s / 2, CLOSING_S)
+        self._ends, self._stops = (ends, stops) if self._ends is None else (min(ends, self._ends), min(stops, self._stops))
+
+    def part_s(self, most_s: float) -> float:
+        """How long the next part of a stop may take: `most_s`, but no more than half of the time that is left for all of them."""
+        return most_s if self._ends is None else max(0.0, min(most_s, (self._stops - self._clock()) / 2))
 
     def pong(self, ping: Ping) -> Pong:
         """The answer to a ping, which says how long the server is still there."""

@@ -69,7 +69,7 @@ def test_a_stream_is_shown_narrowed_and_ended_and_the_server_drained(capsys):
 def test_a_server_is_drained(capsys):
     async def scene():
         async with a_server(private_port=0, operations=Operations(admin_token=TOKEN)) as server:
-            argv = ["admin", "drain", "--seconds", "30", "--to", "wss://b.example", "--server", server.private.url]
+            argv = ["admin", "drain", "--seconds", "300", "--to", "wss://b.example", "--server", server.private.url]
             assert await asyncio.to_thread(main, argv) == 0
             assert await server.until_over() is None
             assert server.draining.go_to == "wss://b.example"
