@@ -33,7 +33,7 @@ from streamcodec.server.draining import Draining
 from streamcodec.server.gauges import Gauges
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
-from streamcodec.server.leaving import everybody_left
+from streamcodec.server.leaving import everybody_left, send_away
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.operations import Operations
@@ -288,16 +288,7 @@ class Server:
             stream.end("the server is closing")
         await self._until(lambda: all(stream.ended.is_set() for stream in streams))
         await self._until(lambda: all(listener.empty for group in self.registry.listeners.values() for listener in group))
-        if closing := [asyncio.create_task(c.close(self.draining.farewell())) for c in self._connections]:
-            done, late = await asyncio.wait(closing, timeout=self.draining.part_s(self.limits.drain_s))
-            if late:
-                # A peer that reads nothing cannot be told.
-                for connection in self._connections:
-                    connection.peer.abort()
-                done, _ = await asyncio.wait(closing)
-            for task in done:
-                if (error := task.exception()) is not None:
-                    log.error("a connection did not close in order", exc_info=error)
+        await send_away(self._connections, self.draining.farewell(), self.draining.part_s(self.limits.drain_s))
         await self._public.wait_closed(self.draining.part_s(self.limits.drain_s))
         self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.draining.part_s(self.limits.drain_s))
         if self.engine_hangs:
