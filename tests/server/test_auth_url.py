@@ -54,6 +54,8 @@ class Door:
         self.asked.append(json.loads(request.content))
         self.headers.append(request.headers)
         self.urls.append(str(request.url))
+        if self.status == "broken":
+            raise RuntimeError("a fault that nobody knows")
         return said(self.status, self.body)
 
     def says(self, status=200, **answer):
@@ -295,15 +297,16 @@ def test_guesses_do_not_reach_it_for_ever():
 
 
 @pytest.mark.parametrize(
-    ("later", "why"),
+    ("later", "code", "why"),
     [
-        ({"status": 403}, "does not allow"),
-        ({"listen": ["other"]}, "does not allow"),
-        ({"listen": ["*"], "exp": 1}, "grants nothing any more"),
-        ({"status": 500}, "could not find out"),
+        ({"status": 403}, WireCode.UNAUTHORIZED, "does not allow"),
+        ({"listen": ["other"]}, WireCode.UNAUTHORIZED, "does not allow"),
+        ({"listen": ["*"], "exp": 1}, WireCode.UNAUTHORIZED, "grants nothing any more"),
+        ({"status": 500}, WireCode.INTERNAL, "could not find out"),
+        ({"status": "broken"}, WireCode.INTERNAL, "internal error"),
     ],
 )
-def test_a_session_ends_where_the_url_does_not_go_on_granting_it(later, why):
+def test_a_session_ends_where_the_url_does_not_go_on_granting_it(later, code, why):
     door = Door(listen=["*"], revalidate_s=60)
 
     async def main():
@@ -326,8 +329,8 @@ def test_a_session_ends_where_the_url_does_not_go_on_granting_it(later, why):
                     clock_s += 61
                     await pass_time(61)
                     await until(lambda asked=asked: len(door.asked) > asked or reading.done())
-                word, code = await reading
-                assert (word["type"], word["code"], code) == ("error", "unauthorized", 4401)
+                word, closed = await reading
+                assert (word["type"], word["code"], closed) == ("error", code, code.close_code)
                 assert why in word["reason"]
             assert {one["token"] for one in door.asked} == {"t"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from streamcodec.server.refusals import Bound, Refusals
 
 __all__ = ["MAX_ASKED_OF_ADDRESS", "Gatekeeper", "bearer_of"]
 
+
+log = logging.getLogger("streamcodec.server")
 
 _AT_ONCE_RETRY_MS = 2000
 _MAX_RETRY_AFTER_MS = 3_600_000
@@ -76,9 +79,12 @@ class Gatekeeper:
             every_s = permit.credential.revalidate_s or sleep_s
             try:
                 credential = await self._auth_url.ask(permit.role, permit.stream, token, address)
-            except RemoteProtocolError as exc:
-                if exc.code is WireCode.UNAUTHORIZED or self._permits.clock() - good > 2 * every_s:
-                    self._permits.end(permit, exc.reason)
+            except Exception as exc:  # whatever goes wrong, nobody may stay because of it
+                told = exc if isinstance(exc, RemoteProtocolError) else RemoteProtocolError(WireCode.INTERNAL, "internal error")
+                if told is not exc:
+                    log.exception("the authentication URL could not be asked again")
+                if told.code is WireCode.UNAUTHORIZED or self._permits.clock() - good > 2 * every_s:
+                    self._permits.end(permit, told.reason, told.code)
                 sleep_s = min(every_s, _ASK_AGAIN_S)
             else:
                 good, sleep_s = self._permits.clock(), credential.revalidate_s

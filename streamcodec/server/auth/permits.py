@@ -81,9 +81,9 @@ class Permits:
         permit.credential = credential
         self._look_at_all()
 
-    def end(self, permit: Permit, reason: str) -> None:
+    def end(self, permit: Permit, reason: str, code: WireCode = WireCode.UNAUTHORIZED) -> None:
         """End one session, which may not be resumed."""
-        self._end(permit, RemoteProtocolError(WireCode.UNAUTHORIZED, reason))
+        self._end(permit, RemoteProtocolError(code, reason))
 
     def narrow(self, credential: Credential, to: Grant) -> None:
         """Let whoever shows the token of `credential` have no more than `to`, in sessions that run and in later ones.
