@@ -255,11 +255,8 @@ class Server:
         log.info("draining: nobody new is let in, and the server stops within %g s", within_s)
         self.on_drain(within_s)
         if self._leaving is None:
-            self._leaving = asyncio.create_task(self._let_leave())
-
-    async def _let_leave(self) -> None:
-        await everybody_left(self.registry, self._connections)
-        self._over.set()
+            self._leaving = asyncio.create_task(everybody_left(self.registry, self._connections))
+            self._leaving.add_done_callback(lambda _: self._over.set())
 
     def reload(self, tokens: Tokens, token_keys: TokenKeys | None) -> None:
         """Let these tokens and keys be the ones that are good from now on; sessions that rest on another one end."""
