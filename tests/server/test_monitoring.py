@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from test_private_port import ask
 
 from streamcodec.errors import WireCode
 from streamcodec.protocol import Report
-from streamcodec.server import Metrics
+from streamcodec.server import AuthUrl, Metrics, Operations, Webhooks
 from streamcodec.server.refusals import Bound
 
 FOLDER = importlib.resources.files("streamcodec.server").joinpath("monitoring")
@@ -30,12 +31,15 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the process's mem
 
 
 def scraped(tmp_path: Path) -> dict[str, dict[str, set[str]]]:
-    """Each sample that a server with TLS and a private port tells, with its labels and their values."""
+    """Each sample that a server with all that can be configured tells, with its labels and their values."""
     pair = make_pair(tmp_path)
     found: dict[str, dict[str, set[str]]] = {}
 
     async def main() -> None:
-        async with serving(tls_certificate=pair.certificate, tls_key=pair.key, private_port=0) as server:
+        # Neither is asked or told anything here.
+        auth_url = AuthUrl("https://auth.example", time.time)
+        operations = Operations(auth_url, Webhooks("https://hooks.example", f"whsec_{'A' * 40}", time.time))
+        async with serving(tls_certificate=pair.certificate, tls_key=pair.key, private_port=0, operations=operations) as server:
             _, _, text = await ask(server, "GET", "/metrics")
             for name, labels in re.findall(r"^(streamcodec_\w+)(?:\{(.*)\})? ", text, re.M):
                 of = found.setdefault(name, {})
