@@ -74,7 +74,7 @@ async function measure(command: StepCommand): Promise<void> {
   let count = 0;
   const zero = performance.now();
   postMessage({ type: "begun" });
-  for (let slot = 0; slot < most; ) {
+  for (let slot = 0; slot < most;) {
     const due = zero + slot * packetMs;
     const wait = due - performance.now();
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
