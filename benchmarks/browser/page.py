@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -14,7 +15,7 @@ import psutil
 from benchmarks.harness.browser import Browser
 from benchmarks.harness.programs import Program, serving_url
 
-__all__ = ["BANDWIDTH", "heap_mib", "on_core", "page_of", "private_mib", "running", "served", "taskset_is_missing"]
+__all__ = ["BANDWIDTH", "heap_mib", "on_core", "page_of", "part_of", "private_mib", "running", "served", "taskset_is_missing"]
 
 BANDWIDTH = 6.0
 """The bandwidth of all streams unless said otherwise, kbps."""
@@ -35,6 +36,13 @@ def served(model: str, environment: Mapping[str, str] | None = None) -> Iterator
 def page_of(url: str) -> str:
     """The page at a server's WebSocket address."""
     return url.replace("ws://", "http://").rstrip("/") + "/"
+
+
+def part_of(page: str, name: str) -> str:
+    """The address below `page` of a part that the build has put a hash into the name of."""
+    files = importlib.resources.files("streamcodec.server").joinpath("page").iterdir()
+    [found] = [file.name for file in files if file.name.startswith(f"{name}-")]
+    return page + found.removesuffix(".br")
 
 
 def on_core(core: int | None) -> list[str]:

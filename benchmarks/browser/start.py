@@ -7,7 +7,7 @@ import tempfile
 import urllib.request
 from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 import streamcodec
-from benchmarks.browser.page import BANDWIDTH, on_core, page_of, running, served
+from benchmarks.browser.page import BANDWIDTH, on_core, page_of, part_of, running, served
 from benchmarks.harness.browser import Browser
 from benchmarks.harness.sections import Figures
 from benchmarks.link import Conditions, Direction, Link
@@ -45,7 +45,7 @@ async def _measure(args: Namespace) -> Figures:
         write_audio(wav, bundled_clip()[0], 24_000)
         async with _published(url, codec, packets), running(wav, prefix=on_core(args.core)) as browser:
             links = [{"link": LOOPBACK, "starts": [await _start(browser, page_of(url)) for _ in range(args.starts)]}]
-            weight = {"listen": await _weight(browser)}
+            weight = {"listen": await _weight(browser, part_of(page_of(url), "playout"))}
             port = urlsplit(url).port
             assert port is not None
             conditions = Conditions(up=_SLOW, down=_SLOW, shared=True)
@@ -76,13 +76,10 @@ async def _published(url: str, codec: streamcodec.Codec, packets: Sequence[Any])
                 publisher.offer(packets[at % len(packets)])
                 await asyncio.sleep(max(0.0, begun + 0.08 * (at + 1) - asyncio.get_running_loop().time()))
 
-    task = asyncio.create_task(go_on())
-    try:
+    async with asyncio.TaskGroup() as group:  # where publishing fails, so does what listens
+        task = group.create_task(go_on())
         yield
-    finally:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def _fresh(browser: Browser) -> None:
@@ -103,15 +100,18 @@ async def _start(browser: Browser, page: str) -> dict[str, float]:
 async def _talk(browser: Browser, page: str) -> list[Figures]:
     """What a page downloads that talks."""
     await _fresh(browser)
-    await browser.open(page)
+    await browser.open(f"{page}?stream=another")
     await browser.do("click", on="#talk")
     await browser.do("untilText", on="#talk-status", has="You are heard")
-    return await _weight(browser)
+    return await _weight(browser, part_of(page, "capture"))
 
 
-async def _weight(browser: Browser) -> list[Figures]:
-    """What the page has asked for since it was opened, by kind: files and bytes on the wire, without headers."""
-    asked = {url for url in await browser.do("requests") if url.startswith("http")}
+async def _weight(browser: Browser, worklet: str) -> list[Figures]:
+    """What the page has asked for since it was opened, by kind: files and bytes on the wire, without headers.
+
+    Playwright does not tell of a worklet's code.
+    """
+    asked = {worklet, *(url for url in await browser.do("requests") if url.startswith("http"))}
     kinds: dict[str, list[int]] = {}
     for url in sorted(asked):
         kinds.setdefault(kind_of(urlsplit(url).path), []).append(await asyncio.to_thread(_bytes_of, url))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import importlib.resources
 import json
 import subprocess
 import time
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.browser.page import BANDWIDTH, heap_mib, on_core, page_of, private_mib, running, served
+from benchmarks.browser.page import BANDWIDTH, heap_mib, on_core, page_of, part_of, private_mib, running, served
 from benchmarks.harness.browser import WEB, Browser
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import percentiles
@@ -82,10 +81,9 @@ async def _measure(args: Namespace) -> Figures:
 
 def _parts(page: str, seconds: float) -> dict[str, str]:
     """What the script in the page is made of."""
-    wasm = next(file.name for file in importlib.resources.files("streamcodec.server").joinpath("page").iterdir() if ".wasm" in file.name)
     speech, _ = bundled_clip()
     command = {
-        "places": {"wasm": page + wasm.removesuffix(".br"), "model": f"{page}model/"},
+        "places": {"wasm": part_of(page, "onnxruntime"), "model": f"{page}model/"},
         "seconds": seconds,
         "spokenS": _SPOKEN_S,
         "lowKbps": BANDWIDTH,
