@@ -20,15 +20,13 @@ __all__ = ["BANDWIDTH", "heap_mib", "on_core", "page_of", "part_of", "private_mi
 BANDWIDTH = 6.0
 """The bandwidth of all streams unless said otherwise, kbps."""
 
-_CONVERTED_WITHIN_S = 120.0
-
 
 @contextmanager
 def served(model: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """The WebSocket address of `streamcodec serve` with the page, for as long as the block runs."""
     server = Program(["serve", "--port", "0", "--capacity", "off", "--model", model], environment)
     try:
-        yield serving_url(server, _CONVERTED_WITHIN_S)
+        yield serving_url(server)
     finally:
         server.stop()
 

@@ -11,6 +11,8 @@ from threading import Thread
 
 __all__ = ["Program", "serving_url"]
 
+_PATIENCE_S = 180.0  # a busy machine starts programs slowly
+
 
 class Program:
     """One of the command line's programs, its messages collected as they come."""
@@ -28,7 +30,7 @@ class Program:
         for text in self._process.stdout:
             self._lines.put(text.rstrip())
 
-    def wait_for(self, words: str, seconds: float = 30.0, among: str = "") -> str:
+    def wait_for(self, words: str, seconds: float = _PATIENCE_S, among: str = "") -> str:
         """The first line with both `words` and `among` in it."""
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:
@@ -56,6 +58,6 @@ class Program:
         self._process.stdout.close()
 
 
-def serving_url(server: Program, seconds: float = 30.0) -> str:
+def serving_url(server: Program) -> str:
     """The WebSocket address at which a `streamcodec serve` says that it serves."""
-    return server.wait_for("ws://", seconds).split(" at ")[1].split(": model")[0]
+    return server.wait_for("ws://").split(" at ")[1].split(": model")[0]
