@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser_rig import needs_browser
 from made_up_models import FEW_LAYERS, save_made_up_model
+from programs import needs
 from tiny_benchmark import files_of, run_tiny
 
 from benchmarks.browser import delay
 from benchmarks.browser.benchmark import BENCHMARK
 from benchmarks.browser.installs import closure
-from benchmarks.browser.page import taskset_is_missing
 from benchmarks.browser.start import kind_of, loud
 from benchmarks.browser.steps import BOTH, summary
+from benchmarks.harness.browser import missing_for_browser
 from benchmarks.harness.run import main
 from benchmarks.mouth_to_ear.benchmark import MouthToEar
 
+needs_browser = needs("taskset", without=" and ".join(missing_for_browser()) or None)
 CASES = {
     "steps": ["--minutes", "0.05"],
     "start": ["--starts", "1"],
@@ -34,16 +35,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_made_up_model(tmp_path_factory.mktemp("model"), **FEW_LAYERS)
 
 
-def ran(case: str, model: Path, out: Path) -> dict[str, Any]:
-    """The figures of a tiny run of one case."""
-    words = ["--case", case, *CASES[case], "--model"]
-    section = run_tiny("browser", [*words, str(model)], out, stands=" ".join([*words, model.name]), here=True)
+def ran(case: str, model: Path | None, out: Path) -> dict[str, Any]:
+    """The figures of a tiny run of one case, with the embedded model where no other is named."""
+    words = ["--case", case, *CASES[case]]
+    given, stands = ([*words, "--model", str(model)], [*words, "--model", model.name]) if model is not None else (words, words)
+    section = run_tiny("browser", given, out, stands=" ".join(stands), here=True)
     figures: dict[str, Any] = section["cases"][case]["figures"]
     return figures
 
 
 @needs_browser
-@pytest.mark.skipif(taskset_is_missing(), reason="missing here: taskset")
 def test_the_codec_s_steps_are_timed_in_a_browser(tiny_model: Path, tmp_path: Path) -> None:
     figures = ran("steps", tiny_model, tmp_path)
     assert files_of(tmp_path) == {"browser.json", "browser.md", "browser.png"}
@@ -55,7 +56,6 @@ def test_the_codec_s_steps_are_timed_in_a_browser(tiny_model: Path, tmp_path: Pa
 
 
 @needs_browser
-@pytest.mark.skipif(taskset_is_missing(), reason="missing here: taskset")
 def test_what_is_downloaded_is_counted_and_the_first_sound_is_found(tiny_model: Path, tmp_path: Path) -> None:
     figures = ran("start", tiny_model, tmp_path)
     assert [link["link"] for link in figures["links"]] == ["loopback", "10 Mbit/s"]
@@ -68,8 +68,8 @@ def test_what_is_downloaded_is_counted_and_the_first_sound_is_found(tiny_model: 
         assert weight[user]["the model's weights"] > 100_000 and weight[user]["the page and its scripts"] > 10_000
 
 
-def test_listeners_with_and_without_torch_are_started_and_what_they_install_is_added_up(tiny_model: Path, tmp_path: Path) -> None:
-    figures = ran("installs", tiny_model, tmp_path)
+def test_listeners_with_and_without_torch_are_started_and_what_they_install_is_added_up(tmp_path: Path) -> None:
+    figures = ran("installs", None, tmp_path)
     assert files_of(tmp_path) == {"browser.json", "browser.md"}
     light, heavy = figures["rows"]
     assert (light["extra"], heavy["extra"]) == ("play", "codec")
