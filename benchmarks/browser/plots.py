@@ -25,12 +25,11 @@ def draw(figures: Figures, folder: Path) -> None:
             times.plot(line["minutes"], line["p50"], ".-", color=colour, label=f"{line['signal']}, median")
             times.plot(line["minutes"], line["p99"], ".:", color=colour, label=f"{line['signal']}, 99th percentile")
         times.axhline(AIM_BOTH_MS, color="tab:red", lw=0.8)
-        times.set(
-            title="A packet of 80 ms, encoded and decoded by the page's codec in Chromium, one processor", ylabel="ms", ylim=(0, None)
-        )
+        times.set_title("80 ms encoded and decoded by the page's codec in Chromium, one processor", fontsize=10)
+        times.set(ylabel="ms", ylim=(0, None))
         times.legend(fontsize=8, ncols=2)
-        memory.plot([look["at_s"] / 60 for look in steps["memory"]], [look["private_mib"] for look in steps["memory"]], ".-", color="0.3")
-        memory.margins(y=0.2)
-        memory.set(xlabel="minutes (red: the aim for the 99th percentile)", ylabel="memory, MiB", ylim=(0, None))
+        private = [look["private_mib"] for look in steps["memory"]]
+        memory.plot([look["at_s"] / 60 for look in steps["memory"]], private, color="0.3")
+        memory.set(xlabel="minutes (red: the aim for the 99th percentile)", ylabel="memory, MiB", ylim=(0, 1.2 * max(private)))
         for axes in (times, memory):
             axes.grid(alpha=0.3)

@@ -114,7 +114,9 @@ async def _watch(browser: Browser, seconds: float) -> tuple[list[dict[str, float
             if at_s >= min(_WINDOW_S, seconds / 2) and "first" not in heap:
                 heap["first"] = await heap_mib(browser)
         await asyncio.sleep(min(_LOOK_EVERY_S, seconds / 10))
+    memory.append({"at_s": seconds, "private_mib": private_mib(browser)})
     heap["last"] = await heap_mib(browser)
+    heap.setdefault("first", heap["last"])  # a run that is too short to be looked at in between
     return memory, heap
 
 
