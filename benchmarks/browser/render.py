@@ -120,12 +120,12 @@ def _steps(steps: Figures) -> list[str]:
     early = [look["private_mib"] for look in memory if look["at_s"] <= steps["window_s"]]
     late = [look["private_mib"] for look in memory if look["at_s"] >= memory[-1]["at_s"] - steps["window_s"]]
     text = (
-        f"Chromium {steps['browser']}. The page's codec in a worker, ONNX Runtime in WebAssembly with one thread, for {steps['minutes']:g} "
-        f"minutes at a microphone's pace: every {steps['packet_ms']:g} ms a packet is encoded, its codes are decoded, and a packet of "
-        f"{steps['high_kbps']:g} kbps is decoded, one after the other. Packets of two streams take turns, so each of them advances at half "
-        f"of real time: one of speech, and one that falls digitally silent after {steps['spoken_s']:g} s for good, where numbers too small "
-        f"for the processor's quick ways would show. {steps['packets']:,} packets; {steps['late']} more would have been due while another "
-        "was at work, and were left out."
+        f"Chromium {steps['browser']}. The page's codec in a worker, ONNX Runtime {steps['runtime']} in WebAssembly with one thread, for "
+        f"{steps['minutes']:g} minutes at a microphone's pace: every {steps['packet_ms']:g} ms a packet is encoded, its codes are decoded, "
+        f"and a packet of {steps['high_kbps']:g} kbps is decoded, one after the other. Packets of two streams take turns, so each of them "
+        f"advances at half of real time: one of speech, and one that falls digitally silent after {steps['spoken_s']:g} s for good, where "
+        f"numbers too small for the processor's quick ways would show. {steps['packets']:,} packets; {steps['late']} more would have been "
+        "due while another was at work, and were left out."
     )
     loading = (
         "From nothing to a stream's first state, files and WebAssembly from loopback included: "

@@ -73,10 +73,17 @@ async def _measure(args: Namespace) -> Figures:
         "high_kbps": HIGH_KBPS,
         "spoken_s": _SPOKEN_S,
         "browser": version,
+        "runtime": _runtime(),
         **summary(found, 60 * args.minutes),
         "memory": memory,
         "heap_mib": heap,
     }
+
+
+def _runtime() -> str:
+    """The version of ONNX Runtime that the page has."""
+    package = json.loads((WEB / "package.json").read_text(encoding="utf-8"))
+    return str(package["dependencies"]["onnxruntime-web"])
 
 
 def _parts(page: str, seconds: float) -> dict[str, str]:
