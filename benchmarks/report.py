@@ -51,6 +51,7 @@ BENCHMARKS = (
         "late_join",
         "dtx",
         "mouth_to_ear",
+        "browser",
     ),
     "accelerator",
 )

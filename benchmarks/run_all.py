@@ -38,6 +38,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("load", (("--threads", "2", "--workers", "2"),)),
     ("latency", (("--all", "--minutes", "2"),)),
     ("mouth_to_ear", ((),)),
+    ("browser", (("--all", "--minutes", "2"),)),
     (
         "capacity",
         (

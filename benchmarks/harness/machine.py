@@ -15,7 +15,7 @@ import psutil
 
 __all__ = ["Observed", "allocated_mib", "describe_machine", "rss_mib", "usage", "version"]
 
-_PACKAGES = ("streamcodec", "torch", "openvino", "numpy", "encodec", "transformers", "websockets", "uvloop", "soxr")
+_PACKAGES = ("streamcodec", "torch", "openvino", "onnxruntime", "numpy", "encodec", "transformers", "websockets", "uvloop", "soxr")
 _WIDE_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 
 

@@ -90,11 +90,14 @@ class LinkState:
 @dataclass(frozen=True)
 class Conditions:
     """A link's two directions, as a client sees them, and when it is cut: at each `cuts` (from, until) every connection is reset, and so is
-    each new one until the end."""
+    each new one until the end.
+
+    Each connection has the rates for itself, or with `shared` all of them together."""
 
     up: Direction = Direction()
     down: Direction = Direction()
     cuts: tuple[tuple[float, float], ...] = ()
+    shared: bool = False
 
     def cut_at(self, t: float) -> bool:
         """Whether nothing can be connected at `t`."""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from benchmarks.link.conditions import Conditions, Direction, LinkState
+from benchmarks.link.conditions import Conditions, LinkState
 from benchmarks.link.netns import Namespace
 
 __all__ = ["Link"]
@@ -41,6 +41,7 @@ class Link:
         self.port = 0
         self.passed = {"up": 0, "down": 0}
         self.connections = 0
+        self._courses = _courses(self.conditions)
         self._to = (namespace.host if namespace else "127.0.0.1", to_port)
         self._namespace = namespace
         self._zero = math.inf
@@ -120,9 +121,10 @@ class Link:
     async def _join(self, near: socket.socket, far: socket.socket) -> bool:
         """Carry until both ends have closed; says whether they did so in order."""
         loop, conditions = asyncio.get_running_loop(), self.conditions
+        up, down = self._courses if conditions.shared else _courses(conditions)
         carriers = {
-            _Carrier(near, far, conditions.up, self.now, lambda size: self._count("up", size)),
-            _Carrier(far, near, conditions.down, self.now, lambda size: self._count("down", size)),
+            _Carrier(near, far, up, self.now, lambda size: self._count("up", size)),
+            _Carrier(far, near, down, self.now, lambda size: self._count("down", size)),
         }
         try:
             await loop.sock_connect(far, self._to)
@@ -145,17 +147,21 @@ class Link:
         self.passed[way] += size
 
 
+def _courses(conditions: Conditions) -> tuple[LinkState, LinkState]:
+    return LinkState(conditions.up), LinkState(conditions.down)
+
+
 class _Carrier:
     """One direction of one connection."""
 
     def __init__(
-        self, source: socket.socket, sink: socket.socket, direction: Direction, now: Callable[[], float], count: Callable[[int], None]
+        self, source: socket.socket, sink: socket.socket, course: LinkState, now: Callable[[], float], count: Callable[[int], None]
     ) -> None:
         self.held = 0
         self._source = source
         self._sink = sink
-        self._direction = direction
-        self._course = LinkState(direction)
+        self._direction = course.direction
+        self._course = course
         self._now = now
         self._count = count
         self._queue: deque[tuple[float, bytes]] = deque()  # when due on time.perf_counter; b"" closes

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -20,19 +16,17 @@ import numpy.typing as npt
 
 import streamcodec
 from benchmarks.harness.machine import Observed
+from benchmarks.harness.programs import Program, serving_url
 from benchmarks.harness.run import Benchmark, Headline
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.tables import table
-from benchmarks.mouth_to_ear.virtual_sound import RATE, VirtualSound, missing_programs
-from streamcodec.audio import bundled_clip, read_audio, resample, write_audio
+from benchmarks.mouth_to_ear.hearing import hear
+from benchmarks.mouth_to_ear.virtual_sound import RATE, VirtualSound, missing_programs, spoken_in
+from streamcodec.audio import bundled_clip, read_audio
 
 __all__ = ["BENCHMARK", "MouthToEar", "measure"]
 
 Audio = npt.NDArray[np.float32]
-
-_SPEECH_POWER = 1e-4  # -40 dB of full scale: a quieter half second is a pause
-_PART_S = 10.0
-_EARLIEST_S, _LATEST_S = -0.1, 1.0  # where a delay is looked for, besides the slack
 
 
 @dataclass(frozen=True)
@@ -56,50 +50,6 @@ class MouthToEar:
     stages_ms: dict[str, float]
 
 
-class _Program:
-    """One of the command line's programs, its messages collected as they come."""
-
-    def __init__(self, arguments: Sequence[str], environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "streamcodec.cli", *arguments]
-        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self._lines: Queue[str] = Queue()
-        self.said: list[str] = []
-        self._reader = Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for text in self._process.stdout:
-            self._lines.put(text.rstrip())
-
-    def wait_for(self, words: str, seconds: float = 30.0, among: str = "") -> str:
-        """The first line with both `words` and `among` in it."""
-        give_up = time.monotonic() + seconds
-        while time.monotonic() < give_up:
-            try:
-                self.said.append(self._lines.get(timeout=0.2))
-            except Empty:
-                if self._process.poll() is not None:
-                    break
-                continue
-            if words in self.said[-1] and among in self.said[-1]:
-                return self.said[-1]
-        raise RuntimeError(f"{self._process.args!r} never said {words!r}, but: {self.said}")
-
-    def stop(self) -> None:
-        """Interrupt it and wait."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
 def measure(
     clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack_ms: float = 40.0, *, serve: Sequence[str] = ()
 ) -> MouthToEar:
@@ -108,28 +58,21 @@ def measure(
     Raises `RuntimeError` where one of the programs does not come up.
     """
     with tempfile.TemporaryDirectory() as folder, VirtualSound() as sound:
-        spoken = np.concatenate([np.zeros(12_000, np.float32), clip, np.zeros(24_000, np.float32)])
-        path = Path(folder) / "spoken.wav"
-        write_audio(path, resample(spoken, 24_000, RATE), RATE)
-        programs: list[_Program] = []
+        programs: list[Program] = []
 
-        def start(*arguments: str) -> _Program:
-            programs.append(_Program(arguments, sound.environment))
+        def start(*arguments: str) -> Program:
+            programs.append(Program(arguments, sound.environment))
             return programs[-1]
 
         try:
-            url = start("serve", "--port", "0", *serve).wait_for("ws://").split(" at ")[1].split(": model")[0]
+            url = serving_url(start("serve", "--port", "0", *serve))
             kept, ledger = Path(folder) / "kept.wav", Path(folder) / "ledger.jsonl"
             player = start("play", "--server", url, "--bandwidth", "6", "--slack-ms", f"{slack_ms:g}", "--ledger", str(ledger))
             player.wait_for("waiting")
             start("mic", "--server", url, "--keep", str(kept), "--packet-frames", str(packet_frames)).wait_for("publishing")
             player.wait_for("begins")
             time.sleep(1.0)
-            room, ear = sound.record("room"), sound.record("speaker")
-            sound.play_into_room(path)
-            time.sleep(1.0 + slack_ms / 1000)  # the end of the clip is heard that much later
-            told, heard = room.stop(), ear.stop()
-            offset_s = ear.begun - room.begun
+            talk = sound.talk(spoken_in(Path(folder), clip), 1.0 + slack_ms / 1000)  # the end of the clip is heard that much later
             programs[2].stop()
             summary = player.wait_for(" underruns", among="packets, ")
             captured, captured_rate = read_audio(kept)
@@ -137,26 +80,21 @@ def measure(
             for program in reversed(programs):
                 program.stop()
         lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    latest_s = _LATEST_S + slack_ms / 1000
-    found = delays(told, heard, offset_s, latest_s)
-    delay_s = float(np.median([delay for delay, _ in found]))
-    kept_lag, _ = _lag(told, resample(captured[0], captured_rate, RATE))
-    offline = _offline(captured[0], captured_rate, codec)
-    stoi, intact_s = _likeness(offline, resample(heard, RATE, 24_000), (delay_s - offset_s - kept_lag / RATE) * 24_000)
+    heard = hear(talk, captured[0], captured_rate, codec, slack_ms / 1000)
     packet_s = packet_frames / codec.frame_rate
     now_s = np.array([line["captured_us"] for line in lines]) / 1e6
     # When the first sample of all was captured, as the microphone's program has it.
     first_s = float(np.median(now_s - packet_s * (np.array([line["seq"] for line in lines]) + 1)))
-    playing = [line for line, at in zip(lines, now_s, strict=True) if room.begun <= at <= room.begun + len(told) / RATE]
-    stages = _stages(playing, first_s + kept_lag / RATE - room.begun, packet_s, delay_s)
+    playing = [line for line, at in zip(lines, now_s, strict=True) if talk.begun <= at <= talk.begun + len(talk.told) / RATE]
+    stages = _stages(playing, first_s + heard.captured_s - talk.begun, packet_s, heard.delay_s)
     numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
     return MouthToEar(
         packet_frames,
-        delay_ms=1000 * delay_s,
-        worst_delay_ms=1000 * max(delay for delay, _ in found),
-        stoi=stoi,
-        intact_s=intact_s,
-        correlation=float(np.median([correlation for _, correlation in found])),
+        delay_ms=1000 * heard.delay_s,
+        worst_delay_ms=1000 * heard.worst_delay_s,
+        stoi=heard.stoi,
+        intact_s=heard.intact_s,
+        correlation=heard.correlation,
         underruns=numbers[2],
         lost=numbers[1],
         stages_ms=stages,
@@ -178,65 +116,6 @@ def _stages(lines: list[dict[str, Any]], microphone_s: float, packet_s: float, d
         "speaker, as it says": median(lambda line: line["device_ms"]),
     }
     return {**known, "sound server, speaker": 1000 * delay_s - sum(known.values())}
-
-
-def delays(told: Audio, heard: Audio, offset_s: float, latest_s: float) -> list[tuple[float, float]]:
-    """The delay (s) of each part of ten seconds and the normalised correlation there; pauses alone have none.
-
-    Both are at `RATE` Hz, and the first sample of `heard` came `offset_s` after that of `told`. The delay is at most `latest_s`: a clip
-    that is repeated is like itself a clip later.
-    """
-    found = []
-    reach = round((latest_s - _EARLIEST_S) * RATE)
-    first = round((_EARLIEST_S - offset_s) * RATE)
-    padded = np.pad(heard, (max(0, -first), len(told) + reach + abs(first)))[max(0, first) :]
-    for part in np.array_split(np.arange(len(told)), max(1, round(len(told) / RATE / _PART_S))):
-        begin, size = int(part[0]), len(part)
-        if np.mean(np.square(told[begin : begin + size], dtype=np.float64)) > _SPEECH_POWER / 10:
-            lag, correlation = _lag(told[begin : begin + size], padded[begin : begin + size + reach], range(reach))
-            found.append((lag / RATE + _EARLIEST_S, correlation))
-    return found
-
-
-def _lag(told: Audio, heard: Audio, among: range | None = None) -> tuple[int, float]:
-    """How many samples `heard` lies behind `told`, any number or one of those `among`, and the normalised correlation there."""
-    size = 1 << (len(told) + len(heard)).bit_length()
-    spectrum = np.fft.rfft(heard, size) * np.conj(np.fft.rfft(told, size))
-    correlation = np.fft.irfft(spectrum, size)
-    lags = np.arange(-size // 2, size // 2) if among is None else np.asarray(among)
-    best = int(lags[np.argmax(correlation[lags])])
-    alike = heard[max(0, best) : max(0, best + len(told))]
-    return best, float(correlation[best] / (np.linalg.norm(told) * np.linalg.norm(alike) + 1e-12))
-
-
-def _offline(captured: Audio, rate: int, codec: streamcodec.Codec) -> Audio:
-    """What the codec makes of what the microphone program captured, without any network, clock or device behind it."""
-    encoder, decoder = codec.stream_encoder(6, sample_rate=rate), codec.stream_decoder(6)
-    return np.concatenate([decoder.feed(encoder.feed(captured)), decoder.feed(encoder.flush()), decoder.flush()])
-
-
-def _likeness(reference: Audio, heard: Audio, expected: float) -> tuple[float, float]:
-    """STOI of the stretch of `reference` that `heard` is most like, and the seconds of speech in it that were heard intact.
-
-    `heard` lies about `expected` samples behind `reference`, within 0.3 s. Each half second is aligned for itself, within 150
-    ms: a playout that gives delay back plays a little faster, and that is no loss of intelligibility.
-    """
-    from pystoi import stoi
-
-    lag, _ = _lag(reference, heard, range(round(expected) - 7_200, round(expected) + 7_200))
-    reference, heard = (reference, heard[lag:]) if lag >= 0 else (reference[-lag:], heard)
-    size, part, reach = min(len(reference), len(heard)), 12_000, 3_600
-    padded = np.pad(heard[:size], reach)
-    aligned, intact = [], 0
-    for at in range(0, size, part):
-        wanted = reference[at : min(at + part, size)]
-        around = padded[at : at + len(wanted) + 2 * reach]
-        shift = int(np.correlate(around, wanted, "valid").argmax()) if wanted.any() else reach
-        found = around[shift : shift + len(wanted)]
-        aligned.append(found)
-        if wanted @ found > 0.9 * np.linalg.norm(wanted) * np.linalg.norm(found) > 0.9 * _SPEECH_POWER * len(wanted):
-            intact += len(wanted)
-    return float(stoi(reference[:size], np.concatenate(aligned), 24_000)), intact / 24_000
 
 
 def render(figures: Figures) -> str:

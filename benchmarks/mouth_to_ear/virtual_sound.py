@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Recording", "VirtualSound", "missing_programs"]
+from streamcodec.audio import resample, write_audio
+
+__all__ = ["RATE", "Recording", "Talk", "VirtualSound", "missing_programs", "spoken_in"]
 
 RATE = 48_000
 
@@ -83,6 +86,26 @@ class Recording:
         return np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float32) / np.float32(32768)
 
 
+@dataclass(frozen=True)
+class Talk:
+    """What was told in the room and heard at the ear, both [T] at `RATE` Hz.
+
+    The room's recording began at `begun` on `time.perf_counter`, the ear's `offset_s` later.
+    """
+
+    told: npt.NDArray[np.float32]
+    heard: npt.NDArray[np.float32]
+    begun: float
+    offset_s: float
+
+
+def spoken_in(folder: Path, clip: npt.NDArray[np.float32]) -> Path:
+    """A WAV file in `folder` of `clip` [T] (24 kHz) with silence around it."""
+    spoken = np.concatenate([np.zeros(12_000, np.float32), clip, np.zeros(24_000, np.float32)])
+    write_audio(folder / "spoken.wav", resample(spoken, 24_000, RATE), RATE)
+    return folder / "spoken.wav"
+
+
 class VirtualSound:
     """The sound server; use it as a context manager."""
 
@@ -126,6 +149,13 @@ class VirtualSound:
     def play_into_room(self, path: Path) -> None:
         """Play a WAV file in front of the microphone; returns when it is over."""
         subprocess.run(["paplay", "-d", "room", "--latency-msec=20", str(path)], env=self.environment, check=True)
+
+    def talk(self, path: Path, tail_s: float) -> Talk:
+        """Play a WAV file in front of the microphone and record in the room and at the ear until `tail_s` behind its end."""
+        room, ear = self.record("room"), self.record("speaker")
+        self.play_into_room(path)
+        time.sleep(tail_s)
+        return Talk(room.stop(), ear.stop(), room.begun, ear.begun - room.begun)
 
     def record(self, place: str) -> Recording:
         """Begin to record at "room" or "speaker"."""

@@ -1,88 +1,17 @@
-"""A real Chromium that a test drives from Python, and what its tests need to be told in advance."""
+"""What tests in a real browser need to be told in advance, and a page that must not complain."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import contextlib
-import json
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from programs import needs
+
+from benchmarks.harness.browser import Browser, missing_for_browser
 
 __all__ = ["Browser", "fresh_page", "needs_browser"]
 
-HERE = Path(__file__).parent
-PACKAGES = HERE.parents[1] / "clients" / "web" / "node_modules" / "playwright-core"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-_MISSING = [] if CHROMIUM else ["a Chromium"]
-_MISSING += [] if PACKAGES.exists() else ["the packages of clients/web (make page-setup)"]
-
-needs_browser = needs("node", without=" and ".join(_MISSING) or None)
-
-
-class Browser:
-    """One page: each verb of `browser_driver.mjs` is something to `do`. What goes wrong there is an `AssertionError` here."""
-
-    def __init__(self, wav: Path) -> None:
-        assert CHROMIUM is not None
-        words = ["node", str(HERE / "browser_driver.mjs"), CHROMIUM, str(wav)]
-        self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self._answer()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the driver of the browser is gone"
-        return json.loads(line)
-
-    def _ask(self, asked: dict[str, Any]) -> Any:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    async def do(self, verb: str, **how: Any) -> Any:
-        """Do it, and wait until it is done. One at a time."""
-        said = await asyncio.to_thread(self._ask, {"verb": verb, **how})
-        assert "error" not in said, said["error"]
-        return said.get("value")
-
-    async def open(self, url: str) -> None:
-        """Open the page and wait until its program runs."""
-        await self.do("open", url=url)
-        await self.do("until", js="document.documentElement.dataset.ready === 'true'")
-
-    async def tap(self, part: str) -> None:
-        """Let a worker keep the samples of its packets from now on."""
-        await self.do("inWorker", part=part, js="void (self.streamcodecTap = [])")
-
-    async def tapped(self, part: str) -> list[NDArray[np.float32]]:
-        """The samples that a worker has kept, packet by packet."""
-        js = """self.streamcodecTap.map((one) => {
-            const samples = one.samples ?? one, bytes = new Uint8Array(samples.buffer, samples.byteOffset, samples.byteLength);
-            let text = "";
-            for (const byte of bytes) text += String.fromCharCode(byte);
-            return btoa(text);
-        })"""
-        return [np.frombuffer(base64.b64decode(text), "<f4") for text in await self.do("inWorker", part=part, js=js)]
+needs_browser = needs(without=" and ".join(missing_for_browser()) or None)
 
 
 @contextlib.asynccontextmanager

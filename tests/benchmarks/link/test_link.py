@@ -266,3 +266,17 @@ def test_a_server_that_is_not_there_is_told_by_a_reset() -> None:
                     await reader.read(1)
 
     run(main())
+
+
+def test_connections_that_share_a_link_have_its_rate_together() -> None:
+    async def main() -> None:
+        conditions = Conditions(down=Direction(rates=((-math.inf, 20_000.0),)), shared=True)
+        async with server(echo) as port, Link(port, conditions) as link, connected(link.port) as one, connected(link.port) as other:
+            begun = time.perf_counter()
+            for _, w in (one, other):
+                w.write(bytes(10_000))
+            await asyncio.gather(*(r.readexactly(10_000) for r, _ in (one, other)))
+            # Each of them alone would need half a second.
+            assert time.perf_counter() - begun >= 0.9
+
+    run(main())

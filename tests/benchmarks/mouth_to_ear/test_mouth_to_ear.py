@@ -11,7 +11,8 @@ import pytest
 from programs import needs
 
 import streamcodec
-from benchmarks.mouth_to_ear.benchmark import MouthToEar, delays, measure
+from benchmarks.mouth_to_ear.benchmark import MouthToEar, measure
+from benchmarks.mouth_to_ear.hearing import delays
 from benchmarks.mouth_to_ear.virtual_sound import RATE, missing_programs
 
 PRESSURE = Path("/proc/pressure/cpu")

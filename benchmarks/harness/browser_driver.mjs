@@ -1,19 +1,15 @@
-// Drives one Chromium for the tests: a line of JSON asks, a line of JSON answers.
+// Drives one Chromium for tests and benchmarks: a line of JSON asks, a line of JSON answers.
 //
-//   node browser_driver.mjs CHROMIUM WAV        the microphone hears WAV
+//   node browser_driver.mjs OPTIONS        what Playwright's `launch` takes, as JSON
 
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
 const PATIENCE_MS = 300_000; // nothing but a hang takes so long, on any machine
 
-const [executablePath, wav] = process.argv.slice(2);
 const { chromium } = createRequire(new URL("../../clients/web/package.json", import.meta.url))("playwright-core");
-const flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
-const others = ["--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"];
-const sound = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", `--use-file-for-fake-audio-capture=${wav}`];
 // Its profile is an empty folder of its own.
-const browser = await chromium.launch({ executablePath, headless: true, args: [...flags, ...others, ...sound] });
+const browser = await chromium.launch(JSON.parse(process.argv[2]));
 let page;
 let complaints = [];
 let requests = [];
@@ -36,10 +32,10 @@ const until = async (js) => {
   }
 };
 
-// Each test has a page, storage and permissions of its own.
-const fresh = async () => {
+// A page with storage, a cache and permissions of its own.
+const fresh = async ({ context }) => {
   await page?.context().close();
-  page = await (await browser.newContext()).newPage();
+  page = await (await browser.newContext(context)).newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   complaints = [];
   requests = [];
@@ -50,6 +46,7 @@ const fresh = async () => {
 
 const does = {
   fresh,
+  version: () => browser.version(),
   open: ({ url }) => page.goto(url),
   click: ({ on }) => page.click(on),
   press: ({ key }) => page.keyboard.press(key),
