@@ -39,16 +39,11 @@ export function wordsForMicrophone(error: unknown): string {
   }
 }
 
-// The smallest module with an instruction of fixed-width SIMD.
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
-
 /** What this browser lacks, in words; null where nothing is missing. */
 export function whatIsMissing(): string | null {
   if (!isSecureContext) {
     return "Browsers give sound to secure pages only. Open this page by https, or on the server's own machine as http://localhost.";
   }
   if (!("AudioWorkletNode" in globalThis)) return "This browser has no AudioWorklet. A current Firefox, Chrome, Edge or Safari has one.";
-  if (!WebAssembly.validate(new Uint8Array(SIMD)))
-    return "This browser has no WebAssembly SIMD. A current Firefox, Chrome, Edge or Safari has it.";
   return null;
 }

@@ -3,11 +3,12 @@
 import { ClientSession, SILENCE, SUBPROTOCOL, bitsPerCode, listenHello, packetSamples, unpackCodes, unpackScaled } from "../src/index.ts";
 import type { Format, Message } from "../src/index.ts";
 
-const [url, stream, format, fingerprint] = process.argv.slice(2);
+const [url, stream, format] = process.argv.slice(2);
+const model = process.argv.at(5) ?? null;
 const heard = { starts: 0, packets: 0, samples: 0, lost: 0, silent: 0, codes: [] as number[][][], clock: false, ended: false };
 let refusal: { code: string; retry?: boolean } | null = null;
 
-const session = new ClientSession(listenHello({ stream, format: format as Format, model: fingerprint ?? null }));
+const session = new ClientSession(listenHello({ stream, format: format as Format, model }));
 const socket = new WebSocket(url, SUBPROTOCOL);
 socket.binaryType = "arraybuffer";
 const send = () => {
@@ -22,21 +23,20 @@ function take(message: Message): void {
   else if (message.type === "start") heard.starts++;
   else if (message.type === "stream_end") heard.ended = true;
   if (start === null || welcome === null) return;
-  const { model } = welcome;
   if (message.type === "gap") {
     heard[message.reason === SILENCE ? "silent" : "lost"] += message.count;
     // What is missing is as long as packets are.
     if (message.first_seq >= start.live_seq)
-      heard.samples += message.count * (start.packet_samples ?? packetSamples(model, start.packet_frames));
+      heard.samples += message.count * (start.packet_samples ?? packetSamples(welcome.model, start.packet_frames));
   } else if (message.type === "packet") {
     heard.packets++;
     session.report();
     let samples = message.payload.length / (format === "pcm_s16le" ? 2 : 4) / start.channels;
     if (format === "codes") {
-      const unpack = model.normalize ? (...packed: Parameters<typeof unpackCodes>) => unpackScaled(...packed).codes : unpackCodes;
-      const codes = unpack(message.payload, message.n_q, bitsPerCode(model));
+      const unpack = welcome.model.normalize ? (...packed: Parameters<typeof unpackCodes>) => unpackScaled(...packed).codes : unpackCodes;
+      const codes = unpack(message.payload, message.n_q, bitsPerCode(welcome.model));
       heard.codes.push(codes.map((row) => Array.from(row)));
-      samples = Math.min(codes[0].length * model.hop_length, model.chunk_stride ?? Infinity);
+      samples = Math.min(codes[0].length * welcome.model.hop_length, welcome.model.chunk_stride ?? Infinity);
     }
     // Packets before the live one are for the decoder's state alone.
     if (message.seq >= start.live_seq) heard.samples += samples;
