@@ -9,8 +9,8 @@ interface Place {
   readonly next: number;
 }
 
-/** After so many packets that the first connection does not come by, the second takes over with a gap. */
-const MOST_HELD = 50;
+/** With so many packets held for a first connection that does not come as far, the second takes over with a gap. */
+const MOST_HELD = 125;
 
 /** Follows the events of both, and holds what the second one has decoded and nobody has heard. */
 export class ChangeOver<Held> {
@@ -47,6 +47,12 @@ export class ChangeOver<Held> {
     if (this.#held.length > MOST_HELD || first === null) return all;
     if (second === "nothing" || !this.#isSame) return null;
     return first.next >= second.from && first.next <= second.next ? all : null;
+  }
+
+  /** How many packets nobody hears if the second one takes over now. */
+  get leftOut(): number {
+    const [first, second] = [this.#first, this.#second];
+    return this.#isSame && first !== null && second !== null && second !== "nothing" ? Math.max(0, second.from - first.next) : 0;
   }
 
   get #isSame(): boolean {

@@ -68,6 +68,6 @@ export class DelayHistory {
     });
     context.fillStyle = colour(this.#canvas, "--faint");
     context.font = `12px ${getComputedStyle(this.#canvas).fontFamily}`;
-    if (most > 0) context.fillText(milliseconds(most), 4, 14);
+    if (this.#columns.some(({ stages }) => stages !== null)) context.fillText(milliseconds(most), 4, 14);
   }
 }

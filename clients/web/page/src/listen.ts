@@ -20,6 +20,7 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
   readonly #bandwidthText = element("bandwidth-text", HTMLOutputElement);
   readonly #bandwidths: number[] = [1.5, 3, 6, 12, 24];
   readonly #history = new DelayHistory(element("delays", HTMLCanvasElement));
+  readonly #wave = element("wave", HTMLCanvasElement);
   #context: AudioContext | null = null;
   #gain: GainNode | null = null;
 
@@ -32,6 +33,9 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
       coder: "decoder",
     });
     this.#volume.oninput = () => {
+      const text = `${this.#volume.value}%`;
+      say(element("volume-text", HTMLOutputElement), text);
+      this.#volume.setAttribute("aria-valuetext", text);
       if (this.#gain !== null) this.#gain.gain.value = Number(this.#volume.value) / 100;
     };
     this.#bandwidth.oninput = () => {
@@ -70,7 +74,7 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
   }
 
   protected override async open(run: Run<ToListenWorker>): Promise<void> {
-    this.#stream.disabled = true;
+    this.changed(true);
     this.#history.clear();
     // Made in the click, or the browser keeps it silent.
     const context = run.hold(new AudioContext({ latencyHint: "interactive" }), (held) => held.close());
@@ -78,7 +82,7 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
     await context.audioWorklet.addModule(parts.playout);
     const node = new AudioWorkletNode(context, "playout", { numberOfInputs: 0, outputChannelCount: [2] });
     const gain = new GainNode(context, { gain: Number(this.#volume.value) / 100 });
-    const meter = run.hold(new Meter(context, element("listen-level", HTMLMeterElement), element("wave", HTMLCanvasElement)), (held) => {
+    const meter = run.hold(new Meter(context, element("listen-level", HTMLMeterElement), this.#wave), (held) => {
       held.stop();
     });
     node.connect(gain).connect(context.destination);
@@ -106,6 +110,7 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
 
   protected override changed(on: boolean): void {
     this.#stream.disabled = on;
+    this.#wave.hidden = !on;
   }
 
   protected override hear(message: OfListenWorker, run: Run<ToListenWorker>): void {
@@ -133,13 +138,15 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
         say(element(`${stage}-${share}`, HTMLElement), found === undefined ? "–" : milliseconds(found[share]));
       }
     }
+    if (figures.stages !== null) element("delay-part", HTMLElement).hidden = false;
     this.#history.add(figures);
     const { playout } = figures;
     say(element("heard", HTMLElement), seconds(figures.heardS));
     say(element("lost", HTMLElement), `${figures.lost} packets, ${playout?.underruns ?? 0} breaks`);
     say(element("buffered", HTMLElement), milliseconds(1000 * (playout?.bufferedS ?? 0)));
     say(element("format", HTMLElement), figures.format === "codes" ? "codes, decoded here" : "PCM, decoded by the server");
-    say(element("bytes", HTMLElement), traffic(figures.kbps, figures.bytes));
+    const asPcm = figures.pcmBytes > 0 && figures.pcmBytes < figures.bytes ? `, ${size(figures.pcmBytes)} of it PCM` : "";
+    say(element("bytes", HTMLElement), traffic(figures.kbps, figures.bytes) + asPcm);
     const raw = size((figures.heardS * RAW_KBPS * 1000) / 8);
     say(
       element("compared", HTMLElement),

@@ -57,6 +57,7 @@ class Listening {
   #kbps: number | null;
   #deviceS = 0;
   #heardS = 0;
+  #pcmBytes = 0;
   readonly #timer: ReturnType<typeof setInterval>;
   #over = false;
 
@@ -126,6 +127,8 @@ class Listening {
       },
       onTrouble: (why, waitMs) => {
         if (source === this.#heard) tell({ type: "trouble", trouble: why === null ? null : troubleOf(why), waitMs });
+        // The stream is heard all the same.
+        else if (why !== null) tell({ type: "fallback", reason: `${why.message}; this page tries again to get codes` });
       },
       onFailed: (why) => {
         this.#connectionFailed(source, why);
@@ -170,8 +173,9 @@ class Listening {
   #changeOver(): void {
     const taken = this.#coming?.changeOver.takenOver;
     if (!this.#coming || !taken) return;
-    const { source } = this.#coming;
+    const { source, changeOver } = this.#coming;
     this.#coming = null;
+    this.#before.lost += changeOver.leftOut;
     this.#replace(source);
     tell({ type: "coding" });
     tell({ type: "trouble", trouble: null, waitMs: 0 });
@@ -202,6 +206,7 @@ class Listening {
 
   #play({ codec, listener }: Source, { packet, samples, quiet, history, receivedUs, readyUs, ownS }: Ready): void {
     this.#bitrate.add(receivedUs, packet.payload.length);
+    if (codec === null) this.#pcmBytes += packet.payload.length;
     if (history || this.#output === null) return;
     tap.streamcodecTap?.push({ seq: packet.seq, samples: samples.slice() });
     const seconds = samples.length / this.#outputRate;
@@ -259,6 +264,7 @@ class Listening {
       resumed: this.#before.resumed + listener.resumed,
       kbps: this.#bitrate.kbps(browserIo.now()),
       bytes: this.#bitrate.total,
+      pcmBytes: this.#pcmBytes,
       heardS: this.#heardS,
       roundTripMs: listener.roundTripMs,
     });

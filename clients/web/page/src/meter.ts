@@ -25,6 +25,7 @@ export class Meter {
   stop(): void {
     cancelAnimationFrame(this.#frame);
     this.#level.value = FLOOR_DB;
+    if (this.#canvas !== null) cleared(this.#canvas);
   }
 
   #draw(): void {

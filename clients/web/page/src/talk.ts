@@ -145,8 +145,12 @@ export class TalkPart extends Part<ToTalkWorker, OfTalkWorker> {
       element("sent", HTMLElement),
       figures.sentS > 0 ? `${seconds(figures.sentS)}, ${traffic(figures.kbps, figures.bytes)}` : "nothing yet",
     );
-    const encoder = figures.encode === null ? "–" : `${milliseconds(figures.encode.p50)}, at most ${milliseconds(figures.encode.p99)}`;
-    say(element("encoded", HTMLElement), figures.format === "codes" ? `here, in ${encoder} a packet` : "by the server");
+    say(element("encoded", HTMLElement), figures.sentS > 0 ? encodedBy(figures) : "–");
     say(element("dropped", HTMLElement), seconds(figures.droppedS));
   }
+}
+
+function encodedBy({ format, encode }: TalkFigures): string {
+  if (format !== "codes") return "by the server";
+  return encode === null ? "here" : `here, a packet in ${milliseconds(encode.p50)} (99%: ${milliseconds(encode.p99)})`;
 }

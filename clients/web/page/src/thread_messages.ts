@@ -55,6 +55,7 @@ export interface ListenFigures {
   readonly resumed: number;
   readonly kbps: number;
   readonly bytes: number;
+  readonly pcmBytes: number;
   readonly heardS: number;
   readonly roundTripMs: number | null;
 }

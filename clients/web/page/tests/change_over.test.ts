@@ -38,6 +38,7 @@ test("a second one that is ahead waits until the first one has come as far", () 
   expect(change.takenOver).toBeNull();
   change.heard(packet(11));
   expect(change.takenOver).toEqual([12, 13]);
+  expect(change.leftOut).toBe(0);
 });
 
 test("what was left out as silence is passed by on either side", () => {
@@ -83,8 +84,9 @@ test("a stream that begins anew meanwhile is followed on both sides", () => {
 
 test("a first one that comes no further is not waited for without end", () => {
   const change = new ChangeOver<number>({ session: "stream", next: 1 });
-  come(change, start(10), ...Array.from({ length: 50 }, (_, i) => packet(10 + i)));
+  come(change, start(10), ...Array.from({ length: 125 }, (_, i) => packet(10 + i)));
   expect(change.takenOver).toBeNull();
-  come(change, packet(60));
-  expect(change.takenOver).toEqual(Array.from({ length: 51 }, (_, i) => 10 + i));
+  come(change, packet(135));
+  expect(change.takenOver).toEqual(Array.from({ length: 126 }, (_, i) => 10 + i));
+  expect(change.leftOut).toBe(9);
 });
