@@ -1,4 +1,4 @@
-"""A real Chromium that tests and benchmarks drive from Python, line by line, through Playwright in Node.
+"""A real browser that tests and benchmarks drive from Python, line by line, through Playwright in Node.
 
 Chromium, Node and the packages of `clients/web` (`make page-setup`) must be there: `missing_for_browser` says what is not.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WEB", "Browser", "BrowserError", "missing_for_browser"]
+__all__ = ["WEB", "Browser", "BrowserError", "DrivenPage", "missing_for_browser"]
 
 WEB = Path(__file__).parents[2] / "clients" / "web"
 """Where the page's sources and its tools lie."""
@@ -48,20 +48,19 @@ def missing_for_browser() -> list[str]:
     return missing + ([] if (WEB / "node_modules" / "playwright-core").exists() else ["the packages of clients/web (make page-setup)"])
 
 
-class Browser:
-    """One page: each verb of `browser_driver.mjs` is something to `do`.
+class DrivenPage:
+    """One page in a browser that `driver`, a program for Node in this folder, starts with `words`. Each of its verbs is something to `do`.
 
-    Its microphone hears `wav`, or without one what the machine's default device does, on which it then also plays. `environment` are
-    variables for it, `prefix` a command that starts it, such as `taskset`. Raises `BrowserError` where it does not start.
+    `environment` are variables for it, `prefix` a command that starts it, such as `taskset`. Raises `BrowserError` where it does not start.
     """
 
-    def __init__(self, wav: Path | None = None, *, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
-        sound = [] if wav is None else ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={wav}"]
-        options = {"executablePath": _CHROMIUM, "headless": True, "args": [*_FLAGS, *sound]}
-        if wav is None:
-            options["ignoreDefaultArgs"] = ["--mute-audio"]
-        command = [*prefix, "node", str(Path(__file__).with_name("browser_driver.mjs")), json.dumps(options)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **(environment or {})})
+    def __init__(
+        self, driver: str, words: Sequence[str], *, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
+        # Node 20 has WebSocket behind a flag, later ones take the flag as well.
+        node = ["node", "--no-warnings", "--experimental-websocket", str(Path(__file__).with_name(driver))]
+        told = {**os.environ, **(environment or {})}
+        self._process = subprocess.Popen([*prefix, *node, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=told)
         self._answer()
 
     @property
@@ -106,6 +105,25 @@ class Browser:
         await self.do("open", url=url)
         await self.do("until", js="document.documentElement.dataset.ready === 'true'")
 
+
+class Browser(DrivenPage):
+    """A Chromium; `browser_driver.mjs` has the verbs.
+
+    Its microphone hears `wav`, or without one what the machine's default device does, on which it then also plays. For the other arguments
+    see `DrivenPage`.
+    """
+
+    def __init__(self, wav: Path | None = None, *, environment: Mapping[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
+        sound = [] if wav is None else ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={wav}"]
+        options = {"executablePath": _CHROMIUM, "headless": True, "args": [*_FLAGS, *sound]}
+        if wav is None:
+            options["ignoreDefaultArgs"] = ["--mute-audio"]
+        super().__init__("browser_driver.mjs", [json.dumps(options)], environment=environment, prefix=prefix)
+
+    async def forget_complaints(self, *about: str) -> None:
+        """Pass over complaints about what the caller has brought about; others still count."""
+        await self.do("forget", about=about)
+
     async def tap(self, part: str) -> None:
         """Let a worker keep the samples of its packets from now on."""
         await self.do("inWorker", part=part, js="void (self.streamcodecTap = [])")
@@ -114,3 +132,8 @@ class Browser:
         """The samples that a worker has kept, packet by packet."""
         js = f"self.streamcodecTap.map((one) => {_AS_BASE64}(one.samples ?? one))"
         return [np.frombuffer(base64.b64decode(text), "<f4") for text in await self.do("inWorker", part=part, js=js)]
+
+    async def tapped_numbers(self, part: str) -> list[int]:
+        """The numbers of the packets that a worker has kept."""
+        numbers: list[int] = await self.do("inWorker", part=part, js="self.streamcodecTap.map((one) => one.seq)")
+        return numbers

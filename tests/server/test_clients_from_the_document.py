@@ -1,4 +1,4 @@
-"""Clients that stand in PROTOCOL.md, or were written from it alone, listen to a real server."""
+"""Clients that stand in PROTOCOL.md, or follow it in another language, listen to a real server."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from programs import needs
 from server_rig import packet, publish_hello, raw, run, serving, tiny_codec, until
+from web_packages import bundled, needs_packages
 
 from streamcodec.protocol import unpack_codes
 
-CLIENT = Path(__file__).resolve().parents[1] / "protocol" / "javascript" / "main.mjs"
 DOCUMENT = Path(__file__).resolve().parents[2] / "streamcodec" / "protocol" / "PROTOCOL.md"
 FRAMES = 6
 
-needs_node = needs("node")
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """A program that listens, in TypeScript."""
+    return bundled("protocol/examples/listen.ts", tmp_path_factory.mktemp("listen"))
 
 
 async def output_of(*command):
@@ -35,10 +38,10 @@ async def output_of(*command):
     return out
 
 
-async def javascript(*arguments):
+async def listen_by(client, *arguments):
     """Run the client; returns what it heard."""
     # Node 20 has WebSocket behind a flag, later ones take the flag as well.
-    command = ["node", "--no-warnings", "--experimental-websocket", str(CLIENT), "listen", *arguments]
+    command = ["node", "--no-warnings", "--experimental-websocket", str(client), *arguments]
     return json.loads(await output_of(*command))
 
 
@@ -57,21 +60,21 @@ async def publish_with_gaps(publisher):
     return sent
 
 
-@needs_node
+@needs_packages
 @pytest.mark.parametrize("form", ["codes", "pcm_s16le", "pcm_f32le"])
-def test_the_client_in_javascript_gets_every_packet_and_gap_of_a_stream_to_its_end(form):
+def test_the_client_in_typescript_gets_every_packet_and_gap_of_a_stream_to_its_end(form, client):
     fingerprint = [tiny_codec().fingerprint] if form == "codes" else []
 
     async def main():
         async with serving() as server, raw(server.url) as publisher:
-            listening = asyncio.create_task(javascript(server.url, "a", form, *fingerprint))
+            listening = asyncio.create_task(listen_by(client, server.url, "a", form, *fingerprint))
             await until(lambda: server.registry.num_listeners == 1 or listening.done())
             sent = await publish_with_gaps(publisher)
             heard = await listening
             assert (await publisher.receive())["type"] == "ended"
         assert (heard["starts"], heard["packets"], heard["silent"], heard["lost"]) == (2, 6, 4, 2)
         assert heard["samples"] == 12 * FRAMES * 320
-        assert heard["server_clock_seen"]
+        assert heard["clock"]
         assert heard["close"] == 1000
         if form == "codes":
             for codes, (_, _, _, n_q, payload) in zip(heard["codes"], sent, strict=True):
@@ -80,11 +83,11 @@ def test_the_client_in_javascript_gets_every_packet_and_gap_of_a_stream_to_its_e
     run(main())
 
 
-@needs_node
-def test_the_client_in_javascript_is_told_why_it_is_refused():
+@needs_packages
+def test_the_client_in_typescript_is_told_why_it_is_refused(client):
     async def main():
         async with serving() as server:
-            heard = await javascript(server.url, "a", "codes", "f00d")
+            heard = await listen_by(client, server.url, "a", "codes", "f00d")
             assert (heard["code"], heard["retry"], heard["close"]) == ("model_mismatch", False, 4412)
 
     run(main())

@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import numpy as np
-import pytest
-from browser_rig import Browser, fresh_page, needs_browser
-from made_up_models import FEW_LAYERS, save_made_up_model
+from browser_rig import fresh_page, needs_browser
+from page_rig import WatchedPage, codes_are_heard, heard_for, publishing, served
 from parity import assert_same_codes
-from patience import patient_limits
 from server_rig import run, until, voice
 
-import streamcodec
-from streamcodec.audio import write_audio
 from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, unpack_codes
-from streamcodec.server import Page, Server, Tokens
+from streamcodec.server import Tokens
 
 pytestmark = needs_browser
 
-RATE = 24_000
 PACKETS = 12
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return save_made_up_model(tmp_path_factory.mktemp("model"), **FEW_LAYERS)
-
-
-@pytest.fixture
-def codec(model):
-    return streamcodec.load(model)
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """A browser whose microphone hears a voice, over and over."""
-    path = tmp_path_factory.mktemp("spoken") / "spoken.wav"
-    write_audio(path, voice(1, 20.0, 48_000), 48_000)
-    started = Browser(path)
-    yield started
-    started.close()
-
-
-@contextlib.asynccontextmanager
-async def served(codec, model, **options):
-    """A server with the page, whose model is ready."""
-    page = Page(model)
-    async with Server(codec, port=0, page=page, limits=patient_limits(**options.pop("limits", {})), **options) as server:
-        await server.page_is_ready()
-        yield server
 
 
 def test_a_microphone_is_published_as_the_codes_of_python_s_encoder(codec, model, chromium):
@@ -88,13 +53,14 @@ def test_a_microphone_is_published_as_the_codes_of_python_s_encoder(codec, model
 
 
 def test_a_stream_is_decoded_to_the_samples_of_python_s_decoder(codec, model, chromium):
-    packets = offline(codec).feed(voice(2, 4.0))
+    packets = codec.stream_encoder(6.0, start="primed").feed(voice(2, 4.0))
 
     async def main():
         async with served(codec, model) as server, fresh_page(chromium) as page:
             await page.open(f"{server.page_url}?stream=played")
             await page.do("click", on="#listen")
             await page.tap("listen_worker")
+            await codes_are_heard(page)
             await page.do("untilText", on="#listen-status", has="Nobody publishes")
             options = PublishOptions(format="codes", model=codec.fingerprint, bandwidth=6.0, start="primed")
             async with publish(server.url, "played", options) as to:
@@ -103,7 +69,6 @@ def test_a_stream_is_decoded_to_the_samples_of_python_s_decoder(codec, model, ch
                     await asyncio.sleep(0.08 if at else 0)
             await page.do("untilText", on="#listen-status", has="The stream has ended")
             heard = await page.tapped("listen_worker")
-            assert await page.do("text", on="#format") == "codes, decoded here"
             await page.do("click", on="#listen")
             await until(lambda: not server.registry.listeners, "the listener did not leave")
         decoder = codec.stream_decoder(6.0, start="primed")
@@ -115,44 +80,15 @@ def test_a_stream_is_decoded_to_the_samples_of_python_s_decoder(codec, model, ch
     run(main())
 
 
-def offline(codec):
-    return codec.stream_encoder(6.0, start="primed")
-
-
-async def publish_for_ever(server, codec, stream, bandwidth=24.0):
-    """Publish in real time until cancelled."""
-    encoder = codec.stream_encoder(bandwidth, start="primed")
-    options = PublishOptions(format="codes", model=codec.fingerprint, bandwidth=bandwidth, start="primed")
-    async with publish(server.url, stream, options) as to:
-        for seed in range(10_000):
-            for packet in encoder.feed(voice(seed, 0.08)):
-                to.offer(packet)
-            await asyncio.sleep(0.08)
-
-
-@contextlib.asynccontextmanager
-async def publishing(server, codec, stream, bandwidth=24.0):
-    task = asyncio.create_task(publish_for_ever(server, codec, stream, bandwidth))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def subscriber_of(server, stream):
-    [found] = server.registry.listeners[stream]
-    return found
-
-
 def test_who_joins_late_hears_the_stream_and_a_slider_moves_its_bandwidth_live(codec, model, chromium):
     async def main():
-        async with served(codec, model) as server, publishing(server, codec, "live"), fresh_page(chromium) as page:
+        async with served(codec, model) as server, publishing(server, codec), fresh_page(chromium) as page:
             await until(lambda: "live" in server.registry.streams)
             await page.open(server.page_url)
             await page.do("click", on="#listen")
             await page.do("untilText", on="#listen-status", has="Playing “live”")
-            await page.do("until", js="Number.parseFloat(document.querySelector('#heard').textContent) > 0.3")
+            await codes_are_heard(page)
+            await heard_for(page, 0.3)
             assert await page.do("text", on="#bandwidth-text") == "all that is sent"
             await page.do("evaluate", js="document.querySelector('#bandwidth').focus()")
             await page.do("press", key="Home")
@@ -167,18 +103,21 @@ def test_who_joins_late_hears_the_stream_and_a_slider_moves_its_bandwidth_live(c
 
 def test_a_connection_that_breaks_is_resumed_and_what_was_said_meanwhile_is_not_lost(codec, model, chromium):
     async def main():
-        async with served(codec, model) as server, publishing(server, codec, "live", 6.0), fresh_page(chromium) as page:
+        async with served(codec, model) as server, publishing(server, codec, bandwidth=6.0), fresh_page(chromium) as page:
             await page.open(server.page_url)
             await page.do("click", on="#listen")
             await page.do("untilText", on="#listen-status", has="Playing")
-            await page.do("until", js="Number.parseFloat(document.querySelector('#heard').textContent) > 0.3")
+            await codes_are_heard(page)
+            await heard_for(page, 0.3)
+            await page.tap("listen_worker")
             [handler] = [one for one in server._connections if one.peer.session.hello.role == "listen"]
             handler.peer.abort()
             await until(lambda: handler not in server._connections)
-            await page.tap("listen_worker")
+            await heard_for(page, 2)
             await page.do("untilText", on="#listen-status", has="Playing")
-            await page.do("until", js="Number.parseFloat(document.querySelector('#heard').textContent) > 3")
             assert (await page.do("text", on="#lost")).startswith("0 packets")
+            numbers = await page.tapped_numbers("listen_worker")
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
             await page.do("click", on="#listen")
 
     run(main())
@@ -261,31 +200,102 @@ def test_a_microphone_that_may_not_be_used_is_named_with_what_to_do(codec, model
     run(main())
 
 
-def test_a_server_that_goes_away_is_waited_for(codec, model, chromium):
+def test_a_publisher_whose_connection_breaks_goes_on_and_its_listeners_lose_nothing(codec, model, chromium):
     async def main():
         async with served(codec, model) as server, fresh_page(chromium) as page:
             await page.open(server.page_url)
-            await page.do("click", on="#listen")
+            await page.do("click", on="#talk")
+            await page.do("untilText", on="#talk-status", has="You are heard")
+            async with listen(server.url, "live", model=codec.fingerprint) as listener:
+                [handler] = [one for one in server._connections if one.peer.session.hello.role == "publish"]
+                numbers, events, broken_at = [], [], None
+                async for event in listener:
+                    events.append(event)
+                    if not isinstance(event, Packet):
+                        continue
+                    numbers.append(event.seq)
+                    if len(numbers) == 5:
+                        handler.peer.abort()
+                        broken_at = event.seq
+                    if broken_at is not None and event.seq > broken_at + 10:
+                        break
+            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+            assert [event for event in events if isinstance(event, Gap | StreamEnd)] == []
+            await page.do("untilText", on="#talk-status", has="You are heard")
+            await page.do("click", on="#talk")
+            await until(lambda: not server.registry.streams)
+
+    run(main())
+
+
+def test_a_server_that_goes_away_is_waited_for_until_it_is_back(codec, model, chromium):
+    async def main():
+        async with fresh_page(chromium) as page:
+            async with served(codec, model) as server:
+                await page.open(server.page_url)
+                await page.do("click", on="#listen")
+                await codes_are_heard(page)
+                await page.do("untilText", on="#listen-status", has="Nobody publishes")
+                await server.stop()
+                await page.do("untilText", on="#listen-status", has="Trying again")
+            async with served(codec, model, port=server.port) as again, publishing(again, codec):
+                await page.do("untilText", on="#listen-status", has="Playing “live”")
+                await heard_for(page, 0.3)
+                await page.do("click", on="#listen")
+                await page.forget_complaints("ERR_CONNECTION_REFUSED")
+
+    run(main())
+
+
+def test_a_full_server_says_so_and_has_room_once_somebody_has_left(codec, model, chromium):
+    async def main():
+        async with served(codec, model, limits={"max_listeners": 1}) as server, fresh_page(chromium) as page:
+            await page.open(server.page_url)
+            async with listen(server.url, "live", format="pcm_s16le"):
+                await page.do("click", on="#listen")
+                await page.do("untilText", on="#listen-status", has="The server is full")
             await page.do("untilText", on="#listen-status", has="Nobody publishes")
-            await server.stop()
-            await page.do("untilText", on="#listen-status", has="Trying again")
             await page.do("click", on="#listen")
 
     run(main())
 
 
-def test_a_model_of_the_server_s_that_the_page_cannot_run_is_coded_by_the_server(codec, chromium):
+def test_the_model_s_weights_are_downloaded_once_and_kept_by_the_browser(codec, model, chromium):
+    watched = WatchedPage(model)
+
     async def main():
-        async with served(codec, "no such model") as server, fresh_page(chromium) as page:
+        async with served(codec, watched) as server, fresh_page(chromium) as page:
+            for _ in range(2):
+                await page.open(server.page_url)
+                await page.do("click", on="#listen")
+                await codes_are_heard(page)
+                await page.do("click", on="#listen")
+        weights = [path for path in watched.asked if not path.endswith("manifest.json")]
+        assert len(watched.asked) - len(weights) == 2, "the manifest says each time which model it is"
+        assert len(weights) == len(set(weights)) > 1
+
+    run(main())
+
+
+def test_what_is_heard_is_drawn_and_its_delay_told_by_stage(codec, model, chromium):
+    pixels = "((c) => c.getContext('2d').getImageData(0, 0, c.width, c.height).data)(document.querySelector('{}'))"
+    drawn = f"{pixels}.some(Boolean)"
+
+    async def main():
+        async with served(codec, model) as server, publishing(server, codec), fresh_page(chromium) as page:
             await page.open(server.page_url)
-            await page.do("click", on="#talk")
-            await page.do("untilText", on="#talk-notice", has="The server encodes for this page")
+            for canvas in ("#wave", "#delays"):
+                assert not await page.do("evaluate", js=drawn.format(canvas))
             await page.do("click", on="#listen")
-            await page.do("untilText", on="#format", has="PCM")
-            await page.do("until", js="Number.parseFloat(document.querySelector('#heard').textContent) > 0.3")
+            await codes_are_heard(page)
+            await heard_for(page, 1)
+            for canvas in ("#wave", "#delays"):
+                await page.do("until", js=drawn.format(canvas))
+            for stage in ("way", "decode", "buffer", "total"):
+                for share in ("p50", "p95", "p99"):
+                    assert (await page.do("text", on=f"#{stage}-{share}")).endswith("s")
+            assert "raw PCM would be" in await page.do("text", on="#compared")
             await page.do("click", on="#listen")
-            await page.do("click", on="#talk")
-            await until(lambda: not server.registry.streams)
 
     run(main())
 

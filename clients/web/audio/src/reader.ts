@@ -1,4 +1,4 @@
-// The audio thread's side of a playout buffer: it fills each block with what is due, and never waits or allocates for it.
+// The audio thread's side of a playout buffer: it fills each block with what is due, never waits, and allocates no samples.
 
 import { PlayoutMemory } from "./memory.ts";
 import type { Tail } from "./memory.ts";

@@ -1,15 +1,6 @@
 // One connection: a socket joined to a session, with the server's clock. Sockets, time and waiting come from `Io`, so that tests bring their own.
 
-import {
-  ClientSession,
-  ClockEstimate,
-  NORMAL_CLOSURE,
-  RemoteProtocolError,
-  SUBPROTOCOL,
-  SendWindow,
-  WIRE_CODES,
-  isWireCode,
-} from "@streamcodec/protocol";
+import { ClientSession, ClockEstimate, NORMAL_CLOSURE, SUBPROTOCOL, SendWindow, WIRE_CODES, isWireCode } from "@streamcodec/protocol";
 import type { Departure, Hello, Message, Pong, Welcome } from "@streamcodec/protocol";
 
 /** What this room needs of its surroundings: the time (us, only forward), sockets, and timers (ms). */
@@ -86,14 +77,14 @@ interface SentPing {
   readonly departure: Departure;
 }
 
-/** Connect, say hello and wait for the welcome. Rejects with `Refused` or `ConnectionFailed`. */
+/** Connect, say hello and wait for the welcome. Rejects with `Refused`, `ConnectionFailed`, or a `TypeError` for an address that is none. */
 export function openConnection(io: Io, url: string, hello: Hello, timeoutMs = 10_000): Promise<Connection> {
   return new Promise((resolve, reject) => {
     let socket: WebSocket;
     try {
       socket = io.socket(url, SUBPROTOCOL);
     } catch (error) {
-      reject(new ConnectionFailed(`${url} is no WebSocket address: ${String(error)}`));
+      reject(new TypeError(`${url} is no WebSocket address: ${String(error)}`));
       return;
     }
     const connection = new Connection(io, socket, hello);
@@ -282,7 +273,7 @@ export class Connection {
   }
 }
 
-/** Whether waiting may help: anything but a refusal for good, or a broken rule. */
+/** Whether waiting may help: not against a refusal for good, a rule that the server broke, or an address that is none. */
 export function worthRetrying(why: Error): boolean {
-  return why instanceof Refused ? why.retry : !(why instanceof RemoteProtocolError);
+  return why instanceof Refused ? why.retry : why instanceof ConnectionFailed;
 }

@@ -1,19 +1,17 @@
 // Publishing: packets in, messages out, with a bound in seconds on what waits for a slow uplink. A connection that breaks is resumed.
 
 import { publishHello } from "@streamcodec/protocol";
-import type { Ended, PublishHello, Resume, Welcome } from "@streamcodec/protocol";
-import { ConnectionFailed, worthRetrying } from "./connection.ts";
+import type { Ended, PublishHello, Welcome } from "@streamcodec/protocol";
 import type { Connection, Io } from "./connection.ts";
-import { keepOpening, reopen } from "./reconnect.ts";
+import { KeptConnection } from "./kept_connection.ts";
+import type { ConnectionTrouble } from "./kept_connection.ts";
 import { SendQueue } from "./send_queue.ts";
 import type { Audio } from "./send_queue.ts";
 
 /** What a publisher tells its owner. */
-export interface PublisherEvents {
+export interface PublisherEvents extends ConnectionTrouble {
   /** The stream is there, and its encoder starts afresh; also after a stream that could not be resumed. */
   onOpen(welcome: Welcome): void;
-  onTrouble(why: Error | null, waitMs: number): void;
-  onFailed(why: Error): void;
 }
 
 const ACK_EVERY_S = 0.5; // how often the server is asked how far it has read
@@ -25,31 +23,67 @@ export class Publisher {
   droppedS = 0;
   serverDropped = 0;
   sent = 0;
-  resumed = 0;
   bytes = 0;
   readonly #io: Io;
-  readonly #url: string;
   readonly #asked: Parameters<typeof publishHello>[0];
-  readonly #events: PublisherEvents;
+  readonly #kept: KeptConnection;
   #queue = new SendQueue();
-  #connection: Connection | null = null;
   #unaskedS = 0;
   #catchingUp = false;
   #ending: ((ended: Ended | null) => void) | null = null;
   #endSent = false;
-  #stopped = false;
 
   constructor(io: Io, url: string, asked: Parameters<typeof publishHello>[0], events: PublisherEvents) {
     this.#io = io;
-    this.#url = url;
     this.#asked = asked;
-    this.#events = events;
-    void this.#open();
+    this.#kept = new KeptConnection(io, url, {
+      hello: (broken) => this.#hello(broken),
+      mayResume: ({ welcome }) => {
+        this.#catchingUp = welcome.session !== null;
+        return this.#catchingUp;
+      },
+      onOpen: (connection) => {
+        if (this.#ending !== null) {
+          this.#ending(null);
+          return;
+        }
+        // What was offered before belongs to no stream any longer.
+        this.droppedS += this.#queue.waitingS;
+        this.#queue = new SendQueue();
+        this.#queue.keepS = connection.welcome.resume_ms / 1000 + MEASURED_S;
+        events.onOpen(connection.welcome);
+        this.#attach(connection);
+      },
+      onResumed: (connection) => {
+        // The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.
+        connection.acknowledged = connection.session.nextSeq;
+        this.#queue.sendAgain(connection.session.nextSeq);
+        this.#attach(connection);
+      },
+      onGivenUp: () => this.#ending?.(null),
+      onMessage: (message) => {
+        if (message.type === "gap") this.serverDropped += message.count;
+        else if (message.type === "ended") this.#ending?.(message);
+      },
+      onPong: ({ acknowledged }) => {
+        if (acknowledged !== null) this.#queue.acknowledge(acknowledged);
+        this.#send();
+      },
+      onTrouble: events.onTrouble.bind(events),
+      onFailed: (why) => {
+        if (this.#ending !== null) this.#ending(null);
+        else events.onFailed(why);
+      },
+    });
+    void this.#kept.open();
+  }
+
+  get resumed(): number {
+    return this.#kept.resumed;
   }
 
   get roundTripMs(): number | null {
-    const trip = this.#connection?.clock.roundTrip ?? null;
-    return trip === null ? null : trip / 1000;
+    return this.#kept.roundTripMs;
   }
 
   /** Seconds of audio that wait for the uplink. */
@@ -59,7 +93,7 @@ export class Publisher {
 
   /** Queue a packet; `captured` is when its first sample was (us). Beyond a second of waiting audio the oldest is dropped, and the server told. */
   offer(packet: Omit<Audio, "kind">): void {
-    if (this.#ending !== null || this.#stopped) return;
+    if (this.#ending !== null) return;
     this.#queue.add({ kind: "audio", ...packet });
     // If the connection may be lost, its queue may be longer: what is dropped now would be missing after it is resumed.
     this.droppedS += this.#queue.dropBeyond(QUEUE_S + (this.#catchingUp ? this.#queue.keepS : 0));
@@ -77,68 +111,34 @@ export class Publisher {
       const stopWaiting = this.#io.later(() => this.#ending?.(null), timeoutMs);
       this.#ending = (ended) => {
         stopWaiting();
-        this.#stopped = true;
-        this.#connection?.close();
+        this.#kept.close();
         resolve(ended);
       };
       this.#queue.nameSilence();
-      if (this.#connection === null) this.#ending(null);
+      // A connection that broke may be resumed in time.
+      if (this.#kept.clock === null) this.#ending(null);
       else this.#send();
     });
   }
 
-  #hello(resume: Resume | null = null): PublishHello {
+  #hello(broken: Connection | null): PublishHello {
+    const secret = broken?.welcome.session ?? null;
+    const resume =
+      broken === null || secret === null
+        ? null
+        : { session: secret, epoch: broken.session.epoch, next_seq: broken.session.nextSeq + this.#queue.numbers };
     return publishHello({ ...this.#asked, resume, client: "streamcodec web" });
   }
 
-  async #open(): Promise<void> {
-    try {
-      const connection = await keepOpening(
-        this.#io,
-        this.#url,
-        () => this.#hello(),
-        this.#events.onTrouble.bind(this.#events),
-        () => this.#stopped,
-      );
-      this.#queue = new SendQueue();
-      this.#queue.keepS = connection.welcome.resume_ms / 1000 + MEASURED_S;
-      this.#events.onOpen(connection.welcome);
-      this.#attach(connection);
-    } catch (error) {
-      if (!this.#stopped) this.#events.onFailed(error as Error);
-    }
-  }
-
   #attach(connection: Connection): void {
-    if (this.#stopped) {
-      connection.close();
-      return;
-    }
-    this.#connection = connection;
     this.#unaskedS = 0;
     this.#endSent = false;
-    this.#events.onTrouble(null, 0);
     connection.aheadS = () => this.#queue.aheadS;
-    connection.listen({
-      onMessage: (message) => {
-        if (message.type === "gap") this.serverDropped += message.count;
-        else if (message.type === "ended") this.#ending?.(message);
-      },
-      onPong: () => {
-        if (connection.acknowledged !== null) this.#queue.acknowledge(connection.acknowledged);
-        this.#send();
-      },
-      onLost: (why) => {
-        if (this.#stopped) return;
-        this.#connection = null;
-        void this.#resume(connection, why);
-      },
-    });
     this.#send();
   }
 
   #send(): void {
-    const connection = this.#connection;
+    const connection = this.#kept.current;
     if (connection === null || connection.session.closeCode !== null || this.#endSent) return;
     const { session } = connection;
     while (!this.#queue.isEmpty && !this.#isFull(connection)) {
@@ -168,29 +168,5 @@ export class Publisher {
   /** Whether so much is in flight that more would only wait in buffers; unknown before the server's first pong. */
   #isFull(connection: Connection): boolean {
     return connection.acknowledged !== null && this.#queue.sentS > connection.window.maxS;
-  }
-
-  async #resume(broken: Connection, why: Error): Promise<void> {
-    const { session, welcome } = broken;
-    const secret = welcome.session;
-    try {
-      if (!(why instanceof ConnectionFailed) || !why.resumable || welcome.resume_ms === 0 || secret === null) throw why;
-      this.#catchingUp = true;
-      this.#events.onTrouble(why, 0);
-      const hello = () => this.#hello({ session: secret, epoch: session.epoch, next_seq: session.nextSeq + this.#queue.numbers });
-      const connection = await reopen(this.#io, this.#url, hello, why, welcome.resume_ms);
-      // The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.
-      connection.acknowledged = connection.session.nextSeq;
-      this.#queue.sendAgain(connection.session.nextSeq);
-      this.resumed++;
-      this.#attach(connection);
-    } catch (error) {
-      if (this.#stopped) return;
-      if (this.#ending !== null) this.#ending(null);
-      else if (error instanceof ConnectionFailed && worthRetrying(error)) {
-        this.#events.onTrouble(error, 0);
-        void this.#open();
-      } else this.#events.onFailed(error as Error);
-    }
   }
 }

@@ -12,14 +12,22 @@ export function* backoff(firstMs = 250, maxMs = 8000, random: () => number = Mat
 /**
  * Connect again until it works, for at most `withinMs`; each attempt sends what `hello` returns.
  *
- * Rejects with `lost`, the reason why the connection broke, where no attempt succeeds.
+ * Rejects with `lost`, the reason why the connection broke, where no attempt succeeds or nobody wants one any longer.
  */
-export async function reopen(io: Io, url: string, hello: () => Hello, lost: Error, withinMs: number): Promise<Connection> {
+export async function reopen(
+  io: Io,
+  url: string,
+  hello: () => Hello,
+  lost: Error,
+  withinMs: number,
+  stopped: () => boolean,
+): Promise<Connection> {
   const giveUp = io.now() + withinMs * 1000;
   const leftMs = () => (giveUp - io.now()) / 1000;
   for (const waitMs of backoff(100, 2000)) {
     if (leftMs() <= 0) break;
     await sleep(io, Math.min(waitMs, leftMs()));
+    if (stopped()) break;
     try {
       // If a network is about to be lost, an attempt may never be answered. There must be time for another on the next network.
       return await openConnection(io, url, hello(), Math.max(100, Math.min(10_000, leftMs() / 3)));

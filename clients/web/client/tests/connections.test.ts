@@ -210,3 +210,63 @@ test("a session that somebody else has taken over is not taken back", async () =
   expect(io.sockets).toHaveLength(1);
   expect(failures).toHaveLength(1);
 });
+
+test("a stream that cannot be resumed begins anew, and what was offered meanwhile counts as dropped", async () => {
+  const { io, opened, publisher, answer, offer, sent } = publishing();
+  await answer(0);
+  offer();
+  io.newest.lose();
+  offer(3);
+  await io.pass(3000);
+  io.newest.open();
+  io.newest.say({ type: "refuse", code: "unknown_session", reason: "gone", retry: false, retry_after_ms: null });
+  await io.pass(3000);
+  await answer(0);
+  expect(io.newest.got[0]).toMatchObject({ type: "hello", resume: null });
+  expect([opened.length, publisher.resumed, sent()]).toEqual([2, 0, []]);
+  expect(publisher.droppedS).toBeCloseTo(0.24, 6);
+  offer();
+  expect(sent()).toEqual([0]);
+});
+
+test("an end while the connection is being resumed still sends what waits", async () => {
+  const { io, publisher, answer, offer, sent } = publishing();
+  await answer(0);
+  offer();
+  io.newest.lose();
+  offer();
+  const ending = publisher.end();
+  await io.pass(150);
+  await answer(1);
+  expect(sent()).toEqual([1]);
+  expect(io.newest.got.at(-1)).toEqual({ type: "end", last_seq: 1 });
+  io.newest.say({ type: "ended", received: 2, emitted: 2, dropped: 0 });
+  expect(await ending).toMatchObject({ received: 2 });
+});
+
+test("who leaves while a connection is being resumed makes no more attempts, and hears nothing more", async () => {
+  const { io, heard, failures, listener, answer } = listening();
+  await answer(start("primed", 0), packet(0));
+  io.newest.lose();
+  listener.close();
+  await io.pass(20_000);
+  expect(io.sockets).toHaveLength(1);
+  expect([heard.length, failures.length]).toEqual([2, 0]);
+});
+
+test("an address that is none is told once, and not tried again", async () => {
+  const io = new FakeIo();
+  const failures: Error[] = [];
+  const none = () => {
+    throw new SyntaxError("no address");
+  };
+  const events = { onWelcome: () => undefined, onEvent: () => undefined, onTrouble: () => undefined };
+  new Listener(
+    { now: io.now, later: io.later, socket: none },
+    "nowhere",
+    { stream: "live", format: "codes", model: "f00d", token: null, minBandwidth: null },
+    { ...events, onFailed: (why) => failures.push(why) },
+  );
+  await io.pass(20_000);
+  expect(failures.map((why) => why.message)).toEqual(["nowhere is no WebSocket address: SyntaxError: no address"]);
+});

@@ -51,6 +51,13 @@ export class OnnxCodec {
     await this.#session(bandwidthFor(this.manifest, nQ).decoder, progress);
   }
 
+  /** Give back the memory of all steps; none may be running. Encoders and decoders of this codec cannot be used any longer. */
+  async close(): Promise<void> {
+    const sessions = [...this.#sessions.values()];
+    this.#sessions.clear();
+    for (const session of sessions) await (await session).release();
+  }
+
   #session(step: string, progress?: Progress): Promise<InferenceSession> {
     const kept = this.#sessions.get(step);
     if (kept !== undefined) return kept;

@@ -53,7 +53,11 @@ export class ModelFiles {
     const reader = response.body.getReader();
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
       const bytes = part.value as Uint8Array;
-      if (at + bytes.length > data.length) break;
+      if (at + bytes.length > data.length) {
+        at = Infinity;
+        await reader.cancel();
+        break;
+      }
       data.set(bytes, at);
       at += bytes.length;
       come(bytes.length);

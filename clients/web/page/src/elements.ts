@@ -19,7 +19,8 @@ export function show(target: HTMLElement, text: string | null): void {
 }
 
 export const seconds = (value: number): string => `${value.toFixed(1)} s`;
-export const milliseconds = (value: number): string => `${Math.round(value)} ms`;
+/** Milliseconds, or seconds where there are many of them. */
+export const milliseconds = (value: number): string => (value < 999.5 ? `${Math.round(value)} ms` : seconds(value / 1000));
 export const rate = (kbps: number): string => `${kbps < 10 ? kbps.toFixed(1) : Math.round(kbps)} kbps`;
 
 export function size(bytes: number): string {

@@ -13,12 +13,24 @@ export type Stage = "way" | "decode" | "buffer" | "total";
 /** Keeps the last values of each stage, in milliseconds. */
 export class StageTimes {
   readonly #values: Record<Stage, number[]> = { way: [], decode: [], buffer: [], total: [] };
+  #added = 0;
 
   add(times: Readonly<Record<Stage, number>>): void {
+    this.#added = Math.min(WINDOW, this.#added + 1);
     for (const [stage, values] of Object.entries(this.#values)) {
       values.push(times[stage as Stage]);
       if (values.length > WINDOW) values.shift();
     }
+  }
+
+  /** The mean of each stage over the packets that were added since the last call; null where there were none. */
+  takeRecent(): Record<Stage, number> | null {
+    const count = this.#added;
+    this.#added = 0;
+    if (count === 0) return null;
+    const of = (values: number[]) => values.slice(-count).reduce((sum, value) => sum + value, 0) / count;
+    const { way, decode, buffer, total } = this.#values;
+    return { way: of(way), decode: of(decode), buffer: of(buffer), total: of(total) };
   }
 
   /** The percentiles of each stage; null before the first packet. */

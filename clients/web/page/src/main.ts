@@ -7,19 +7,29 @@ import { whatIsMissing } from "./words.ts";
 
 const TOKEN = "streamcodec-token";
 
+/** What this browser keeps for the page; null where it is told to keep nothing. */
+function storage(): Storage | null {
+  try {
+    return localStorage;
+  } catch {
+    return null;
+  }
+}
+
 function rememberToken(): void {
   const token = element("token", HTMLInputElement);
   const remember = element("remember", HTMLInputElement);
-  const kept = localStorage.getItem(TOKEN);
-  if (kept !== null) {
-    token.value = kept;
+  const kept = storage();
+  remember.disabled = kept === null;
+  const known = kept?.getItem(TOKEN) ?? null;
+  if (known !== null) {
+    token.value = known;
     remember.checked = true;
   }
-  const keep = () => {
-    if (remember.checked && token.value !== "") localStorage.setItem(TOKEN, token.value);
-    else localStorage.removeItem(TOKEN);
+  token.onchange = remember.onchange = () => {
+    if (remember.checked && token.value !== "") kept?.setItem(TOKEN, token.value);
+    else kept?.removeItem(TOKEN);
   };
-  token.onchange = remember.onchange = keep;
 }
 
 const named = new URLSearchParams(location.search).get("stream");

@@ -1,6 +1,9 @@
 // What a node of the audio graph carries: its level, and its waveform as it goes by.
 
+import { cleared, colour } from "./canvas.ts";
+
 const FLOOR_DB = -60;
+const COLUMN = 3; // pixels
 
 /** Draws the level into a meter and the waveform onto a canvas, for as long as it runs. */
 export class Meter {
@@ -22,6 +25,7 @@ export class Meter {
   stop(): void {
     cancelAnimationFrame(this.#frame);
     this.#level.value = FLOOR_DB;
+    if (this.#canvas !== null) cleared(this.#canvas);
   }
 
   #draw(): void {
@@ -35,16 +39,14 @@ export class Meter {
   }
 
   #drawWave(canvas: HTMLCanvasElement, peak: number): void {
-    const width = Math.max(1, Math.round(canvas.clientWidth / 3));
-    this.#peaks = [...this.#peaks, peak].slice(-width);
-    const context = canvas.getContext("2d");
-    if (context === null) return;
-    canvas.width = canvas.clientWidth;
-    canvas.height = canvas.clientHeight;
-    context.fillStyle = getComputedStyle(canvas).color;
+    const room = cleared(canvas);
+    if (room === null) return;
+    const { context, width, height } = room;
+    this.#peaks = [...this.#peaks, peak].slice(-Math.ceil(width / COLUMN));
+    context.fillStyle = colour(canvas, "color");
     this.#peaks.forEach((one, i) => {
-      const height = Math.max(1, Math.sqrt(one) * canvas.height);
-      context.fillRect(canvas.width - 3 * (this.#peaks.length - i), (canvas.height - height) / 2, 2, height);
+      const tall = Math.max(1, Math.sqrt(one) * height);
+      context.fillRect(width - COLUMN * (this.#peaks.length - i), (height - tall) / 2, COLUMN - 1, tall);
     });
   }
 }

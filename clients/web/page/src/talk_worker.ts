@@ -9,7 +9,7 @@ import type { StreamEncoder } from "../../codec/src/codec.ts";
 import { CaptureClock } from "./capture_clock.ts";
 import { Bitrate, StageTimes } from "./figures.ts";
 import { openCodec } from "./runtime.ts";
-import type { FromTalkWorker, TalkCommand, ToTalkWorker } from "./thread_messages.ts";
+import type { FromEitherWorker, OfTalkWorker, TalkCommand, ToTalkWorker } from "./thread_messages.ts";
 import { KeepsUp, Queue, troubleOf } from "./worker_tools.ts";
 
 const FIGURES_EVERY_MS = 250;
@@ -19,7 +19,7 @@ const INAUDIBLE = 1e-5; // of full scale: a microphone that is muted
 const QUIET_AFTER = 4; // packets
 const LONGEST_BACKLOG = 25; // packets that wait for the encoder; what comes beyond is dropped
 
-const tell = (message: FromTalkWorker) => {
+const tell = (message: FromEitherWorker | OfTalkWorker) => {
   postMessage(message);
 };
 
@@ -48,9 +48,10 @@ class Talking {
   #quietRun = 0;
   #dtx = new DtxFilter();
   #live = false;
+  #epoch = 0; // counts up where samples that wait are no longer of what is published
   #sentS = 0;
   #droppedS = 0;
-  #timer = 0;
+  readonly #timer: ReturnType<typeof setInterval>;
   #over = false;
 
   constructor(command: TalkCommand) {
@@ -60,6 +61,9 @@ class Talking {
     command.port.onmessage = ({ data }: MessageEvent<Float32Array>) => {
       this.#block(data);
     };
+    this.#timer = setInterval(() => {
+      this.#tellFigures();
+    }, FIGURES_EVERY_MS);
   }
 
   async open(): Promise<void> {
@@ -75,24 +79,26 @@ class Talking {
         await this.#startEncoder((done, total) => {
           tell({ type: "loading", done, total });
         });
+        tell({ type: "coding" });
       }
     } catch (error) {
       this.#codec = null;
       tell({ type: "fallback", reason: error instanceof Error ? error.message : String(error) });
     }
     this.#publish();
-    this.#timer = setInterval(() => {
-      this.#tellFigures();
-    }, FIGURES_EVERY_MS) as unknown as number;
   }
 
-  async close(): Promise<void> {
+  /** Send what has been collected, and end the stream. */
+  close(): void {
     if (this.#over) return;
     this.#over = true;
     clearInterval(this.#timer);
     this.#command.port.onmessage = null;
-    await this.#publisher?.end();
-    tell({ type: "stopped" });
+    if (this.#live) this.#sendRest();
+    this.#queue.run(async () => {
+      await this.#publisher?.end();
+      tell({ type: "stopped" });
+    });
   }
 
   async #startEncoder(progress?: (done: number, total: number) => void): Promise<void> {
@@ -118,13 +124,17 @@ class Talking {
       : { stream, token, bandwidth: kbps, format: "pcm_s16le" as const, sample_rate: PCM_RATE, channels: 1 };
     this.#publisher = new Publisher(browserIo, url, asked, {
       onOpen: (welcome) => {
+        // What waits for the encoder goes on from a stream that is over.
+        this.#live = false;
+        this.#epoch++;
         this.#queue.run(() => this.#begin(welcome));
       },
       onTrouble: (why, waitMs) => {
         tell({ type: "trouble", trouble: why === null ? null : troubleOf(why), waitMs });
       },
       onFailed: (why) => {
-        this.#fail(why);
+        if (coded && troubleOf(why).code === "model_mismatch") this.#fallBack("its model has changed: load the page again to encode here");
+        else this.#fail(why);
       },
     });
   }
@@ -132,6 +142,7 @@ class Talking {
   /** A stream begins, with an encoder that starts afresh. */
   async #begin(welcome: Welcome): Promise<void> {
     await this.#startEncoder();
+    if (this.#over) return;
     this.#resampler = new DriftResampler(this.#command.rateIn, this.#rate);
     this.#collected = new Float32Array(0);
     this.#quietRun = 0;
@@ -157,13 +168,26 @@ class Talking {
       const from = this.#collectedFromUs;
       this.#collected = this.#collected.slice(this.#packet);
       this.#collectedFromUs += (this.#packet / this.#rate) * 1e6;
-      this.#queue.run(() => this.#send(packet, from));
+      this.#enqueue(packet, from);
     }
   }
 
-  async #send(samples: Float32Array, captured: number): Promise<void> {
+  /** What is less than a packet, behind it zeros up to a whole frame. */
+  #sendRest(): void {
+    const samples = joined(this.#collected, this.#resampler.flush()).subarray(0, this.#packet);
+    if (samples.length === 0) return;
+    const hop = this.#codec?.manifest.hop_length ?? 1;
+    this.#enqueue(joined(samples, new Float32Array((hop - (samples.length % hop)) % hop)), this.#collectedFromUs);
+  }
+
+  #enqueue(samples: Float32Array, captured: number): void {
+    const epoch = this.#epoch;
+    this.#queue.run(() => this.#send(samples, captured, epoch));
+  }
+
+  async #send(samples: Float32Array, captured: number, epoch: number): Promise<void> {
     const publisher = this.#publisher;
-    if (publisher === null) return;
+    if (publisher === null || epoch !== this.#epoch) return;
     const durationS = samples.length / this.#rate;
     if (this.#encoder === null) {
       this.#offer(publisher, pcmOf(samples), captured, durationS, 0);
@@ -180,7 +204,7 @@ class Talking {
     if (this.#dtx.leavesOut(quiet, durationS)) publisher.leaveOut();
     else this.#offer(publisher, packCodes(quiet ? codes.slice(0, 1) : codes, this.#bits), captured, durationS, quiet ? 1 : codes.length);
     this.#sentS += durationS;
-    if (!this.#keepsUp.step(tookMs, 1000 * durationS)) await this.#fallBack(publisher);
+    if (!this.#over && !this.#keepsUp.step(tookMs, 1000 * durationS)) this.#fallBack("this device is too slow to encode");
   }
 
   #offer(publisher: Publisher, payload: Uint8Array, captured: number, durationS: number, nQ: number): void {
@@ -189,22 +213,28 @@ class Talking {
     if (nQ === 0) this.#sentS += durationS;
   }
 
-  /** The device is too slow: from here on the server encodes. */
-  async #fallBack(publisher: Publisher): Promise<void> {
+  /** From here on the server encodes, as a stream that begins anew. */
+  #fallBack(reason: string): void {
+    const codec = this.#codec;
+    const publisher = this.#publisher;
     this.#live = false;
+    this.#epoch++;
     this.#codec = null;
     this.#encoder = null;
     this.#rate = PCM_RATE;
     this.#packet = Math.round(PCM_BLOCK_S * PCM_RATE);
-    tell({ type: "fallback", reason: "this device is too slow to encode" });
-    await publisher.end();
-    this.#publish();
+    tell({ type: "fallback", reason });
+    this.#queue.run(async () => {
+      await publisher?.end();
+      await codec?.close();
+      this.#publish();
+    });
   }
 
   #fail(why: unknown): void {
     if (this.#over) return;
+    this.close();
     tell({ type: "failed", trouble: troubleOf(why) });
-    void this.close();
   }
 
   #tellFigures(): void {
@@ -235,10 +265,11 @@ let talking: Talking | null = null;
 onmessage = ({ data }: MessageEvent<ToTalkWorker>) => {
   if (data.type === "stop") {
     if (talking === null) tell({ type: "stopped" });
-    else void talking.close();
+    else talking.close();
     talking = null;
     return;
   }
+  talking?.close();
   talking = new Talking(data);
   void talking.open();
 };

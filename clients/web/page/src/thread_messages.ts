@@ -10,6 +10,20 @@ export interface Trouble {
   readonly reason: string;
 }
 
+/** What either worker says. */
+export type FromEitherWorker =
+  | { readonly type: "ready" }
+  /** All is sent and closed: it may be ended. */
+  | { readonly type: "stopped" }
+  | { readonly type: "loading"; readonly done: number; readonly total: number }
+  /** The codec runs here from now on. */
+  | { readonly type: "coding" }
+  /** The server codes for this page, and why. */
+  | { readonly type: "fallback"; readonly reason: string }
+  /** An attempt to connect failed, and the next one follows after `waitMs`; null once there is a connection again. */
+  | { readonly type: "trouble"; readonly trouble: Trouble | null; readonly waitMs: number }
+  | { readonly type: "failed"; readonly trouble: Trouble };
+
 export interface ListenCommand {
   readonly type: "listen";
   readonly url: string;
@@ -32,6 +46,8 @@ export interface ListenFigures {
   readonly type: "figures";
   readonly format: string;
   readonly stages: Record<Stage, Percentiles> | null;
+  /** The mean delay of each stage (ms) over the packets since the figures before; null where none came. */
+  readonly recent: Record<Stage, number> | null;
   readonly playout: PlayoutStats | null;
   readonly packets: number;
   readonly lost: number;
@@ -39,18 +55,14 @@ export interface ListenFigures {
   readonly resumed: number;
   readonly kbps: number;
   readonly bytes: number;
+  readonly pcmBytes: number;
   readonly heardS: number;
   readonly roundTripMs: number | null;
 }
 
-export type FromListenWorker =
-  | { readonly type: "ready" }
-  | { readonly type: "loading"; readonly done: number; readonly total: number }
+export type OfListenWorker =
   | { readonly type: "model"; readonly bandwidths: readonly number[] }
   | { readonly type: "state"; readonly state: "waiting" | "playing" | "ended"; readonly kbps: number | null; readonly reason: string }
-  | { readonly type: "fallback"; readonly reason: string }
-  | { readonly type: "trouble"; readonly trouble: Trouble | null; readonly waitMs: number }
-  | { readonly type: "failed"; readonly trouble: Trouble }
   | ListenFigures;
 
 export interface TalkCommand {
@@ -79,12 +91,4 @@ export interface TalkFigures {
   readonly roundTripMs: number | null;
 }
 
-export type FromTalkWorker =
-  | { readonly type: "ready" }
-  | { readonly type: "loading"; readonly done: number; readonly total: number }
-  | { readonly type: "live"; readonly kbps: number }
-  | { readonly type: "fallback"; readonly reason: string }
-  | { readonly type: "trouble"; readonly trouble: Trouble | null; readonly waitMs: number }
-  | { readonly type: "failed"; readonly trouble: Trouble }
-  | { readonly type: "stopped" }
-  | TalkFigures;
+export type OfTalkWorker = { readonly type: "live"; readonly kbps: number } | TalkFigures;

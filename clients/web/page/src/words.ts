@@ -3,10 +3,10 @@
 import type { Trouble } from "./thread_messages.ts";
 
 const BY_CODE: Readonly<Partial<Record<string, string>>> = {
-  unauthorized: "The server does not accept this token. Ask its operator for the right one.",
+  unauthorized: "The server does not accept this token: ask its operator for the right one.",
   stream_taken: "Somebody else publishes under this name. Choose another one.",
   taken_over: "Another window or program has taken over this stream.",
-  server_full: "The server is full.",
+  server_full: "The server is full: it has room once somebody leaves.",
   server_closing: "The server is shutting down.",
   slow_listener: "This connection was too slow for the stream.",
   rate_limited: "This page has sent more than the server allows.",
@@ -19,7 +19,7 @@ const BY_CODE: Readonly<Partial<Record<string, string>>> = {
 /** What a connection's trouble means, with the server's own words where it gave some. */
 export function wordsFor({ code, reason }: Trouble): string {
   const words = BY_CODE[code];
-  if (words !== undefined) return `${words} (${reason})`;
+  if (words !== undefined) return `${words} It says: “${reason}”.`;
   return code === "connection" ? `No connection: ${reason}.` : `Something went wrong: ${reason}`;
 }
 
@@ -39,16 +39,11 @@ export function wordsForMicrophone(error: unknown): string {
   }
 }
 
-// The smallest module with an instruction of fixed-width SIMD.
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
-
 /** What this browser lacks, in words; null where nothing is missing. */
 export function whatIsMissing(): string | null {
   if (!isSecureContext) {
     return "Browsers give sound to secure pages only. Open this page by https, or on the server's own machine as http://localhost.";
   }
   if (!("AudioWorkletNode" in globalThis)) return "This browser has no AudioWorklet. A current Firefox, Chrome, Edge or Safari has one.";
-  if (!WebAssembly.validate(new Uint8Array(SIMD)))
-    return "This browser has no WebAssembly SIMD. A current Firefox, Chrome, Edge or Safari has it.";
   return null;
 }

@@ -28,13 +28,19 @@ export class Queue {
   }
 }
 
-/** Whether steps take longer than there is time for: most of the last ones. */
-export class KeepsUp {
-  #late = 0;
+const MOST_DEBT_MS = 1000;
 
-  /** Enter a step's time and the time there was for it; false where the device cannot keep up. */
+/**
+ * Whether steps take longer than there is time for, on the whole.
+ *
+ * What a step takes too long is a debt, which later steps work off. One long step, as of a device that slept, counts as a few late ones.
+ */
+export class KeepsUp {
+  #debtMs = 0;
+
+  /** Enter a step's own time and the time there was for it; false where the device cannot keep up. */
   step(tookMs: number, haveMs: number): boolean {
-    this.#late = Math.max(0, this.#late + (tookMs > haveMs ? 1 : -1));
-    return this.#late < 25;
+    this.#debtMs = Math.max(0, this.#debtMs + Math.min(tookMs, 3 * haveMs) - haveMs);
+    return this.#debtMs <= MOST_DEBT_MS;
   }
 }

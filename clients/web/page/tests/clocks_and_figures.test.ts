@@ -2,6 +2,7 @@
 
 import { expect, test } from "vitest";
 import { CaptureClock } from "../src/capture_clock.ts";
+import { heightFor } from "../src/delay_history.ts";
 import { Bitrate, StageTimes } from "../src/figures.ts";
 import { KeepsUp } from "../src/worker_tools.ts";
 
@@ -37,9 +38,26 @@ test("the bitrate is that of the last two seconds, the total that of all", () =>
   expect(bitrate.total).toBe(6000);
 });
 
-test("a device is too slow when most steps take longer than there is time for, and not for single ones", () => {
+test("a device is too slow once its steps have taken a second too long, and not for one long step", () => {
   const single = new KeepsUp();
-  expect(Array.from({ length: 200 }, (_, i) => single.step(i % 2 ? 200 : 10, 80)).every(Boolean)).toBe(true);
+  expect(Array.from({ length: 200 }, (_, i) => single.step(i % 20 ? 60 : 5000, 80)).every(Boolean)).toBe(true);
   const slow = new KeepsUp();
-  expect(Array.from({ length: 40 }, () => slow.step(90, 80)).indexOf(false)).toBe(24);
+  expect(Array.from({ length: 120 }, () => slow.step(90, 80)).indexOf(false)).toBe(100);
+});
+
+test("the means are of what came since they were last asked for", () => {
+  const times = new StageTimes();
+  expect(times.takeRecent()).toBeNull();
+  for (const way of [1, 2, 6]) times.add({ way, decode: 1, buffer: 2, total: way + 3 });
+  expect(times.takeRecent()).toEqual({ way: 3, decode: 1, buffer: 2, total: 6 });
+  times.add({ way: 10, decode: 1, buffer: 2, total: 13 });
+  expect(times.takeRecent()).toEqual({ way: 10, decode: 1, buffer: 2, total: 13 });
+  expect(times.takeRecent()).toBeNull();
+});
+
+test("a picture of delays is as high as a round number that holds all but the rarest", () => {
+  expect(heightFor([])).toBe(100);
+  expect(heightFor([150, 180, 210])).toBe(500);
+  expect(heightFor([...Array<number>(150).fill(190), 9000])).toBe(200);
+  expect(heightFor([90_000])).toBe(90_000);
 });

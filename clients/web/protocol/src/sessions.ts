@@ -76,7 +76,7 @@ export class ClientSession {
     try {
       this.#apply(message, "client");
     } catch (error) {
-      throw error instanceof RemoteProtocolError ? new LocalProtocolError(error.message) : error;
+      throw error instanceof RemoteProtocolError ? new LocalProtocolError(error.message, { cause: error }) : error;
     }
     this.#outgoing.push(data);
   }

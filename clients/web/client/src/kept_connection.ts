@@ -1,0 +1,132 @@
+// A connection that is kept: opened until it works, resumed where it broke, and opened afresh where it cannot be resumed.
+
+import { ConnectionFailed, worthRetrying } from "./connection.ts";
+import type { Connection, Io } from "./connection.ts";
+import { keepOpening, reopen } from "./reconnect.ts";
+import type { ClockEstimate, Hello, Message } from "@streamcodec/protocol";
+
+/** What publishers and listeners tell their owners about their connection. */
+export interface ConnectionTrouble {
+  /** An attempt failed, and another one follows after `waitMs`; null once the connection is there again. */
+  onTrouble(why: Error | null, waitMs: number): void;
+  /** It is over. */
+  onFailed(why: Error): void;
+}
+
+/** What a kept connection asks of the one who uses it, and tells it. */
+export interface ConnectionUser extends ConnectionTrouble {
+  /** What to say first: on a new connection, or on one that goes on where `broken` ended. */
+  hello(broken: Connection | null): Hello;
+  /** Whether there is anything to resume; called once a connection broke. */
+  mayResume(broken: Connection): boolean;
+  /** A connection is there; nothing of it has been heard yet. */
+  onOpen(connection: Connection): void;
+  onResumed(connection: Connection): void;
+  /** What comes next is on a new connection: the last one could not be resumed. */
+  onGivenUp(why: Error): void;
+  onMessage(message: Message, receivedUs: number): void;
+  onPong(connection: Connection): void;
+}
+
+export class KeptConnection {
+  /** How often a connection that broke was resumed. */
+  resumed = 0;
+  /** The connection; null while there is none. */
+  current: Connection | null = null;
+  /** The clock of the newest connection; null before the first. */
+  clock: ClockEstimate | null = null;
+  readonly #io: Io;
+  readonly #url: string;
+  readonly #user: ConnectionUser;
+  #stopped = false;
+
+  constructor(io: Io, url: string, user: ConnectionUser) {
+    this.#io = io;
+    this.#url = url;
+    this.#user = user;
+  }
+
+  get isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  get roundTripMs(): number | null {
+    const trip = this.clock?.roundTrip ?? null;
+    return trip === null ? null : trip / 1000;
+  }
+
+  /** Connect for the first time, or again. */
+  async open(): Promise<void> {
+    const { hello, note, stopped } = this.#attempts(null);
+    try {
+      this.#attach(await keepOpening(this.#io, this.#url, hello, note, stopped), false);
+    } catch (error) {
+      if (!this.#stopped) this.#user.onFailed(asError(error));
+    }
+  }
+
+  /** Leave in order; nothing more is told. */
+  close(): void {
+    this.#stopped = true;
+    this.current?.close();
+    this.current = null;
+  }
+
+  #attempts(broken: Connection | null) {
+    return {
+      hello: () => this.#user.hello(broken),
+      note: (why: Error, waitMs: number) => {
+        this.#user.onTrouble(why, waitMs);
+      },
+      stopped: () => this.#stopped,
+    };
+  }
+
+  #attach(connection: Connection, resumed: boolean): void {
+    if (this.#stopped) {
+      connection.close();
+      return;
+    }
+    this.current = connection;
+    this.clock = connection.clock;
+    if (resumed) this.resumed++;
+    this.#user.onTrouble(null, 0);
+    if (resumed) this.#user.onResumed(connection);
+    else this.#user.onOpen(connection);
+    connection.listen({
+      onMessage: (message, receivedUs) => {
+        this.#user.onMessage(message, receivedUs);
+      },
+      onPong: () => {
+        this.#user.onPong(connection);
+      },
+      onLost: (why) => {
+        if (this.#stopped) return;
+        this.current = null;
+        void this.#resume(connection, why);
+      },
+    });
+  }
+
+  async #resume(broken: Connection, why: Error): Promise<void> {
+    const { resume_ms } = broken.welcome;
+    try {
+      if (!(why instanceof ConnectionFailed) || !why.resumable || resume_ms === 0 || !this.#user.mayResume(broken)) throw why;
+      this.#user.onTrouble(why, 0);
+      const { hello, stopped } = this.#attempts(broken);
+      this.#attach(await reopen(this.#io, this.#url, hello, why, resume_ms, stopped), true);
+    } catch (error) {
+      if (this.#stopped) return;
+      const last = asError(error);
+      if (!worthRetrying(last)) {
+        this.#user.onFailed(last);
+        return;
+      }
+      this.#user.onTrouble(last, 0);
+      this.#user.onGivenUp(last);
+      if (!this.isStopped) await this.open();
+    }
+  }
+}
+
+const asError = (thrown: unknown) => (thrown instanceof Error ? thrown : new Error(String(thrown)));
