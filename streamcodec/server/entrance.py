@@ -25,9 +25,9 @@ from streamcodec.server.door import Door, TurnedAway
 from streamcodec.server.page import Answer
 from streamcodec.server.proxies import Proxies
 from streamcodec.server.refusals import Bound
-from streamcodec.server.turns import Turns
+from streamcodec.server.turns import HandshakeTurns
 
-__all__ = ["Entrance"]
+__all__ = ["Entrance", "request_in"]
 
 MAX_HEAD = 16_384
 """Bytes of a request that are read before somebody else decides about it."""
@@ -53,7 +53,7 @@ class Entrance(asyncio.Protocol):
         self,
         answer: Answering,
         door: Door,
-        turns: Turns,
+        turns: HandshakeTurns,
         others: Callable[[], asyncio.Protocol],
         patience_s: float,
         entrances: set[Entrance],
@@ -113,7 +113,7 @@ class Entrance(asyncio.Protocol):
         whole = b"\r\n\r\n" in self._received
         if is_get and not whole and len(self._received) <= MAX_HEAD:
             return
-        request = _request_in(bytes(self._received)) if is_get and whole else None
+        request = request_in(bytes(self._received)) if is_get and whole else None
         found = None if request is None or "Upgrade" in request.headers else self._answer(request.headers, request.path.partition("?")[0])
         host = self._host or ""
         client = host if request is None else self._proxies.client(host, request.headers)
@@ -216,7 +216,7 @@ class Entrance(asyncio.Protocol):
             self._timer = None
 
 
-def _request_in(received: bytes) -> Request | None:
+def request_in(received: bytes) -> Request | None:
     """The request that these bytes begin with; None where they are none."""
     reader = StreamReader()
     reader.feed_data(received)

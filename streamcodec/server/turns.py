@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from streamcodec.server.rate import Rate, TokenBucket
 
-__all__ = ["FairQueue", "Turns"]
+__all__ = ["FairQueue", "HandshakeTurns"]
 
 Go = Callable[[], None]
 
@@ -53,7 +53,7 @@ class FairQueue:
             del self._groups[group]
 
 
-class Turns:
+class HandshakeTurns:
     """Calls those that `ask`, so many a second as `rate` says; whoever must wait waits in a `FairQueue`."""
 
     def __init__(self, rate: Rate, loop: asyncio.AbstractEventLoop) -> None:

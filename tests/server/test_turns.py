@@ -11,7 +11,7 @@ from patience import pass_time, run_patiently
 from server_rig import figures, http_get, listen_hello, raw, run, serving, small_limits, until
 
 from streamcodec.server.rate import Rate
-from streamcodec.server.turns import FairQueue, Turns
+from streamcodec.server.turns import FairQueue, HandshakeTurns
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=30))
@@ -49,7 +49,7 @@ def test_who_has_gone_is_not_called_and_going_twice_does_no_harm():
 def test_so_many_have_their_turn_in_a_second_and_a_stranger_waits_behind_one_of_them_alone():
     async def main():
         loop = asyncio.get_running_loop()
-        turns, called = Turns(Rate(10, 5), loop), []
+        turns, called = HandshakeTurns(Rate(10, 5), loop), []
         for at in range(100):
             turns.ask("flood", lambda at=at: called.append(at))
         assert called == [0, 1, 2, 3, 4] and turns.num_waiting == 95

@@ -29,7 +29,7 @@ from streamcodec.server.ports.tls import TlsEntrance
 from streamcodec.server.proxies import Proxies
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.sites import Sites
-from streamcodec.server.turns import Turns
+from streamcodec.server.turns import HandshakeTurns
 from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
 
 __all__ = ["HANDSHAKE_S", "PING_EVERY_S", "PublicPort"]
@@ -81,7 +81,7 @@ class PublicPort:
 
     async def open(self, port: int) -> int:
         """Take connections on `port`, 0 for any free one; returns which. Raises `StreamCodecError` where the address cannot be had."""
-        self._turns = Turns(self._limits.handshakes, asyncio.get_running_loop())
+        self._turns = HandshakeTurns(self._limits.handshakes, asyncio.get_running_loop())
         try:
             self._server = await serve(
                 self._serve,
