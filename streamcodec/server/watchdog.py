@@ -24,8 +24,8 @@ class Watchdog:
     """Looks at the worker's steps from time to time.
 
     A step that has run for `hung_s` makes the server unwell. After twice that it is abandoned, and its streams go on in a new epoch, on a
-    new thread. A thread that has died has a successor at once. `give_up` is called, once, with the reason when step after step hangs. The server is well again as soon as a step ends in
-    time, or as long as no step runs for `hung_s`.
+    new thread. A thread that has died has a successor at once. `give_up` is called, once, with the reason when step after step hangs. The
+    server is well again as soon as a step ends in time, or as long as no step runs for `hung_s`.
     """
 
     def __init__(self, worker: Worker, hung_s: float, now: float, give_up: Callable[[str], None]) -> None:

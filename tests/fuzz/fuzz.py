@@ -3,8 +3,8 @@
     python tests/fuzz/fuzz.py message --runs 200000     # one target
     python tests/fuzz/fuzz.py --runs 1000000            # all targets, so many inputs together
 
-It needs atheris: `pip install -e '.[fuzz]'`. It ends with 1 where an input breaks a target, and prints the input. Ordinary tests replay what
-is kept.
+It needs atheris: `pip install -e '.[fuzz]'`. It ends with 1 where an input breaks a target, and prints the input. Ordinary tests replay
+what is kept.
 """
 
 from __future__ import annotations
