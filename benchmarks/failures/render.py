@@ -32,8 +32,8 @@ def render(cases: Mapping[str, Figures]) -> str:
         "\n\n".join(
             [
                 "One publisher of PCM and its listener of codes, which connect again where they are told to or lose their connection. "
-                "*Audio goes on after* is the time from the failure to the first packet behind the longest silence. *Lost untold* are packets "
-                "that the server had taken, that did not come and that no gap names. A server that is started again loads its "
+                "*Audio goes on after* is the time from the failure to the first packet behind the longest silence. *Lost untold* are "
+                "packets that the server had taken, that did not come and that no gap names. A server that is started again loads its "
                 f"model in that time. {verdict(wrong)}",
                 table(["failure", "audio goes on after", "/readyz", "gaps told", "lost untold", "clients say", "figures"], rows),
             ]

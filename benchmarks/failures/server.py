@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import signal
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from benchmarks.harness.models import Loading
 from benchmarks.harness.processes import Address, run_loop
@@ -27,7 +27,7 @@ class FailingServer:
 
     loading: Loading
     port: int = 0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     full_disk: bool = False
 
 
@@ -75,7 +75,7 @@ async def _serve(pipe: Pipe, told: FailingServer) -> None:
     found = told.loading()
     engine = _FailingEngine(found.engine)
     codec = Codec(engine, name=found.name, fingerprint=found.fingerprint)
-    taken: list[BinaryIO] = []
+    taken: list[int] = []
     server = Server(codec, port=told.port, limits=told.limits, page=Page(told.loading.model) if told.full_disk else None)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -92,18 +92,23 @@ async def _serve(pipe: Pipe, told: FailingServer) -> None:
         pipe.send("stopped")
 
 
-async def _obey(pipe: Pipe, engine: _FailingEngine, taken: list[BinaryIO], stop: asyncio.Event) -> None:
+def _spend(taken: list[int]) -> None:
+    """Open files until the system gives this process no more."""
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+
+
+async def _obey(pipe: Pipe, engine: _FailingEngine, taken: list[int], stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     said = asyncio.Queue[str]()
     loop.add_reader(pipe.fileno(), lambda: said.put_nowait(pipe.recv()))
     while (what := await said.get()) != "stop":
         if what == "descriptors":
-            with contextlib.suppress(OSError):
-                while True:
-                    taken.append(Path("/dev/null").open("rb"))
+            _spend(taken)
         elif what == "give back":
-            for file in taken:
-                file.close()
+            while taken:
+                os.close(taken.pop())
         else:
             engine.next = what
     loop.remove_reader(pipe.fileno())

@@ -2,8 +2,8 @@
 
 import sys
 
-from benchmarks.soak.benchmark import BENCHMARK
 from benchmarks.harness.run import main
+from benchmarks.soak.benchmark import BENCHMARK
 
 if __name__ == "__main__":
     sys.exit(main(BENCHMARK))

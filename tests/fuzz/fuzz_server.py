@@ -112,8 +112,8 @@ class FuzzedServer:
         await anext(self._stream)
         server = self._server
         # Nothing tells when the last of them is gone.
-        while len(server._connections) > 2 or set(server.registry.streams) != {"beside"} or server._public.entrances:
-            await asyncio.sleep(0.001)  # noqa: ASYNC110
+        while len(server._connections) > 2 or set(server.registry.streams) != {"beside"} or server._public.entrances:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
     async def _beside(self) -> AsyncGenerator[None, None]:
         import numpy as np

@@ -1,4 +1,4 @@
-"""What is made of what was seen around a failure, and one run of the benchmark in a tiny setting. No test looks at how long anything took."""
+"""What is made of what was seen around a failure, and a run of the benchmark in a tiny setting. No test looks at how long anything took."""
 
 from __future__ import annotations
 
