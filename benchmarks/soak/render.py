@@ -24,8 +24,8 @@ def render(figures: Figures) -> str:
         "\n\n".join(
             [
                 f"`{figures['model']}` with default limits for {figures['minutes']:g} min: {figures['streams_at_a_time']} live publishers, "
-                f"where the server says that it has room for {figures['room']}, each of PCM and with a listener of codes. A stream lives for "
-                f"{figures['mean_life_s']:g} s on average, and another takes its place: {figures['streams']:,} in all. "
+                f"where the server says that it has room for {figures['room']}, each of PCM and with a listener of codes. A stream lives "
+                f"for {figures['mean_life_s']:g} s on average, and another takes its place: {figures['streams']:,} in all. "
                 f"{verdict(figures['failures'])}",
                 f"{figures['packets']:,} packets came, {figures['lost']} were lost, and gaps named {figures['told']}. From a packet's last "
                 f"sample to its listener, p50, p99 and largest: {late} ms. The server used {figures['cores']:.2f} cores.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_counters_are_read_with_their_labels() -> None:
 def test_a_thread_that_dies_is_survived(tmp_path: Path) -> None:
     name = "the engine's thread dies"
     assert name in FAILURES
-    section = run_tiny("failures", ["--case", name, "--model", small_model(), "--engine", "torch", "--after-seconds", "0.1"], tmp_path)
+    words, others = ["--case", name, "--model"], ["--engine", "torch", "--after-seconds", "0.1"]
+    stands = shlex.join([*words, Path(small_model()).name, *others])
+    section = run_tiny("failures", [*words, small_model(), *others], tmp_path, stands=stands)
     figures = section["cases"][name]["figures"]
     assert figures["recovered_s"] is not None and figures["gaps"]
