@@ -52,5 +52,6 @@ def _seconds(value: float | None) -> str:
 
 
 def _told(lines: list[str]) -> str:
-    more = [f"and {len(lines) - _MOST} more"] if len(lines) > _MOST else []
-    return "; ".join([*lines[:_MOST], *more]).replace("|", "/")
+    if len(lines) > _MOST:
+        lines = [*lines[: _MOST - 1], f"{len(lines) - _MOST} more", lines[-1]]
+    return "; ".join(lines).replace("|", "/")

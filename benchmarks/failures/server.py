@@ -105,7 +105,9 @@ async def _obey(pipe: Pipe, engine: _FailingEngine, taken: list[int], stop: asyn
     loop.add_reader(pipe.fileno(), lambda: said.put_nowait(pipe.recv()))
     while (what := await said.get()) != "stop":
         if what == "descriptors":
-            _spend(taken)
+            while said.empty():  # those that connections give back are taken as well
+                _spend(taken)
+                await asyncio.sleep(0.005)
         elif what == "give back":
             while taken:
                 os.close(taken.pop())

@@ -18,7 +18,7 @@ from benchmarks.harness.models import Loading
 from benchmarks.harness.processes import Address, Processes, Serving, serve
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
-from benchmarks.soak.crowd import Crowd, CrowdLog, crowd
+from benchmarks.soak.crowd import CrowdLog, CrowdPlan, crowd
 from benchmarks.soak.render import draw, headlines, render
 
 __all__ = ["BENCHMARK", "failures"]
@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
         print(f"room for {room} publishers: {streams} streams for {args.minutes:g} min", file=sys.stderr, flush=True)
         process = psutil.Process(server.pid)
         idle = look(process, time.perf_counter())
-        clients = processes.start(crowd, Crowd(OrdinaryStreams(address.url, address.fingerprint, streams), args.mean_life_seconds))
+        clients = processes.start(crowd, CrowdPlan(OrdinaryStreams(address.url, address.fingerprint, streams), args.mean_life_seconds))
         clients.receive()
         before = server.ask("usage")
         begun = time.perf_counter()

@@ -13,14 +13,14 @@ from benchmarks.harness.processes import run_loop
 from benchmarks.harness.timing import percentiles
 from streamcodec.gc_freeze import freeze_gc
 
-__all__ = ["Crowd", "CrowdLog", "crowd"]
+__all__ = ["CrowdLog", "CrowdPlan", "crowd"]
 
 _SHORTEST_S = 5.0
 _JOINS_S = 0.2
 
 
 @dataclass(frozen=True)
-class Crowd:
+class CrowdPlan:
     """How many streams there are at a time, and for how long one lives on average (s)."""
 
     streams: OrdinaryStreams
@@ -40,12 +40,12 @@ class CrowdLog:
     errors: Counter[str] = field(default_factory=Counter)
 
 
-def crowd(pipe: Pipe, asked: Crowd) -> None:
+def crowd(pipe: Pipe, asked: CrowdPlan) -> None:
     """Run the crowd until told to stop: sends "ready" when all have come, and a `CrowdLog` at the end."""
     pipe.send(run_loop(_run(pipe, asked)))
 
 
-async def _run(pipe: Pipe, asked: Crowd) -> CrowdLog:
+async def _run(pipe: Pipe, asked: CrowdPlan) -> CrowdLog:
     freeze_gc()
     rng, log, late = random.Random(asked.seed), CrowdLog(), list[float]()
     stopped = asyncio.Event()
@@ -59,7 +59,7 @@ async def _run(pipe: Pipe, asked: Crowd) -> CrowdLog:
     return log
 
 
-async def _keep(asked: Crowd, rng: random.Random, place: int, stopped: asyncio.Event, log: CrowdLog, late: list[float]) -> None:
+async def _keep(asked: CrowdPlan, rng: random.Random, place: int, stopped: asyncio.Event, log: CrowdLog, late: list[float]) -> None:
     """One stream after another in one place."""
     await asyncio.sleep(_JOINS_S * place)
     number = place

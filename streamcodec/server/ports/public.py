@@ -132,9 +132,7 @@ class PublicPort:
         answer, proxies = self._page_answer, self._proxies
 
         def first(entered: bool) -> asyncio.Protocol:
-            return Entrance(
-                answer, self._door, self._turns, websocket, HANDSHAKE_S, self.entrances, proxies=proxies, entered=entered
-            )
+            return Entrance(answer, self._door, self._turns, websocket, HANDSHAKE_S, self.entrances, proxies=proxies, entered=entered)
 
         if self._certificates is None:
             return first(False)
