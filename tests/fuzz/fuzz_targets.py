@@ -26,7 +26,7 @@ from streamcodec.server.sites import Sites
 
 __all__ = ["CORPUS", "TARGETS", "corpus_of", "seeds_of", "store"]
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parent / "kept"
 
 _MODEL = ModelInfo(
     name="m",
