@@ -51,6 +51,8 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("relay", ((), ("--listeners", "300"), ("--listeners", "1500"))),
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
     ("attacks", (("--all", "--before-seconds", "2", "--seconds", "4"),)),
+    ("failures", (("--all",),)),
+    ("soak", (("--minutes", "60"),)),
     ("chunks", ((),)),
     ("tokenize", ((),)),
     ("batches", ((),)),

@@ -14,7 +14,7 @@ from benchmarks.harness.processes import run_loop
 from streamcodec.gc_freeze import freeze_gc
 from streamcodec.protocol import Gap, ListenHello, Message, Packet, PublishHello, Report, StreamEnd, StreamStart, Welcome
 
-__all__ = ["OrdinaryStreams", "StreamLog", "stream"]
+__all__ = ["OrdinaryStream", "OrdinaryStreams", "StreamLog", "stream"]
 
 _FRAMES, _RATE, _HOP = 6, 24_000, 320
 _PACKET_S = _FRAMES * _HOP / _RATE
@@ -54,7 +54,7 @@ def stream(pipe: Pipe, streams: OrdinaryStreams) -> None:
 
 async def _run(pipe: Pipe, streams: OrdinaryStreams) -> list[StreamLog]:
     freeze_gc()
-    running = [_OrdinaryStream(streams, at) for at in range(streams.count)]
+    running = [OrdinaryStream(streams, at) for at in range(streams.count)]
     for one in running:
         await one.start()
     pipe.send("ready")
@@ -64,7 +64,7 @@ async def _run(pipe: Pipe, streams: OrdinaryStreams) -> list[StreamLog]:
     return [one.log for one in running]
 
 
-class _OrdinaryStream:
+class OrdinaryStream:
     """A publisher and its listener."""
 
     def __init__(self, streams: OrdinaryStreams, at: int) -> None:

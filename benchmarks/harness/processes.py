@@ -66,9 +66,19 @@ class Process:
         return self.receive()
 
     @property
+    def pid(self) -> int:
+        """Its number, for signals."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it still runs."""
         return self._process.is_alive()
+
+    def wait(self) -> None:
+        """Wait for its end."""
+        self._process.join()
 
     def end(self, patience_s: float = _END_S) -> None:
         """Tell it to stop, wait for its end, and enforce it."""

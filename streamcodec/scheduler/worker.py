@@ -78,6 +78,7 @@ class Worker:
         self._running: dict[RunningStep, threading.Thread] = {}
         self._threads: list[threading.Thread] = []
         self._started = 0
+        self._stopping = False
 
     def start(self) -> None:
         """Start the threads; streams may be opened and fed before this call."""
@@ -95,6 +96,7 @@ class Worker:
 
         Returns whether all threads have ended; after `timeout_s` (None: never) those that hang are left behind.
         """
+        self._stopping = True
         self._inbox.put(None)
         give_up = math.inf if timeout_s is None else time.perf_counter() + timeout_s
         for thread in self._threads:
@@ -121,6 +123,16 @@ class Worker:
         self._inbox.put(step)
         self._start_thread()
         return True
+
+    def replace_dead(self) -> int:
+        """Put a new thread in the place of each that has died, and abandon the step that it ran, if any; returns how many had died."""
+        dead = [] if self._stopping else [thread for thread in self._threads if not thread.is_alive()]
+        for thread in dead:
+            step = next((step for step, owner in list(self._running.items()) if owner is thread), None)
+            if step is None or not self.abandon(step):
+                self._threads.remove(thread)
+                self._start_thread()
+        return len(dead)
 
     def open_encoder(
         self,

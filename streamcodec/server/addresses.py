@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 from streamcodec.server.address import is_loopback
 from streamcodec.server.rate import Rate, TokenBucket
@@ -14,6 +15,7 @@ __all__ = ["MAX_REMEMBERED", "AddressRates", "peer_key"]
 MAX_REMEMBERED = 4096
 
 
+@lru_cache(maxsize=1024)  # thousands a second may come from one address
 def peer_key(host: str, bound_loopback: bool) -> str | None:
     """The address, or the network, by which a peer that connects from `host` is counted; None for one on loopback that is not counted."""
     if is_loopback(host) and not bound_loopback:

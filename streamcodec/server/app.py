@@ -267,7 +267,7 @@ class Server:
         """Stop in order: take nothing new, send what was accepted, tell every client, close.
 
         Each part takes `drain_s` at most, and half of the time that a drain has left, whatever hangs; `engine_hangs` says whether a thread
-        was left behind.
+        was left behind, the engine's or the page's.
         """
         if self._stopping:
             return
@@ -290,8 +290,9 @@ class Server:
         self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.draining.part_s(self.limits.drain_s))
         if self.engine_hangs:
             log.error("a step of the engine has not come back: the process must be ended")
-        if self.page is not None:
-            await self._exporting
+        if self.page is not None and not (await asyncio.wait([self._exporting], timeout=self.draining.part_s(self.limits.drain_s)))[0]:
+            log.warning("the page's model is still being exported: the process must be ended")
+            self.engine_hangs = True
         if self.private is not None:
             await self.private.close()
         await self._operations.close()

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 
@@ -42,9 +43,14 @@ class TurnedAway:
 
     def response(self) -> bytes:
         """The answer to a request that was not read."""
-        body = f"{self.reason}.\n".encode()
-        head = f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\nRetry-After: {self.retry_after}\r\nConnection: close\r\n"
-        return f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        return _refusal(self.status, self.reason, self.retry_after)
+
+
+@lru_cache(maxsize=64)  # thousands a second may get the same
+def _refusal(status: HTTPStatus, reason: str, retry_after: str) -> bytes:
+    body = f"{reason}.\n".encode()
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nRetry-After: {retry_after}\r\nConnection: close\r\n"
+    return f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Door:
@@ -77,11 +83,15 @@ class Door:
         """Somebody connects from `host`: None where they may, and then `leave` is to be called once."""
         away = self._full() or self._reason(host)
         if away is not None:
-            self._refusals.note(away.bound, host, away.reason)
-            return away
+            return self.turn_away(host, away)
         self.num_connections += 1
         self._count(host, 1)
         return None
+
+    def turn_away(self, host: str, away: TurnedAway) -> TurnedAway:
+        """Count somebody from `host` who may not go on."""
+        self._refusals.note(away.bound, host, away.reason)
+        return away
 
     def know(self, host: str, client: str) -> TurnedAway | None:
         """Somebody who had entered from `host` is `client`: None where they may stay, and then `client` is who leaves."""

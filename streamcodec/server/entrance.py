@@ -1,7 +1,10 @@
 """The first protocol of each connection: it reads one request, gives a browser the page's files, and hands all others to WebSocket.
 
-`websockets` closes a connection with its answer, and drops what its peer has not read ten seconds later: that is for short answers. A
-file goes out as fast as its reader takes it here, and only who takes nothing for long is dropped.
+It is small, as many connections end here: those that the door turns away, and those that never send a request. The others wait here for
+their turn.
+
+`websockets` closes a connection with its answer, and drops what its peer has not read ten seconds later: that is for short answers. A file
+goes out as fast as its reader takes it here, and only who takes nothing for long is dropped.
 """
 
 from __future__ import annotations
@@ -10,17 +13,21 @@ import asyncio
 import socket
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any, cast
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.streams import StreamReader
 
-from streamcodec.server.door import Door
+from streamcodec.server.addresses import peer_key
+from streamcodec.server.door import Door, TurnedAway
 from streamcodec.server.page import Answer
 from streamcodec.server.proxies import Proxies
+from streamcodec.server.refusals import Bound
+from streamcodec.server.turns import HandshakeTurns
 
-__all__ = ["Entrance"]
+__all__ = ["Entrance", "request_in"]
 
 MAX_HEAD = 16_384
 """Bytes of a request that are read before somebody else decides about it."""
@@ -37,14 +44,16 @@ Answering = Callable[[Headers, str], "Answer | None"]
 class Entrance(asyncio.Protocol):
     """Asks `answer` about each plain GET; what it knows nothing about, and whatever is no plain GET, gets the protocol that `others` makes.
 
-    The `door` says who may connect at all, unless they have `entered` already, so whoever gets the other protocol has entered. Who has not
-    sent a whole request after `patience_s` gets it as well. `entrances` holds those that still read or answer a request.
+    The `door` says who may connect at all, unless they have `entered` already, so whoever gets the other protocol has entered, and `turns`
+    say when. Who has not sent a whole request after `patience_s` is dropped, and who has waited so long for a turn is told. `entrances`
+    holds those that still read or answer a request, or wait.
     """
 
     def __init__(
         self,
         answer: Answering,
         door: Door,
+        turns: HandshakeTurns,
         others: Callable[[], asyncio.Protocol],
         patience_s: float,
         entrances: set[Entrance],
@@ -54,7 +63,9 @@ class Entrance(asyncio.Protocol):
     ) -> None:
         self._answer = answer
         self._door = door
+        self._turns = turns
         self._host: str | None = None  # of whoever has entered by the door and not left
+        self._group: str | None = None  # in which it waits for its turn
         self._others = others
         self._proxies = proxies
         self._entered = entered
@@ -77,13 +88,11 @@ class Entrance(asyncio.Protocol):
         address = transport.get_extra_info("peername")
         host = str(address[0]) if isinstance(address, tuple) else ""
         if not self._entered and (away := self._door.enter(host)) is not None:
-            self._answering = True
-            self._transport.write(away.response())
-            self._transport.close()
+            self._turn_away(away)
             return
         self._host = host
         self._entrances.add(self)
-        self._wait(self._patience_s, self._let_through)
+        self._wait(self._patience_s, self.close)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         if self._host is not None:
@@ -91,28 +100,31 @@ class Entrance(asyncio.Protocol):
             self._host = None
         self._entrances.discard(self)
         self._stop_waiting()
+        self._leave_queue()
         self._left = memoryview(b"")
 
     def data_received(self, data: bytes) -> None:
         if self._answering:
             return  # the connection ends behind the answer
         self._received += data
+        if self._group is not None:
+            return  # what had come when reading was paused
         is_get = self._received.startswith(b"GET "[: len(self._received)])
         whole = b"\r\n\r\n" in self._received
         if is_get and not whole and len(self._received) <= MAX_HEAD:
             return
-        request = _request_in(bytes(self._received)) if is_get and whole else None
+        request = request_in(bytes(self._received)) if is_get and whole else None
         found = None if request is None or "Upgrade" in request.headers else self._answer(request.headers, request.path.partition("?")[0])
-        if request is None or found is None or self._host is None:
-            self._let_through()
+        host = self._host or ""
+        client = host if request is None else self._proxies.client(host, request.headers)
+        if found is None:
+            self._queue_up(client)
+            return
+        self._stop_waiting()
+        if (away := self._door.know(host, client)) is not None:
+            self._turn_away(away)
             return
         self._answering = True
-        self._stop_waiting()
-        client = self._proxies.client(self._host, request.headers)
-        if (away := self._door.know(self._host, client)) is not None:
-            self._transport.write(away.response())
-            self._transport.close()
-            return
         self._host = client
         self._entrances.add(self)
         if found.packed:
@@ -154,12 +166,39 @@ class Entrance(asyncio.Protocol):
         else:
             self._wait(STALL_S, partial(self._drop_stalled, left))
 
+    def _turn_away(self, away: TurnedAway) -> None:
+        self._answering = True
+        self._transport.write(away.response())
+        self._transport.close()
+
+    def _queue_up(self, client: str) -> None:
+        """Wait for a turn, and read nothing meanwhile."""
+        self._stop_waiting()
+        if self._transport.is_closing():
+            return
+        self._group = peer_key(client, bound_loopback=True) or client
+        self._transport.pause_reading()
+        self._wait(self._patience_s, self._give_up_queue)
+        self._turns.ask(self._group, self._let_through)
+
+    def _give_up_queue(self) -> None:
+        self._leave_queue()
+        told = f"too many connect at once: no turn came within {self._patience_s:g} s"
+        self._turn_away(self._door.turn_away(self._host or "", TurnedAway(HTTPStatus.SERVICE_UNAVAILABLE, Bound.HANDSHAKES, told)))
+
+    def _leave_queue(self) -> None:
+        if self._group is not None:
+            self._turns.withdraw(self._group, self._let_through)
+            self._group = None
+
     def _let_through(self) -> None:
         """Let another protocol go on as if it had been here from the start."""
         self._stop_waiting()
         self._entrances.discard(self)
+        self._group = None
         if self._transport.is_closing():
             return
+        self._transport.resume_reading()
         self._host = None  # the next protocol leaves by the door
         protocol = self._others()
         self._transport.set_protocol(protocol)
@@ -177,7 +216,7 @@ class Entrance(asyncio.Protocol):
             self._timer = None
 
 
-def _request_in(received: bytes) -> Request | None:
+def request_in(received: bytes) -> Request | None:
     """The request that these bytes begin with; None where they are none."""
     reader = StreamReader()
     reader.feed_data(received)

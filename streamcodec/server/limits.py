@@ -30,6 +30,7 @@ class Limits:
     max_connections_per_address: Count = 64  # HTTP's status 429
     max_publishers_per_address: Count = 16  # refuse: server_full
     new_connections: Rate = Rate(10, 100)  # of one address; HTTP's status 429
+    handshakes: Rate = Rate(250, 10)  # of all; who comes faster waits, addresses take turns, and HTTP's status 503 after 10 s
     # Refuse publishers of PCM, and listeners of PCM whose stream has no decoder yet: server_full. "auto": when this machine is full by its
     # own measure; a number: when it has so many streams to encode or decode; None, or "off" in a file: never.
     capacity: Literal["auto"] | Count | None = "auto"

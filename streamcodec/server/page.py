@@ -120,6 +120,8 @@ class Page:
             found = self._exported()
         except (StreamCodecError, OSError) as exc:
             log.info("the page gets no model: %s", exc)
+        except Exception:  # a library's own: the server goes on without it
+            log.exception("the page gets no model")
         else:
             self._files |= found
         self._model_is_coming = False

@@ -24,12 +24,13 @@ class Watchdog:
     """Looks at the worker's steps from time to time.
 
     A step that has run for `hung_s` makes the server unwell. After twice that it is abandoned, and its streams go on in a new epoch, on a
-    new thread. `give_up` is called, once, with the reason when step after step hangs. The server is well again as soon as a step ends in
-    time, or as long as no step runs for `hung_s`.
+    new thread. A thread that has died has a successor at once. `give_up` is called, once, with the reason when step after step hangs. The
+    server is well again as soon as a step ends in time, or as long as no step runs for `hung_s`.
     """
 
     def __init__(self, worker: Worker, hung_s: float, now: float, give_up: Callable[[str], None]) -> None:
         self.abandoned = 0
+        self.replaced = 0
         self._worker = worker
         self._hung_s = hung_s
         self._give_up: Callable[[str], None] | None = give_up
@@ -50,6 +51,9 @@ class Watchdog:
     def check(self, now: float) -> None:
         """Look at the steps that run, at `now` (s)."""
         passed_s, self._now = min(_MOST_SEEN_S, now - self._now), now
+        if died := self._worker.replace_dead():
+            self.replaced += died
+            log.error("%d thread(s) of the model died: new ones go on, and what they ran begins in a new epoch", died)
         step = next(iter(self._worker.running), None)
         if step is not self._step:
             self._step, self._seen_s = step, 0.0

@@ -41,8 +41,8 @@ class MessageConnection(ServerConnection):
     """A client's connection, from `host` and `address` (that with the port); `key` is its name in the log.
 
     `on_writable` is called whenever its socket takes more again. `taken` sees each binary message when it comes, if `recv` waits for it:
-    one that it takes wakes nobody. `cut_off_by` is called with the reason when the connection ends as its peer breaks a limit. One that has
-    `entered` was let in at the `door` already.
+    one that it takes wakes nobody. `cut_off_by` is called with the reason when the connection ends as its peer breaks a limit. Its peer has
+    entered by the `door`, and leaves by it here.
     """
 
     def __init__(
@@ -52,7 +52,6 @@ class MessageConnection(ServerConnection):
         door: Door,
         cut_off_by: Callable[[MessageConnection, str], None],
         metrics: Metrics,
-        entered: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -60,8 +59,6 @@ class MessageConnection(ServerConnection):
         self.key = self.id.hex[:12]
         self._door = door
         self._metrics = metrics
-        self._entered = entered
-        self._inside = False
         self.on_writable: Callable[[], None] = lambda: None
         self.taken: Callable[[bytes], bool] = lambda _: False
         self._cut_off_by = cut_off_by
@@ -87,18 +84,11 @@ class MessageConnection(ServerConnection):
         # Noted now: a transport that is closed may not tell them.
         if isinstance(found := self.remote_address, tuple):
             self.host, self.address = str(found[0]), f"{found[0]}:{found[1]}"
-        if not self._entered and (away := self._door.enter(self.host)) is not None:
-            self.transport.write(away.response())
-            self.transport.close()
-            return
-        self._inside = True
         super().connection_made(transport)
         queue = self.recv_messages
         queue.pause, queue.resume = lambda: self._hold("full"), lambda: self._release("full")
 
     def data_received(self, data: bytes) -> None:
-        if not self._inside:
-            return
         self._metrics.received_bytes += len(data)
         if self.protocol.eof_sent:
             # Nothing that comes now is looked at; it is waited for the peer to close the connection.
@@ -106,10 +96,6 @@ class MessageConnection(ServerConnection):
         else:
             self._inbox += data
             self._take_in()
-
-    def eof_received(self) -> None:
-        if self._inside:
-            super().eof_received()
 
     def _take_in(self) -> None:
         while self._inbox and not self._holds:
@@ -201,8 +187,6 @@ class MessageConnection(ServerConnection):
         self.on_writable()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._inside:
-            return
         self._door.leave(self.host)
         self._inbox.clear()
         self._let_stall()

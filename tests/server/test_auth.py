@@ -18,6 +18,7 @@ from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.server import Grant, Server, TokenKeys, Tokens
 from streamcodec.server.auth import Access, Permits
 from streamcodec.server.auth.gatekeeper import Gatekeeper, bearer_of
+from streamcodec.server.auth.keys import unproved
 from streamcodec.server.limits import Limits
 from streamcodec.server.rate import Rate
 from streamcodec.server.refusals import Refusals
@@ -394,6 +395,12 @@ def test_whatever_a_token_is_it_is_refused_in_one_way(text):
     with pytest.raises(InputError) as caught:
         KEYS.prove(text, lambda: NOW)
     assert len(text) < 20 or text not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["\udca6" * 20, "a.\udca6.b", "[" * 100_000, ""])
+def test_what_is_read_without_proof_is_refused_in_the_same_way(text):
+    with pytest.raises(InputError, match=r"^the token is no JSON Web Token$"):
+        unproved(text)
 
 
 def test_a_header_that_is_nested_deeply_is_no_token():

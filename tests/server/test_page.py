@@ -6,14 +6,15 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 from http import HTTPStatus
 from importlib.resources import files
 
 import brotli
 import pytest
 from made_up_models import FEW_LAYERS, save_made_up_model
-from patience import pass_time
-from server_rig import listen_hello, raw, run, serving, until
+from patience import TIMEOUT_S, pass_time
+from server_rig import listen_hello, raw, run, serving, small_limits, until
 from websockets.datastructures import Headers
 
 from streamcodec.server import Page
@@ -184,17 +185,51 @@ def test_who_stops_the_server_waits_for_no_reader(page):
     run(main())
 
 
-def test_who_asks_for_nothing_in_time_meets_the_rules_for_websockets(page):
+def test_a_stop_takes_bounded_time_although_the_model_is_still_being_exported(page, monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(page, "export", lambda: gate.wait(TIMEOUT_S))
+
+    async def main():
+        try:
+            async with serving(page=page, limits=small_limits(drain_s=30.0)) as server:
+                stopping = asyncio.create_task(server.stop())
+                while not stopping.done():
+                    await pass_time(1.0)
+                await stopping
+                assert server.engine_hangs
+        finally:
+            gate.set()
+
+    run(main())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("a library's own")])
+def test_a_page_whose_model_cannot_be_exported_says_so_and_the_server_goes_on(page, monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(page, "_exported", fail)
+
     async def main():
         async with serving(page=page) as server:
-            reader, writer = await asyncio.open_connection(server.host, server.port)
-            writer.write(b"GET / HT")
-            await until(lambda: server._public.entrances, "nobody opened")
-            await pass_time(11)
-            assert not server._public.entrances
-            await pass_time(11)
-            assert await reader.read(-1) == b""
-            writer.close()
+            await server.page_is_ready()
+            assert (await get(server, "/model/manifest.json"))[0] == HTTPStatus.NOT_FOUND
+            assert (await get(server, "/healthz"))[0] == HTTPStatus.OK
+
+    run(main(), errors_expected=isinstance(error, RuntimeError))
+
+
+def test_who_asks_for_nothing_in_time_is_dropped(page):
+    async def main():
+        for served in (page, None):
+            async with serving(page=served) as server:
+                reader, writer = await asyncio.open_connection(server.host, server.port)
+                writer.write(b"GET / HT")
+                await until(lambda: server._public.entrances, "nobody opened")
+                await pass_time(11)
+                assert await reader.read(-1) == b""
+                assert not server._public.entrances
+                writer.close()
 
     run(main())
 

@@ -13,7 +13,7 @@ from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES
 from streamcodec.server import Limits
 from streamcodec.server.door import RESERVED_DESCRIPTORS
 from streamcodec.server.ports.private import MAX_CONNECTIONS, REQUEST_S
-from streamcodec.server.ports.public import PING_EVERY_S
+from streamcodec.server.ports.public import HANDSHAKE_S, PING_EVERY_S
 from streamcodec.server.ports.routes import MAX_BODY_BYTES
 from streamcodec.server.refusals import TELL_EVERY_S
 from streamcodec.server.websocket import FAREWELL_S
@@ -62,6 +62,8 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
         assert f"`{name}`: {getattr(limits, name)}" in PAGE
     assert f"`first_packet_s`: {limits.first_packet_s:g} s, later `silent_s`: {limits.silent_s:g} s" in PAGE
     assert f"`new_connections`: {limits.new_connections.per_s:g} a second and {limits.new_connections.burst:g} at once" in PAGE
+    assert f"`handshakes`: {limits.handshakes.per_s:g} a second in all and {limits.handshakes.burst:g} at once" in PAGE
+    assert f"who has waited for {HANDSHAKE_S:g} s gets" in PAGE and f"no whole request after {HANDSHAKE_S:g} s is dropped" in PAGE
     guesses = limits.refused_tokens
     assert f"`refused_tokens`: {guesses.burst:g} at once and one every {1 / guesses.per_s:g} s" in PAGE
     assert f"the last {RESERVED_DESCRIPTORS} are kept" in PAGE

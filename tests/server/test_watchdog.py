@@ -44,6 +44,9 @@ class Rig:
         self.running.pop(0)
         self.stats.steps += 1
 
+    def replace_dead(self) -> int:
+        return 0
+
     def abandon(self, step: Any) -> bool:
         self.abandoned.append(step)
         self.running.remove(step)
@@ -217,6 +220,47 @@ def test_a_server_whose_engine_never_comes_back_says_so_and_stops_without_it() -
                     await _talk_until_lost(server)
             assert server.engine_hangs
 
+    run(scene(), errors_expected=True)
+
+
+@pytest.mark.parametrize("where", ["in a step", "between steps"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_of_the_model_that_dies_has_a_successor_and_the_stream_goes_on(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, engine = gated()
+    events: list[Any] = []
+    dying = [True]
+
+    class Died(BaseException):
+        pass
+
+    def die_once(*args: Any, **options: Any) -> Any:
+        if dying:
+            dying.clear()
+            raise Died
+        return inner(*args, **options)
+
+    async def scene() -> None:
+        nonlocal inner
+        async with serving(codec, limits=patient_limits()) as server, listen(server.url, "x", model=codec.fingerprint) as listener:
+            hearing = asyncio.create_task(heard(listener, events))
+            async with publish(server.url, "x", PublishOptions(sample_rate=24_000, pace="fast")) as publisher:
+                await publisher.send(np.zeros(24_000, np.float32))
+                await until(lambda: any(isinstance(event, Packet) for event in events), "nothing is encoded")
+                whose, name = (engine, "encode") if where == "in a step" else (server._worker, "_next_batch")
+                inner = getattr(whose, name)
+                monkeypatch.setattr(whose, name, die_once, raising=False)
+                before = len(events)
+                while not server._watchdog.replaced:
+                    await publisher.send(np.zeros(2_400, np.float32))
+                    await asyncio.sleep(0.01)
+                await publisher.send(np.zeros(24_000, np.float32))
+                ended = await publisher.end()
+                assert ended.emitted > 0 and server._watchdog.replaced == 1
+            await hearing
+            assert any(isinstance(event, Packet) for event in events[before:])
+            assert (await http_get(server, "/healthz"))[0] == 200
+
+    inner: Any = None
     run(scene(), errors_expected=True)
 
 

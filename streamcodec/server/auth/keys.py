@@ -140,7 +140,7 @@ def unproved(token: str) -> Grant:
     """What `token` says that it grants, whoever has made it. Raises `InputError`, which tells no part of it."""
     try:
         return Grant.of(jwt.decode(token, options={"verify_signature": False}))
-    except (jwt.PyJWTError, RecursionError):
+    except (jwt.PyJWTError, ValueError, RecursionError):
         raise InputError("the token is no JSON Web Token") from None
 
 

@@ -29,6 +29,7 @@ from streamcodec.server.ports.tls import TlsEntrance
 from streamcodec.server.proxies import Proxies
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.sites import Sites
+from streamcodec.server.turns import HandshakeTurns
 from streamcodec.server.websocket import WRITE_LIMIT, MessageConnection
 
 __all__ = ["HANDSHAKE_S", "PING_EVERY_S", "PublicPort"]
@@ -80,6 +81,7 @@ class PublicPort:
 
     async def open(self, port: int) -> int:
         """Take connections on `port`, 0 for any free one; returns which. Raises `StreamCodecError` where the address cannot be had."""
+        self._turns = HandshakeTurns(self._limits.handshakes, asyncio.get_running_loop())
         try:
             self._server = await serve(
                 self._serve,
@@ -107,6 +109,7 @@ class PublicPort:
     def close(self) -> None:
         """Take no newcomers, and drop who has asked for a file or for nothing yet; WebSockets stay open."""
         self._server.close(close_connections=False)
+        self._turns.close()
         waiting: list[Entrance | TlsEntrance] = [*self._handshakes, *self.entrances]
         for entrance in waiting:
             entrance.close()
@@ -123,19 +126,13 @@ class PublicPort:
         await self._handle(ws)
 
     def _open_entrance(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
-        """The protocol of a connection: a WebSocket's, behind the page's where there is one, and that behind TLS'."""
-
+        """The first protocol of a connection, or that behind TLS'; the one of a WebSocket is made when its turn has come."""
         shared: dict[str, Any] = {"limits": self._limits, "door": self._door, "cut_off_by": self._cut_off, "metrics": self._metrics}
-
-        def websocket(entered: bool) -> asyncio.Protocol:
-            return MessageConnection(*args, **shared, entered=entered, **kwargs)
+        websocket = partial(MessageConnection, *args, **shared, **kwargs)
+        answer, proxies = self._page_answer, self._proxies
 
         def first(entered: bool) -> asyncio.Protocol:
-            if self._page is None:
-                return websocket(entered)
-            others = partial(websocket, True)
-            answer, proxies = self._page_answer, self._proxies
-            return Entrance(answer, self._door, others, HANDSHAKE_S, self.entrances, proxies=proxies, entered=entered)
+            return Entrance(answer, self._door, self._turns, websocket, HANDSHAKE_S, self.entrances, proxies=proxies, entered=entered)
 
         if self._certificates is None:
             return first(False)
@@ -143,9 +140,10 @@ class PublicPort:
         return TlsEntrance(context, self._door, self._refusals, others, HANDSHAKE_S, self._handshakes)
 
     def _page_answer(self, headers: Headers, path: str) -> Answer | None:
-        assert self._page is not None
         # A request that is refused is refused by `_admit`.
-        return None if self._sites.refusal(headers, self.host) is not None else self._page.answer(path, headers)
+        if self._page is None or self._sites.refusal(headers, self.host) is not None:
+            return None
+        return self._page.answer(path, headers)
 
     async def _admit(self, ws: ServerConnection, request: Request) -> Response | None:
         assert isinstance(ws, MessageConnection)
