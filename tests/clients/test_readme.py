@@ -97,6 +97,10 @@ def help_texts() -> dict[str, str]:
             assert main(["token", command, "--help"]) == 0
     texts["token"] = told.getvalue()
     with contextlib.redirect_stdout(io.StringIO()) as told:
+        for command in ("list", "listeners", "end", "grant", "drain"):
+            assert main(["admin", command, "--help"]) == 0
+    texts["admin"] = told.getvalue()
+    with contextlib.redirect_stdout(io.StringIO()) as told:
         for command in ("data", "run", "export", "language-model", "plot"):
             with pytest.raises(SystemExit, match=r"^0$"):
                 train([command, "--help"])

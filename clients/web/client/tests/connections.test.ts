@@ -219,7 +219,7 @@ test("a stream that cannot be resumed begins anew, and what was offered meanwhil
   offer(3);
   await io.pass(3000);
   io.newest.open();
-  io.newest.say({ type: "refuse", code: "unknown_session", reason: "gone", retry: false, retry_after_ms: null });
+  io.newest.say({ type: "refuse", code: "unknown_session", reason: "gone", retry: false, retry_after_ms: null, go_to: null });
   await io.pass(3000);
   await answer(0);
   expect(io.newest.got[0]).toMatchObject({ type: "hello", resume: null });
