@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from streamcodec.config import CodecConfig, Start
+from streamcodec.model.architecture import decoder_layers, default_live_start, encoder_layers, start_frames
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "LanguageEngine", "LevelEngine", "PrecisionName", "StreamTraits"]
+__all__ = ["MAX_LIVE_FRAMES", "Engine", "EngineName", "LanguageEngine", "LevelEngine", "PrecisionName", "StreamTraits", "exact_start"]
 
 EngineName = Literal["auto", "torch", "openvino", "onnx"]
 PrecisionName = Literal["auto", "fp32", "bf16"]
@@ -36,6 +37,26 @@ class StreamTraits:
     decoder_hold_frames: int
     """Frames that a decoder must hold back until the stream continues or ends: 0 unless `trim_right_ratio` is below 1."""
     default_live_start: Start
+
+    @classmethod
+    def of(cls, config: CodecConfig, encoder_state_size: int, decoder_state_size: int) -> StreamTraits:
+        """The traits of a model with this configuration, whose states have these sizes."""
+        return cls(
+            encoder_state_size=encoder_state_size,
+            decoder_state_size=decoder_state_size,
+            encoder_start_frames=start_frames(encoder_layers(config), config.hop_length),
+            decoder_start_frames=start_frames(decoder_layers(config), 1),
+            decoder_hold_frames=0 if config.trim_right_ratio == 1.0 else 1,
+            default_live_start=default_live_start(config),
+        )
+
+
+def exact_start(config: CodecConfig, state_size: int, hold_frames: int = 0) -> States | None:
+    """The state [state_size] that an exact start of a stream begins from, or None if the first step creates it.
+
+    With zero padding a start equals a state of zeros, unless `hold_frames` are removed there.
+    """
+    return np.zeros(state_size, np.float32) if config.pad_mode == "constant" and not hold_frames else None
 
 
 class Engine(Protocol):

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from streamcodec.config import Start
-from streamcodec.engine.base import StreamTraits
+from streamcodec.engine.base import StreamTraits, exact_start
 from streamcodec.engine.graph import StateLayout
 from streamcodec.engine.search import CodebookSearch
-from streamcodec.model.architecture import default_live_start
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.modes import running
 from streamcodec.types import Codes, Samples, States
@@ -46,14 +45,7 @@ class TorchEngine:
             self.encoder_layout = StateLayout.of(primed)
             self._primed_encoder: States = self._to_numpy(self.encoder_layout.pack(primed))[0]
             self.decoder_layout = StateLayout.of(model.primed_decoder_state(1))
-        self.traits = StreamTraits(
-            encoder_state_size=self.encoder_layout.size,
-            decoder_state_size=self.decoder_layout.size,
-            encoder_start_frames=model.encoder_start_frames,
-            decoder_start_frames=model.decoder_start_frames,
-            decoder_hold_frames=0 if model.config.trim_right_ratio == 1.0 else 1,
-            default_live_start=default_live_start(model.config),
-        )
+        self.traits = StreamTraits.of(model.config, self.encoder_layout.size, self.decoder_layout.size)
 
     def prepare(self, packet_frames: int) -> None:
         pass
@@ -64,8 +56,7 @@ class TorchEngine:
     def encoder_start(self, start: Start) -> States | None:
         if start == "primed":
             return self._primed_encoder.copy()
-        # With zero padding, the start of a stream equals a state of zeros.
-        return np.zeros(self.traits.encoder_state_size, np.float32) if self.config.pad_mode == "constant" else None
+        return exact_start(self.config, self.traits.encoder_state_size)
 
     def decoder_start(self, start: Start, n_q: int) -> States | None:
         if start == "primed":
@@ -74,9 +65,7 @@ class TorchEngine:
                     state = self.decoder_layout.pack(self.model.primed_decoder_state(n_q))
                 self._primed_decoders[n_q] = self._to_numpy(state)[0]
             return self._primed_decoders[n_q].copy()
-        if self.config.pad_mode == "constant" and not self.traits.decoder_hold_frames:
-            return np.zeros(self.traits.decoder_state_size, np.float32)
-        return None
+        return exact_start(self.config, self.traits.decoder_state_size, self.traits.decoder_hold_frames)
 
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         with running(self.device):

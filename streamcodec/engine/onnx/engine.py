@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streamcodec.config import CodecConfig, Start
-from streamcodec.engine.base import StreamTraits
+from streamcodec.engine.base import StreamTraits, exact_start
 from streamcodec.engine.lookup import CodebookTable
 from streamcodec.engine.onnx.graph import Graph
 from streamcodec.engine.onnx.steps import Steps
 from streamcodec.errors import MissingDependencyError
-from streamcodec.model.architecture import default_live_start, start_frames
 from streamcodec.model.canonical import Tensors
 from streamcodec.types import Codes, Samples, States
 
@@ -52,14 +51,7 @@ class OnnxEngine:
         shared = f"{threads} thread(s)" if workers == 1 else f"{threads} threads for {workers} steps at a time"
         self.name = f"ONNX Runtime {onnxruntime().__version__}, fp32, {shared}"
         self.steps = Steps(config, tensors)
-        self.traits = StreamTraits(
-            encoder_state_size=self.steps.encoder_state_size,
-            decoder_state_size=self.steps.decoder_state_size,
-            encoder_start_frames=start_frames(self.steps.encoder_layers, config.hop_length),
-            decoder_start_frames=start_frames(self.steps.decoder_layers, 1),
-            decoder_hold_frames=0 if config.trim_right_ratio == 1.0 else 1,
-            default_live_start=default_live_start(config),
-        )
+        self.traits = StreamTraits.of(config, self.steps.encoder_state_size, self.steps.decoder_state_size)
         self._sessions: dict[str, Any] = {}
         self._primed_decoders: dict[int, States] = {}
         self._making = threading.RLock()
@@ -77,7 +69,7 @@ class OnnxEngine:
     def encoder_start(self, start: Start) -> States | None:
         if start == "primed":
             return self._primed_encoder.copy()
-        return np.zeros(self.traits.encoder_state_size, np.float32) if self._starts_from_zeros("encoder") else None
+        return exact_start(self.config, self.traits.encoder_state_size)
 
     def decoder_start(self, start: Start, n_q: int) -> States | None:
         if start == "primed":
@@ -85,7 +77,7 @@ class OnnxEngine:
                 if n_q not in self._primed_decoders:
                     self._primed_decoders[n_q] = self._primed_decoder(n_q)
             return self._primed_decoders[n_q].copy()
-        return np.zeros(self.traits.decoder_state_size, np.float32) if self._starts_from_zeros("decoder") else None
+        return exact_start(self.config, self.traits.decoder_state_size, self.traits.decoder_hold_frames)
 
     @cached_property
     def _primed_encoder(self) -> States:
@@ -100,10 +92,6 @@ class OnnxEngine:
     def _silence(self) -> Samples:
         frames = -(-self.config.sampling_rate // self.config.hop_length)
         return np.zeros((1, self.config.audio_channels, frames * self.config.hop_length), np.float32)
-
-    def _starts_from_zeros(self, half: str) -> bool:
-        """Whether the start of a stream equals a state of zeros: with zero padding, where nothing is removed at the start."""
-        return self.config.pad_mode == "constant" and (half == "encoder" or not self.traits.decoder_hold_frames)
 
     def encode(self, samples: Samples, states: States | None, n_q: Sequence[int], final: bool = False) -> tuple[Codes, States]:
         latents, states = self._layers("encoder", samples if samples.ndim == 3 else samples[:, None], states, final=final)
@@ -126,14 +114,15 @@ class OnnxEngine:
 
     def _layers(self, half: str, x: Samples, states: States | None, *, final: bool) -> tuple[Samples, States]:
         """A step of one half over x [B, C, T] from states [B, S]; None starts the streams."""
+        if states is None and self.config.granularity == "frames":
+            # All that a graph of a start does about zero padding, the graph of a step in mid-stream does from zeros.
+            zeros = self.encoder_start("exact") if half == "encoder" else self.decoder_start("exact", self.config.num_quantizers)
+            states = None if zeros is None else np.broadcast_to(zeros, (len(x), len(zeros)))
         start = states is None
-        if states is None and self.config.granularity == "frames" and self._starts_from_zeros(half):
-            size = self.traits.encoder_state_size if half == "encoder" else self.traits.decoder_state_size
-            start, states = False, np.zeros((len(x), size), np.float32)
         # In the middle of its stream, a decoder that holds nothing back ends as it goes on.
         final = final and (half == "encoder" or start or self.traits.decoder_hold_frames > 0)
         part = self.steps.encoder_part if half == "encoder" else self.steps.decoder_part
-        inputs = {"x": np.ascontiguousarray(x)} if states is None else {"x": np.ascontiguousarray(x), "states": states}
+        inputs = {"x": np.ascontiguousarray(x)} if states is None else {"x": np.ascontiguousarray(x), "states": np.ascontiguousarray(states)}
         y, new_states = self._run(f"{half}{' start' * start}{' end' * final}", lambda: part(start=start, final=final), inputs)
         return y, new_states
 
