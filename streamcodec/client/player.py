@@ -77,7 +77,7 @@ class Player:
         """Take one event; return the samples that it settles, history excepted."""
         if isinstance(event, StreamStart):
             continued = event.start == "continued" and self._start is not None
-            tail = self._silence(0) if continued else self._finish()
+            tail = self._silence(0) if continued else self.finish()
             self._open(event, continued)
             return tail
         if isinstance(event, Packet):
@@ -94,7 +94,7 @@ class Player:
                 return self._comfort.go_on(missing)
             return self._silence(missing)
         if isinstance(event, StreamEnd):
-            return self._finish()
+            return self.finish()
         return self._silence(0)
 
     def _silence(self, samples: int) -> Samples:
@@ -168,6 +168,7 @@ class Player:
         self._skip -= skipped
         return samples[..., skipped:]
 
-    def _finish(self) -> Samples:
+    def finish(self) -> Samples:
+        """Nothing more comes of this stream: the samples that the decoder has held back. The end of a stream says the same."""
         decoder, self._decoder = self._decoder, None
         return self._audible(decoder.flush()) if decoder is not None else self._silence(0)

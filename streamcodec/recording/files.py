@@ -16,6 +16,7 @@ from typing import BinaryIO, Self
 from streamcodec.errors import CodesError
 from streamcodec.output_file import Input, create_file
 from streamcodec.protocol import ModelInfo
+from streamcodec.recording.cursor import Cursor
 from streamcodec.recording.format import BEFORE_WORD, MARK_WORD_BYTES, Mark, RecordedEvent, RecordingHeader, is_mark, read_record
 from streamcodec.recording.parser import RecordingParser
 from streamcodec.recording.serializer import RecordingSerializer
@@ -61,6 +62,11 @@ class RecordingFile:
             with contextlib.suppress(OSError):
                 self.path.unlink()  # it holds nothing
             raise
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where it is."""
+        return self._serializer.cursor
 
     @property
     def seconds(self) -> float:
@@ -155,20 +161,21 @@ class RecordingReader:
             if not piece:
                 return
 
-    def seek(self, seconds: float) -> None:
-        """Let `events` go on at the last mark before so much audio, or at the beginning: it may give up to 10 s of audio before it."""
+    def seek(self, seconds: float) -> int:
+        """Let `events` go on at the last mark before so much audio, or at the beginning, and return the audio before that, in samples."""
         wanted = round(seconds * self.header.model.sampling_rate)
-        low, high, found = self._begin, self._file.seek(0, os.SEEK_END), None
+        low, high = self._begin, self._file.seek(0, os.SEEK_END)
+        found: tuple[int, Mark] | None = None
         while low < high:
             middle = (low + high) // 2
             marked = self._mark_from(middle, high)
             if marked is None or marked[1].position > wanted:
                 high = middle
             else:
-                found = marked[0]
-                low = marked[0] + 1
+                found, low = marked, marked[0] + 1
         self._parser = RecordingParser(None if found is None else self.header)
-        self._file.seek(0 if found is None else found)
+        self._file.seek(0 if found is None else found[0])
+        return 0 if found is None else found[1].position
 
     def close(self) -> None:
         self._file.close()

@@ -229,5 +229,3 @@ def from_zigzag(value: int) -> int:
 def _crc16(head: bytes, body: bytes) -> bytes:
     """CRC-16/IBM-3740, polynomial 0x1021: any error in 16 bits in a row is found."""
     return binascii.crc_hqx(body, binascii.crc_hqx(head, 0xFFFF)).to_bytes(2, "big")
-
-

@@ -24,21 +24,21 @@ class RecordingSerializer:
     def __init__(self, header: RecordingHeader, mark_every_s: float = MARK_EVERY_S) -> None:
         self.sampling_rate = header.model.sampling_rate
         self._word = header.mark_word
-        self._cursor = Cursor(header.model)
+        self.cursor = Cursor(header.model)
         self._mark_every = mark_every_s * self.sampling_rate
         self._marked_at = 0
         self._crc = 0
 
     @property
     def samples(self) -> int:
-        return self._cursor.position
+        return self.cursor.position
 
     def add(self, event: RecordedEvent, now_ms: int) -> bytes:
         """The bytes of an event, with a mark before it where it is time; `now_ms` is since 1970.
 
         Raises `LocalProtocolError` for one that cannot come now, and `PayloadError` for a packet that is not whole.
         """
-        cursor = self._cursor
+        cursor = self.cursor
         due = cursor.position - self._marked_at >= self._mark_every and not cursor.in_history
         start, expected = cursor.start, cursor.timestamp
         mark = cursor.mark(self._crc, now_ms) if start is not None and (due or isinstance(event, StreamEnd)) else None
@@ -60,8 +60,8 @@ class RecordingSerializer:
 
     def mark(self, now_ms: int) -> bytes:
         """A mark: as the last bytes of a file that ends in the middle of a stream, it proves what comes before. Nothing between streams."""
-        if self._cursor.start is None or self._cursor.in_history:
+        if self.cursor.start is None or self.cursor.in_history:
             return b""
-        mark = self._cursor.mark(self._crc, now_ms).serialize(self._word)
-        self._crc, self._marked_at = 0, self._cursor.position
+        mark = self.cursor.mark(self._crc, now_ms).serialize(self._word)
+        self._crc, self._marked_at = 0, self.cursor.position
         return mark

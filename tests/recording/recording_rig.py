@@ -10,7 +10,13 @@ from streamcodec.protocol import Gap, ModelInfo, Packet, StreamEnd, StreamStart,
 from streamcodec.recording import RecordedEvent, RecordingHeader, RecordingParser, RecordingSerializer
 
 MODEL = ModelInfo(
-    name="small", fingerprint="f00d", sampling_rate=24_000, hop_length=320, codebook_size=1024, num_quantizers=32, bandwidths=(1.5, 3.0, 6.0)
+    name="small",
+    fingerprint="f00d",
+    sampling_rate=24_000,
+    hop_length=320,
+    codebook_size=1024,
+    num_quantizers=32,
+    bandwidths=(1.5, 3.0, 6.0),
 )
 WORD = b"\x00word\xff"
 HEADER = RecordingHeader(stream="live", model=MODEL, mark_word=WORD, begun_ms=1_764_486_000_000, program="test")
