@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -41,6 +42,18 @@ def _capacity(text: str) -> int | Literal["auto"] | None:
 def _checked_capacity(text: str) -> str:
     _capacity(text)
     return text
+
+
+def size_of_bytes(text: str | int) -> int:
+    """Parse a number of bytes, with one of the units KB, MB, GB and TB (powers of 1,000) or KiB, MiB, GiB and TiB (of 1,024)."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([KMGT])(i?)B?|B)?", str(text).strip(), re.IGNORECASE)
+    size = 0
+    if found is not None:
+        number, unit, binary = found.groups()
+        size = int(float(number) * (1024 if binary else 1000) ** ("KMGT".index(unit.upper()) + 1 if unit else 0))
+    if size < 1:
+        raise typer.BadParameter(f"{text!r} is no size, expected for instance 500MB or 2GB")
+    return size
 
 
 def serve(
@@ -92,6 +105,20 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which a proxy in front of a server on 127.0.0.1 asks for it. May be repeated."),
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Record every stream, each into a file of its own in this folder.")
+    ] = None,
+    record_quota: Annotated[
+        int | None,
+        typer.Option(
+            parser=size_of_bytes,
+            metavar="SIZE",
+            help="The recordings in the folder may take so much in all, such as 500MB or 2GB; then no more is recorded (default: no bound).",
+        ),
+    ] = None,
+    record_rotate: Annotated[
+        bool, typer.Option("--record-rotate", help="Remove the oldest finished recordings instead, where the quota is used up.")
+    ] = False,
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for browsers at /.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> Coroutine[Any, Any, int]:
@@ -103,7 +130,7 @@ def serve(
     import streamcodec
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
-    from streamcodec.server import Limits, Page, Server, Sites, Tokens
+    from streamcodec.server import Limits, Page, RecordingFolder, Server, Sites, Tokens
     from streamcodec.server.door import ask_for_descriptors
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -113,6 +140,9 @@ def serve(
     )
     keys = read_token_keys(token_keys)
     sites = Sites(tuple(allow_origin or ()), tuple(allow_host or ()))
+    if record is None and (record_quota is not None or record_rotate):
+        raise InputError("--record-quota and --record-rotate are for recordings: expected --record FOLDER")
+    recordings = None if record is None else RecordingFolder(record, record_quota, rotate=record_rotate)
     offered = None if no_page else Page(model)
     processors = available_processors()
     steps = threads or processors
@@ -124,7 +154,18 @@ def serve(
         max_connections_per_address=max_per_address,
         capacity=_capacity(capacity),
     )
-    server = Server(codec, host, port, tokens=tokens, token_keys=keys, insecure=insecure, sites=sites, page=offered, limits=limits)
+    server = Server(
+        codec,
+        host,
+        port,
+        tokens=tokens,
+        token_keys=keys,
+        insecure=insecure,
+        sites=sites,
+        page=offered,
+        recordings=recordings,
+        limits=limits,
+    )
 
     async def run() -> int:
         status = 0

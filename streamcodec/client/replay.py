@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from streamcodec.client.publisher import Publisher, PublishOptions, publish
 from streamcodec.client.sources import RealTime
-from streamcodec.config import DEFAULT_PACKET_FRAMES
+from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import Ended, Gap, Packet, StreamEnd, StreamStart, now_us
 from streamcodec.recording import Cursor, RecordingReader
@@ -100,10 +100,16 @@ class Replay:
             model=self._model.fingerprint,
             bandwidth=start.bandwidth,
             packet_frames=start.packet_frames if self._model.chunk_length is None else DEFAULT_PACKET_FRAMES,
-            start="exact" if start.start == "exact" and first.seq == start.first_seq else "primed",
+            start=self._kind(start, first),
             pace="fast" if self._fast else "live",
             token=self._token,
         )
+
+    def _kind(self, start: StreamStart, first: Packet) -> Start | None:
+        """How the encoder of what begins with `first` has started; a model in chunks knows one way only."""
+        if self._model.chunk_length is not None:
+            return None
+        return "exact" if start.start == "exact" and first.seq == start.first_seq else "primed"
 
     def _advance(self) -> None:
         """Go on to the next event that is to be sent; None where there is none."""

@@ -5,6 +5,7 @@ from streamcodec.server.auth import Grant, TokenKeys, Tokens
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics, PacketTrace
 from streamcodec.server.page import Page
+from streamcodec.server.recording import RecordingFolder
 from streamcodec.server.sites import Sites
 
-__all__ = ["DEFAULT_PORT", "Grant", "Limits", "Metrics", "PacketTrace", "Page", "Server", "Sites", "TokenKeys", "Tokens"]
+__all__ = ["DEFAULT_PORT", "Grant", "Limits", "Metrics", "PacketTrace", "Page", "RecordingFolder", "Server", "Sites", "TokenKeys", "Tokens"]

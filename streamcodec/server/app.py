@@ -38,6 +38,7 @@ from streamcodec.server.http import HttpEndpoints
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.page import Answer, Page
+from streamcodec.server.recording import Recorder, RecordingFolder
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
@@ -61,6 +62,7 @@ class Server:
     """Carries streams from publishers to listeners; use it as an async context manager.
 
     `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on threads of its own.
+    Each stream is recorded where `recordings` are given.
     Raises `InputError` where others than this machine could reach it and need no token, unless it is `insecure` on purpose.
     """
 
@@ -75,6 +77,7 @@ class Server:
         insecure: bool = False,
         sites: Sites | None = None,
         page: Page | None = None,
+        recordings: RecordingFolder | None = None,
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
@@ -93,6 +96,12 @@ class Server:
         chunk_s = codec.config.chunk_length_s
         self.limits = (limits or Limits()).for_chunks(chunk_s)
         self.metrics = Metrics()
+        program = f"streamcodec {streamcodec.__version__}"
+        self._recorder: Recorder | None = None
+        if recordings is not None:
+            limits = self.limits
+            self._recorder = Recorder(recordings, model, codec.config, program, limits.record_every_s, limits.record_backlog_s)
+            self.metrics.collect_from(self._recorder.families)
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
         self._connections: set[ClientHandler] = set()
@@ -108,7 +117,7 @@ class Server:
         self._gate: Gatekeeper
         self._door: Door
         self.refusals: Refusals
-        self._handshake = Handshake(model, codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
+        self._handshake = Handshake(model, codec.config, self.limits, program)
 
     @property
     def url(self) -> str:
@@ -150,7 +159,8 @@ class Server:
             packet_frames=self.codec.config.packet_frames_for(),
         )
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
-        self.registry = Registry(self._worker, self.limits, self.metrics, admission)
+        recorded = None if self._recorder is None else self._recorder.record
+        self.registry = Registry(self._worker, self.limits, self.metrics, admission, wrapped=recorded)
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
@@ -188,6 +198,8 @@ class Server:
         if self.limits.capacity is not None and in_frames:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
+        if self._recorder is not None:
+            self._recorder.start()
         if self.page is not None:
             self._exporting = self._loop.run_in_executor(None, self.page.export)
         self._tick()
@@ -238,6 +250,8 @@ class Server:
         self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.limits.drain_s)
         if self.engine_hangs:
             log.error("a step of the engine has not come back: the process must be ended")
+        if self._recorder is not None and not await asyncio.to_thread(self._recorder.stop, self.limits.drain_s):
+            log.error("the disk does not take what was recorded: recordings lack their end")
         if self.page is not None:
             await self._exporting
 

@@ -49,6 +49,8 @@ class Limits:
     stall_s: float = 10.0
     # A step of the engine that takes longer makes the server unwell, and is given up after twice that.
     hung_step_s: float = 5.0
+    record_every_s: float = 1.0  # what has come of the recorded streams is written so often
+    record_backlog_s: float = 10.0  # so much of a stream may wait for the disk; then leave packets out of its recording, with a gap
     drain_s: float = 5.0  # how long a stop waits until what was accepted has gone out
     refused_tokens: Rate = Rate(0.2, 10)  # of one address; then none of its tokens is looked at: rate_limited
     # Bound addresses of loopback like others. A proxy on this machine has one for all its clients, and bounds them itself.

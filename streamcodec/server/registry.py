@@ -15,7 +15,7 @@ from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.info import packet_frames_of
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
-from streamcodec.server.stream import Stream
+from streamcodec.server.stream import EntryWrapper, Stream
 
 __all__ = ["Registry"]
 
@@ -24,13 +24,16 @@ _MIN_RETRY_AFTER_MS = 1000
 
 
 class Registry:
-    """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted."""
+    """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted. `wrapped` is for each stream's own."""
 
-    def __init__(self, worker: Worker, limits: Limits, metrics: Metrics, admission: Admission) -> None:
+    def __init__(
+        self, worker: Worker, limits: Limits, metrics: Metrics, admission: Admission, *, wrapped: EntryWrapper | None = None
+    ) -> None:
         self.worker = worker
         self.limits = limits
         self.metrics = metrics
         self.admission = admission
+        self._wrapped = wrapped
         self.streams: dict[str, Stream] = {}
         self.listeners: dict[str, set[Subscriber]] = {}
         self.closing = False
@@ -93,7 +96,7 @@ class Registry:
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         self._admit(hello)
-        stream = Stream(hello, self.worker, self.limits, self.metrics, self)
+        stream = Stream(hello, self.worker, self.limits, self.metrics, self, self._wrapped)
         self.streams[hello.stream] = stream
         return stream
 

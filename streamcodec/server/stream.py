@@ -26,7 +26,10 @@ from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.totals import StreamTotals
 
-__all__ = ["Stream", "StreamOwner"]
+__all__ = ["EntryWrapper", "Stream", "StreamOwner"]
+
+
+EntryWrapper = Callable[[StreamInfo, FanOut], FanOutEntry]
 
 
 class StreamOwner(Protocol):
@@ -46,10 +49,12 @@ class Stream:
     """A publisher's packets, numbered.
 
     `complete` says that the publisher itself has ended the stream: if it connects again with its secret, only the answer was lost.
-    `ended` is set when all of the stream has gone out and `owner` knows.
+    `ended` is set when all of the stream has gone out and `owner` knows. `wrapped` may put an entry of its own before its fan-out.
     """
 
-    def __init__(self, hello: PublishHello, worker: Worker, limits: Limits, metrics: Metrics, owner: StreamOwner) -> None:
+    def __init__(
+        self, hello: PublishHello, worker: Worker, limits: Limits, metrics: Metrics, owner: StreamOwner, wrapped: EntryWrapper | None = None
+    ) -> None:
         self.hello = hello
         self.info = StreamInfo.of(hello, worker.engine)
         self.numbering = Numbering()
@@ -66,7 +71,7 @@ class Stream:
             broke=self.lease.fail,
         )
         self.fan_out = FanOut(self.info, self.numbering, events, worker, limits)
-        self._entry: FanOutEntry = self.fan_out
+        self._entry: FanOutEntry = self.fan_out if wrapped is None else wrapped(self.info, self.fan_out)
         self.complete = False
         self.ended = asyncio.Event()
         self._frame_rate = worker.engine.config.frame_rate

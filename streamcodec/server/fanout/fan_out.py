@@ -88,6 +88,11 @@ class FanOut:
         self.codes.subscribers.clear()
         self.pcm.close()
 
+    def beginning(self, reason: str) -> StreamStart:
+        """What a listener of all codes is told of the newest epoch if it is there from its beginning."""
+        at = self._first_seq
+        return replace(self._start(None, at, at, self._numbering.epoch, reason), format="codes")
+
     # Coming and going ----------------------------------------------------------------------------------------------------------------
 
     def join(self, subscriber: Subscriber, reason: JoinReason = "joined") -> None:
