@@ -75,7 +75,8 @@ async def replay(
             line.clear()
             for fault in reader.faults:
                 line.note(f"{file}: {fault}")
-            line.note(f"published {published} packets of {file} as {printable(name)!r}")
+            if published:
+                line.note(f"published {published} packets of {file} as {printable(name)!r}")
         if not published:
             raise InputError(f"{file} holds no packet from {from_s:g} s on")
         return 0

@@ -113,7 +113,7 @@ def serve(
         typer.Option(
             parser=size_of_bytes,
             metavar="SIZE",
-            help="The recordings in the folder may take so much in all, such as 500MB or 2GB; then no more is recorded (default: no bound).",
+            help="The recordings in the folder may take so much in all, as in 500MB or 2GB; then no more is recorded (default: no bound).",
         ),
     ] = None,
     record_rotate: Annotated[

@@ -43,6 +43,10 @@ def metric(server: Server, name: str) -> float:
     return float(line.split()[1])
 
 
+def files_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
+
+
 def finished(folder: Path) -> list[Path]:
     """The recordings whose stream is over."""
     files = []
@@ -68,7 +72,7 @@ def test_a_recording_is_what_a_listener_of_the_whole_stream_got(tmp_path: Path) 
                 publisher.lose(0.5)
                 await publisher.send(voice(2), captured + 1_500_000)
             await heard.to_end()
-        [file] = tmp_path.iterdir()
+        [file] = files_in(tmp_path)
         assert file.name.endswith("Z_alice.rec")
         assert len(heard.of(StreamStart)) == 2 and heard.of(Gap)
         assert read(file) == streamed(heard)
@@ -110,7 +114,7 @@ def test_a_stream_without_a_packet_leaves_no_file(tmp_path: Path) -> None:
             async with publish(server.url, "alice", PublishOptions(pace="fast")) as publisher:
                 await publisher.end()
             await until(lambda: not server.registry.streams)
-        assert list(tmp_path.iterdir()) == []
+        assert files_in(tmp_path) == []
 
     run(main())
 
@@ -135,7 +139,7 @@ def test_a_full_disk_ends_the_recording_with_one_error_and_no_stream(
             await heard.to_end()
             assert len(heard.of(Packet)) == ended.emitted and not heard.of(Gap)
             await until(lambda: metric(server, "recordings_failed_total") == 1)
-        [file] = tmp_path.iterdir()
+        [file] = files_in(tmp_path)
         events = read(file)
         assert events == streamed(heard)[: len(events)]
 
@@ -170,7 +174,7 @@ def test_a_disk_that_hangs_costs_packets_of_the_recording_and_nothing_else(tmp_p
                 await publisher.send(voice(9, 0.5))
             await heard.to_end()
         assert not heard.of(Gap)
-        [file] = tmp_path.iterdir()
+        [file] = files_in(tmp_path)
         [gap] = [event for event in read(file) if isinstance(event, Gap)]
         kept = [event for event in read(file) if isinstance(event, Packet)]
         assert gap.reason == MISSED and gap.count == metric(server, "packets_unrecorded_total") > 10
