@@ -29,6 +29,9 @@ from streamcodec.errors import InputError
 __all__ = ["serve"]
 
 
+_ECHO_TESTS = 16
+
+
 def _capacity(text: str) -> int | Literal["auto"] | None:
     if text == "auto":
         return "auto"
@@ -119,6 +122,10 @@ def serve(
     record_rotate: Annotated[
         bool, typer.Option("--record-rotate", help="Remove the oldest finished recordings instead, where the quota is used up.")
     ] = False,
+    echo: Annotated[
+        bool,
+        typer.Option("--echo", help="Let everybody test their connection: streams named echo.* need no token, 16 at a time, 5 min each."),
+    ] = False,
     no_page: Annotated[bool, typer.Option("--no-page", help="Serve no page for browsers at /.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> Coroutine[Any, Any, int]:
@@ -152,6 +159,7 @@ def serve(
         max_publishers=max_publishers,
         max_listeners=max_listeners,
         max_connections_per_address=max_per_address,
+        max_echo_tests=_ECHO_TESTS if echo else 0,
         capacity=_capacity(capacity),
     )
     server = Server(

@@ -21,6 +21,8 @@ class Limits:
     max_connections_per_address: int = 64  # HTTP's status 429
     max_publishers_per_address: int = 16  # refuse: server_full
     new_connections: Rate = Rate(10, 100)  # of one address; HTTP's status 429
+    max_echo_tests: int = 0  # streams named echo.*, which then need no token; refuse: server_full; 0: they are streams like any other
+    echo_test_s: float = 300.0  # so long such a stream lasts; error: timeout
     # Refuse publishers of PCM, and listeners of PCM whose stream has no decoder yet: server_full. "auto": when this machine is full by its
     # own measure; a number: when it has so many streams to encode or decode; None: never.
     capacity: Literal["auto"] | int | None = "auto"

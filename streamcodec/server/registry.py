@@ -10,6 +10,7 @@ from streamcodec.protocol import ListenHello, PublishHello, Resume, Waiting, now
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.admission import Admission, relays_only
 from streamcodec.server.capacity.load_model import Demand
+from streamcodec.server.echo import echo_is_over, is_echo, no_place_for_echo
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.info import packet_frames_of
@@ -96,9 +97,18 @@ class Registry:
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         self._admit(hello)
-        stream = Stream(hello, self.worker, self.limits, self.metrics, self, self._wrapped)
+        echo = is_echo(hello.stream, self.limits)
+        stream = Stream(hello, self.worker, self.limits, self.metrics, self, None if echo else self._wrapped)
         self.streams[hello.stream] = stream
+        if echo:
+            asyncio.get_running_loop().call_later(self.limits.echo_test_s, self._end_echo, stream)
         return stream
+
+    def _end_echo(self, stream: Stream) -> None:
+        if not stream.ended.is_set():
+            over = echo_is_over(self.limits)
+            stream.end(over.reason)
+            stream.lease.fail(over)
 
     def _resumed(self, hello: PublishHello, asked: Resume) -> Stream:
         stream = self.streams.get(hello.stream)
@@ -146,6 +156,8 @@ class Registry:
 
     def _no_place(self, hello: PublishHello | ListenHello) -> str | None:
         """Why there is no place for `hello`, however idle the machine is."""
+        if (reason := no_place_for_echo(hello, self.limits, lambda: list(self.streams), self._listened)) is not None:
+            return reason
         publishing = isinstance(hello, PublishHello)
         there, most = (len(self.streams), self.limits.max_publishers) if publishing else (self.num_listeners, self.limits.max_listeners)
         if there >= most:
@@ -153,6 +165,10 @@ class Registry:
         if publishing or hello.stream in self.streams or self.num_waiting_listeners < (most := self.limits.max_waiting_listeners):
             return None
         return f"the server has its {most} listeners that wait for a publisher"
+
+    def _listened(self) -> list[str]:
+        """The name that each listener listens to."""
+        return [name for name, group in self.listeners.items() for _ in group]
 
     def _admit(self, hello: PublishHello | ListenHello) -> None:
         if (reason := self._no_place(hello)) is not None:

@@ -14,7 +14,23 @@ import pytest
 
 from streamcodec.cli import main
 
-COMMANDS = ["serve", "mic", "play", "demo", "encode", "decode", "tokenize", "convert", "export", "models", "token", "devices", "doctor"]
+COMMANDS = [
+    "serve",
+    "mic",
+    "play",
+    "record",
+    "replay",
+    "demo",
+    "encode",
+    "decode",
+    "tokenize",
+    "convert",
+    "export",
+    "models",
+    "token",
+    "devices",
+    "doctor",
+]
 
 
 def fails(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str]:

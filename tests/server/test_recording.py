@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_models import stereo_model
 from patience import patient_limits
 from server_rig import Heard, listening, offline_codec, publish_all, run, tiny_codec, until, voice
 
+import streamcodec
 from streamcodec.client import PublishOptions, Replay, now_us, publish
 from streamcodec.errors import InputError
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart
@@ -104,6 +106,30 @@ def test_quiet_packets_are_kept_and_the_replay_is_heard_as_the_stream_was(tmp_pa
         assert {gap.reason for gap in again.of(Gap)} == {SILENCE}
         codec = offline_codec()
         assert np.array_equal(again.audio(codec, fill_gaps=True), heard.audio(codec, fill_gaps=True))
+
+    run(main())
+
+
+def test_a_model_in_chunks_is_recorded_and_replayed_too(tmp_path: Path) -> None:
+    served, heard_by = streamcodec.load(stereo_model()), streamcodec.load(stereo_model())
+
+    async def main() -> None:
+        limits = patient_limits(record_every_s=0.001)
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(Server(served, port=0, recordings=RecordingFolder(tmp_path), limits=limits))
+            heard = await listening(stack, server.url, "alice", heard_by)
+            stereo = voice(1, 2.5, rate=48_000, channels=2)
+            await publish_all(server.url, "alice", stereo, sample_rate=48_000, channels=2, mix_down=False)
+            await heard.to_end()
+            await until(lambda: finished(tmp_path))
+            [file] = finished(tmp_path)
+            again = await listening(stack, server.url, "again", heard_by)
+            with RecordingReader(file) as reader:
+                await Replay(reader, server.url, "again", fast=True).run()
+                assert reader.samples == 120_000
+            await again.to_end()
+        assert read(file) == streamed(heard) and len(heard.of(Packet)) == 3
+        assert np.array_equal(again.audio(heard_by), heard.audio(heard_by))
 
     run(main())
 

@@ -8,6 +8,7 @@ from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.server.addresses import AddressRates, peer_key
 from streamcodec.server.auth.access import Access
+from streamcodec.server.echo import is_echo
 from streamcodec.server.limits import Limits
 from streamcodec.server.refusals import Bound, Refusals
 
@@ -34,7 +35,7 @@ class Gatekeeper:
 
         `bearer` is a token that came before the hello; one in the hello comes first.
         """
-        if hello.role in self._access.open_roles:
+        if hello.role in self._access.open_roles or is_echo(hello.stream, self._limits):
             return
         token, key = hello.token or bearer, peer_key(address, self._limits.bound_loopback)
         if token and key is not None and (wait_s := self._refused.of(key).wait_s()):
