@@ -25,6 +25,8 @@ from streamcodec.cli.demo import EXAMPLES as DEMO_EXAMPLES
 from streamcodec.cli.demo import demo
 from streamcodec.cli.devices import devices
 from streamcodec.cli.doctor import doctor
+from streamcodec.cli.echo import EXAMPLES as ECHO_EXAMPLES
+from streamcodec.cli.echo import echo
 from streamcodec.cli.encode import encode
 from streamcodec.cli.export import export
 from streamcodec.cli.mic import EXAMPLES as MIC_EXAMPLES
@@ -84,6 +86,7 @@ app.command(epilog=MIC_EXAMPLES, cls=MicCommand)(mic)
 app.command(epilog=PLAY_EXAMPLES)(play)
 app.command(epilog=RECORD_EXAMPLES)(record)
 app.command(epilog=REPLAY_EXAMPLES)(replay)
+app.command(epilog=ECHO_EXAMPLES)(echo)
 app.command(epilog=DEMO_EXAMPLES)(demo)
 app.command()(encode)
 app.command()(decode)

@@ -1,7 +1,7 @@
 """Echo tests: a client publishes under a name of its own, listens to the same name, and hears itself. The wire knows nothing of it.
 
-Whoever comes to test a connection has no token yet. So where the operator allows echo tests, these names need none, and they are bounded: so
-many at a time, each for a while, and with few listeners. They are not recorded.
+Whoever comes to test a connection has no token yet. So where the operator allows echo tests, these names need none. They are bounded: so
+many run at a time, each for a while, and with few listeners. They are not recorded.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ COMMANDS = [
     "play",
     "record",
     "replay",
+    "echo",
     "demo",
     "encode",
     "decode",
