@@ -87,7 +87,9 @@ async def echo(
     source = Tee(source, level.feed, seconds)
     options = PublishOptions(sample_rate=source.sample_rate, channels=source.channels, bandwidth=bandwidth, token=token)
     wanted = {"format": "pcm_s16le"} if codec is None else {"format": "codes", "model": codec.fingerprint}
-    async with listen(server, name, token=token, note=line.note, **wanted) as listener:  # type: ignore[arg-type]
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(source.close)
+        listener = await stack.enter_async_context(listen(server, name, token=token, note=line.note, **wanted))  # type: ignore[arg-type]
         heard = listener.welcome.model
         sink = open_sink(output, heard.sampling_rate, channels=heard.channels)
 
@@ -109,7 +111,6 @@ async def echo(
             await playing
         finally:
             playing.cancel()
-            source.close()
             line.clear()
             with contextlib.suppress(asyncio.CancelledError):
                 await sink.finish()

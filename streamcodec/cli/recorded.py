@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedClip", "decode_recording"]
 
+_MAX_GAP_S = 86_400.0
+_GAP_PACKETS = 100
+
 
 class RecordedClip:
     """The bytes of a recording; `samples` of audio are in it. Raises `CodesError` for a file that this version cannot read."""
@@ -63,11 +66,23 @@ def decode_recording(codec: Codec, clip: RecordedClip, target: Path, bandwidth: 
 
 
 def _cut(codec: Codec, events: Iterator[RecordedEvent], n_q: int | None) -> Iterator[RecordedEvent]:
-    """Events with at most `n_q` codebooks, if it is given."""
-    from streamcodec.protocol import Packet, PayloadLayout, StreamStart
+    """Events with at most `n_q` codebooks, if it is given, and gaps in pieces, as each becomes silence in memory.
 
-    layout = PayloadLayout.of(codec.config)
+    Raises `CodesError` for a gap of more than a day: a few bytes would fill the disk.
+    """
+    from streamcodec.protocol import Gap, Packet, PayloadLayout, StreamStart
+
+    layout, packet_s = PayloadLayout.of(codec.config), 0.0
     for event in events:
+        if isinstance(event, StreamStart):
+            packet_s = codec.config.packet_s(event.packet_frames)
+        elif isinstance(event, Gap):
+            if event.count * packet_s > _MAX_GAP_S:
+                told = f"a gap of {event.count * packet_s / 3600:.0f} hours"
+                raise CodesError(f"{told}, expected at most {_MAX_GAP_S / 3600:.0f}")
+            for first in range(event.first_seq, event.next_seq, _GAP_PACKETS):
+                yield Gap(first_seq=first, count=min(_GAP_PACKETS, event.next_seq - first), reason=event.reason)
+            continue
         if n_q is not None and isinstance(event, StreamStart) and event.n_q > n_q:
             event = replace(event, n_q=n_q, bandwidth=codec.config.bandwidth_of(n_q))
         elif n_q is not None and isinstance(event, Packet) and event.n_q > n_q:

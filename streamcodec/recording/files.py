@@ -58,7 +58,6 @@ class RecordingFile:
         try:
             self._write(header.serialize())
         except OSError:
-            self._file.close()
             with contextlib.suppress(OSError):
                 self.path.unlink()  # it holds nothing
             raise
@@ -78,9 +77,16 @@ class RecordingFile:
         return self._file.fileno()
 
     def add(self, *events: RecordedEvent) -> None:
-        """Write events. Raises `LocalProtocolError` for one that cannot come now, and `OSError`: the file then ends with whole records."""
-        now = self._clock()
-        self._write(b"".join([self._serializer.add(event, now) for event in events]))
+        """Write events. Raises `LocalProtocolError` for one that cannot come now: those before it are written.
+
+        Raises `OSError` where the disk takes no more: the file ends with whole records then, and is closed.
+        """
+        now, data = self._clock(), bytearray()
+        try:
+            for event in events:
+                data += self._serializer.add(event, now)
+        finally:
+            self._write(bytes(data))
 
     def close(self) -> None:
         """Write the last mark, and let the file be on the disk. Raises `OSError` where that fails; the file is closed all the same."""
@@ -92,16 +98,11 @@ class RecordingFile:
         finally:
             self._file.close()
 
-    def abandon(self) -> None:
-        """Close the file as it is, after an error of the disk."""
-        with contextlib.suppress(OSError):
-            self._file.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.abandon() if isinstance(error, OSError) else self.close()
+        self.close()
 
     def _write(self, data: bytes) -> None:
         left = memoryview(data)
@@ -109,8 +110,11 @@ class RecordingFile:
             while left:
                 left = left[self._file.write(left) :]
         except OSError as exc:
+            # What is behind the last whole record goes, and nothing comes behind that.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file.fileno(), self.size)
+            with contextlib.suppress(OSError):
+                self._file.close()
             if exc.filename is None:
                 exc.filename = str(self.path)
             raise

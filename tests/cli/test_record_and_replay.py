@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from live_rig import Tap, a_server, command, run, started, tapped, tiny_codec, u
 from made_up_models import small_model
 
 from streamcodec.audio import read_audio
+from streamcodec.cli.recorded import RecordedClip, decode_recording
 from streamcodec.client import Player, Publisher, PublishOptions, now_us, publish
 from streamcodec.codec import Codec
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, Waiting
@@ -118,8 +119,8 @@ def test_a_recording_is_what_a_listener_got_and_its_replay_is_heard_the_same(kin
     assert np.array_equal(audio(codec, again.events), audio(codec, heard.events))
 
 
-def recorded(path: Path, bandwidth: float = 6.0) -> tuple[Path, list[RecordedEvent]]:
-    """A recording of a few seconds, made without a server."""
+def recorded(path: Path, more: Sequence[Gap] = (), bandwidth: float = 6.0) -> tuple[Path, list[RecordedEvent]]:
+    """A recording of 25 s, made without a server; `more` comes behind its packets."""
     from streamcodec.protocol import ModelInfo
     from streamcodec.recording import RecordingFile
 
@@ -152,7 +153,8 @@ def recorded(path: Path, bandwidth: float = 6.0) -> tuple[Path, list[RecordedEve
     layout = codec_layout(codec)
     events: list[RecordedEvent] = [begun]
     events += [Packet(seq, 0, 80_000 * seq, n_q, layout.pack(codes)) for seq, codes in enumerate(packets)]
-    events.append(StreamEnd(next_seq=len(packets)))
+    events += more
+    events.append(StreamEnd(next_seq=more[-1].next_seq if more else len(packets)))
     with RecordingFile(path, "live", model) as file:
         file.add(*events)
     return path, events
@@ -240,6 +242,16 @@ def test_decode_refuses_a_recording_of_another_model_and_a_file_that_is_none(tmp
     (tmp_path / "foreign.rec").write_bytes(b"RIFF")
     assert "not a recording" in fails(capsys, "replay", tmp_path / "foreign.rec")[1]
     assert "holds no packet from 60 s on" in fails(capsys, "replay", file, "--from", "1:00", "--quiet")[1]
+
+
+def test_a_gap_of_years_fills_no_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, _ = recorded(tmp_path / "talk.rec", [Gap(first_seq=313, count=2**32 - 400)])
+    assert "a gap of 95444 hours, expected at most 24" in fails(capsys, "decode", file, "--model", small_model())[1]
+    assert not file.with_suffix(".decoded.wav").exists()
+    file, events = recorded(tmp_path / "short.rec", [Gap(first_seq=313, count=1_000)])
+    clip = RecordedClip(file, file.read_bytes())
+    assert decode_recording(tiny_codec("test"), clip, tmp_path / "a.wav", None, lambda _: None).endswith("a.wav: 105.00 s")
+    assert read_audio(tmp_path / "a.wav")[0].shape == (1, clip.samples) == (1, audio(tiny_codec("test"), events).shape[-1])
 
 
 def test_a_recording_never_takes_the_place_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def test_a_model_in_chunks_is_recorded_and_replayed_too(tmp_path: Path) -> None:
                 await Replay(reader, server.url, "again", fast=True).run()
                 assert reader.samples == 120_000
             await again.to_end()
-        assert read(file) == streamed(heard) and len(heard.of(Packet)) == 3
+        assert read(file) == streamed(heard) and len(heard.of(Packet)) > 3
         assert np.array_equal(again.audio(heard_by), heard.audio(heard_by))
 
     run(main())

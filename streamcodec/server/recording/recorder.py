@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterable
@@ -132,7 +133,8 @@ class Recorder:
             log.error("the recording of %s ends, the stream goes on", writer.name, exc_info=exc)
         if writer.file is not None:
             self._folder.release(writer.file)
-            writer.file.abandon()
+            with contextlib.suppress(OSError):
+                writer.file.close()
             writer.file = None
 
 
