@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recording_rig import MODEL, packet, start
+from recording_rig import MODEL, WORD, packet, recorded, start
 
 from streamcodec.errors import CodesError, InputError, LocalProtocolError
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
 from streamcodec.recording import RecordedEvent, RecordingFile, RecordingReader
+from streamcodec.recording.format import Mark, is_mark, read_record
+
+MARKS = [24_000 * seconds for seconds in (10, 20, 30, 40, 60, 70, 80, 90, 100, 110, 120, 128)]
 
 
 def read(path: Path) -> list[RecordedEvent]:
@@ -70,34 +76,42 @@ def test_an_event_that_cannot_come_now_costs_none_before_it(tmp_path: Path) -> N
     assert read(file.path) == [start(), *map(packet, range(3))]
 
 
-@pytest.fixture(scope="module")
-def two_minutes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[RecordedEvent]]:
+@functools.cache
+def two_minutes() -> tuple[bytes, list[RecordedEvent]]:
     """Two streams, and a gap of 20 s in the first one."""
     events: list[RecordedEvent] = [start(), *map(packet, range(500))]
     events += [Gap(first_seq=500, count=250, reason="uplink"), *map(packet, range(750, 1000)), StreamEnd(next_seq=1000)]
     events += [start(session="s1"), *map(packet, range(600))]
-    path = tmp_path_factory.mktemp("recordings") / "a.rec"
-    with RecordingFile(path, "live", MODEL) as file:
-        file.add(*events)
-    return path, events
+    return recorded(events, mark_every_s=10.0)[0], events
 
 
-@given(seconds=st.floats(0, 200))
-def test_a_time_is_found_with_at_most_ten_seconds_before_it(seconds: float, two_minutes: tuple[Path, list[RecordedEvent]]) -> None:
-    path, events = two_minutes
-    with RecordingReader(path) as reader:
+def marks_in(data: bytes) -> list[int]:
+    """The positions of all marks, found by looking at every byte."""
+    found = []
+    for at in range(len(data)):
+        with contextlib.suppress(ValueError):
+            record = read_record(data, at)
+            if record is not None and is_mark(record, WORD):
+                found.append(Mark.parse(record.body).position)
+    return found
+
+
+def test_every_ten_seconds_of_audio_there_is_a_mark() -> None:
+    assert sorted(set(marks_in(two_minutes()[0]))) == MARKS
+
+
+@given(st.floats(0, 200))
+def test_a_time_is_found_at_the_last_mark_before_it(seconds: float) -> None:
+    data, events = two_minutes()
+    with RecordingReader(Path("a.rec"), io.BytesIO(data)) as reader:
         position = reader.seek(seconds)
         first, *rest = reader.events()
         assert reader.samples == 1600 * 1920 and reader.faults == []
-    assert position <= seconds * 24_000
-    # A gap is longer than the way from mark to mark; behind a stream's end the next mark comes after 10 s of the next stream.
-    assert seconds * 24_000 - position <= 24_000 * 30 + 1920 or position + 24_000 * 11 > 1600 * 1920
-    assert isinstance(first, StreamStart)
-    assert rest == events[-len(rest) :]
-    if position:
-        packets = sum(event.count if isinstance(event, Gap) else isinstance(event, Packet) for event in rest)
-        assert position == (1600 - packets) * 1920
-        assert (first.n_q, first.epoch, first.start, first.reason) == (8, 0, "resumed", "joined")
+    assert position == max((mark for mark in MARKS if mark <= seconds * 24_000), default=0)
+    assert isinstance(first, StreamStart) and first.reason == ("joined" if position else "published")
+    assert rest == events[len(events) - len(rest) :]
+    packets = sum(event.count if isinstance(event, Gap) else isinstance(event, Packet) for event in rest)
+    assert position == (1600 - packets) * 1920
 
 
 def test_what_is_no_recording_is_refused_by_its_name(tmp_path: Path) -> None:

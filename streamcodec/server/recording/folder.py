@@ -41,7 +41,7 @@ class RecordingFolder:
         self._rotate = rotate
         self._open: dict[Path, RecordingFile] = {}
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(0o700, parents=True, exist_ok=True)
         except OSError as exc:
             raise InputError(f"{path} cannot be used as a folder for recordings: {exc.strerror or exc}") from exc
         if not os.access(path, os.W_OK | os.X_OK):
