@@ -61,8 +61,8 @@ log = logging.getLogger("streamcodec.server")
 class Server:
     """Carries streams from publishers to listeners; use it as an async context manager.
 
-    `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on threads of its own.
-    Each stream is recorded where `recordings` are given.
+    `port` 0 takes any free one; `port` then says which. Everything runs on the loop that entered it, the model on threads of its own. Each
+    stream is recorded where `recordings` name a folder for it.
     Raises `InputError` where others than this machine could reach it and need no token, unless it is `insecure` on purpose.
     """
 
