@@ -12,6 +12,7 @@ from streamcodec.output_file import Input, check_outputs
 
 if TYPE_CHECKING:
     from streamcodec.client import Listener, PacketTimes
+    from streamcodec.protocol import Ended
 
 __all__ = ["EXAMPLES", "echo"]
 
@@ -101,21 +102,29 @@ async def echo(
                     f"[{bar(level.peak_db)}] {level.peak_db:5.1f} dB  back after p50 {p50:.0f} p95 {p95:.0f} ms  lost {listener.lost}"
                 )
 
-        player = Player(codec, fill_gaps=not sink.live)
-        playing = asyncio.create_task(play(listener, player, sink, on_packet=show))
-        try:
+        async def talk() -> tuple[Ended, float]:
             async with publish(server, name, options, note=line.note) as publisher:
                 line.note(f"{source.label} goes to {server} and comes back to {sink.label}")
-                ended = await publish_source(source, publisher)
-                trip_ms = publisher.round_trip_ms or 0.0
-            await playing
+                return await publish_source(source, publisher), publisher.round_trip_ms or 0.0
+
+        talking = asyncio.create_task(talk())
+        playing = asyncio.create_task(play(listener, Player(codec, fill_gaps=not sink.live), sink, on_packet=show))
+        both = [talking, playing]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            playing.cancel()
+            for task in both:
+                task.cancel()
+            outcomes = await asyncio.gather(*both, return_exceptions=True)
             line.clear()
             with contextlib.suppress(asyncio.CancelledError):
                 await sink.finish()
             if listener.packets:
                 told = "back after p50 {:.0f} p95 {:.0f} p99 {:.0f} ms".format(*book.percentiles())
                 print(f"{listener.packets} packets came back, {listener.lost} lost, {sink.underruns} underruns; {told}")
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        ended, trip_ms = talking.result()
         print(f"{ended.emitted} packets were published; round trip {trip_ms:.1f} ms")
     return 0

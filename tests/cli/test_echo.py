@@ -76,3 +76,14 @@ def test_a_server_that_allows_no_echo_tests_says_that_a_token_is_needed(talk: Pa
 def test_an_echo_test_has_no_pipes_and_never_writes_over_its_input(talk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no pipes" in fails(capsys, "echo", "--input", "-")[1]
     assert "is the same file as the input" in fails(capsys, "echo", "--input", talk, "--output", talk)[1]
+
+
+def test_an_echo_test_that_cannot_be_published_ends_with_the_reason(talk: Path) -> None:
+    """The listener alone would wait for ever."""
+
+    async def main() -> None:
+        async with a_server(limits=patient_limits(max_publishers=0)) as server:
+            with pytest.raises(Refused, match="the server has its 0 publishers"):
+                await command("echo", "--server", server.url, "--input", talk, "--output", talk.with_name("b.wav"), "--pcm", "--quiet")
+
+    run(main())
