@@ -61,7 +61,7 @@ async def publish_pcm(publisher: Publisher) -> None:
 
 async def publish_codes(publisher: Publisher) -> None:
     """Two epochs, a gap inside the first one, and a pause in each."""
-    codec = tiny_codec("test")
+    codec = tiny_codec("recording")
     for epoch in range(2):
         encoder = codec.stream_encoder(6.0, packet_frames=6, start=publisher.welcome.start, silence_db=-50)
         for number, codes in enumerate([*encoder.feed(speech_and_pause()), *encoder.flush()]):
@@ -86,7 +86,7 @@ async def listeners_of_codes(server: Server, count: int, stream: str = "live") -
 
 PUBLISHERS = {
     "pcm": (publish_pcm, PublishOptions(format="pcm_f32le", pace="fast", silence_db=-50)),
-    "codes": (publish_codes, PublishOptions(format="codes", model=tiny_codec("test").fingerprint, bandwidth=6.0, pace="fast")),
+    "codes": (publish_codes, PublishOptions(format="codes", model=tiny_codec("recording").fingerprint, bandwidth=6.0, pace="fast")),
 }
 
 
@@ -110,7 +110,7 @@ def test_a_recording_is_what_a_listener_got_and_its_replay_is_heard_the_same(kin
         return heard, again
 
     heard, again = run(main())
-    codec = tiny_codec("test")
+    codec = tiny_codec("recording")
     assert len(heard.of(StreamStart)) == 2
     assert {gap.reason == SILENCE for gap in heard.of(Gap)} == {True, False}
     assert read(file) == streamed(heard)
@@ -124,7 +124,7 @@ def recorded(path: Path, more: Sequence[Gap] = (), bandwidth: float = 6.0) -> tu
     from streamcodec.protocol import ModelInfo
     from streamcodec.recording import RecordingFile
 
-    codec = tiny_codec("test")
+    codec = tiny_codec("recording")
     config = codec.config
     model = ModelInfo(
         name=codec.name,
@@ -201,7 +201,7 @@ def test_decode_makes_what_a_listener_hears_of_a_recording(tmp_path: Path, capsy
     assert main(["decode", str(file), "--model", str(small_model())]) == 0
     assert "talk.decoded.wav: 25.00 s" in capsys.readouterr().out
     samples, rate = read_audio(tmp_path / "talk.decoded.wav")
-    expected = audio(tiny_codec("test"), events)
+    expected = audio(tiny_codec("recording"), events)
     assert rate == 24_000
     np.testing.assert_allclose(samples[0], np.clip(expected, -1, 1), atol=1 / 32_000)
 
@@ -224,7 +224,7 @@ def test_decode_at_a_lower_bandwidth_takes_fewer_codebooks(tmp_path: Path) -> No
     file, events = recorded(tmp_path / "talk.rec")
     assert main(["decode", str(file), "--model", str(small_model()), "--bandwidth", "1.5"]) == 0
     samples, _ = read_audio(tmp_path / "talk.decoded.wav")
-    codec = tiny_codec("test")
+    codec = tiny_codec("recording")
     decoder = codec.stream_decoder(1.5, start="primed")
     layout = codec_layout(codec)
     packets = [layout.unpack(payload, n_q)[:2] for n_q, payload in payloads(events)]
@@ -250,8 +250,8 @@ def test_a_gap_of_years_fills_no_disk(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not file.with_suffix(".decoded.wav").exists()
     file, events = recorded(tmp_path / "short.rec", [Gap(first_seq=313, count=1_000)])
     clip = RecordedClip(file, file.read_bytes())
-    assert decode_recording(tiny_codec("test"), clip, tmp_path / "a.wav", None, lambda _: None).endswith("a.wav: 105.00 s")
-    assert read_audio(tmp_path / "a.wav")[0].shape == (1, clip.samples) == (1, audio(tiny_codec("test"), events).shape[-1])
+    assert decode_recording(tiny_codec("recording"), clip, tmp_path / "a.wav", None, lambda _: None).endswith("a.wav: 105.00 s")
+    assert read_audio(tmp_path / "a.wav")[0].shape == (1, clip.samples) == (1, audio(tiny_codec("recording"), events).shape[-1])
 
 
 def test_a_recording_never_takes_the_place_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,7 +294,7 @@ def read_growing(path: Path) -> list[RecordedEvent]:
 
 def test_a_recording_is_read_while_it_grows(tmp_path: Path) -> None:
     file = tmp_path / "talk.rec"
-    codec = tiny_codec("test")
+    codec = tiny_codec("recording")
 
     async def main() -> tuple[Tap, list[RecordedEvent]]:
         got: list[RecordedEvent] = []
