@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from streamcodec.errors import InputError
 
-__all__ = ["Input", "OutputFile", "check_output", "check_outputs", "replacing", "write_bytes", "write_text"]
+__all__ = ["Input", "OutputFile", "check_output", "check_outputs", "create_file", "replacing", "write_bytes", "write_text"]
 
 Input = str | PathLike[str] | int
 """A file that is read: a path, or the number of an open file."""
@@ -63,6 +63,18 @@ def check_outputs(outputs: Iterable[str | PathLike[str] | None], inputs: Iterabl
         path = check_output(output, inputs)
         if (other := seen.setdefault(path.resolve(), path)) is not path:
             raise InputError(f"{path} is the same file as the output {other}, expected another file")
+
+
+def create_file(path: str | PathLike[str], inputs: Iterable[Input] = ()) -> FileIO:
+    """Create a file that others may read while it grows, and return it unbuffered: it replaces nothing.
+
+    Raises `InputError` as `check_output` does, and where something stands at `path`, and `OSError` where it cannot be created.
+    """
+    check_output(path, inputs)
+    try:
+        return FileIO(os.fspath(path), "x")
+    except FileExistsError:
+        raise InputError(f"{path} exists already, expected the name of a new file") from None
 
 
 class OutputFile:

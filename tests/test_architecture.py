@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_sound import FakeSound
-from live_rig import a_server, run, tiny_codec, until
-from patience import TIMEOUT_S
+from live_rig import run, until
+from made_up_models import small_model
+from patience import TIMEOUT_S, patient_limits
 
 import streamcodec
 from streamcodec.client import DeviceSink, Player, PublishOptions, connection, heartbeat, listen, play, publish
+from streamcodec.codec import Codec
+from streamcodec.server import Server
 from streamcodec.server.ports import public
 
 PACKAGE = Path(streamcodec.__file__).parent
@@ -49,6 +52,15 @@ def _no_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_PING_EVERY_S", TIMEOUT_S)
     monkeypatch.setattr(heartbeat, "_LOOK_EVERY_S", TIMEOUT_S)
     monkeypatch.setattr(public, "PING_EVERY_S", TIMEOUT_S)
+
+
+def own_codec() -> Codec:
+    """A codec that no other test has used: what an engine has compiled already goes another way."""
+    return streamcodec.load(small_model())
+
+
+def a_server() -> Server:
+    return Server(own_codec(), port=0, limits=patient_limits())
 
 
 class Recorder:
@@ -114,7 +126,7 @@ def test_a_packet_goes_from_a_listeners_socket_to_the_sound_device_as_the_page_s
     monkeypatch.setitem(sys.modules, "sounddevice", sound)
 
     async def main() -> None:
-        codec = tiny_codec("test")
+        codec = own_codec()
         async with a_server() as server, listen(server.url, "a", model=codec.fingerprint) as listener:
             sink = DeviceSink(None, 24_000)
             playing = asyncio.ensure_future(play(listener, Player(codec), sink, on_packet=lambda times, _: played.append(times.seq)))

@@ -38,8 +38,21 @@ MAY_IMPORT = {
     "compat": {"codec", "engine", "model", *GROUND},
     "tokenizer": {"codec", "audio", "bitstream", *GROUND},
     "protocol": {"bitstream", *GROUND},
-    "server": {"streamcodec", "processors", "codec", "scheduler", "engine", "model", "audio", "protocol", "bitstream", *GROUND},
-    "client": {"streamcodec", "protocol", "bitstream", "audio", *GROUND},
+    "recording": {"protocol", "bitstream", *GROUND},
+    "server": {
+        "streamcodec",
+        "processors",
+        "codec",
+        "scheduler",
+        "engine",
+        "model",
+        "audio",
+        "protocol",
+        "recording",
+        "bitstream",
+        *GROUND,
+    },
+    "client": {"streamcodec", "protocol", "recording", "bitstream", "audio", *GROUND},
     "training": {"streamcodec", "codec", "engine", "model", "audio", *GROUND},
     "streamcodec": {"codec", "gc_freeze", "config", "errors"},
     "cli": {"streamcodec", "audio", *GROUND},
@@ -49,7 +62,7 @@ MAY_IMPORT = {
 # What a room may import only inside a function, so that importing the room does not load it.
 MAY_IMPORT_LAZILY = {
     "client": {"codec"},
-    "cli": {"bitstream", "codec", "model", "protocol", "server", "client", "training", "tokenizer", "gc_freeze", "processors"},
+    "cli": {"bitstream", "codec", "model", "protocol", "recording", "server", "client", "training", "tokenizer", "gc_freeze", "processors"},
     "streamcodec": {"codec"},
 }
 
@@ -75,6 +88,7 @@ FORBIDDEN = {
     "compat": SERVING | SOCKETS | SOUND | {"msgpack", "transformers", "encodec", "audiolm_pytorch"},
     "audio": SERVING | HEAVY | SOCKETS | {"msgpack"},
     "protocol": SERVING | HEAVY | SOCKETS | SOUND,
+    "recording": SERVING | HEAVY | SOCKETS | SOUND,
     "server": HEAVY | SOUND | {"msgpack"},
     "client": SERVING | HEAVY | SOUND | {"msgpack"},
     "clients": SERVING | HEAVY | SOUND | {"msgpack", "numpy", "websockets"},
@@ -90,6 +104,7 @@ ONLY_THIRD_PARTY = {
     "output_file": set[str](),
     "bitstream": {"msgpack", "numpy"},
     "protocol": {"msgpack", "numpy"},
+    "recording": {"msgpack"},
     "audio": {"numpy", "av", *SOUND},
 }
 

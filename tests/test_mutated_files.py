@@ -6,7 +6,7 @@ import pytest
 from mutated_files import KINDS, mutations_of
 
 
-@pytest.mark.parametrize(("kind", "count"), [("audio", 360), ("checkpoints", 60), ("codes", 300)])
+@pytest.mark.parametrize(("kind", "count"), [("audio", 360), ("checkpoints", 60), ("codes", 300), ("recordings", 100)])
 def test_a_damaged_file_is_an_answer_or_an_error_of_ours(tmp_path, kind, count):
     assert kind in KINDS
     outcomes = list(mutations_of(kind, count, tmp_path))

@@ -52,6 +52,7 @@ def list_streams(url: Url = DEFAULT_PRIVATE_URL, token_file: TokenFile = None, a
         "dropped": lambda one: one["dropped"],
         "kbps": lambda one: one["sent_kbps"],
         "late p95 ms": lambda one: None if one["late_ms"] is None else one["late_ms"]["p95"],
+        "recorded": lambda one: "yes" if one["recorded"] else "no",
         "listeners": lambda one: one["listeners"],
     }
     return _show(found, "streams", columns, as_json)

@@ -26,6 +26,8 @@ from streamcodec.cli.demo import EXAMPLES as DEMO_EXAMPLES
 from streamcodec.cli.demo import demo
 from streamcodec.cli.devices import devices
 from streamcodec.cli.doctor import doctor
+from streamcodec.cli.echo import EXAMPLES as ECHO_EXAMPLES
+from streamcodec.cli.echo import echo
 from streamcodec.cli.encode import encode
 from streamcodec.cli.export import export
 from streamcodec.cli.mic import EXAMPLES as MIC_EXAMPLES
@@ -34,6 +36,10 @@ from streamcodec.cli.models import models
 from streamcodec.cli.play import EXAMPLES as PLAY_EXAMPLES
 from streamcodec.cli.play import play
 from streamcodec.cli.process import ending_by_signals, run_coroutine, secure_standard_streams
+from streamcodec.cli.record import EXAMPLES as RECORD_EXAMPLES
+from streamcodec.cli.record import record
+from streamcodec.cli.replay import EXAMPLES as REPLAY_EXAMPLES
+from streamcodec.cli.replay import replay
 from streamcodec.cli.serve import ServeCommand, serve
 from streamcodec.cli.token import token_app
 from streamcodec.cli.tokenize import tokenize
@@ -48,7 +54,8 @@ OVERVIEW = """Live speech as neural-codec tokens.
 streamcodec demo      hear it: server, microphone and playback in one go
 streamcodec serve     run the server; then, in other terminals:
 streamcodec mic       publish a microphone, a file or a pipe
-streamcodec play      play, record or pipe on what is published
+streamcodec play      play what is published, or write it to a file or a pipe
+streamcodec record    keep its packets; replay publishes them again
 streamcodec doctor    what would not work here, and what to install
 """
 
@@ -78,6 +85,9 @@ def _overview(
 app.command(cls=ServeCommand)(serve)
 app.command(epilog=MIC_EXAMPLES, cls=MicCommand)(mic)
 app.command(epilog=PLAY_EXAMPLES)(play)
+app.command(epilog=RECORD_EXAMPLES)(record)
+app.command(epilog=REPLAY_EXAMPLES)(replay)
+app.command(epilog=ECHO_EXAMPLES)(echo)
 app.command(epilog=DEMO_EXAMPLES)(demo)
 app.command()(encode)
 app.command()(decode)

@@ -37,8 +37,8 @@ def decode(
         list[Path],
         typer.Argument(
             metavar="INPUT... [OUTPUT]",
-            help="Files that streamcodec encode wrote, .ecdc files, or folders of them; after a single file a .wav or .flac file (default: "
-            "the input's name with .decoded.wav).",
+            help="Files that streamcodec encode wrote, .ecdc files, recordings (.rec), or folders of them; after a single file a .wav or "
+            ".flac file (default: the input's name with .decoded.wav).",
         ),
     ],
     into: Into = None,
@@ -56,16 +56,17 @@ def decode(
     """Decode files of codes into audio."""
     from streamcodec.bitstream.files import naming
     from streamcodec.cli.batch import is_newer, plan, run
-    from streamcodec.cli.coded import chunks_in, read_coded
+    from streamcodec.cli.coded import check_fingerprint, chunks_in, read_coded
+    from streamcodec.cli.recorded import RecordedClip, decode_recording
 
     # Not the input's name with .wav: that is often the recording that was encoded.
-    jobs, is_many = plan(files, into, [".codes", ".ecdc"], ".decoded.wav")
+    jobs, is_many = plan(files, into, [".codes", ".ecdc", ".rec"], ".decoded.wav")
     # Mistakes are told before a model is loaded, which takes long. A pipe is read once.
     first = None if is_many else read_coded(jobs[0].source)
     codec = load_codec(model, device, engine, precision, threads)
     lm = load_lm(language_model, codec)
 
-    def read(source: Path) -> CodesFile | EcdcFile:
+    def read(source: Path) -> CodesFile | EcdcFile | RecordedClip:
         return read_coded(source) if first is None else first
 
     def is_done(job: FileJob) -> bool:
@@ -76,6 +77,10 @@ def decode(
 
     def convert(job: FileJob, advance: Advance) -> str:
         file = read(job.source)
+        if isinstance(file, RecordedClip):
+            with naming(job.source):
+                check_fingerprint(codec, file.model.name, file.model.fingerprint)
+            return decode_recording(codec, file, job.target, bandwidth, advance)
         with naming(job.source):
             chunks = chunks_in(codec, file, lm)
         return _decode(codec, job.source, job.target, chunks, file.samples, bandwidth, advance)

@@ -90,7 +90,7 @@ async def demo(
     if isinstance(chosen, DeviceSource):
         seconds = seconds or _MICROPHONE_S
     said: list[Samples] = []
-    source, sink = Tee(chosen, said.append, seconds), _Recorder(None if silent else _choose_speaker(codec.sample_rate, line))
+    source, sink = Tee(chosen, said.append, seconds), _KeptSound(None if silent else _choose_speaker(codec.sample_rate, line))
     line.note(f"model {codec.name}, {codec.engine.name}; {source.label} -> server -> {sink.label}")
     if isinstance(chosen, DeviceSource):
         line.note(f"speak for {seconds:g} seconds" + ("; with headphones, or you will hear an echo of the echo" if sink.live else ""))
@@ -182,7 +182,7 @@ def _choose_speaker(rate: int, line: LiveLine) -> Sink | None:
         return None
 
 
-class _Recorder:
+class _KeptSound:
     """A sink that keeps what it is given, in front of a device if there is one."""
 
     def __init__(self, device: Sink | None) -> None:

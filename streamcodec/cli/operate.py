@@ -1,4 +1,4 @@
-"""What `serve` does besides serving: it reads tokens and keys again when their files change, and ends in time when it is told to."""
+"""What `serve` makes of its settings, and what it does besides serving: it reads tokens and keys again, and ends in time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamcodec.cli.token import read_token_keys
 from streamcodec.errors import InputError, explain
 
 if TYPE_CHECKING:
-    from streamcodec.server import Operations, Server, TokenKeys, Tokens
-    from streamcodec.server.settings import Settings
+    from pydantic import SecretStr
 
-__all__ = ["end_in_time", "files_of", "operations_of", "read_secret", "reload_when_changed"]
+    from streamcodec.server import Operations, RecordingFolder, Server, TokenKeys, Tokens
+    from streamcodec.server.settings import Origins, Settings
+
+__all__ = ["end_in_time", "files_of", "operations_of", "read_secret", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
 
 LOOK_EVERY_S = 5.0
 
@@ -49,6 +52,47 @@ def _secret(settings: Settings, name: str) -> str | None:
     if file is not None and secret is not None:
         raise InputError(f"there are two of {name}, expected either the file or the environment's")
     return read_secret(file) if file is not None else None if secret is None else str(secret.get_secret_value())
+
+
+def recordings_of(settings: Settings) -> RecordingFolder | None:
+    """Where the server's streams are recorded, if they are. Raises `InputError`."""
+    from streamcodec.server import RecordingFolder
+
+    if settings.record is not None:
+        return RecordingFolder(settings.record, settings.record_quota, rotate=settings.record_rotate)
+    if settings.record_quota is not None or settings.record_rotate:
+        raise InputError("record_quota and record_rotate are for recordings: expected --record FOLDER, or the setting record")
+    return None
+
+
+def tokens_and_keys_of(settings: Settings, origins: Origins) -> tuple[Tokens, TokenKeys | None]:
+    """The shared tokens and the keys of signed ones, from their files and from the environment. Raises `InputError`."""
+    from streamcodec.server import Tokens
+
+    tokens = Tokens(
+        publish=_tokens(settings.publish_token_file, settings.publish_token),
+        listen=_tokens(settings.listen_token_file, settings.listen_token),
+    )
+    return tokens, read_token_keys(settings.token_keys_file, _revealed(settings.token_keys), origins.of("token_keys") or "")
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _tokens(path: Path | None, secret: SecretStr | None) -> tuple[str, ...]:
+    found = [] if secret is None else [secret.get_secret_value()]
+    if path is not None:
+        try:
+            listed = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        except OSError as exc:
+            raise InputError(f"{path}: {exc.strerror or exc}") from exc
+        except UnicodeDecodeError as exc:
+            raise InputError(f"{path}: is no text file, expected one token a line") from exc
+        if not listed:
+            raise InputError(f"{path}: holds no token, expected one a line")
+        found += listed
+    return tuple(found)
 
 
 def read_secret(file: Path) -> str:

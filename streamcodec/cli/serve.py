@@ -13,14 +13,10 @@ import typer
 import typer.core
 
 from streamcodec.cli.options import EngineName, PrecisionName, load_codec, number, port_number, positive_int
-from streamcodec.cli.token import read_token_keys
-from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from streamcodec.codec import Codec
-    from streamcodec.server import Server, TokenKeys, Tokens
+    from streamcodec.server import Server
     from streamcodec.server.settings import Origins, Settings
 
 __all__ = ["OTHER_NAMES", "ServeCommand", "serve"]
@@ -189,6 +185,30 @@ def serve(
     drain_to: Annotated[
         str | None, typer.Option(metavar="URL", help="Where clients are told to go then, as in wss://voice.example.org.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Record every stream, each into a file of its own in this folder.")
+    ] = None,
+    record_quota: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The recordings in the folder may take so much in all, as in 500MB or 2GB; then no more is recorded (default: no bound).",
+        ),
+    ] = None,
+    record_rotate: Annotated[
+        bool | None,
+        typer.Option(
+            "--record-rotate/--no-record-rotate",
+            help="Remove the oldest finished recordings instead, where the quota is used up.",
+        ),
+    ] = None,
+    echo: Annotated[
+        bool | None,
+        typer.Option(
+            "--echo/--no-echo",
+            help="Let everybody test their connection: streams named echo.* need no token, 16 at a time, 5 min each.",
+        ),
+    ] = None,
     page: Annotated[bool | None, typer.Option("--page/--no-page", help="Serve a page for browsers at /.")] = None,
     log_format: Annotated[
         Literal["text", "json"] | None, typer.Option(help="How the log is written: lines for people, or one JSON object a line.")
@@ -217,7 +237,7 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
     import logging
 
     import streamcodec
-    from streamcodec.cli.operate import end_in_time, files_of, reload_when_changed
+    from streamcodec.cli.operate import end_in_time, files_of, reload_when_changed, tokens_and_keys_of
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
     from streamcodec.server.door import ask_for_descriptors
@@ -254,7 +274,7 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
                 if running.private is not None:
                     say(f"private port: {running.private.url}")
                 end_in_time(running)
-                read = partial(_tokens_and_keys, settings, origins)
+                read = partial(tokens_and_keys_of, settings, origins)
                 reloading = asyncio.create_task(reload_when_changed(running, files_of(settings), read))
                 try:
                     lost = await running.until_over()  # the log tells it, too
@@ -273,10 +293,11 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
 
 
 def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Server, Codec]:
-    from streamcodec.cli.operate import operations_of
+    from streamcodec.cli.operate import operations_of, recordings_of, tokens_and_keys_of
     from streamcodec.server import Page, Proxies, Server, Sites
 
-    tokens, keys = _tokens_and_keys(settings, origins)
+    tokens, keys = tokens_and_keys_of(settings, origins)
+    recordings = recordings_of(settings)
     offered = Page(settings.model) if settings.page else None
     steps = settings.threads or processors
     codec = load_codec(settings.model, settings.device, settings.engine, settings.precision, steps, workers=steps, wait_for_compile=False)
@@ -295,35 +316,8 @@ def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Serv
         private_port=settings.private_port,
         private_host=settings.private_host,
         operations=operations_of(settings),
+        recordings=recordings,
+        echo=settings.echo,
         limits=settings.limits,
     )
     return server, codec
-
-
-def _tokens_and_keys(settings: Settings, origins: Origins) -> tuple[Tokens, TokenKeys | None]:
-    from streamcodec.server import Tokens
-
-    tokens = Tokens(
-        publish=_tokens(settings.publish_token_file, settings.publish_token),
-        listen=_tokens(settings.listen_token_file, settings.listen_token),
-    )
-    return tokens, read_token_keys(settings.token_keys_file, _revealed(settings.token_keys), origins.of("token_keys") or "")
-
-
-def _revealed(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()
-
-
-def _tokens(path: Path | None, secret: SecretStr | None) -> tuple[str, ...]:
-    found = [] if secret is None else [secret.get_secret_value()]
-    if path is not None:
-        try:
-            listed = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except OSError as exc:
-            raise InputError(f"{path}: {exc.strerror or exc}") from exc
-        except UnicodeDecodeError as exc:
-            raise InputError(f"{path}: is no text file, expected one token a line") from exc
-        if not listed:
-            raise InputError(f"{path}: holds no token, expected one a line")
-        found += listed
-    return tuple(found)

@@ -7,6 +7,8 @@ from streamcodec.client.pipes import open_pipe
 from streamcodec.client.player import Player
 from streamcodec.client.publisher import Publisher, PublishOptions, publish
 from streamcodec.client.reconnect import Destination, backoff, keep_trying
+from streamcodec.client.record import StreamRecorder, model_of
+from streamcodec.client.replay import Replay
 from streamcodec.client.sinks import DeviceSink, FileSink, PipeSink, Sink, check_sink, open_sink
 from streamcodec.client.sources import ClipSource, DeviceSource, FileSource, PipeSource, Source, Tee, open_source
 from streamcodec.client.tokens import token_file
@@ -29,14 +31,17 @@ __all__ = [
     "Player",
     "PublishOptions",
     "Publisher",
+    "Replay",
     "Sink",
     "Source",
+    "StreamRecorder",
     "Tee",
     "backoff",
     "check_sink",
     "decode",
     "keep_trying",
     "listen",
+    "model_of",
     "now_us",
     "open_pipe",
     "open_sink",

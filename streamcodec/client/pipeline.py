@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from streamcodec.audio import Level
 from streamcodec.client.ledger import PacketTimes
 from streamcodec.client.listener import Event, Listener
-from streamcodec.client.player import Player
+from streamcodec.client.player import MAX_GAP_S, Player
 from streamcodec.client.publisher import Publisher
 from streamcodec.client.sinks import DeviceSink, PipeSink, Sink
 from streamcodec.client.sources import Source
-from streamcodec.errors import StreamCodecError, printable
+from streamcodec.errors import CodesError, StreamCodecError, printable
 from streamcodec.protocol import SILENCE, Ended, Gap, Packet, StreamEnd, StreamStart, Waiting, now_us
 from streamcodec.types import Samples, codes_in
 
@@ -154,19 +154,43 @@ class _EncodedPieces(_Pieces):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An event of a stream and the samples that it settles, [T] or [C, T]; when it came and when it was decoded (us of `now_us`)."""
+    """An event of a stream and the samples that it settles, [T] or [C, T]; when it came and when it was decoded (us of `now_us`).
+
+    A long gap comes several times, each time with a part of its samples; all but the first are `continued`.
+    """
 
     event: Event
     samples: Samples
     received: int
     decoded: int
+    continued: bool = False
+
+
+class FilledTime:
+    """How much silence a stream may put into a file: what can have been lost since it began to be heard, and a day more.
+
+    A live stream has lost no more than the time that has passed, and a day is for one that is sent faster. `now_us` are times of one clock.
+    """
+
+    def __init__(self, began_us: int) -> None:
+        self._began_us = began_us
+        self._filled_s = 0.0
+
+    def add(self, gap_s: float, now_us: int) -> None:
+        """So much more is to be filled. Raises `CodesError` where that is too much."""
+        self._filled_s += gap_s
+        most_s = MAX_GAP_S + (now_us - self._began_us) / 1e6
+        if self._filled_s > most_s:
+            raise CodesError(f"gaps of {self._filled_s / 3600:.1f} hours in all, expected at most {most_s / 3600:.1f} by now")
 
 
 async def decode(listener: Listener, player: Player) -> AsyncGenerator[Decoded]:
     """Iterate over the events of `listener` with what `player` makes of them, decoded on a thread of its own.
 
-    In a pause the decoder catches up with what was left out as silence, until something comes.
+    In a pause the decoder catches up with what was left out as silence, until something comes. Raises `CodesError` where a player that
+    fills gaps would have to fill more than can have been lost, see `FilledTime`.
     """
+    filled = FilledTime(now_us())
     loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, thread_name_prefix="streamcodec-decode")
     owed: list[Future[None]] = []
@@ -175,11 +199,16 @@ async def decode(listener: Listener, player: Player) -> AsyncGenerator[Decoded]:
             received = listener.received_us
             for job in owed:
                 job.cancel()
-            samples = await loop.run_in_executor(thread, player.feed, event)
-            decoded = now_us()
-            skipped = player.behind if isinstance(event, Packet) and samples.size else 0
-            owed = [thread.submit(player.catch_up) for _ in range(skipped)]
-            yield Decoded(event, samples, received, decoded)
+            if isinstance(event, Gap):
+                filled.add(player.gap_s(event), now_us())
+            continued = False
+            for piece in player.pieces(event):
+                samples = await loop.run_in_executor(thread, player.feed, piece)
+                decoded = now_us()
+                skipped = player.behind if isinstance(event, Packet) and samples.size else 0
+                owed = [thread.submit(player.catch_up) for _ in range(skipped)]
+                yield Decoded(event, samples, received, decoded, continued)
+                continued = True
     finally:
         # This waits at most for the step that runs now.
         thread.shutdown(cancel_futures=True)
@@ -219,7 +248,7 @@ async def play(
             elif isinstance(event, StreamStart):
                 what = f"{event.bandwidth:g} kbps, {event.packet_frames} frames a packet"
                 note(f"{listener.hello.stream!r} begins: {what} ({printable(event.reason)})")
-            elif isinstance(event, Gap) and event.reason != SILENCE:
+            elif isinstance(event, Gap) and event.reason != SILENCE and not item.continued:
                 note(f"{event.count} packets lost ({printable(event.reason)})")
             elif isinstance(event, StreamEnd) and not follow:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +13,18 @@ from streamcodec.audio.dsp.vad import SILENCE_DB
 from streamcodec.audio.samples import PcmFormat, pcm_to_float
 from streamcodec.client.listener import Event
 from streamcodec.config import Start
-from streamcodec.errors import InputError
+from streamcodec.errors import CodesError, InputError
 from streamcodec.protocol import SILENCE, Gap, Packet, PauseMemory, PayloadLayout, StreamEnd, StreamStart
 from streamcodec.types import Samples, block_shape
 
 if TYPE_CHECKING:
     from streamcodec.codec import Codec, StreamDecoder
 
-__all__ = ["Player"]
+__all__ = ["MAX_GAP_S", "Player"]
+
+MAX_GAP_S = 86_400.0
+"""A longer gap is not filled: a few bytes of a publisher would fill a disk."""
+_PART_S = 8.0
 
 
 class Player:
@@ -73,11 +78,32 @@ class Player:
         """Channels of what comes out, once a stream has started."""
         return 1 if self._start is None else self._start.channels
 
+    def pieces(self, event: Event) -> Iterator[Event]:
+        """What is to be fed for one event: a long gap that is filled comes in pieces, as its silence has no room in memory.
+
+        Raises `CodesError` for a gap of more than a day.
+        """
+        if not isinstance(event, Gap) or not self.gap_s(event):
+            yield event
+            return
+        most = max(1, int(_PART_S * self.sample_rate / self._packet_samples()))
+        for first in range(event.first_seq, event.next_seq, most):
+            yield Gap(first_seq=first, count=min(most, event.next_seq - first), reason=event.reason)
+
+    def gap_s(self, gap: Gap) -> float:
+        """Seconds with which `gap` is filled: none where gaps are left out. Raises `CodesError` for more than a day."""
+        if not self._fill_gaps or self._start is None:
+            return 0.0
+        gap_s = gap.count * self._packet_samples() / self.sample_rate
+        if gap_s > MAX_GAP_S:
+            raise CodesError(f"a gap of {gap_s / 3600:.0f} hours, expected at most {MAX_GAP_S / 3600:.0f}")
+        return gap_s
+
     def feed(self, event: Event) -> Samples:
-        """Take one event; return the samples that it settles, history excepted."""
+        """Take one event; return the samples that it settles, history excepted. Raises `CodesError` for a gap of more than a day."""
         if isinstance(event, StreamStart):
             continued = event.start == "continued" and self._start is not None
-            tail = self._silence(0) if continued else self._finish()
+            tail = self._silence(0) if continued else self.finish()
             self._open(event, continued)
             return tail
         if isinstance(event, Packet):
@@ -88,13 +114,14 @@ class Player:
                 # The next chunk overlaps with one that is missing.
                 self._decoder = self._open_decoder()
         if isinstance(event, Gap) and self._fill_gaps and self._start is not None:
+            self.gap_s(event)
             # Nothing of the history is heard, and its gaps are not heard either.
             missing = max(0, event.next_seq - max(event.first_seq, self._silent_before)) * self._packet_samples()
             if event.reason == SILENCE and self._comfort is not None and missing:
                 return self._comfort.go_on(missing)
             return self._silence(missing)
         if isinstance(event, StreamEnd):
-            return self._finish()
+            return self.finish()
         return self._silence(0)
 
     def _silence(self, samples: int) -> Samples:
@@ -168,6 +195,7 @@ class Player:
         self._skip -= skipped
         return samples[..., skipped:]
 
-    def _finish(self) -> Samples:
+    def finish(self) -> Samples:
+        """Nothing more comes of this stream: the samples that the decoder has held back. The end of a stream says the same."""
         decoder, self._decoder = self._decoder, None
         return self._audible(decoder.flush()) if decoder is not None else self._silence(0)

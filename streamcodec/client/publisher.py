@@ -12,12 +12,13 @@ from typing import Any, Literal, Self
 
 from streamcodec.client.packetizer import Packetizer
 from streamcodec.client.reconnect import Note
+from streamcodec.client.send_queue import Audio
 from streamcodec.client.tokens import Token, token_now
 from streamcodec.client.trust import trusting
 from streamcodec.client.uplink import OnSent, Uplink
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import InputError, LocalProtocolError, Refused
-from streamcodec.protocol import Ended, Format, PublishHello, Welcome
+from streamcodec.protocol import Ended, Format, Packet, PublishHello, Welcome
 
 __all__ = ["PublishOptions", "Publisher", "publish"]
 
@@ -185,6 +186,29 @@ class Publisher:
     async def send(self, block: Any, captured_us: int | None = None) -> None:
         """Queue a block as `offer` does, but wait for room instead of dropping."""
         self._enqueue(block, captured_us)
+        await self._room()
+
+    async def pass_on(self, packet: Packet, captured_us: int, *, new_epoch: bool = False) -> None:
+        """Queue a packet of codes as it is, whoever made it, and wait for room; its number is given anew.
+
+        `new_epoch` says that its encoder has started afresh. Raises `InputError` for a packet that is none of this stream's.
+        """
+        self._check_open()
+        model, welcome = self.welcome.model, self.welcome
+        if self.hello.format != "codes" or not 1 <= packet.n_q <= (welcome.n_q or 0):
+            raise InputError(f"a packet of {packet.n_q} codebooks, this stream's are {self.hello.format} of 1 to {welcome.n_q} codebooks")
+        duration_s = model.packet_s(model.layout.frames(packet.payload, packet.n_q))
+        self._uplink.queue.add(Audio(packet.payload, captured_us, duration_s, packet.n_q, new_epoch))
+        self._uplink.changed.set()
+        await self._room()
+
+    def skip(self, count: int, reason: str) -> None:
+        """Say that the next `count` packets will never come, and why."""
+        self._check_open()
+        self._uplink.queue.lose(count, reason)
+        self._uplink.changed.set()
+
+    async def _room(self) -> None:
         while self.queued_s > self._queue_s:
             self._uplink.check()
             self._uplink.changed.clear()

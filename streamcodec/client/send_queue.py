@@ -12,12 +12,13 @@ __all__ = ["Audio", "Lost", "SendQueue"]
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """One packet's bytes, when its first sample was captured (us), and its codebooks: 0 where it is PCM."""
+    """One packet's bytes, when its first sample was captured (us), its codebooks (0 where it is PCM), and whether it begins an epoch."""
 
     payload: bytes
     captured: int
     duration_s: float
     n_q: int = 0
+    new_epoch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,10 @@ class SendQueue:
         self._waiting.append(audio)
         self.waiting_s += audio.duration_s
 
-    def lose(self, count: int) -> None:
+    def lose(self, count: int, reason: str = "publisher") -> None:
         """Say that so many packets, after those that wait, will never come: they were lost before they reached the queue."""
         self._name_silence()
-        self._waiting.append(Lost(count, "publisher"))
+        self._waiting.append(Lost(count, reason))
 
     def leave_out(self) -> None:
         """Say that the next packet will never come because it is silence; nothing goes out for it before the next entry, or `close`."""

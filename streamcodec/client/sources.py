@@ -13,7 +13,7 @@ from streamcodec.errors import DeviceError
 from streamcodec.protocol import now_us
 from streamcodec.types import Samples
 
-__all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "Source", "Tee", "open_source"]
+__all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "RealTime", "Source", "Tee", "open_source"]
 
 _BLOCK_S = 0.02
 _MAX_WAITING_S = 0.5
@@ -113,7 +113,7 @@ class FileSource:
         self._fast = fast
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
-        schedule = _RealTime()
+        schedule = RealTime()
         for block in self._blocks:
             captured = now_us() if self._fast else await schedule.until_over(block.shape[1] / self.sample_rate)
             yield block, captured
@@ -140,7 +140,7 @@ class ClipSource:
         return self._at >= len(self._samples)
 
     async def blocks(self) -> AsyncIterator[tuple[Samples, int]]:
-        schedule, size = _RealTime(), max(1, round(_BLOCK_S * self.sample_rate))
+        schedule, size = RealTime(), max(1, round(_BLOCK_S * self.sample_rate))
         while not self.exhausted:
             block = self._samples[self._at : self._at + size]
             captured = await schedule.until_over(len(block) / self.sample_rate)
@@ -197,7 +197,7 @@ def open_source(spec: str | None = None, *, fast: bool = False, rate: int = 48_0
     return DeviceSource(spec)
 
 
-class _RealTime:
+class RealTime:
     """When a device would have captured each block of audio that exists already."""
 
     def __init__(self) -> None:

@@ -137,7 +137,8 @@ class Uplink:
                     if isinstance(entry, Lost):
                         session.send_gap(entry.count, entry.reason)
                     else:
-                        session.send_packet(entry.payload, connection.clock.to_server(entry.captured), n_q=entry.n_q)
+                        captured = connection.clock.to_server(entry.captured)
+                        session.send_packet(entry.payload, captured, entry.new_epoch, entry.n_q)
                         unasked_s += entry.duration_s
                     if unasked_s >= _ACK_EVERY_S or connection.window.in_doubt:
                         unasked_s = 0.0

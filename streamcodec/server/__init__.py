@@ -7,6 +7,7 @@ from streamcodec.server.metrics import Metrics, PacketTrace
 from streamcodec.server.operations import Operations
 from streamcodec.server.page import Page
 from streamcodec.server.proxies import Proxies
+from streamcodec.server.recording import RecordingFolder
 from streamcodec.server.sites import Sites
 from streamcodec.server.webhooks import Webhooks
 
@@ -20,6 +21,7 @@ __all__ = [
     "PacketTrace",
     "Page",
     "Proxies",
+    "RecordingFolder",
     "Server",
     "Sites",
     "TokenKeys",

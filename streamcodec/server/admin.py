@@ -117,6 +117,7 @@ class Admin:
             "dropped": totals.dropped,
             "late_ms": totals.recent.late_ms,
             "idle_s": None if totals.recent.at is None else round((now_us() - totals.recent.at) / 1e6, 1),
+            "recorded": stream.recorded,
             "listeners": len(self._registry.listeners.get(stream.info.name, ())),
         }
 

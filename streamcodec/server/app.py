@@ -16,24 +16,23 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.engine.warming import warm_up
 from streamcodec.errors import InputError, StreamCodecError
-from streamcodec.processors import available_processors
 from streamcodec.protocol import now_us
 from streamcodec.scheduler.worker import Calls, Worker
 from streamcodec.server.address import is_loopback, url_of
 from streamcodec.server.admin import Admin
 from streamcodec.server.auth import Access, Permits, TokenKeys, Tokens
 from streamcodec.server.auth.gatekeeper import Gatekeeper
-from streamcodec.server.capacity.admission import Admission
-from streamcodec.server.capacity.calibration import measure
+from streamcodec.server.capacity.calibration import measured_admission
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.door import Door, free_descriptors
 from streamcodec.server.draining import Draining
+from streamcodec.server.echo import EchoTests
 from streamcodec.server.gauges import Gauges
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
-from streamcodec.server.leaving import everybody_left, send_away
+from streamcodec.server.leaving import all_sent, everybody_left, send_away
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.operations import Operations
@@ -43,6 +42,7 @@ from streamcodec.server.ports.private import PrivatePort
 from streamcodec.server.ports.public import PublicPort
 from streamcodec.server.ports.routes import Routes
 from streamcodec.server.proxies import Proxies
+from streamcodec.server.recording import Recorder, RecordingFolder
 from streamcodec.server.refusals import Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
@@ -62,7 +62,8 @@ class Server:
 
     `port` 0 takes any free one; `port` then says which. With `tls_certificate` and `tls_key`, PEM files, it speaks TLS. With a
     `private_port`, health, figures and what else whoever runs the server may ask for are answered there, on `private_host`, and `/metrics`
-    nowhere else. Everything runs on the loop that entered it, the model on threads of its own. Raises `InputError` where others than this
+    nowhere else. Each stream is recorded where `recordings` name a folder for it. With `echo` everybody may test their connection, see
+    `EchoTests`. Everything runs on the loop that entered it, the model on threads of its own. Raises `InputError` where others than this
     machine could reach it and need no token, unless it is `insecure` on purpose.
     """
 
@@ -83,6 +84,8 @@ class Server:
         tls_key: Path | None = None,
         private_port: int | None = None,
         private_host: str = DEFAULT_HOST,
+        recordings: RecordingFolder | None = None,
+        echo: bool = False,
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
@@ -106,6 +109,13 @@ class Server:
         chunk_s = codec.config.chunk_length_s
         self.limits = (limits or Limits()).for_chunks(chunk_s)
         self.metrics = Metrics()
+        self._echo = EchoTests(self.limits, allowed=echo)
+        program = f"streamcodec {streamcodec.__version__}"
+        self._recorder: Recorder | None = None
+        if recordings is not None:
+            limits = self.limits
+            self._recorder = Recorder(recordings, model, codec.config, program, limits.record_every_s, limits.record_backlog_s)
+            self.metrics.collect_from(self._recorder.families)
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
         self._connections: set[ClientHandler] = set()
@@ -125,7 +135,7 @@ class Server:
         self._gate: Gatekeeper
         self._door: Door
         self.refusals: Refusals
-        self._handshake = Handshake(model, codec.config, self.limits, f"streamcodec {streamcodec.__version__}")
+        self._handshake = Handshake(model, codec.config, self.limits, program)
 
     @property
     def url(self) -> str:
@@ -155,19 +165,11 @@ class Server:
         in_frames = self.codec.config.granularity == "frames"
         await asyncio.to_thread(warm_up, self.codec.engine, _WARM_UP_FRAMES if in_frames else [self.codec.config.packet_frames_for()])
         self._worker = Worker(self.codec.engine, self._deliver, max_batch=self._max_batch)
-        costs = await asyncio.to_thread(measure, self.codec.engine) if self.limits.capacity == "auto" else None
-        admission = Admission(
-            self.limits,
-            costs,
-            self.codec.config.frame_rate,
-            workers=self.codec.engine.workers,
-            cores=available_processors(),
-            max_batch=self._max_batch,
-            packet_frames=self.codec.config.packet_frames_for(),
-        )
+        admission = await measured_admission(self.codec.engine, self.limits, self._max_batch)
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
+        recorded = None if self._recorder is None else self._recorder.record
         self.draining = Draining(self._loop.time, self._operations.drain_to)
-        self.registry = Registry(self._worker, self.limits, self.metrics, admission, self.draining)
+        self.registry = Registry(self._worker, self.limits, self.metrics, admission, self.draining, echo=self._echo, wrapped=recorded)
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
@@ -177,7 +179,9 @@ class Server:
             told = "this process may open too few files for its %d publishers and listeners: it takes %d connections (see ulimit -n)"
             log.warning(told, wanted, self._door.most)
         self.permits = Permits(self._access.clock)
-        self._gate = Gatekeeper(self._access, self.limits, self.refusals, self._loop.time, self.permits, self._operations.auth_url)
+        self._gate = Gatekeeper(
+            self._access, self.limits, self.refusals, self._loop.time, self.permits, self._operations.auth_url, self._echo
+        )
         self._operations.count_in(self.metrics)
         self.registry.observe = self.refusals.observe = self._operations.observer
         self._watchdog = Watchdog(self._worker, self.limits.hung_step_s, now_us() / 1e6, self._give_up)
@@ -192,6 +196,8 @@ class Server:
         if self.limits.capacity is not None and in_frames:
             self.codec.engine.prepare(DEFAULT_PACKET_FRAMES)
         self._worker.start()
+        if self._recorder is not None:
+            self._recorder.start()
         self._operations.start()
         if self.page is not None:
             self._exporting = self._loop.run_in_executor(None, self.page.export)
@@ -280,16 +286,14 @@ class Server:
         self.codec.engine.stop_preparing()
         self.registry.closing = True
         self._public.close()
-        streams = list(self.registry.streams.values())
-        for stream in streams:
-            stream.end("the server is closing")
-        await self._until(lambda: all(stream.ended.is_set() for stream in streams))
-        await self._until(lambda: all(listener.empty for group in self.registry.listeners.values() for listener in group))
+        await all_sent(self.registry)
         await send_away(self._connections, self.draining.farewell(), self.draining.part_s(self.limits.drain_s))
         await self._public.wait_closed(self.draining.part_s(self.limits.drain_s))
         self.engine_hangs = not await asyncio.to_thread(self._worker.stop, self.draining.part_s(self.limits.drain_s))
         if self.engine_hangs:
             log.error("a step of the engine has not come back: the process must be ended")
+        if self._recorder is not None and not await asyncio.to_thread(self._recorder.stop, self.draining.part_s(self.limits.drain_s)):
+            log.error("the disk does not take what was recorded: recordings lack their end")
         if self.page is not None and not (await asyncio.wait([self._exporting], timeout=self.draining.part_s(self.limits.drain_s)))[0]:
             log.warning("the page's model is still being exported: the process must be ended")
             self.engine_hangs = True
@@ -301,12 +305,6 @@ class Server:
         log.critical("the engine is lost: %s", reason)
         self._lost_reason = reason
         self._over.set()
-
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for `condition`, for `drain_s` at most."""
-        give_up = self._loop.time() + self.draining.part_s(self.limits.drain_s)
-        while not condition() and self._loop.time() < give_up:  # noqa: ASYNC110 - a few rounds, once in a server's life
-            await asyncio.sleep(0.01)
 
     async def _handle(self, ws: MessageConnection) -> None:
         connection = ClientHandler(ws, self.registry, self._handshake, self._gate, self._door, self.permits)

@@ -1,18 +1,19 @@
-"""How a server that drains empties: who has nothing more to wait for is sent away, until nobody is left or the time is over."""
+"""How a server empties. When it drains, who has nothing more to wait for is sent away, until nobody is left or the time is over."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from streamcodec.errors import RemoteProtocolError
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.registry import Registry
 
-__all__ = ["everybody_left", "send_away"]
+__all__ = ["all_sent", "everybody_left", "send_away"]
 
 _LOOK_EVERY_S = 0.05
+_LOOK_OFTEN_S = 0.01
 
 log = logging.getLogger("streamcodec.server")
 
@@ -27,6 +28,22 @@ async def everybody_left(registry: Registry, connections: Collection[ClientHandl
             if listener is not None and listener.empty and listener.options.stream not in registry.streams:
                 client.peer.fail(draining.farewell())
         await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def all_sent(registry: Registry) -> None:
+    """End all streams, and wait until what was accepted has gone out; each of these two takes its part of a stop at most."""
+    streams = list(registry.streams.values())
+    for stream in streams:
+        stream.end("the server is closing")
+    await _until(registry, lambda: all(stream.ended.is_set() for stream in streams))
+    await _until(registry, lambda: all(listener.empty for group in registry.listeners.values() for listener in group))
+
+
+async def _until(registry: Registry, condition: Callable[[], bool]) -> None:
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + registry.draining.part_s(registry.limits.drain_s)
+    while not condition() and loop.time() < give_up:  # noqa: ASYNC110 - a few rounds, once in a server's life
+        await asyncio.sleep(_LOOK_OFTEN_S)
 
 
 async def send_away(connections: Collection[ClientHandler], why: RemoteProtocolError, within_s: float) -> None:

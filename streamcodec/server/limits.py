@@ -31,6 +31,8 @@ class Limits:
     max_publishers_per_address: Count = 16  # refuse: server_full
     new_connections: Rate = Rate(10, 100)  # of one address; HTTP's status 429
     handshakes: Rate = Rate(250, 10)  # of all; who comes faster waits, addresses take turns, and HTTP's status 503 after 10 s
+    max_echo_tests: Count = 16  # where everybody may test their connection: streams named echo.*; refuse: server_full
+    echo_test_s: Seconds = 300.0  # so long such a stream lasts; error: timeout
     # Refuse publishers of PCM, and listeners of PCM whose stream has no decoder yet: server_full. "auto": when this machine is full by its
     # own measure; a number: when it has so many streams to encode or decode; None, or "off" in a file: never.
     capacity: Literal["auto"] | Count | None = "auto"
@@ -59,6 +61,8 @@ class Limits:
     stall_s: Seconds = 10.0
     # A step of the engine that takes longer makes the server unwell, and is given up after twice that.
     hung_step_s: Seconds = 5.0
+    record_every_s: Seconds = 1.0  # what has come of the recorded streams is written so often
+    record_backlog_s: Seconds = 10.0  # so much of a stream may wait for the disk; then leave packets out of its recording, with a gap
     drain_s: Seconds = 5.0  # how long a stop waits until what was accepted has gone out
     refused_tokens: Rate = Rate(0.2, 10)  # of one address; then none of its tokens is looked at: rate_limited
     # Bound addresses of loopback like others. A proxy on this machine has one for all its clients, and bounds them itself.

@@ -12,13 +12,14 @@ from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.admission import Admission, relays_only
 from streamcodec.server.capacity.load_model import Demand
 from streamcodec.server.draining import Draining
+from streamcodec.server.echo import EchoTests
 from streamcodec.server.events import Observer, ServerEvent
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.info import packet_frames_of
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
-from streamcodec.server.stream import Stream
+from streamcodec.server.stream import EntryWrapper, Stream
 
 __all__ = ["Registry"]
 
@@ -27,14 +28,29 @@ _MIN_RETRY_AFTER_MS = 1000
 
 
 class Registry:
-    """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted, and `observe` hears what happens."""
+    """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted, and `observe` hears what happens.
 
-    def __init__(self, worker: Worker, limits: Limits, metrics: Metrics, admission: Admission, draining: Draining) -> None:
+    `wrapped` is for each stream's own that is no echo test.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        limits: Limits,
+        metrics: Metrics,
+        admission: Admission,
+        draining: Draining,
+        *,
+        echo: EchoTests,
+        wrapped: EntryWrapper | None = None,
+    ) -> None:
         self.worker = worker
         self.limits = limits
         self.metrics = metrics
         self.admission = admission
         self.draining = draining
+        self._echo = echo
+        self._wrapped = wrapped
         self.streams: dict[str, Stream] = {}
         self.listeners: dict[str, set[Subscriber]] = {}
         self.closing = False
@@ -98,9 +114,18 @@ class Registry:
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         self._admit(hello)
-        stream = Stream(hello, self.worker, self.limits, self.metrics, self)
+        echo = self._echo.has(hello.stream)
+        stream = Stream(hello, self.worker, self.limits, self.metrics, self, None if echo else self._wrapped)
         self.streams[hello.stream] = stream
+        if echo:
+            asyncio.get_running_loop().call_later(self.limits.echo_test_s, self._end_echo, stream)
         return stream
+
+    def _end_echo(self, stream: Stream) -> None:
+        if not stream.ended.is_set():
+            over = self._echo.over()
+            stream.end(over.reason)
+            stream.lease.fail(over)
 
     def _resumed(self, hello: PublishHello, asked: Resume) -> Stream:
         stream = self.streams.get(hello.stream)
@@ -150,6 +175,8 @@ class Registry:
 
     def _no_place(self, hello: PublishHello | ListenHello) -> str | None:
         """Why there is no place for `hello`, however idle the machine is."""
+        if (reason := self._echo.no_place(hello, lambda: list(self.streams), self._listened)) is not None:
+            return reason
         publishing = isinstance(hello, PublishHello)
         there, most = (len(self.streams), self.limits.max_publishers) if publishing else (self.num_listeners, self.limits.max_listeners)
         if there >= most:
@@ -157,6 +184,10 @@ class Registry:
         if publishing or hello.stream in self.streams or self.num_waiting_listeners < (most := self.limits.max_waiting_listeners):
             return None
         return f"the server has its {most} listeners that wait for a publisher"
+
+    def _listened(self) -> list[str]:
+        """The name that each listener listens to."""
+        return [name for name, group in self.listeners.items() for _ in group]
 
     def _admit(self, hello: PublishHello | ListenHello) -> None:
         if (reason := self._no_place(hello)) is not None:

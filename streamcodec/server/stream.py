@@ -27,7 +27,10 @@ from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.totals import StreamTotals
 
-__all__ = ["Stream", "StreamOwner"]
+__all__ = ["EntryWrapper", "Stream", "StreamOwner"]
+
+
+EntryWrapper = Callable[[StreamInfo, FanOut], FanOutEntry]
 
 
 class StreamOwner(Protocol):
@@ -50,10 +53,13 @@ class Stream:
     """A publisher's packets, numbered.
 
     `since` is when it began (s since 1970). `complete` says that the publisher itself has ended the stream: if it connects again with its
-    secret, only the answer was lost. `ended` is set when all of the stream has gone out and `owner` knows.
+    secret, only the answer was lost. `ended` is set when all of the stream has gone out and `owner` knows. `wrapped` may put an entry of
+    its own before its fan-out.
     """
 
-    def __init__(self, hello: PublishHello, worker: Worker, limits: Limits, metrics: Metrics, owner: StreamOwner) -> None:
+    def __init__(
+        self, hello: PublishHello, worker: Worker, limits: Limits, metrics: Metrics, owner: StreamOwner, wrapped: EntryWrapper | None = None
+    ) -> None:
         self.hello = hello
         self.info = StreamInfo.of(hello, worker.engine)
         self.numbering = Numbering()
@@ -70,7 +76,7 @@ class Stream:
             broke=self.lease.fail,
         )
         self.fan_out = FanOut(self.info, self.numbering, events, worker, limits)
-        self._entry: FanOutEntry = self.fan_out
+        self._entry: FanOutEntry = self.fan_out if wrapped is None else wrapped(self.info, self.fan_out)
         self.complete = False
         self.since = time.time()
         self.ended = asyncio.Event()
@@ -101,6 +107,11 @@ class Stream:
     def decoding(self) -> bool:
         """Whether the server decodes it for listeners of PCM."""
         return self.fan_out.pcm.decoder is not None
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the server records it now."""
+        return self._entry.recorded
 
     def encode_waited_s(self, now: int) -> float:
         """How long the oldest of its packets that waits for the encoder has waited, at `now` (us)."""

@@ -49,7 +49,7 @@ def test_a_stream_is_shown_narrowed_and_ended_and_the_server_drained(capsys):
             assert json.loads(await admin(server, "list", "--json"))["streams"][0]["stream"] == "here"
             heading, row = (await admin(server, "list")).splitlines()
             assert heading.split()[:5] == ["stream", "session", "address", "holder", "since"]
-            assert re.fullmatch(r"here +[0-9a-f]{12} +127\.0\.0\.1:\d+ +\\x1b\[31mEve\\n +\d\d-\d\d \S+Z +0 +0 +- +- +0", row)
+            assert re.fullmatch(r"here +[0-9a-f]{12} +127\.0\.0\.1:\d+ +\\x1b\[31mEve\\n +\d\d-\d\d \S+Z +0 +0 +- +- +no +0", row)
             async with listen(server.url, "here", model=tiny_codec().fingerprint, token=token) as listener:
                 [shown] = (await admin(server, "listeners")).splitlines()[1:]
                 session = shown.split()[1]

@@ -150,13 +150,13 @@ def test_a_silence_that_is_no_level_is_refused(value, capsys):
 def test_a_file_is_published_at_the_pace_of_a_microphone(tmp_path, clip, monkeypatch):
     path, x = clip
     paces: list[float] = []
-    until_over = sources._RealTime.until_over
+    until_over = sources.RealTime.until_over
 
     async def measured(self: Any, duration_s: float) -> int:
         paces.append(duration_s)
         return await until_over(self, duration_s)
 
-    monkeypatch.setattr(sources._RealTime, "until_over", measured)
+    monkeypatch.setattr(sources.RealTime, "until_over", measured)
     # Both ends read one clock here, and an estimate would be off by what the machine takes to answer a ping.
     monkeypatch.setattr(ClockEstimate, "offset", 0)
 

@@ -19,6 +19,7 @@ from live_rig import a_server, command, run, started
 
 from streamcodec.cli import main
 from streamcodec.errors import Refused
+from streamcodec.server.settings.sizes import size_of_bytes
 
 # Nothing waits so long but what hangs.
 TIMEOUT_S = 300
@@ -118,3 +119,64 @@ def test_an_interrupted_client_says_no_more_than_it_must(argv, here):
     assert status == 130
     assert "Traceback" not in err and "Fatal" not in err and "Exception" not in err
     assert len(err.splitlines()) <= 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_the_server_and_a_client_record_and_an_interrupt_ends_both_in_order(model, speech_file, tmp_path, capsys):
+    folder, file = tmp_path / "recordings", tmp_path / "talk.rec"
+    with serving(model, "--record", str(folder), "--record-quota", "10MB", "--echo") as (process, url):
+        recording = [
+            sys.executable,
+            "-m",
+            "streamcodec.cli",
+            "record",
+            "live",
+            "--server",
+            url,
+            "--output",
+            str(file),
+            "--follow",
+            "--quiet",
+        ]
+        with subprocess.Popen(recording, stderr=subprocess.PIPE, text=True) as recorder:
+            assert recorder.stderr is not None
+            assert "waiting" in recorder.stderr.readline()
+            assert main(["mic", "--server", url, "--input", str(speech_file), "--fast", "--quiet", "--no-retry"]) == 0
+            for line in recorder.stderr:
+                if "ends" in line:
+                    break
+            recorder.send_signal(signal.SIGINT)
+            _, told = recorder.communicate(timeout=TIMEOUT_S)
+            assert recorder.returncode == 130 and f"{file}: 2.01 s" in told
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0
+    [kept] = folder.iterdir()
+    capsys.readouterr()
+    assert main(["decode", str(file), str(kept), "--model", model, "--engine", "torch"]) == 0
+    decoded = [path.with_suffix(".decoded.wav").read_bytes() for path in (file, kept)]
+    assert decoded[0] == decoded[1] and len(decoded[0]) > 90_000
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--record-quota", "2GB"], "expected --record FOLDER"),
+        (["--record-rotate"], "expected --record FOLDER"),
+        (["--record", "recordings", "--record-rotate"], "to keep a quota"),
+        (["--record", "recordings", "--record-quota", "lots"], "is no size, expected for instance 500MB or 2GB"),
+        (["--record", "recordings", "--record-quota", "0"], "is no size"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_quota_that_means_nothing_is_refused(options, said, model, capsys):
+    status, line = fails(capsys, "serve", "--model", model, "--port", "0", *options)
+    assert status == 2 and said in line
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("500", 500), ("500B", 500), ("1.5kB", 1_500), ("500MB", 5 * 10**8), ("2GB", 2 * 10**9), ("1GiB", 2**30), ("2T", 2 * 10**12)],
+)
+def test_a_size_is_read_with_its_unit(text, size):
+    assert size_of_bytes(text) == size

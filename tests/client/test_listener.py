@@ -12,7 +12,7 @@ from made_up_models import FEW_LAYERS, save_made_up_model
 import streamcodec
 from streamcodec.audio import float_to_pcm
 from streamcodec.client import Player, listen, now_us
-from streamcodec.errors import InputError
+from streamcodec.errors import CodesError, InputError
 from streamcodec.protocol import Gap, ListenHello, Packet, StreamEnd, StreamStart, Waiting, pack_codes
 
 PACKET = 1920
@@ -247,6 +247,19 @@ def test_a_pause_of_pcm_is_filled_with_noise_too():
     assert noise.size == 5 * PACKET
     assert 20 * np.log10(np.std(noise) / np.std(x)) == pytest.approx(0, abs=1)
     assert not player.feed(Gap(first_seq=7, count=1, reason="overload")).any(), "what was lost is not made up"
+
+
+def test_a_long_gap_is_filled_in_parts_and_one_of_more_than_a_day_is_refused():
+    player = Player(fill_gaps=True)
+    player.feed(start(format="pcm_s16le"))
+    parts = [player.feed(piece).size for piece in player.pieces(Gap(first_seq=0, count=1000))]
+    assert sum(parts) == 1000 * PACKET and max(parts) <= 8 * 24_000
+    for feed in (player.feed, lambda gap: next(player.pieces(gap))):
+        with pytest.raises(CodesError, match="a gap of 95444 hours, expected at most 24"):
+            feed(Gap(first_seq=0, count=2**32 - 1))
+    live = Player()
+    live.feed(start(format="pcm_s16le"))
+    assert live.feed(Gap(first_seq=0, count=2**32 - 1)).size == 0
 
 
 @pytest.mark.parametrize(("first_seq", "count", "filled"), [(0, 3, 0), (0, 6, 1), (4, 2, 1), (5, 2, 2)])

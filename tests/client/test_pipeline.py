@@ -16,7 +16,8 @@ from patience import TIMEOUT_S
 
 from streamcodec.client import Player
 from streamcodec.client.ledger import PacketTimes
-from streamcodec.client.pipeline import decode, play
+from streamcodec.client.pipeline import FilledTime, decode, play
+from streamcodec.errors import CodesError
 from streamcodec.protocol import SILENCE, Gap, Packet, StreamEnd, StreamStart, now_us
 
 PACKET = 1920
@@ -104,6 +105,30 @@ def test_a_sink_is_told_when_a_packet_came_and_apart_from_that_what_its_decoding
     expected = [(times.received / 1e6, (times.decoded - times.received) / 1e6) for times in measured]
     assert sink.times[: len(expected)] == expected
     assert 0 <= expected[0][1] <= expected[1][1] <= expected[2][1], "they came together and were decoded one after the other"
+
+
+def test_a_long_gap_goes_into_a_file_in_parts_and_is_told_once():
+    listener, sink, notes = Listened([started(), Gap(first_seq=0, count=1000, reason="overload"), StreamEnd(next_seq=1000)]), Kept(), []
+    run(play(listener, Player(fill_gaps=True), sink, note=notes.append))  # type: ignore[arg-type]
+    sizes = [part.size for part in sink.parts]
+    assert sum(sizes) == 1000 * PACKET and max(sizes) <= 8 * 24_000
+    assert [line for line in notes if "lost" in line] == ["1000 packets lost (overload)"]
+
+
+def test_a_gap_that_is_no_gap_ends_a_file_behind_what_came_before():
+    packet = Packet(0, 0, 0, 0, np.full(PACKET, 1, "<i2").tobytes())
+    listener, sink = Listened([started(), packet, Gap(first_seq=1, count=2**32 - 2), StreamEnd(next_seq=0)]), Kept()
+    with pytest.raises(CodesError, match="a gap of 95444 hours, expected at most 24"):
+        run(play(listener, Player(fill_gaps=True), sink))  # type: ignore[arg-type]
+    assert [part.size for part in sink.parts] == [PACKET]
+
+
+def test_gaps_are_filled_as_long_as_time_has_passed_and_a_day_more():
+    filled = FilledTime(0)
+    filled.add(86_000, 0)
+    filled.add(3_400, 3_000_000_000)
+    with pytest.raises(CodesError, match=r"gaps of 24.8 hours in all, expected at most 24.8 by now"):
+        filled.add(1, 3_000_000_000)
 
 
 class Watched(Player):

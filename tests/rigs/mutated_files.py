@@ -1,4 +1,4 @@
-"""Damages sound files, checkpoints and files of codes in thousands of ways, and checks what reading them does.
+"""Damages sound files, checkpoints, files of codes and recordings in thousands of ways, and checks what reading them does.
 
     python tests/rigs/mutated_files.py --count 20000
 
@@ -32,7 +32,9 @@ from streamcodec.errors import StreamCodecError
 from streamcodec.model.checkpoint import load_file, save, weights_fingerprint
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.stored_weights import load_weights
+from streamcodec.protocol import Gap, ModelInfo, Packet, StreamEnd, StreamStart
 from streamcodec.published import PUBLISHED
+from streamcodec.recording import RecordingFile, RecordingReader
 
 __all__ = ["KINDS", "Finding", "mutations_of"]
 
@@ -147,6 +149,28 @@ def codes_samples(folder: Path) -> list[Sample]:
     return samples
 
 
+def recording_samples(folder: Path) -> list[Sample]:
+    """A recording with marks, gaps, a pause and two epochs."""
+    shape: dict[str, Any] = {"n_q": 2, "bandwidth": 1.5, "packet_frames": 6, "start": "primed", "format": "codes", "sample_rate": 24_000}
+    model = ModelInfo(name="m", fingerprint="f00d", sampling_rate=24_000, hop_length=320, codebook_size=1024, num_quantizers=32)
+    path, payloads = folder / "x.rec", np.random.default_rng(0)
+    path.unlink(missing_ok=True)
+    with RecordingFile(path, "live", model) as file:
+        for epoch, first in enumerate((0, 400)):
+            file.add(StreamStart(epoch=epoch, first_seq=first, live_seq=first, session="s", **shape))
+            for seq in range(first, first + 300):
+                file.add(Packet(seq, epoch, 80_000 * seq, 2, payloads.bytes(15)))
+            file.add(Gap(first_seq=first + 300, count=100, reason="uplink"))
+        file.add(StreamEnd(next_seq=800))
+    # Nobody can know that records are missing where a file ends between two of them: it may be growing.
+    return [Sample(path.name, path.read_bytes(), _recording, _recording(path), tells_cuts=False)]
+
+
+def _recording(path: Path) -> bytes:
+    with RecordingReader(path) as reader:
+        return repr((reader.header, list(reader.events()))).encode()
+
+
 def _ecdc(path: Path) -> bytes:
     file = parse_ecdc(path.read_bytes())
     config = PUBLISHED.get(file.header.model, CodecConfig())
@@ -159,7 +183,12 @@ def _codes(path: Path) -> bytes:
     return file.codes.tobytes() + str((file.model, file.fingerprint, file.samples)).encode()
 
 
-KINDS: dict[str, Callable[[Path], list[Sample]]] = {"audio": audio_samples, "checkpoints": checkpoint_samples, "codes": codes_samples}
+KINDS: dict[str, Callable[[Path], list[Sample]]] = {
+    "audio": audio_samples,
+    "checkpoints": checkpoint_samples,
+    "codes": codes_samples,
+    "recordings": recording_samples,
+}
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> tuple[bytes, str, bool]:

@@ -103,7 +103,7 @@ def test_streams_and_listeners_are_shown():
                 assert status == 200
                 assert (stream["stream"], stream["packets"], stream["dropped"], stream["listeners"]) == ("here", 3, 0, 1)
                 assert stream["address"].startswith("127.0.0.1:") and stream["holder"] == "Al\x1b[31mice\n"
-                assert (stream["bandwidth_kbps"], stream["sent_kbps"]) == (6.0, 6.0)
+                assert (stream["bandwidth_kbps"], stream["sent_kbps"], stream["recorded"]) == (6.0, 6.0, False)
                 assert 0 <= stream["late_ms"]["p50"] <= stream["late_ms"]["p95"]
                 _, answer = await ask(server, "GET", "/admin/listeners")
                 here, nowhere = answer["listeners"]

@@ -136,6 +136,7 @@ def test_what_is_narrowed_is_bounded_and_never_forgotten_while_its_token_is_good
         (Access(Tokens(listen=["a"])).check("listen", "x", "a"), Access(Tokens(publish=["a"])), "the token is not good any more"),
         (Credential(Basis.OPEN), Access(Tokens(publish=["a"])), None),
         (Credential(Basis.OPEN), Access(keys=KEYS), "a token is needed to listen from now on"),
+        (Credential(Basis.ECHO), Access(keys=KEYS), None),
         (Credential(Basis.ASKED), Access(keys=KEYS, asks=True), None),
         (Credential(Basis.ASKED), Access(keys=KEYS), "the token is not good any more"),
     ],

@@ -26,7 +26,7 @@ from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet, now_us
 from streamcodec.server import app, gauges, registry, stream, totals
-from streamcodec.server.capacity import admission, load_model
+from streamcodec.server.capacity import admission, calibration, load_model
 from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.load_model import Cost, Work
 from streamcodec.server.fanout import pcm
@@ -38,10 +38,10 @@ THREE = {"encode": Cost(0.0, 0.0, 0.25 / 75), "decode": Cost(0.0, 0.0, 0.125 / 7
 @pytest.fixture(autouse=True)
 def costs(monkeypatch):
     """The machine's, as the server measures them."""
-    monkeypatch.setattr(app, "measure", lambda engine: THREE)  # noqa: ARG005
-    monkeypatch.setattr(app, "available_processors", lambda: 8)
+    monkeypatch.setattr(calibration, "measure", lambda engine: THREE)  # noqa: ARG005
+    monkeypatch.setattr(calibration, "available_processors", lambda: 8)
     # What tiny steps really take must not correct them, and nobody needs to wait until it does.
-    monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
+    monkeypatch.setattr(calibration.Admission, "correction_due", lambda self, now: False)  # noqa: ARG005
     monkeypatch.setattr(admission, "_KNOWN_S", 0.0)
     # Nor may a machine that is slow now.
     monkeypatch.setattr(app.LoopLag, "tick", lambda self, now: now + 1.0)  # noqa: ARG005
@@ -210,7 +210,7 @@ def test_publishers_that_come_and_go_at_once_keep_nobody_waiting(monkeypatch):
     # Who came counts as new until the test is over, and nobody corrects that.
     monkeypatch.setattr(admission, "_KNOWN_S", 1e9)
     plenty = {"encode": Cost(0.0, 0.0, 0.25 / 7500), "decode": Cost(0.0, 0.0, 0.25 / 7500)}
-    monkeypatch.setattr(app, "measure", lambda engine: plenty)  # noqa: ARG005
+    monkeypatch.setattr(calibration, "measure", lambda engine: plenty)  # noqa: ARG005
 
     async def main():
         # Whoever would have to wait is refused: at four newcomers where the fifth takes more than half of what is free.
@@ -293,8 +293,8 @@ def test_steps_of_a_real_engine_have_costs():
 
 def test_admission_is_told_all_that_the_server_did_and_what_of_it_was_beside_the_engine(monkeypatch):
     told: list[Work] = []
-    monkeypatch.setattr(app.Admission, "correction_due", lambda self, now: True)  # noqa: ARG005
-    monkeypatch.setattr(app.Admission, "worked", lambda self, now, demand, work: told.append(work))  # noqa: ARG005
+    monkeypatch.setattr(calibration.Admission, "correction_due", lambda self, now: True)  # noqa: ARG005
+    monkeypatch.setattr(calibration.Admission, "worked", lambda self, now, demand, work: told.append(work))  # noqa: ARG005
     codec = offline_codec()
 
     async def main():

@@ -81,6 +81,19 @@ def test_several_values_stand_in_a_list_or_between_commas(file: Path, monkeypatc
     assert settings.allow_origin == ("https://a.example", "https://b.example")
 
 
+def test_recordings_are_set_anywhere_and_sizes_have_units(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('record = "recordings"\nrecord_quota = "1.5GB"\n')
+    monkeypatch.setenv("STREAMCODEC_RECORD_ROTATE", "true")
+    settings, origins = read_settings({"echo": True}, file)
+    assert settings.record == file.parent / "recordings"
+    assert (settings.record_quota, settings.record_rotate, settings.echo) == (1_500_000_000, True, True)
+    file.write_text(written(settings, origins))
+    monkeypatch.delenv("STREAMCODEC_RECORD_ROTATE")
+    assert dict(read_settings({}, file)[0]) == dict(settings)
+    monkeypatch.setenv("STREAMCODEC_RECORD_QUOTA", "2 GiB")
+    assert read_settings({}, file)[0].record_quota == 2 << 30
+
+
 @pytest.mark.parametrize("said", ["off", 3, "3", "auto"])
 def test_capacity_has_words_and_numbers(said: str | int) -> None:
     capacity = read_settings({"limits.capacity": said})[0].limits.capacity
@@ -122,6 +135,9 @@ def test_paths_in_a_file_are_relative_to_it(file: Path) -> None:
         ('[entirely]\nother = "x"', "entirely is no setting"),
         ('"a\\u001bb" = 1', "a\\x1bb is no setting"),
         ('allow_origin = ["a"]', "allow_origin: 'a' is no origin, expected for instance https://example.org"),
+        ('record_quota = "lots"', "record_quota: 'lots' is no size, expected for instance 500MB or 2GB"),
+        ("record_quota = true", "record_quota: True is no size"),
+        ("[limits]\nmax_echo_tests = 0", "limits.max_echo_tests is 0, expected greater than or equal to 1"),
         ("port = ", "is no TOML file: "),
     ],
 )

@@ -16,6 +16,7 @@ class Basis(StrEnum):
     """What a grant rests on."""
 
     OPEN = "open"  # the role needs no token
+    ECHO = "echo"  # the name of the stream, that of an echo test, which needs no token
     SHARED = "shared"  # a token that several people share
     SIGNED = "signed"  # a token that one of the server's keys has signed
     ASKED = "asked"  # the answer of the authentication URL

@@ -13,8 +13,9 @@ from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.server.addresses import AddressRates, peer_key
 from streamcodec.server.auth.access import Access
 from streamcodec.server.auth.asking import AuthUrl
-from streamcodec.server.auth.credential import Credential
+from streamcodec.server.auth.credential import Basis, Credential
 from streamcodec.server.auth.permits import Permit, Permits
+from streamcodec.server.echo import EchoTests
 from streamcodec.server.limits import Limits
 from streamcodec.server.refusals import Bound, Refusals
 
@@ -33,7 +34,7 @@ MAX_ASKED_OF_ADDRESS = 8
 class Gatekeeper:
     """Lets a hello pass whose token allows what it asks for; an address that shows too many wrong ones has to wait.
 
-    `clock` tells seconds.
+    Names of `echo` tests need no token. `clock` tells seconds.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Gatekeeper:
         clock: Callable[[], float],
         permits: Permits,
         auth_url: AuthUrl | None = None,
+        echo: EchoTests | None = None,
     ) -> None:
         self.access = access
         self._limits = limits
@@ -51,6 +53,7 @@ class Gatekeeper:
         self._refused = AddressRates(limits.refused_tokens, clock)
         self._permits = permits
         self._auth_url = auth_url
+        self._echo = echo
         self._asked: Counter[str | None] = Counter()
 
     async def admit(self, hello: PublishHello | ListenHello, bearer: str | None, address: str) -> Credential:
@@ -58,6 +61,8 @@ class Gatekeeper:
 
         `bearer` is a token that came before the hello; one in the hello comes first.
         """
+        if self._echo is not None and self._echo.has(hello.stream):
+            return Credential(Basis.ECHO)
         token, key = hello.token or bearer, peer_key(address, self._limits.bound_loopback)
         guesses = hello.role not in self.access.open_roles and bool(token or self._auth_url)
         if guesses and key is not None and (wait_s := self._refused.of(key).wait_s()):

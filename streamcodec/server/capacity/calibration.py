@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,15 +10,32 @@ import numpy as np
 
 from streamcodec.config import DEFAULT_PACKET_FRAMES
 from streamcodec.engine.base import Engine
+from streamcodec.processors import available_processors
+from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.load_model import Cost, Costs, Kind
+from streamcodec.server.limits import Limits
 from streamcodec.types import block_shape
 
-__all__ = ["cost_of", "measure"]
+__all__ = ["cost_of", "measure", "measured_admission"]
 
 _ROWS = 16
 _FRAMES = DEFAULT_PACKET_FRAMES
 _SHAPES = ((1, _FRAMES), (_ROWS, _FRAMES), (_ROWS, 1))
 _BUDGET_S = 0.3
+
+
+async def measured_admission(engine: Engine, limits: Limits, max_batch: int) -> Admission:
+    """Who is admitted on this machine, which is measured where the limits ask for that."""
+    costs = await asyncio.to_thread(measure, engine) if limits.capacity == "auto" else None
+    return Admission(
+        limits,
+        costs,
+        engine.config.frame_rate,
+        workers=engine.workers,
+        cores=available_processors(),
+        max_batch=max_batch,
+        packet_frames=engine.config.packet_frames_for(),
+    )
 
 
 def measure(engine: Engine) -> Costs:

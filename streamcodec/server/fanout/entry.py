@@ -16,6 +16,10 @@ class FanOutEntry(Protocol):
     Everything that listeners get follows from these calls, so whoever can make them can have listeners of his own.
     """
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the stream is recorded now."""
+
     def packet(self, packet: Packet, frames: int) -> None:
         """The next packet, of codes, with so many frames."""
 

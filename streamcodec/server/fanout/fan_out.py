@@ -26,7 +26,7 @@ JoinReason = Literal["published", "joined"]
 
 
 class FanOut:
-    """The subscribers of one stream, which know it by `session`."""
+    """The subscribers of one stream, which know it by `session`. Whoever records it has an entry before this one."""
 
     def __init__(self, info: StreamInfo, numbering: Numbering, events: StreamEvents, worker: Worker, limits: Limits) -> None:
         config = worker.engine.config
@@ -38,6 +38,7 @@ class FanOut:
         self._events = events
         self._worker = worker
         self._limits = limits
+        self.recorded = False
         self._first_seq = 0  # of the current epoch
         self._end: StreamEnd | None = None
 
@@ -87,6 +88,11 @@ class FanOut:
         """Everybody has all of the stream."""
         self.codes.subscribers.clear()
         self.pcm.close()
+
+    def beginning(self, reason: str) -> StreamStart:
+        """What a listener of all codes is told of the newest epoch if it is there from its beginning."""
+        at = self._first_seq
+        return replace(self._start(None, at, at, self._numbering.epoch, reason), format="codes")
 
     # Coming and going ----------------------------------------------------------------------------------------------------------------
 

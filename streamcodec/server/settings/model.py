@@ -18,6 +18,7 @@ from streamcodec.server.draining import DEFAULT_DRAIN_S, checked_address
 from streamcodec.server.limits import Count, Limits
 from streamcodec.server.logs import LogFormat
 from streamcodec.server.proxies import ForwardedHeader, Proxies
+from streamcodec.server.settings.sizes import size_of_bytes
 from streamcodec.server.sites import Sites
 
 __all__ = ["SECRETS", "Settings"]
@@ -33,6 +34,7 @@ def _split(value: Any) -> Any:
 
 Port = Annotated[int, Ge(0), Le(65_535)]
 Url = Annotated[str, AfterValidator(partial(checked_url, what="the URL"))]
+Size = Annotated[int, BeforeValidator(size_of_bytes)]
 Several = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -75,6 +77,10 @@ class Settings(BaseSettings):
     allow_host: Several = ()
     trusted_proxy: Several = ()
     forwarded_header: ForwardedHeader = "x-forwarded-for"
+    record: Path | None = None
+    record_quota: Size | None = None
+    record_rotate: bool = False
+    echo: bool = False
     page: bool = True
     log_format: LogFormat = "text"
     verbose: bool = False
