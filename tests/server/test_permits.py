@@ -241,6 +241,8 @@ def test_a_key_that_is_taken_away_just_when_its_token_is_granted_ends_that_sessi
             monkeypatch.setattr(server._gate, "admit", then_reload)
             async with raw(server.url) as client:
                 await client.send(listen_hello(token=OTHER.sign(Grant(listen=["*"], expires=4e9))))
+                await client.receive()
+                assert all(permit.ended for permit in server.permits._held)
                 word, code = await client.last_word()
             assert (word["reason"], code) == ("the key that has signed the token is not good any more", 4401)
         await is_clean(server)
