@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
     from streamcodec.server import Operations, RecordingFolder, Server, TokenKeys, Tokens
     from streamcodec.server.settings import Origins, Settings
+    from streamcodec.server.watched import WatchedFiles
 
 __all__ = ["end_in_time", "files_of", "operations_of", "read_secret", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
-
-LOOK_EVERY_S = 5.0
 
 log = logging.getLogger("streamcodec.server")
 
@@ -113,17 +112,17 @@ def files_of(settings: Settings) -> list[Path]:
     return [path for path in (settings.publish_token_file, settings.listen_token_file, settings.token_keys_file) if path is not None]
 
 
-async def reload_when_changed(server: Server, files: Sequence[Path], read: Callable[[], tuple[Tokens, TokenKeys | None]]) -> None:
-    """Look at `files` every few seconds, and let the server have what `read` gives when one of them has changed.
+async def reload_when_changed(server: Server, files: WatchedFiles, read: Callable[[], tuple[Tokens, TokenKeys | None]]) -> None:
+    """Look at `files` every few seconds, and let the server have what `read` gives when they have changed and settled.
 
     A file that cannot be read or makes no sense changes nothing, which the log says.
     """
-    seen = await asyncio.to_thread(_states, files)
+    from streamcodec.server.watched import LOOK_EVERY_S
+
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        if (now := await asyncio.to_thread(_states, files)) == seen:
+        if not await asyncio.to_thread(files.changed):
             continue
-        seen = now
         try:
             tokens, keys = await asyncio.to_thread(read)
         except InputError as exc:
@@ -160,15 +159,3 @@ def _end_within(seconds: float) -> None:
 def _exit(why: str, status: int) -> None:
     print(f"streamcodec: {why}", file=sys.stderr, flush=True)
     os._exit(status)
-
-
-def _states(files: Sequence[Path]) -> list[tuple[int, int, int] | None]:
-    found: list[tuple[int, int, int] | None] = []
-    for path in files:
-        try:
-            about = path.stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((about.st_ino, about.st_size, about.st_mtime_ns))
-    return found

@@ -242,10 +242,12 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
     from streamcodec.processors import available_processors
     from streamcodec.server.door import ask_for_descriptors
     from streamcodec.server.logs import set_up_logs
+    from streamcodec.server.watched import WatchedFiles
 
     set_up_logs(settings.log_format, logging.DEBUG if settings.verbose else logging.INFO)
     ask_for_descriptors(settings.limits.max_publishers + settings.limits.max_listeners + 1024)
     processors = available_processors()
+    watched = WatchedFiles(files_of(settings))  # before they are read, as loading the model takes a while
     server, codec = _server(settings, origins, processors)
 
     log = logging.getLogger("streamcodec.server")
@@ -275,7 +277,7 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
                     say(f"private port: {running.private.url}")
                 end_in_time(running)
                 read = partial(tokens_and_keys_of, settings, origins)
-                reloading = asyncio.create_task(reload_when_changed(running, files_of(settings), read))
+                reloading = asyncio.create_task(reload_when_changed(running, watched, read))
                 try:
                     lost = await running.until_over()  # the log tells it, too
                 finally:

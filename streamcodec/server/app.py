@@ -37,7 +37,7 @@ from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.operations import Operations
 from streamcodec.server.page import Page
-from streamcodec.server.ports.certificates import CHECK_EVERY_S, Certificates
+from streamcodec.server.ports.certificates import Certificates
 from streamcodec.server.ports.private import PrivatePort
 from streamcodec.server.ports.public import PublicPort
 from streamcodec.server.ports.routes import Routes
@@ -47,6 +47,7 @@ from streamcodec.server.refusals import Refusals
 from streamcodec.server.registry import Registry
 from streamcodec.server.sites import Sites
 from streamcodec.server.watchdog import Watchdog
+from streamcodec.server.watched import LOOK_EVERY_S
 from streamcodec.server.websocket import MessageConnection
 
 __all__ = ["DEFAULT_PORT", "Server"]
@@ -341,7 +342,7 @@ class Server:
 
     def _check_certificates(self, certificates: Certificates) -> None:
         certificates.check()
-        self._checking = self._loop.call_later(CHECK_EVERY_S, self._check_certificates, certificates)
+        self._checking = self._loop.call_later(LOOK_EVERY_S, self._check_certificates, certificates)
 
     def _correct_capacity(self) -> None:
         self._capacity.correct(lambda: self.registry.demand)

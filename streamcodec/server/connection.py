@@ -90,11 +90,12 @@ class ClientHandler:
         hello = await peer.hello(registry.limits.handshake_s)
         peer.log.concern(stream=hello.stream)
         token = hello.token or peer.bearer
+        await peer.read_ahead()
+        # No turn of the loop lies between the grant and the permit: whoever takes the grant back finds the permit.
         credential = await self._gate.admit(hello, peer.bearer, peer.host)
         self._handshake.check(hello)
         if registry.draining.begun and hello.resume is None:
             raise registry.draining.farewell()
-        await peer.read_ahead()
         with self._permits.holding(Permit(hello.role, hello.stream, credential, peer.fail)) as self.permit:
             asking = None
             if credential.revalidate_s is not None:

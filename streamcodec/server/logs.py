@@ -66,12 +66,13 @@ class _JsonFormatter(logging.Formatter):
 
 
 def set_up_logs(form: LogFormat, level: int) -> None:
-    """Let all records of this process go to standard error in that form, those of libraries from WARNING on."""
+    """Let this process's records go to standard error in that form: this package's from `level` on, those of libraries from WARNING on."""
     formatter = _JsonFormatter() if form == "json" else _TextFormatter()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    logging.basicConfig(level=level, handlers=[handler])
-    logging.getLogger("websockets").setLevel(logging.WARNING)
+    # Libraries tell the addresses that they ask, and those may be secret.
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("streamcodec").setLevel(level)
     for name in _OWN_HANDLERS:
         for own in logging.getLogger(name).handlers:
             own.setFormatter(formatter)

@@ -20,8 +20,11 @@ ForwardedHeader = Literal["x-forwarded-for", "forwarded"]
 """A proxy writes one of them and passes the other on as its client has written it, so only one is looked at."""
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*")+')
-_FOR = re.compile(r'(?:^|;)\s*for=("(?:[^"\\]|\\.)*"|[^;,"\s]*)\s*(?=;|$)', re.IGNORECASE)
+MAX_VALUE = 2048
+"""Characters of the header that are looked at: a longer one is of nobody known, as reading it takes the loop's time."""
+# Parts of a list, and pairs of a part. A quote that nothing closes takes the rest, and group 1 then says so: nothing is read twice.
+_ELEMENT = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|(\\?\Z)))+', re.DOTALL)
+_PAIR = re.compile(r'(?:[^;"]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+', re.DOTALL)
 _NODE = re.compile(r"\[([^\]]*)\](?::\w+)?|([^:]*)(?::\w+)?")
 
 
@@ -51,12 +54,16 @@ class Proxies:
         """The address of whoever a request with `headers`, which came from `host`, is from.
 
         Each proxy adds at the end whom it got the request from. So the list is read from its end for as long as what it names is trusted,
-        too. Clients behind an entry that is no address are all one: `UNKNOWN`.
+        too. Clients behind an entry that is no address are all one, `UNKNOWN`, and so are those whose list is malformed or longer than
+        `MAX_VALUE`.
         """
         address = _parsed(host)
         if not self._networks or not self._trusted(address):
             return host
-        for entry in reversed(list(self._entries(", ".join(headers.get_all(self.header))))):
+        value = ", ".join(headers.get_all(self.header))
+        if len(value) > MAX_VALUE:
+            return UNKNOWN
+        for entry in reversed(list(self._entries(value))):
             if (named := _parsed(entry)) is None:
                 return UNKNOWN
             address = named
@@ -73,9 +80,11 @@ class Proxies:
         if self.header == "x-forwarded-for":
             yield from map(_node, value.split(","))
             return
-        for element in _ELEMENT.findall(value):
-            found = _FOR.search(element.strip())
-            yield "" if found is None else _node(re.sub(r"\\(.)", r"\1", found[1].strip('"')))
+        for element in _ELEMENT.finditer(value):
+            pairs = [pair.partition("=") for pair in _PAIR.findall(element[0])]
+            found = [named.strip() for name, _, named in pairs if name.strip().lower() == "for"]
+            closed = element[1] is None
+            yield _node(re.sub(r"\\(.)", r"\1", found[0].strip('"'))) if closed and len(found) == 1 else ""
 
 
 def _node(text: str) -> str:

@@ -80,6 +80,7 @@ class Webhooks:
         self._clock = clock
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
+        self._faulty = False
         self._task: asyncio.Task[None] | None = None
         self._client = httpx2.AsyncClient(timeout=ANSWER_WITHIN_S, trust_env=False, transport=transport)
 
@@ -148,6 +149,12 @@ class Webhooks:
             async with asyncio.timeout(ANSWER_WITHIN_S), self._client.stream("POST", self.url, content=body, headers=headers) as answer:
                 return answer.is_success  # whatever its body is, nobody reads it
         except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, OSError):
+            return False
+        except Exception:
+            # Whatever goes wrong, the events behind this one are still told.
+            if not self._faulty:
+                self._faulty = True
+                log.exception("the webhook could not be asked (told once)")
             return False
 
 

@@ -21,6 +21,7 @@ from streamcodec.client.publisher import PublishOptions
 from streamcodec.errors import InputError, Refused
 from streamcodec.server import Grant, TokenKeys, Tokens
 from streamcodec.server.settings import Settings
+from streamcodec.server.watched import LOOK_EVERY_S, WatchedFiles
 
 TIMEOUT_S = 300
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
@@ -83,6 +84,7 @@ def test_files_that_change_are_read_again_and_nonsense_changes_nothing(tmp_path,
     keys, other = TokenKeys.generate("HS256"), TokenKeys.generate("HS256")
     path = tmp_path / "keys.json"
     path.write_text(keys.serialize())
+    files = WatchedFiles([path])
     token = keys.sign(Grant(listen=["*"], expires=4e9))
 
     def read():
@@ -90,10 +92,9 @@ def test_files_that_change_are_read_again_and_nonsense_changes_nothing(tmp_path,
 
     async def scene():
         async with a_server(token_keys=keys) as server:
-            watching = asyncio.create_task(operate.reload_when_changed(server, [path], read))
+            watching = asyncio.create_task(operate.reload_when_changed(server, files, read))
             async with listen(server.url, "live", format="pcm_s16le", token=token) as listener:
                 await anext(listener)
-                await asyncio.sleep(0.05)
                 path.write_text("{}")
                 await _passes(lambda: "cannot be read again" in caplog.text)
                 assert len(server.permits) == 1
@@ -105,7 +106,7 @@ def test_files_that_change_are_read_again_and_nonsense_changes_nothing(tmp_path,
 
     async def _passes(condition):
         while not condition():
-            await pass_time(operate.LOOK_EVERY_S)
+            await pass_time(LOOK_EVERY_S)
             await asyncio.sleep(0.01)
 
     run(scene())

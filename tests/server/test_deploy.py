@@ -37,7 +37,17 @@ def test_the_command_is_one_that_serve_knows(words: list[str]) -> None:
     assert Path(words[0]).name == "streamcodec" and words[1] == "serve"
     asked = {word for word in words if word.startswith("--")}
     assert asked and asked <= served_options()
+    assert words[words.index("--private-port") + 1] == "9090", "a server for others answers /metrics on its private port alone"
     assert "--insecure" not in asked and "--token-keys" in asked, "a server for others asks for tokens"
+
+
+def test_a_key_that_is_taken_out_is_taken_out() -> None:
+    """The unit's credentials are copies, and a file that is mounted by itself stays the one that it was."""
+    assert "LoadCredential=keys:" in UNIT and "keys are read when it starts: `systemctl restart streamcodec`" in UNIT.split("[Unit]")[0]
+    command = json.loads(re.findall(r"^CMD (\[.*\])$", RECIPE, re.MULTILINE)[-1])
+    keys = Path(command[command.index("--token-keys") + 1])
+    mounted = {Path(inside): Path(outside) for outside, inside in re.findall(r"-v (\./[^:\s]+):([^:\s]+)", RECIPE)}
+    assert keys.parent in mounted and not any(outside.suffix for outside in mounted.values())
 
 
 def test_neither_runs_as_root() -> None:

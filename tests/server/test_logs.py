@@ -24,11 +24,12 @@ def lines(request, monkeypatch):
     monkeypatch.setattr(sys, "stderr", written)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    before = root.level, logging.getLogger("websockets").level
+    ours = logging.getLogger("streamcodec")
+    before = root.level, ours.level
     set_up_logs(request.param, logging.INFO)
     yield lambda: written.getvalue().removesuffix("\n").split("\n")
     root.setLevel(before[0])
-    logging.getLogger("websockets").setLevel(before[1])
+    ours.setLevel(before[1])
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_what_a_record_is_about_stands_in_it(lines, form):
     about.info("first")
     about.concern(stream="live")
     about.info("second")
-    logging.getLogger("elsewhere").info("third")
+    logging.getLogger("streamcodec.elsewhere").info("third")
     if form == "json":
         found = [json.loads(line) for line in lines()]
         assert [one.get("connection") for one in found] == ["0123", "0123", None]
@@ -78,14 +79,24 @@ def test_what_a_record_is_about_stands_in_it(lines, form):
         assert [line[9:] for line in lines()] == ["first [connection=0123]", "second [connection=0123 stream=live]", "third"]
 
 
+def test_libraries_are_heard_from_warnings_on(lines):
+    """httpx2 tells each request with its whole URL at INFO."""
+    for name in ("httpx2", "websockets.server"):
+        logging.getLogger(name).info("HTTP Request: POST https://hooks.example/a-secret-path")
+    assert lines() == [""]
+    logging.getLogger("httpx2").warning("it went wrong")
+    logging.getLogger("streamcodec.server").info("ours")
+    assert len(lines()) == 2
+
+
 def test_the_handlers_of_the_command_line_write_the_same_form(monkeypatch):
     handler = logging.StreamHandler(io.StringIO())
     engine = logging.getLogger("streamcodec.engine")
     monkeypatch.setattr(engine, "handlers", [handler])
     monkeypatch.setattr(logging.getLogger(), "handlers", [logging.NullHandler()])
-    before = logging.getLogger().level
+    before = logging.getLogger("streamcodec").level
     set_up_logs("json", logging.INFO)
-    logging.getLogger().setLevel(before)
+    logging.getLogger("streamcodec").setLevel(before)
     engine.handle(engine.makeRecord("streamcodec.engine", logging.INFO, "f", 1, "converting", (), None))
     assert json.loads(handler.stream.getvalue())["message"] == "converting"
     assert "streamcodec.engine" in logs._OWN_HANDLERS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 import pytest
@@ -223,6 +224,28 @@ def test_sessions_of_a_key_that_is_taken_away_end_and_cannot_be_resumed():
                 async with raw(server.url) as again:
                     await again.send(publish_hello(token=OTHER.sign(Grant(**grants))))
                     assert (await again.receive())["code"] == "unauthorized"
+        await is_clean(server)
+
+    run(main())
+
+
+def test_a_key_that_is_taken_away_just_when_its_token_is_granted_ends_that_session_too(monkeypatch):
+    async def main():
+        async with serving(token_keys=KEYS.before(OTHER)) as server:
+            admit = server._gate.admit
+
+            async def then_reload(*hello):
+                credential = await admit(*hello)
+                asyncio.get_running_loop().call_soon(server.reload, Tokens(), KEYS)
+                return credential
+
+            monkeypatch.setattr(server._gate, "admit", then_reload)
+            async with raw(server.url) as client:
+                await client.send(listen_hello(token=OTHER.sign(Grant(listen=["*"], expires=4e9))))
+                await client.receive()
+                assert all(permit.ended for permit in server.permits._held)
+                word, code = await client.last_word()
+            assert (word["reason"], code) == ("the key that has signed the token is not good any more", 4401)
         await is_clean(server)
 
     run(main())

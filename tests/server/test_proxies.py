@@ -13,9 +13,9 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 
 from streamcodec.errors import InputError
-from streamcodec.server import Limits, Page, Proxies
+from streamcodec.server import Limits, Page, Proxies, proxies
 from streamcodec.server.door import Door
-from streamcodec.server.proxies import UNKNOWN
+from streamcodec.server.proxies import MAX_VALUE, UNKNOWN
 from streamcodec.server.rate import Rate
 from streamcodec.server.refusals import Refusals
 
@@ -72,6 +72,10 @@ def test_who_is_no_trusted_proxy_is_not_believed(host: str) -> None:
         (f'for={CLIENT};host="a, for={OTHER}"', CLIENT),
         (f"for={CLIENT}, for=_hidden", UNKNOWN),
         (f"for={CLIENT}, proto=http", UNKNOWN),
+        (f'host="a;for={OTHER};b";for={CLIENT}', CLIENT),
+        (f"for={OTHER};for={CLIENT}", UNKNOWN),
+        (f'for={OTHER};host=", for={CLIENT}', UNKNOWN),
+        (f'for={OTHER};host="\\', UNKNOWN),
         (f"xfor={CLIENT}", UNKNOWN),
         ("", NEAR),
     ],
@@ -99,6 +103,20 @@ def test_whatever_a_client_writes_in_the_standard_header_it_is_itself_or_unknown
     for values in ([f"{junk}, {added}"], [junk, added]):
         headers = Headers([("Forwarded", value) for value in values])
         assert STANDARD.client(NEAR, headers) in ((CLIENT, UNKNOWN) if '"' in junk else (CLIENT,))
+
+
+def test_an_open_quote_is_read_once_and_not_from_each_of_its_characters_again() -> None:
+    """A pattern that gives up on an open quote begins anew behind each quote: it then finds parts, and each search reads to the end."""
+    for value in ('"\\' * 1000, '"' + '\\"' * 1000, "a" + '"\\"' * 667):
+        assert len(list(proxies._ELEMENT.finditer(value))) == len(proxies._PAIR.findall(value)) == 1
+        assert STANDARD.client(NEAR, Headers([("Forwarded", value)])) == UNKNOWN
+
+
+@pytest.mark.parametrize(("trusted", "entry"), [(TRUSTED, CLIENT), (STANDARD, f"for={CLIENT}")], ids=["x-forwarded-for", "forwarded"])
+def test_a_header_that_is_too_long_is_of_nobody_known(trusted: Proxies, entry: str) -> None:
+    for extra, client in ((0, CLIENT), (1, UNKNOWN)):
+        value = "a" * (MAX_VALUE - len(entry) - 2 + extra) + ", " + entry
+        assert trusted.client(NEAR, Headers([(trusted.header, value)])) == client
 
 
 def test_unknown_clients_share_the_limits_of_one() -> None:

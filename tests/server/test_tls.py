@@ -17,8 +17,9 @@ from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import ConnectionFailed, InputError, UntrustedServerError
 from streamcodec.protocol import Packet, StreamEnd
 from streamcodec.server import Page, Server
-from streamcodec.server.ports.certificates import CHECK_EVERY_S, Certificates
+from streamcodec.server.ports.certificates import Certificates
 from streamcodec.server.ports.public import HANDSHAKE_S
+from streamcodec.server.watched import LOOK_EVERY_S
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_a_new_certificate_is_for_new_connections_and_drops_no_old_one(pair, tmp
                 assert (await get(server, "/healthz", trusting(pair)))[0] == "server"
                 pair.replace_by(new)
                 for _ in range(2):
-                    await pass_time(CHECK_EVERY_S)
+                    await pass_time(LOOK_EVERY_S)
                 assert (await get(server, "/healthz", trusting(new)))[0] == "new"
                 await client.send({"type": "hello", "version": 1, "role": "listen", "stream": "a", "format": "pcm_s16le"})
                 assert (await client.receive())["type"] == "welcome"

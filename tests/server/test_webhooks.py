@@ -36,6 +36,8 @@ class Receiver:
     async def __call__(self, request):
         self.asked += 1
         status = self.statuses.pop(0) if self.statuses else 204
+        if status == "broken":
+            raise RuntimeError("a fault that nobody knows")
         if status is None:
             raise httpx2.ConnectError("refused")
         number, when = request.headers["webhook-id"], request.headers["webhook-timestamp"]
@@ -125,6 +127,23 @@ def test_an_event_that_is_never_taken_is_given_up_and_counted(caplog):
 
     run_patiently(main())
     assert "the webhook takes no events" in caplog.text
+
+
+def test_a_fault_that_nobody_knows_is_told_once_and_the_events_go_on(caplog):
+    receiver = Receiver("broken", "broken")
+
+    async def main():
+        hooks = receiver.at()
+        hooks.start()
+        hooks.put(ServerEvent("stream.started", {}))
+        for tries, wait_s in enumerate(RETRY_AFTER_S[:2], 1):
+            await until(lambda tries=tries: hooks.counts["retried"] == tries)
+            await pass_time(1.2 * wait_s + 0.1)
+        await until(lambda: hooks.counts["delivered"] == 1)
+        await hooks.close(1)
+
+    run_patiently(main())
+    assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
 def test_a_receiver_that_hangs_holds_up_neither_a_stream_nor_the_stop():

@@ -122,7 +122,9 @@ class OnnxEngine:
         # In the middle of its stream, a decoder that holds nothing back ends as it goes on.
         final = final and (half == "encoder" or start or self.traits.decoder_hold_frames > 0)
         part = self.steps.encoder_part if half == "encoder" else self.steps.decoder_part
-        inputs = {"x": np.ascontiguousarray(x)} if states is None else {"x": np.ascontiguousarray(x), "states": np.ascontiguousarray(states)}
+        inputs = (
+            {"x": np.ascontiguousarray(x)} if states is None else {"x": np.ascontiguousarray(x), "states": np.ascontiguousarray(states)}
+        )
         y, new_states = self._run(f"{half}{' start' * start}{' end' * final}", lambda: part(start=start, final=final), inputs)
         return y, new_states
 

@@ -68,7 +68,7 @@ class AuthUrl:
                 status, body = await self._post({"role": role, "stream": stream, "token": token, "address": address})
         except TimeoutError:
             raise self._failure(f"did not answer within {ASK_WITHIN_S:g} s") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as exc:
+        except Exception as exc:  # a library's own fault is no grant, either
             raise self._failure(f"could not be asked: {type(exc).__name__}") from exc
         if status in _REFUSED:
             self.counts["refused"] += 1

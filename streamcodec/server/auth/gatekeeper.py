@@ -109,6 +109,8 @@ class Gatekeeper:
                 self._asked[key] -= 1
                 if not self._asked[key]:
                     del self._asked[key]
+            if (reason := self.access.withdrawn(role, found)) is not None:  # while the URL was asked
+                raise RemoteProtocolError(WireCode.UNAUTHORIZED, reason)
         self._permits.check(role, stream, found)
         return found
 

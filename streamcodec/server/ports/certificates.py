@@ -12,21 +12,17 @@ from prometheus_client.core import Metric
 
 from streamcodec.errors import InputError, explain
 from streamcodec.server.metrics import counter_family, gauge_family
+from streamcodec.server.watched import WatchedFiles
 
-__all__ = ["CHECK_EVERY_S", "Certificates"]
-
-CHECK_EVERY_S = 5.0
-"""How often the files are looked at. New ones are read when they have stayed the same for as long: they are replaced one by one."""
+__all__ = ["Certificates"]
 
 log = logging.getLogger("streamcodec.server")
-
-_Seen = tuple[tuple[int, int, int] | None, ...]
 
 
 class Certificates:
     """`context` is for the next connection: TLS 1.2 or newer with the certificate chain in one PEM file and its key in another.
 
-    Call `check` every `CHECK_EVERY_S`. Raises `InputError` for files that are no certificate and its key.
+    Call `check` every `LOOK_EVERY_S`. Raises `InputError` for files that are no certificate and its key.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -34,19 +30,13 @@ class Certificates:
         self.key = key
         self.reloads = 0
         self.failed = 0
-        self._seen = self._look()
-        self._settling = False
+        self._files = WatchedFiles([certificate, key])
         self.context, self.expires = self._load()
 
     def check(self) -> None:
         """Read the files again where they have changed. Files that cannot be used leave the certificate that there is, and are told."""
-        before, self._seen = self._seen, self._look()
-        if self._seen != before:
-            self._settling = True
+        if not self._files.changed():
             return
-        if not self._settling:
-            return
-        self._settling = False
         try:
             self.context, self.expires = self._load()
         except InputError as exc:
@@ -61,9 +51,6 @@ class Certificates:
         yield gauge_family("tls_certificate_expires_seconds", "When the TLS certificate expires, in seconds since 1970.", self.expires)
         yield counter_family("tls_certificate_reloads", "How often a new TLS certificate was taken.", self.reloads)
         yield counter_family("tls_certificate_failures", "New TLS certificates that could not be used.", self.failed)
-
-    def _look(self) -> _Seen:
-        return tuple(map(_state, (self.certificate, self.key)))
 
     def _load(self) -> tuple[ssl.SSLContext, float]:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -87,11 +74,3 @@ class Certificates:
 
     def _no_password(self) -> str:
         raise InputError(f"{self.key}: needs a password, expected a key without one")
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
