@@ -26,7 +26,7 @@ if sys.platform != "win32":
 
 __all__ = ["RESERVED_DESCRIPTORS", "Door", "TurnedAway", "ask_for_descriptors", "free_descriptors"]
 
-RESERVED_DESCRIPTORS = 64
+RESERVED_DESCRIPTORS = 128
 """For all but connections: the model's files, logs, the event loop, whoever asks for `/metrics` when the server is full."""
 
 _OPEN = Path("/dev/fd")
