@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamcodec.errors import InputError, explain
+from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
     from streamcodec.server import Operations, Server, TokenKeys, Tokens
     from streamcodec.server.settings import Settings
     from streamcodec.server.watched import WatchedFiles
 
-__all__ = ["end_in_time", "files_of", "operations_of", "read_secret", "reload_when_changed"]
+__all__ = ["end_in_time", "files_of", "operations_of", "reload_when_changed"]
 
 log = logging.getLogger("streamcodec.server")
 
@@ -44,23 +44,12 @@ def operations_of(settings: Settings) -> Operations:
 
 
 def _secret(settings: Settings, name: str) -> str | None:
+    from streamcodec.client.tokens import read_secret
+
     file, secret = getattr(settings, f"{name}_file"), getattr(settings, name)
     if file is not None and secret is not None:
         raise InputError(f"there are two of {name}, expected either the file or the environment's")
     return read_secret(file) if file is not None else None if secret is None else str(secret.get_secret_value())
-
-
-def read_secret(file: Path) -> str:
-    """The one line in a file. Raises `InputError`, which tells nothing of it."""
-    try:
-        found = file.read_text(encoding="utf-8-sig").strip()
-    except OSError as exc:
-        raise InputError(explain(exc)) from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{file}: is no text file, expected one line") from exc
-    if len(found.splitlines()) != 1:
-        raise InputError(f"{file}: expected one line")
-    return found
 
 
 def files_of(settings: Settings) -> list[Path]:
