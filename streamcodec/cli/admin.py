@@ -188,7 +188,7 @@ def _ask(url: str, token_file: Path | None, method: str, path: str, body: Mappin
 
 
 def _token(file: Path | None) -> str:
-    from streamcodec.cli.operate import read_secret
+    from streamcodec.client.tokens import read_secret
 
     token = os.environ.get(TOKEN_VARIABLE, "").strip() if file is None else read_secret(file)
     if not token or not token.isascii() or not token.isprintable():

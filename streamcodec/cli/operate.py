@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamcodec.cli.token import read_token_keys
-from streamcodec.errors import InputError, explain
+from streamcodec.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamcodec.server.settings import Origins, Settings
     from streamcodec.server.watched import WatchedFiles
 
-__all__ = ["end_in_time", "files_of", "operations_of", "read_secret", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
+__all__ = ["end_in_time", "files_of", "operations_of", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
 
 log = logging.getLogger("streamcodec.server")
 
@@ -47,6 +47,8 @@ def operations_of(settings: Settings) -> Operations:
 
 
 def _secret(settings: Settings, name: str) -> str | None:
+    from streamcodec.client.tokens import read_secret
+
     file, secret = getattr(settings, f"{name}_file"), getattr(settings, name)
     if file is not None and secret is not None:
         raise InputError(f"there are two of {name}, expected either the file or the environment's")
@@ -92,19 +94,6 @@ def _tokens(path: Path | None, secret: SecretStr | None) -> tuple[str, ...]:
             raise InputError(f"{path}: holds no token, expected one a line")
         found += listed
     return tuple(found)
-
-
-def read_secret(file: Path) -> str:
-    """The one line in a file. Raises `InputError`, which tells nothing of it."""
-    try:
-        found = file.read_text(encoding="utf-8-sig").strip()
-    except OSError as exc:
-        raise InputError(explain(exc)) from exc
-    except UnicodeDecodeError as exc:
-        raise InputError(f"{file}: is no text file, expected one line") from exc
-    if len(found.splitlines()) != 1:
-        raise InputError(f"{file}: expected one line")
-    return found
 
 
 def files_of(settings: Settings) -> list[Path]:

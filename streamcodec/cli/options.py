@@ -32,7 +32,6 @@ __all__ = [
     "PrecisionName",
     "Quiet",
     "Server",
-    "ServerThreads",
     "Stream",
     "Threads",
     "TlsCa",
@@ -139,14 +138,6 @@ Precision = Annotated[
 ]
 Threads = Annotated[
     int, typer.Option(parser=positive_int, metavar="N", help="Threads of the model; a single stream gains little from more than one.")
-]
-ServerThreads = Annotated[
-    int | None,
-    typer.Option(
-        parser=positive_int,
-        metavar="N",
-        help="Run N steps of the model at a time, each on a thread of its own (default: as many as there are processors for this program).",
-    ),
 ]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from streamcodec.errors import ConnectionFailed, InputError, Refused, WireCode, explain
 from streamcodec.protocol import ListenHello, PublishHello
 
-__all__ = ["Token", "may_go_on", "token_file", "token_now", "with_token"]
+__all__ = ["Token", "may_go_on", "read_secret", "token_file", "token_now", "with_token"]
 
 _Hello = TypeVar("_Hello", PublishHello, ListenHello)
 
@@ -31,18 +32,20 @@ def with_token(hello: _Hello, token: Token) -> _Hello:
 def token_file(path: Path) -> Callable[[], str | None]:
     """The token in a file, which is read again for each connection. The function raises `InputError`."""
 
-    def read() -> str:
-        try:
-            found = path.read_text(encoding="utf-8-sig").strip()
-        except OSError as exc:
-            raise InputError(explain(exc)) from exc
-        except UnicodeDecodeError as exc:
-            raise InputError(f"{path}: is no text file, expected a token") from exc
-        if len(found.splitlines()) != 1:
-            raise InputError(f"{path}: expected one token, on one line")
-        return found
+    return partial(read_secret, path)
 
-    return read
+
+def read_secret(path: Path) -> str:
+    """The one line in a file. Raises `InputError`, which tells nothing of it."""
+    try:
+        found = path.read_text(encoding="utf-8-sig").strip()
+    except OSError as exc:
+        raise InputError(explain(exc)) from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"{path}: is no text file, expected one line") from exc
+    if len(found.splitlines()) != 1:
+        raise InputError(f"{path}: expected one line")
+    return found
 
 
 def may_go_on(lost: Exception, shown: str | None, token: Token) -> bool:

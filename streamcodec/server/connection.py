@@ -21,6 +21,7 @@ from streamcodec.server.handshake import Handshake
 from streamcodec.server.listening import serve_listener
 from streamcodec.server.peer import PeerConnection
 from streamcodec.server.publishing import serve_publisher
+from streamcodec.server.refusals import LimitReached
 from streamcodec.server.registry import Registry
 from streamcodec.server.websocket import MessageConnection
 
@@ -79,7 +80,8 @@ class ClientHandler:
             metrics.refused += 1
             code = _code(exc)
             metrics.refused_by_code[code] += 1
-            self._registry.observe(ServerEvent("client.refused", {"code": str(code), "address": self.peer.name, "count": 1}, code))
+            if not isinstance(exc, LimitReached):
+                self._registry.observe(ServerEvent("client.refused", {"code": str(code), "address": self.peer.name, "count": 1}, code))
         elif not (isinstance(exc, RemoteProtocolError) and exc.code is WireCode.TAKEN_OVER):
             metrics.failed += 1
             metrics.failed_by_code[_code(exc)] += 1

@@ -15,18 +15,18 @@ from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 
-from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.errors import WireCode
 from streamcodec.server.addresses import AddressRates, peer_key
 from streamcodec.server.limits import Limits
 from streamcodec.server.proxies import Proxies
-from streamcodec.server.refusals import Bound, Refusals
+from streamcodec.server.refusals import Bound, LimitReached, Refusals
 
 if sys.platform != "win32":
     import resource
 
 __all__ = ["RESERVED_DESCRIPTORS", "Door", "TurnedAway", "ask_for_descriptors", "free_descriptors"]
 
-RESERVED_DESCRIPTORS = 64
+RESERVED_DESCRIPTORS = 128
 """For all but connections: the model's files, logs, the event loop, whoever asks for `/metrics` when the server is full."""
 
 _OPEN = Path("/dev/fd")
@@ -111,12 +111,12 @@ class Door:
 
     @contextlib.contextmanager
     def publishing(self, host: str) -> Iterator[None]:
-        """Count a publisher from `host` inside this block. Raises `RemoteProtocolError` SERVER_FULL where it has too many."""
+        """Count a publisher from `host` inside this block. Raises `LimitReached` SERVER_FULL where it has too many."""
         key, most = self._key(host), self._limits.max_publishers_per_address
         if key is not None and self._publishers[key] >= most:
             told = f"this address has its {most} publishers"
             self._refusals.note(Bound.PUBLISHERS_OF_ADDRESS, host, told)
-            raise RemoteProtocolError(WireCode.SERVER_FULL, told)
+            raise LimitReached(WireCode.SERVER_FULL, told)
         if key is not None:
             self._publishers[key] += 1
         try:

@@ -66,6 +66,7 @@ class Entrance(asyncio.Protocol):
         self._turns = turns
         self._host: str | None = None  # of whoever has entered by the door and not left
         self._group: str | None = None  # in which it waits for its turn
+        self._client = ""
         self._others = others
         self._proxies = proxies
         self._entered = entered
@@ -176,6 +177,7 @@ class Entrance(asyncio.Protocol):
         self._stop_waiting()
         if self._transport.is_closing():
             return
+        self._client = client
         self._group = peer_key(client, bound_loopback=True) or client
         self._transport.pause_reading()
         self._wait(self._patience_s, self._give_up_queue)
@@ -184,7 +186,7 @@ class Entrance(asyncio.Protocol):
     def _give_up_queue(self) -> None:
         self._leave_queue()
         told = f"too many connect at once: no turn came within {self._patience_s:g} s"
-        self._turn_away(self._door.turn_away(self._host or "", TurnedAway(HTTPStatus.SERVICE_UNAVAILABLE, Bound.HANDSHAKES, told)))
+        self._turn_away(self._door.turn_away(self._client, TurnedAway(HTTPStatus.SERVICE_UNAVAILABLE, Bound.HANDSHAKES, told)))
 
     def _leave_queue(self) -> None:
         if self._group is not None:

@@ -14,6 +14,7 @@ __all__ = ["Limits"]
 # Whoever reads limits from a file or the environment checks them by these.
 Count = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Ge(0)]
+SomeSeconds = Annotated[float, Gt(0)]
 Share = Annotated[float, Gt(0)]
 
 
@@ -45,7 +46,7 @@ class Limits:
     max_relay: Share = 0.7
     max_loop_lag_s: Seconds = 0.2  # "auto": refuse everybody while the loop reads 5% of what comes later than this, for whatever reason
     join_wait_s: Seconds = 3.0  # a newcomer that may be admitted in a moment waits so long, in order of arrival; then refuse: server_full
-    handshake_s: Seconds = 5.0  # refuse: timeout
+    handshake_s: SomeSeconds = 5.0  # refuse: timeout
     first_packet_s: Seconds = 30.0  # a publisher that sends nothing from its welcome on; error: timeout
     silent_s: Seconds = 600.0  # a publisher that sends nothing any more, not even a gap; error: timeout
     encode_wait_s: Seconds = 0.5  # live: packets that wait so long for the encoder make it drop some until half is left, then a new epoch
@@ -60,8 +61,8 @@ class Limits:
     # How long a fast publisher waits for one listener, which may lose packets from then on; it waits for the machine without a bound.
     stall_s: Seconds = 10.0
     # A step of the engine that takes longer makes the server unwell, and is given up after twice that.
-    hung_step_s: Seconds = 5.0
-    record_every_s: Seconds = 1.0  # what has come of the recorded streams is written so often
+    hung_step_s: SomeSeconds = 5.0
+    record_every_s: SomeSeconds = 1.0  # what has come of the recorded streams is written so often
     record_backlog_s: Seconds = 10.0  # so much of a stream may wait for the disk; then leave packets out of its recording, with a gap
     drain_s: Seconds = 5.0  # how long a stop waits until what was accepted has gone out
     refused_tokens: Rate = Rate(0.2, 10)  # of one address; then none of its tokens is looked at: rate_limited

@@ -8,10 +8,11 @@ from enum import StrEnum
 
 from prometheus_client.core import Metric
 
+from streamcodec.errors import RemoteProtocolError
 from streamcodec.server.events import Observer, ServerEvent
 from streamcodec.server.metrics import counter_family
 
-__all__ = ["TELL_EVERY_S", "Bound", "Refusals"]
+__all__ = ["TELL_EVERY_S", "Bound", "LimitReached", "Refusals"]
 
 TELL_EVERY_S = 60.0
 
@@ -32,6 +33,10 @@ class Bound(StrEnum):
     PUBLISHERS_OF_ADDRESS = "publishers_of_address"
     TLS = "tls"
     TOKENS = "tokens"
+
+
+class LimitReached(RemoteProtocolError):
+    """A refusal that `Refusals` has noted already: it needs no second event."""
 
 
 class Refusals:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import socket
@@ -15,6 +16,7 @@ from server_rig import http_get, run, samples, serving, tiny_codec, until
 
 from streamcodec.errors import StreamCodecError
 from streamcodec.server import Server, Sites
+from streamcodec.server.ports import private
 from streamcodec.server.ports.private import FAREWELL_S, MAX_CONNECTIONS, REQUEST_S
 from streamcodec.server.ports.routes import MAX_BODY_BYTES, HttpReply, HttpRequest, Route, Routes
 
@@ -248,6 +250,34 @@ def test_so_many_may_ask_at_a_time():
             assert (await ask(server, "GET", "/healthz"))[0] == 200
 
     run(main())
+
+
+def test_who_comes_when_as_many_more_are_told_so_is_dropped():
+    async def main():
+        async with serving(private_port=0) as server:
+            there = {asyncio.create_task(asyncio.Event().wait()) for _ in range(2 * MAX_CONNECTIONS)}
+            server.private._tasks |= there
+            reader, writer = await asyncio.open_connection(server.private.host, server.private.port)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+            assert server.private._tasks == there
+
+    run(main())
+
+
+def test_a_peer_that_has_reset_its_connection_is_no_error():
+    class Reset:
+        def write_eof(self):
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    async def main():
+        reader = asyncio.StreamReader()
+        reader.feed_eof()
+        await private._Exchange(reader, Reset()).linger()
+        assert reader.at_eof()
+
+    asyncio.run(main())
 
 
 def test_it_answers_until_the_server_has_stopped_and_leaves_nobody_waiting():

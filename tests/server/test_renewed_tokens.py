@@ -49,7 +49,7 @@ def test_a_file_is_read_again_and_what_is_no_token_is_told(tmp_path):
         path.write_text(text)
         assert token() == text.strip()
     path.write_text("two\nlines-of-secrets\n")
-    with pytest.raises(InputError, match="expected one token") as caught:
+    with pytest.raises(InputError, match="expected one line") as caught:
         token()
     assert "secrets" not in str(caught.value)
     path.write_bytes(b"\xff\xfe\xff")

@@ -123,6 +123,8 @@ def test_paths_in_a_file_are_relative_to_it(file: Path) -> None:
         ("[limits]\nmax_listeners = 0", "limits.max_listeners is 0, expected greater than or equal to 1"),
         ("[limits]\nresume_s = -1", "limits.resume_s is -1, expected greater than or equal to 0"),
         ("[limits]\nresume_s = inf", "limits.resume_s is inf, expected a finite number"),
+        ("[limits]\nhandshake_s = 0", "limits.handshake_s is 0, expected greater than 0"),
+        ("[limits]\nhung_step_s = 0", "limits.hung_step_s is 0, expected greater than 0"),
         ("[limits]\nmax_load = 0", "limits.max_load is 0, expected greater than 0"),
         ("[limits]\nframes.per_s = nan", "limits.frames.per_s is nan, expected "),
         ("[limits]\nframes = 3", "limits.frames is 3, expected "),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from patience import pass_time, run_patiently
 from server_rig import figures, http_get, listen_hello, raw, run, serving, small_limits, until
 
+from streamcodec.server import Proxies
 from streamcodec.server.rate import Rate
 from streamcodec.server.turns import FairQueue, HandshakeTurns
 
@@ -82,6 +83,22 @@ def test_whoever_waits_too_long_for_a_turn_is_told_and_counted():
             status, body = await waiting
             assert status == 503 and body == "too many connect at once: no turn came within 10 s.\n"
             assert server.refusals.counts["handshakes"] == 1
+
+    run(main())
+
+
+def test_who_gets_no_turn_behind_a_proxy_is_noted_as_who_it_is():
+    async def main():
+        limits, told = small_limits(handshakes=Rate(1e-3, 1)), []
+        async with serving(limits=limits, proxies=Proxies(["127.0.0.1"])) as server, raw(server.url) as first:
+            await first.send(listen_hello("a"))
+            assert (await first.receive())["type"] == "welcome"
+            server.refusals.observe = told.append
+            waiting = asyncio.create_task(http_get(server, "/healthz", "X-Forwarded-For: 203.0.113.7\r\n"))
+            await until(lambda: server._public._turns.num_waiting)
+            await pass_time(11)
+            assert (await waiting)[0] == 503
+        assert [event.data["address"] for event in told] == ["203.0.113.7"]
 
     run(main())
 

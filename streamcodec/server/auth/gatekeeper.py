@@ -17,7 +17,7 @@ from streamcodec.server.auth.credential import Basis, Credential
 from streamcodec.server.auth.permits import Permit, Permits
 from streamcodec.server.echo import EchoTests
 from streamcodec.server.limits import Limits
-from streamcodec.server.refusals import Bound, Refusals
+from streamcodec.server.refusals import Bound, LimitReached, Refusals
 
 __all__ = ["MAX_ASKED_OF_ADDRESS", "Gatekeeper", "bearer_of"]
 
@@ -68,7 +68,7 @@ class Gatekeeper:
         if guesses and key is not None and (wait_s := self._refused.of(key).wait_s()):
             told = "too many tokens from this address were refused"
             self._refusals.note(Bound.TOKENS, address, told)
-            raise RemoteProtocolError(WireCode.RATE_LIMITED, told, min(_MAX_RETRY_AFTER_MS, max(1000, round(1000 * wait_s))))
+            raise LimitReached(WireCode.RATE_LIMITED, told, min(_MAX_RETRY_AFTER_MS, max(1000, round(1000 * wait_s))))
         try:
             return await self._admit(hello.role, hello.stream, token, address, key)
         except RemoteProtocolError as exc:

@@ -21,7 +21,7 @@ from streamcodec.server.sites import Sites
 __all__ = ["MAX_CONNECTIONS", "REQUEST_S", "PrivatePort"]
 
 MAX_CONNECTIONS = 32
-"""So many may ask at a time; descriptors are kept for them."""
+"""So many may ask at a time, and as many more are told that they may not; descriptors are kept for all of them."""
 REQUEST_S = 10.0
 """A request must have come within so long, and its answer must be taken within so long."""
 FAREWELL_S = 2.0
@@ -72,6 +72,9 @@ class PrivatePort:
         await self._server.wait_closed()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._tasks) >= 2 * MAX_CONNECTIONS:
+            writer.transport.abort()  # an answer would take a descriptor for a while
+            return
         # A task of our own: asyncio complains about its own ones where they are cancelled.
         task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
@@ -89,12 +92,12 @@ class PrivatePort:
             async with asyncio.timeout(REQUEST_S):
                 await exchange.send(reply)
             await exchange.linger()
-        except (TimeoutError, ConnectionError):
+        except OSError:  # also a time that is over
             pass
         finally:
             # Nobody waits for a peer that does not take its answer.
             writer.transport.abort()
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
     async def _reply(self, exchange: _Exchange, host: str) -> HttpReply:
@@ -159,7 +162,8 @@ class _Exchange:
 
     async def linger(self) -> None:
         """Wait until the peer closes: what it still sends must not make the system drop the answer. Raises `TimeoutError`."""
-        self._writer.write_eof()
+        with contextlib.suppress(OSError):  # the peer has reset the connection
+            self._writer.write_eof()
         async with asyncio.timeout(FAREWELL_S):
             while await self._reader.read(_READ):
                 pass
