@@ -86,7 +86,8 @@ def test_an_exported_model_is_run_as_shown(model):
 
 @pytest.fixture(scope="module")
 def help_texts() -> dict[str, str]:
-    commands = ("serve", "mic", "play", "demo", "encode", "decode", "tokenize", "convert", "export", "models", "devices", "doctor")
+    listening = ("serve", "mic", "play", "record", "replay", "echo", "demo")
+    commands = (*listening, "encode", "decode", "tokenize", "convert", "export", "models", "devices", "doctor")
     texts = {}
     for command in commands:
         with contextlib.redirect_stdout(io.StringIO()) as told:

@@ -19,7 +19,7 @@ from test_private_port import ask
 
 from streamcodec.errors import WireCode
 from streamcodec.protocol import Report
-from streamcodec.server import AuthUrl, Metrics, Operations, Webhooks
+from streamcodec.server import AuthUrl, Metrics, Operations, RecordingFolder, Webhooks
 from streamcodec.server.refusals import Bound
 
 FOLDER = importlib.resources.files("streamcodec.server").joinpath("monitoring")
@@ -39,7 +39,8 @@ def scraped(tmp_path: Path) -> dict[str, dict[str, set[str]]]:
         # Neither is asked or told anything here.
         auth_url = AuthUrl("https://auth.example", time.time)
         operations = Operations(auth_url, Webhooks("https://hooks.example", f"whsec_{'A' * 40}", time.time))
-        async with serving(tls_certificate=pair.certificate, tls_key=pair.key, private_port=0, operations=operations) as server:
+        ways = {"tls_certificate": pair.certificate, "tls_key": pair.key, "recordings": RecordingFolder(tmp_path / "recordings")}
+        async with serving(private_port=0, operations=operations, **ways) as server:
             _, _, text = await ask(server, "GET", "/metrics")
             for name, labels in re.findall(r"^(streamcodec_\w+)(?:\{(.*)\})? ", text, re.M):
                 of = found.setdefault(name, {})
