@@ -86,9 +86,7 @@ export interface TalkFigures {
   readonly sentS: number;
   readonly kbps: number;
   readonly bytes: number;
-  /** Audio (s) that was dropped here, and packets that the server dropped. */
   readonly droppedS: number;
-  readonly serverDropped: number;
   readonly encode: Percentiles | null;
   readonly roundTripMs: number | null;
 }
