@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,9 +11,15 @@ from functools import lru_cache
 from streamcodec.server.address import is_loopback
 from streamcodec.server.rate import Rate, TokenBucket
 
-__all__ = ["MAX_REMEMBERED", "AddressRates", "peer_key"]
+__all__ = ["MAX_REMEMBERED", "AddressRates", "host_of", "peer_key"]
 
 MAX_REMEMBERED = 4096
+
+
+def host_of(transport: asyncio.BaseTransport) -> str:
+    """The address, without the port, from which somebody has connected; empty where the system does not know it any more."""
+    address = transport.get_extra_info("peername")
+    return str(address[0]) if isinstance(address, tuple) else ""
 
 
 @lru_cache(maxsize=1024)  # thousands a second may come from one address

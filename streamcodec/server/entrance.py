@@ -20,7 +20,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.streams import StreamReader
 
-from streamcodec.server.addresses import peer_key
+from streamcodec.server.addresses import host_of, peer_key
 from streamcodec.server.door import Door, TurnedAway
 from streamcodec.server.page import Answer
 from streamcodec.server.proxies import Proxies
@@ -86,8 +86,7 @@ class Entrance(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no class of asyncio's
-        address = transport.get_extra_info("peername")
-        host = str(address[0]) if isinstance(address, tuple) else ""
+        host = host_of(transport)
         if not self._entered and (away := self._door.enter(host)) is not None:
             self._turn_away(away)
             return

@@ -14,6 +14,7 @@ import h11
 from websockets.datastructures import Headers
 
 from streamcodec.server.address import explain_refusal, is_loopback, url_of, where_to_listen
+from streamcodec.server.addresses import host_of
 from streamcodec.server.ports.routes import MAX_BODY_BYTES, HttpReply, HttpRequest, Routes
 from streamcodec.server.refusals import Refusals
 from streamcodec.server.sites import Sites
@@ -81,8 +82,7 @@ class PrivatePort:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        address = writer.get_extra_info("peername")
-        host = str(address[0]) if isinstance(address, tuple) else ""
+        host = host_of(writer.transport)
         exchange = _Exchange(reader, writer)
         try:
             if len(self._tasks) > MAX_CONNECTIONS:

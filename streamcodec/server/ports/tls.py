@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, cast
 
+from streamcodec.server.addresses import host_of
 from streamcodec.server.door import Door
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.websocket import FAREWELL_S, WRITE_LIMIT
@@ -47,8 +48,7 @@ class TlsEntrance(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no class of asyncio's
-        address = transport.get_extra_info("peername")
-        host = str(address[0]) if isinstance(address, tuple) else ""
+        host = host_of(transport)
         if self._door.enter(host) is not None:
             self._transport.abort()
             return
