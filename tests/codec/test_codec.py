@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Reference, transformers_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from package_codecs import Reference, transformers_reference
 from parity import assert_same_codes
 
 import streamcodec

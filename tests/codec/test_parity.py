@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import Reference, transformers_reference
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from package_codecs import Reference, transformers_reference
 from parity import assert_same_codes
 
 import streamcodec

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Reference, encodec_reference
 from made_up_models import save_made_up_model
+from package_codecs import Reference, encodec_reference
 from parity import assert_same_codes
 from torch import nn
 

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from conftest import Reference, encodec_reference, transformers_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from package_codecs import Reference, encodec_reference, transformers_reference
 from parity import assert_same_codes
 
 from streamcodec.config import CodecConfig
