@@ -9,6 +9,8 @@ import ipaddress
 import json
 import logging
 import ssl
+from collections.abc import Callable
+from typing import Any
 
 import httpx2
 import pytest
@@ -313,6 +315,22 @@ def test_guesses_do_not_reach_it_for_ever():
     run(main())
 
 
+class PassingTime:
+    """The server's clocks, moved on by hand until the URL is asked again."""
+
+    def __init__(self, server: Any, door: Any) -> None:
+        self._door = door
+        self._clock_s = 0.0
+        server.permits.clock = lambda: NOW + self._clock_s
+
+    async def until_asked(self, step_s: float, enough: Callable[[], bool] = lambda: False) -> None:
+        """Let `step_s` pass, and wait until the URL is asked, or it is `enough`."""
+        asked = len(self._door.asked)
+        self._clock_s += step_s
+        await pass_time(step_s)
+        await until(lambda: len(self._door.asked) > asked or enough())
+
+
 @pytest.mark.parametrize(
     ("later", "code", "why"),
     [
@@ -328,24 +346,17 @@ def test_a_session_ends_where_the_url_does_not_go_on_granting_it(later, code, wh
 
     async def main():
         async with serving(operations=Operations(auth_url=door.at())) as server:
-            clock_s = 0.0
-            server.permits.clock = lambda: NOW + clock_s
+            time_passes = PassingTime(server, door)
             async with raw(server.url) as client:
                 await client.send(listen_hello(token="t"))
                 assert (await client.receive())["type"] == "welcome"
                 assert (await client.receive())["type"] == "waiting"
                 for _ in range(2):
-                    asked = len(door.asked)
-                    clock_s += 61
-                    await pass_time(61)
-                    await until(lambda asked=asked: len(door.asked) > asked)
+                    await time_passes.until_asked(61)
                 door.says(**later)
                 reading = asyncio.create_task(client.last_word())
                 while not reading.done():
-                    asked = len(door.asked)
-                    clock_s += 61
-                    await pass_time(61)
-                    await until(lambda asked=asked: len(door.asked) > asked or reading.done())
+                    await time_passes.until_asked(61, reading.done)
                 word, closed = await reading
                 assert (word["type"], word["code"], closed) == ("error", code, code.close_code)
                 assert why in word["reason"]
@@ -359,17 +370,13 @@ def test_a_url_that_fails_for_a_moment_ends_no_session():
 
     async def main():
         async with serving(operations=Operations(auth_url=door.at())) as server:
-            clock_s = 0.0
-            server.permits.clock = lambda: NOW + clock_s
+            time_passes = PassingTime(server, door)
             async with raw(server.url) as client:
                 await client.send(listen_hello(token="t"))
                 assert (await client.receive())["type"] == "welcome"
                 for status, step_s in ((500, 61), (500, 6), (200, 6), (500, 61), (200, 6)):
                     door.says(status, listen=["*"], revalidate_s=60)
-                    asked = len(door.asked)
-                    clock_s += step_s
-                    await pass_time(step_s)
-                    await until(lambda asked=asked: len(door.asked) > asked)
+                    await time_passes.until_asked(step_s)
                 await client.send({"type": "ping", "time": 7})
                 assert {(await client.receive())["type"] for _ in range(2)} == {"waiting", "pong"}
 
