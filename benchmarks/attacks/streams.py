@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import numpy as np
 
-from benchmarks.capacity.connection import LoadConnection
+from benchmarks.capacity.connection import LoadConnection, close_all
 from benchmarks.harness.processes import run_loop
 from streamcodec.gc_freeze import freeze_gc
 from streamcodec.protocol import Gap, ListenHello, Message, Packet, PublishHello, Report, StreamEnd, StreamStart, Welcome
@@ -93,8 +93,7 @@ class OrdinaryStream:
         self._stopped = True
         self._sending.cancel()
         await asyncio.sleep(_PACKET_S)
-        for connection in (self._publisher, self._listener):
-            connection.close()
+        await close_all([self._publisher, self._listener])
 
     async def _send(self) -> None:
         begun, packets = time.perf_counter(), self.log.dues

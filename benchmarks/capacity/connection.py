@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from streamcodec.errors import StreamCodecError
 from streamcodec.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, ClientSession, ListenHello, Message, PublishHello
 
-__all__ = ["LoadConnection"]
+__all__ = ["LoadConnection", "close_all"]
+
+_CLOSES_S = 10.0
 
 
 class LoadConnection(asyncio.Protocol):
@@ -26,11 +29,17 @@ class LoadConnection(asyncio.Protocol):
         self._heard = heard
         self._lost = lost
         self._transport: asyncio.Transport | None = None
+        self._over = asyncio.Event()
 
     @property
     def unsent(self) -> int:
         """Bytes that the socket has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def over(self) -> bool:
+        """It is closed, or never came about."""
+        return self._over.is_set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -57,6 +66,7 @@ class LoadConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._over.set()
         self._lost("the connection is over" if exc is None else str(exc))
 
     def flush(self) -> None:
@@ -69,9 +79,23 @@ class LoadConnection(asyncio.Protocol):
         """Begin to close; what comes afterwards is ignored."""
         self._lost = lambda reason: None  # noqa: ARG005
         self._heard = lambda message: None  # noqa: ARG005
-        if self._transport is not None and not self._ws.close_expected():
+        if self._transport is None:
+            return
+        if self._ws.state is State.OPEN:
             self._ws.send_close(1000)
             self._write()
+        elif self._ws.state is State.CONNECTING:
+            self._transport.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is over, or never came about; after a while it is cut."""
+        try:
+            async with asyncio.timeout(_CLOSES_S):
+                await self._over.wait()
+        except TimeoutError:
+            if self._transport is not None:
+                self._transport.abort()
+                await self._over.wait()
 
     def _write(self) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -91,4 +115,14 @@ class LoadConnection(asyncio.Protocol):
         try:
             await asyncio.get_running_loop().create_connection(lambda: self, uri.host, uri.port)
         except OSError as exc:
+            self._over.set()
             self._lost(str(exc))
+
+
+async def close_all(connections: Iterable[LoadConnection]) -> None:
+    """Close all, and wait until they are: an event loop that ends before its connections do raises what nobody can handle."""
+    closing = list(connections)
+    for connection in closing:
+        connection.close()
+    for connection in closing:
+        await connection.wait_closed()

@@ -11,10 +11,11 @@ from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as Pipe
+from weakref import WeakSet
 
 import numpy as np
 
-from benchmarks.capacity.connection import LoadConnection
+from benchmarks.capacity.connection import LoadConnection, close_all
 from benchmarks.capacity.ledger import CODES, PCM, Sample, Schedule, Voice, speech_from
 from benchmarks.harness.machine import usage
 from benchmarks.harness.processes import run_loop
@@ -91,6 +92,7 @@ class _Speaker:
     def _connect(self, hello: PublishHello | ListenHello, heard: Callable[[Message], None]) -> LoadConnection:
         connection = LoadConnection(self._owner.load.url, hello, heard, self._lost)
         connection.open()
+        self._owner.connections.add(connection)
         return connection
 
     def _listen(self, kind: int) -> None:
@@ -210,6 +212,7 @@ class _LoadProcess:
         self.gaps = 0
         self.refused: list[tuple[str, str]] = []
         self.failures: list[str] = []
+        self.connections: WeakSet[LoadConnection] = WeakSet()
         self._speakers: dict[int, _Speaker] = {}
         self._wanted = 0
         self._asked = 0  # speakers that were let in, wait for an answer, or were refused, less those who left
@@ -233,6 +236,7 @@ class _LoadProcess:
                     feeder.result()
         finally:
             feeder.cancel()
+        await close_all(self.connections)
         pipe.send("stopped")
 
     async def _feed(self) -> None:

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection as Pipe
 
 import numpy as np
 
-from benchmarks.capacity.connection import LoadConnection
+from benchmarks.capacity.connection import LoadConnection, close_all
 from benchmarks.harness.machine import usage
 from benchmarks.harness.processes import run_loop
 from benchmarks.relay.listener import RelayListener, RelayLog
@@ -104,7 +104,7 @@ class _RelayPublisher:
             self._connection.flush()
         async with asyncio.timeout(_PATIENCE_S):
             await self._ended.wait()
-        self._connection.close()
+        await close_all([self._connection])
 
     async def _send(self) -> None:
         begun = time.perf_counter()
