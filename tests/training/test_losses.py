@@ -40,11 +40,19 @@ def test_noise_above_its_limit_does_not_count() -> None:
     assert float(SpectralLoss(RATE)(x + above, x).noise) > 0.2
 
 
+def test_levels_are_those_of_bands_wherever_in_time_their_sound_is() -> None:
+    x = 0.1 * torch.randn(1, 12_000, generator=torch.Generator().manual_seed(0))
+    quieter = SpectralLoss(RATE)(0.5 * x, x)
+    assert float(quieter.levels) == pytest.approx(math.log(2.0), abs=0.02)
+    backwards = SpectralLoss(RATE)(x.flip(1), x)
+    assert float(backwards.levels) < 0.02 < 0.2 < float(backwards.mel)
+
+
 def test_silence_has_finite_losses_and_gradients() -> None:
     y = torch.zeros(1, 4096, requires_grad=True)
     x = torch.zeros(1, 4096)
     terms = SpectralLoss(RATE)(y, x)
-    (terms.mel + terms.relative - snr(y, x).mean()).backward()  # type: ignore[no-untyped-call]
+    (terms.mel + terms.relative + terms.levels - snr(y, x).mean()).backward()  # type: ignore[no-untyped-call]
     assert y.grad is not None and torch.isfinite(y.grad).all()
 
 

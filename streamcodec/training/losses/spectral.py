@@ -36,11 +36,16 @@ def mel_bands(rate: int, window: int, bands: int) -> Tensor:
 
 
 class SpectralTerms(NamedTuple):
-    """`mel`: mean |difference| of log-mel in nepers; `relative`: error of the magnitudes relative to the original's; `noise`: see below."""
+    """What `SpectralLoss` finds.
+
+    `mel`: mean |difference| of log-mel in nepers. `relative`: error of the magnitudes relative to the original's. `noise`: see there.
+    `levels`: mean |difference| of the bands' levels, each over a whole row, in nepers of amplitude.
+    """
 
     mel: Tensor
     relative: Tensor
     noise: Tensor
+    levels: Tensor
 
 
 class SpectralLoss(nn.Module):
@@ -53,6 +58,9 @@ class SpectralLoss(nn.Module):
     averaged over bands (those above 6 kHz count ever less) and frames. An SNR of the whole is that of the loudest octave; this asks for
     some 10 dB everywhere and for little more anywhere, which is how noise is least heard. Bands above `noise_below` Hz do not count: where
     no waveform is coded, silence is nearer to it than sound of the right level.
+
+    The levels of the same bands ask for no place in time. A distance between frames does: where those are uncertain, its best answer is
+    their median, which has less power than what was said.
     """
 
     def __init__(
@@ -93,7 +101,7 @@ class SpectralLoss(nn.Module):
     def forward(self, y: Tensor, x: Tensor) -> SpectralTerms:
         with torch.no_grad():
             originals = self._spectra(x)
-        mels, relatives, noise = [], [], torch.zeros(())
+        mels, relatives, noise, levels = [], [], torch.zeros(()), torch.zeros(())
         for window, (magnitude, mel, stft), (original, original_mel, original_stft) in zip(
             self.windows, self._spectra(y), originals, strict=True
         ):
@@ -102,7 +110,13 @@ class SpectralLoss(nn.Module):
             relatives.append((error / (original.square().sum(dim=(1, 2)).sqrt() + 1e-3)).mean())
             if window == self.noise_window:
                 noise = self._noise(stft - original_stft, original)
-        return SpectralTerms(torch.stack(mels).mean(), torch.stack(relatives).mean(), noise)
+                levels = self._levels(magnitude, original)
+        return SpectralTerms(torch.stack(mels).mean(), torch.stack(relatives).mean(), noise, levels)
+
+    def _levels(self, magnitude: Tensor, original: Tensor) -> Tensor:
+        filters = self.get_buffer(f"mel_{self.noise_window}")
+        ours, theirs = ((side.square().mean(dim=1) @ filters + self.floor**2).log() for side in (magnitude, original))  # [B, bands]
+        return 0.5 * (ours - theirs).abs().mean()
 
     def _noise(self, error: Tensor, original: Tensor) -> Tensor:
         filters = self.get_buffer(f"mel_{self.noise_window}")

@@ -77,7 +77,7 @@ class AdversarialSettings:
     average: float = 0.998
 
     def __post_init__(self) -> None:
-        known = ("mel", "relative", "noise", "features", "adversarial")
+        known = ("mel", "relative", "noise", "levels", "features", "adversarial")
         if unknown := sorted(self.losses.keys() - set(known)):
             raise InputError(f"losses has {', '.join(unknown)}, expected some of {', '.join(known)}")
 
@@ -148,7 +148,7 @@ class AdversarialLearner:
         if learns:
             terms = self.spectral(heard, x)
             losses = {
-                "mel": terms.mel, "relative": terms.relative, "noise": terms.noise,
+                "mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "levels": terms.levels,
                 "features": feature_matching_loss(real, fake), "adversarial": adversarial_loss(fake),
             }  # fmt: skip
             self.optimizer.zero_grad()
