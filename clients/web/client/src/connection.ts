@@ -111,6 +111,8 @@ export class Connection {
   readonly window = new SendWindow(WINDOW_S, { trips: TRIPS, guessS: 0 });
   /** The number up to which the server has taken a publisher's packets, as far as its pongs tell; null before the first. */
   acknowledged: number | null = null;
+  /** In how long (ms) the server closes, as its last pong says; null: it does not. */
+  closingMs: number | null = null;
   /** How much audio (s) is under way, as its publisher counts it. */
   aheadS: () => number = () => 0;
   readonly #io: Io;
@@ -231,6 +233,7 @@ export class Connection {
   }
 
   #takePong(pong: Pong, receivedUs: number): void {
+    this.closingMs = pong.closing_ms;
     for (let sent = this.#pings.shift(); sent !== undefined; sent = this.#pings.shift()) {
       if (sent.time !== pong.time) continue;
       this.acknowledged = sent.nextSeq;

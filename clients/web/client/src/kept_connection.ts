@@ -1,8 +1,8 @@
 // A connection that is kept: opened until it works, resumed where it broke, and opened afresh where it cannot be resumed.
 
-import { ConnectionFailed, worthRetrying } from "./connection.ts";
+import { ConnectionFailed, Refused, sleep, worthRetrying } from "./connection.ts";
 import type { Connection, Io } from "./connection.ts";
-import { keepOpening, reopen } from "./reconnect.ts";
+import { backoff, keepOpening, reopen } from "./reconnect.ts";
 import type { ClockEstimate, Hello, Message } from "@streamcodec/protocol";
 
 /** What publishers and listeners tell their owners about their connection. */
@@ -63,6 +63,16 @@ export class KeptConnection {
     } catch (error) {
       if (!this.#stopped) this.#user.onFailed(asError(error));
     }
+  }
+
+  /** Leave a server that closes, in order, and open another connection at its address: where `go_to` says, a page may not connect. */
+  async moveOn(): Promise<void> {
+    this.current?.close();
+    this.current = null;
+    this.#user.onTrouble(new Refused("server_closing", "the server closes", true), 0);
+    // A moment that is drawn by chance: not all of a server's clients come at once.
+    await sleep(this.#io, backoff().next().value);
+    if (!this.#stopped) await this.open();
   }
 
   /** Leave in order; nothing more is told. */

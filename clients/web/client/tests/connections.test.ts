@@ -1,31 +1,11 @@
 // Publishers and listeners at a made-up server: connections that break are resumed, and nothing is lost or heard twice.
 
 import { expect, test } from "vitest";
-import type { Message, Packet, StreamStart, Welcome } from "@streamcodec/protocol";
-import { Listener, Publisher } from "../src/index.ts";
+import type { Message, Packet, StreamStart } from "@streamcodec/protocol";
+import { Listener } from "../src/index.ts";
 import type { StreamEvent } from "../src/index.ts";
 import { FakeIo, settled } from "./fake_io.ts";
-
-const MODEL = {
-  name: "small",
-  fingerprint: "f00d",
-  sampling_rate: 24_000,
-  hop_length: 320,
-  codebook_size: 1024,
-  num_quantizers: 32,
-  bandwidths: [1.5, 6],
-  channels: 1,
-  chunk_length: null,
-  chunk_stride: null,
-  normalize: false,
-};
-
-function welcome(role: "publish" | "listen", nextSeq: number | null): Welcome {
-  const of = { bandwidth: 6, n_q: 8, packet_frames: 6, start: "primed" as const, epoch: 0, next_seq: nextSeq };
-  const nothing = { bandwidth: null, n_q: null, packet_frames: null, start: null, epoch: null, next_seq: null };
-  const told = { version: 1, stream: "live", model: MODEL, format: "codes" as const, resume_ms: 10_000, time: 5_000_000, server: "" };
-  return { type: "welcome", role, session: role === "publish" ? "secret" : null, ...told, ...(nextSeq === null ? nothing : of) };
-}
+import { publishing, welcome } from "./made_up_server.ts";
 
 function start(kind: StreamStart["start"], firstSeq: number, liveSeq = firstSeq, session = "stream"): StreamStart {
   const told = { n_q: 8, bandwidth: 6, packet_frames: 6, format: "codes" as const, sample_rate: 24_000, channels: 1, packet_samples: 1920 };
@@ -122,32 +102,6 @@ test("a connection on which nothing comes any more is given up and resumed", asy
   expect(io.sockets.length).toBeGreaterThan(1);
 });
 
-function publishing() {
-  const io = new FakeIo();
-  const opened: Welcome[] = [];
-  const failures: Error[] = [];
-  const publisher = new Publisher(
-    io,
-    "ws://made.up/",
-    { stream: "live", format: "codes", model: "f00d" },
-    {
-      onOpen: (told) => opened.push(told),
-      onTrouble: () => undefined,
-      onFailed: (why) => failures.push(why),
-    },
-  );
-  const answer = async (nextSeq: number) => {
-    io.newest.open();
-    io.newest.say(welcome("publish", nextSeq));
-    await settled();
-  };
-  const offer = (count = 1) => {
-    for (let i = 0; i < count; i++) publisher.offer({ payload: new Uint8Array(60), captured: io.nowUs, durationS: 0.08, nQ: 8 });
-  };
-  const sent = () => io.newest.got.flatMap((message) => (message.type === "packet" ? [message.seq] : []));
-  return { io, opened, failures, publisher, answer, offer, sent };
-}
-
 test("a publisher sends again what the server has not got, and its stream goes on", async () => {
   const { io, opened, publisher, answer, offer, sent } = publishing();
   await answer(0);
@@ -188,6 +142,32 @@ test("beyond a second of waiting audio the oldest is dropped and the server told
   expect(publisher.queuedS).toBeLessThanOrEqual(1);
   expect(publisher.droppedS).toBeGreaterThan(0.5);
   expect(publisher.queuedS + publisher.droppedS + 0.08 * sent().length).toBeCloseTo(40 * 0.08, 6);
+});
+
+test("what was lost before it was offered is told in its place", async () => {
+  const { io, publisher, answer, offer } = publishing();
+  await answer(0);
+  offer();
+  publisher.leaveOut();
+  publisher.lose(3);
+  publisher.lose(0);
+  offer();
+  expect(io.newest.got.slice(2)).toMatchObject([
+    { type: "gap", first_seq: 1, count: 1, reason: "silence" },
+    { type: "gap", first_seq: 2, count: 3, reason: "overload" },
+    { type: "packet", seq: 5 },
+  ]);
+});
+
+test("what an end could not send in time counts as dropped", async () => {
+  const { io, publisher, answer, offer } = publishing();
+  await answer(0);
+  io.newest.lose();
+  offer(3);
+  const ending = publisher.end();
+  await io.pass(2000);
+  expect(await ending).toBeNull();
+  expect(publisher.droppedS).toBeCloseTo(0.24, 6);
 });
 
 test("the end waits for what is queued and for the server's count", async () => {
