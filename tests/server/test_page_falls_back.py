@@ -9,13 +9,16 @@ from page_rig import WatchedPage, codes_are_heard, heard_for, publishing, served
 from server_rig import run, until
 
 from streamcodec.client import listen
-from streamcodec.protocol import Packet
+from streamcodec.protocol import Gap, Packet, StreamEnd
 from streamcodec.server import page as page_module
 
 pytestmark = needs_browser
 
 # Whatever lies between two looks at this clock takes a fifth of a second: no step of the codec is in time.
 SLOW = "(() => { const now = performance.now.bind(performance); let looks = 0; performance.now = () => now() + 200 * looks++; })()"
+
+# Four seconds in which the thread does nothing else.
+BUSY = "(() => { const begun = performance.now(); while (performance.now() - begun < 4000); })()"
 
 
 def test_sound_begins_as_pcm_and_changes_over_to_codes_without_a_gap_or_a_repetition(codec, model, chromium):
@@ -77,6 +80,31 @@ def test_a_device_that_is_too_slow_to_encode_lets_the_server_do_it_and_says_so(c
                 async for event in listener:
                     if isinstance(event, Packet):
                         break
+            await page.do("click", on="#talk")
+            await until(lambda: not server.registry.streams)
+
+    run(main())
+
+
+def test_a_thread_that_does_not_get_to_its_microphone_says_what_is_missing_and_lets_the_server_encode(codec, model, chromium):
+    async def main():
+        async with served(codec, model) as server, fresh_page(chromium) as page:
+            await page.open(server.page_url)
+            await page.do("click", on="#talk")
+            await page.do("untilText", on="#encoded", has="here, a packet in")
+            async with listen(server.url, "live", model=codec.fingerprint) as listener:
+                await page.do("inWorker", part="talk_worker", js=BUSY)
+                gaps = []
+                async for event in listener:
+                    if isinstance(event, StreamEnd):
+                        break
+                    if isinstance(event, Gap) and event.reason == "overload":
+                        gaps.append(event)
+            await page.do("untilText", on="#talk-notice", has="The server encodes for this page: this device is too slow")
+            await page.do("untilText", on="#encoded", has="by the server")
+            assert gaps
+            told_s = 0.08 * sum(gap.count for gap in gaps)
+            await page.do("until", js=f"Number.parseFloat(document.querySelector('#dropped').textContent) >= {told_s:.2f} - 0.1")
             await page.do("click", on="#talk")
             await until(lambda: not server.registry.streams)
 
