@@ -5,6 +5,7 @@ import type { Welcome } from "@streamcodec/protocol";
 import { Publisher, browserIo } from "../../client/src/index.ts";
 import type { OnnxCodec } from "../../codec/src/index.ts";
 import type { StreamEncoder } from "../../codec/src/codec.ts";
+import type { CaptureAnswer, CaptureBlock } from "./capture_buffer.ts";
 import { CapturePackets } from "./capture_packets.ts";
 import type { Captured, CapturedPacket } from "./capture_packets.ts";
 import { Bitrate, StageTimes } from "./figures.ts";
@@ -46,7 +47,6 @@ class Talking {
   #quietRun = 0;
   #dtx = new DtxFilter();
   #epoch = 0; // counts up where samples that wait are no longer of what is published
-  #queuedS = 0;
   #sentS = 0;
   // What was dropped here, and what publishers before this one have told.
   #droppedS = 0;
@@ -57,8 +57,8 @@ class Talking {
   constructor(command: TalkCommand) {
     this.#command = command;
     this.#capture = new CapturePackets(command.rateIn, command.latencyS);
-    command.port.onmessage = ({ data }: MessageEvent<Float32Array>) => {
-      this.#take(this.#capture.block(data, browserIo.now(), this.#queuedS));
+    command.port.onmessage = ({ data }: MessageEvent<CaptureBlock>) => {
+      this.#hear(data);
     };
     this.#timer = setInterval(() => {
       this.#tellFigures();
@@ -144,16 +144,32 @@ class Talking {
     await this.#startEncoder();
     if (this.#over || this.#isFallingBack) return;
     this.#capture.begin(this.#rate, this.#packet);
+    this.#answer({ type: "begin" });
     this.#quietRun = 0;
     this.#dtx.restart();
     tell({ type: "live", kbps: welcome.bandwidth ?? 0 });
+  }
+
+  #hear(block: CaptureBlock): void {
+    this.#take(this.#capture.block(block, browserIo.now(), Math.max(0, Date.now() - block.atMs) / 1000));
+    const done: CaptureAnswer = { type: "done", samples: block.samples.length };
+    // Audio that waits here for the encoder counts as waiting, too.
+    if (this.#capture.isOpen) {
+      this.#queue.run(() => {
+        this.#answer(done);
+        return Promise.resolve();
+      });
+    } else this.#answer(done);
+  }
+
+  #answer(answer: CaptureAnswer): void {
+    this.#command.port.postMessage(answer);
   }
 
   #take(all: Captured[]): void {
     const epoch = this.#epoch;
     for (const captured of all) {
       if (captured.kind === "packet") {
-        this.#queuedS += captured.durationS;
         this.#queue.run(() => this.#send(captured, epoch));
         continue;
       }
@@ -161,7 +177,7 @@ class Talking {
         if (epoch === this.#epoch || this.#isFallingBack) this.#lose(captured.count);
         return Promise.resolve();
       });
-      if (captured.overload && this.#encoder !== null && !this.#over) this.#fallBack(TOO_SLOW);
+      if (this.#encoder !== null && !this.#keepsUp.lost(captured.atS)) this.#fallBack(TOO_SLOW);
     }
   }
 
@@ -172,7 +188,6 @@ class Talking {
 
   async #send({ samples, capturedUs, durationS }: CapturedPacket, epoch: number): Promise<void> {
     const publisher = this.#publisher;
-    this.#queuedS -= durationS;
     if (publisher === null || epoch !== this.#epoch) {
       this.#droppedS += durationS;
       if (this.#isFallingBack) this.#lose(1);

@@ -1,169 +1,204 @@
-// What becomes of a microphone's blocks that a busy thread gets to late: too old ones are dropped, counted and told.
+// A microphone's blocks until they are packets, for a worker that does not get to them: the oldest are dropped, counted and told.
 
 import { expect, test } from "vitest";
-import { Backlog } from "../src/backlog.ts";
+import { CaptureBuffer, MOST_WAITING_S } from "../src/capture_buffer.ts";
+import type { CaptureBlock } from "../src/capture_buffer.ts";
 import { CapturePackets } from "../src/capture_packets.ts";
-import type { Captured } from "../src/capture_packets.ts";
+import type { Captured, CapturedPacket, LostPackets } from "../src/capture_packets.ts";
 
 const RATE = 48_000;
 const BLOCK_S = 0.01;
 const PACKET_S = 0.08;
 
-test("a backlog drops from its bound on until half of it is left", () => {
-  const backlog = new Backlog();
-  const ages = [0, 1.99, 2.01, 1.5, 1.01, 0.99, 1.5];
-  expect(ages.map((age) => backlog.block(BLOCK_S, age, 0, 0))).toEqual(["take", "take", "drop", "drop", "drop", "again", "take"]);
-});
+const isPacket = (captured: Captured): captured is CapturedPacket => captured.kind === "packet";
+const isLost = (captured: Captured): captured is LostPackets => captured.kind === "lost";
 
-test("audio that waits for the encoder is as late as audio that waits before", () => {
-  const backlog = new Backlog();
-  expect(backlog.block(BLOCK_S, 1.5, 0.4, 0)).toBe("take");
-  expect(backlog.block(BLOCK_S, 1.5, 0.6, 0)).toBe("drop");
-});
-
-test("old blocks that come as fast as they are captured wait nowhere, and those of a burst do", () => {
-  const even = new Backlog();
-  const verdicts = Array.from({ length: 102 }, (_, i) => even.block(BLOCK_S, 60, 0, i * BLOCK_S * 1e6));
-  expect(verdicts.indexOf("misjudged")).toBe(100);
-  expect(verdicts.slice(0, 100).every((verdict) => verdict === "drop")).toBe(true);
-  const burst = new Backlog();
-  expect(Array.from({ length: 500 }, () => burst.block(BLOCK_S, 60, 0, 0)).every((verdict) => verdict === "drop")).toBe(true);
-});
-
-/** A microphone without latency. */
+/** A microphone without latency, and a worker at it: time passes only as a test says. */
 class Microphone {
   readonly capture = new CapturePackets(RATE, 0);
   readonly heard: Captured[] = [];
-  nowUs = 5_000_000;
-  capturedS = 0;
+  nowS = 5;
+  capturedS = 0; // since the stream began
+  readonly #inbox: CaptureBlock[] = [];
+  readonly #buffer = new CaptureBuffer(RATE, (block) => this.#inbox.push(block));
 
-  /** Capture a block, and deliver it now. */
-  deliver(queuedS = 0): void {
-    this.heard.push(...this.capture.block(new Float32Array(RATE * BLOCK_S).fill(0.5), this.nowUs, queuedS));
-    this.capturedS += BLOCK_S;
+  begin(rate = 24_000): void {
+    this.capture.begin(rate, PACKET_S * rate);
+    this.#buffer.answered({ type: "begin" });
+    this.capturedS = 0;
   }
 
-  /** So much time in which all is delivered as it is captured. */
-  live(seconds: number): void {
+  /** So much time passes and is captured; the worker takes nothing. */
+  stall(seconds: number): void {
     for (let i = 0; i < Math.round(seconds / BLOCK_S); i++) {
-      this.nowUs += BLOCK_S * 1e6;
-      this.deliver();
+      this.nowS += BLOCK_S;
+      this.capturedS += BLOCK_S;
+      this.#buffer.add(new Float32Array(RATE * BLOCK_S).fill(0.5), 1000 * this.nowS);
     }
   }
 
-  /** So much time without a look at the microphone, and then all its blocks at once. */
-  burst(seconds: number): void {
-    this.nowUs += seconds * 1e6;
-    for (let i = 0; i < Math.round(seconds / BLOCK_S); i++) this.deliver();
+  /** The worker takes a block, where there is one. */
+  take(): boolean {
+    const block = this.#inbox.shift();
+    if (block === undefined) return false;
+    const waitedS = this.nowS - block.atMs / 1000;
+    this.heard.push(...this.capture.block(block, 1e6 * this.nowS, waitedS));
+    this.#buffer.answered({ type: "done", samples: block.samples.length });
+    return true;
+  }
+
+  takeAll(): void {
+    while (this.take());
+  }
+
+  /** So much time in which the worker takes all as it is captured. */
+  live(seconds: number): void {
+    for (let i = 0; i < Math.round(seconds / BLOCK_S); i++) {
+      this.stall(BLOCK_S);
+      this.takeAll();
+    }
   }
 
   get packetsS(): number {
-    return this.heard.reduce((sum, captured) => sum + (captured.kind === "packet" ? captured.durationS : 0), 0);
+    return this.heard.filter(isPacket).reduce((sum, { durationS }) => sum + durationS, 0);
   }
 
-  get lost() {
-    return this.heard.filter((captured) => captured.kind === "lost");
+  get lost(): number {
+    return this.heard.filter(isLost).reduce((sum, { count }) => sum + count, 0);
   }
 }
 
-test.each([24_000, 48_000])("of ten seconds in one burst what is dropped is counted and told, at %i Hz", (rate) => {
+test("a worker that takes two seconds to come loses nothing", () => {
   const microphone = new Microphone();
-  const { capture } = microphone;
   microphone.live(0.5);
-  expect([microphone.heard.length, capture.droppedS]).toEqual([0, 0]);
-  capture.begin(rate, PACKET_S * rate);
-  microphone.capturedS = 0;
-  microphone.live(1.03);
-  expect(capture.droppedS).toBe(0);
-  microphone.burst(10);
+  microphone.begin();
   microphone.live(1);
-  microphone.heard.push(...capture.rest(1));
-  // Nine seconds, and less than a packet that was begun before.
-  expect(capture.droppedS).toBeGreaterThan(8.9);
-  expect(capture.droppedS).toBeLessThan(9.1 + PACKET_S);
-  expect(capture.droppedS + microphone.packetsS).toBeCloseTo(microphone.capturedS, 3);
-  expect(microphone.lost).toEqual([{ kind: "lost", count: Math.floor(capture.droppedS / PACKET_S), overload: true }]);
-  // The gap is told in its place: before it whole packets of the live second, behind it what was not too old.
-  const place = microphone.heard.findIndex((captured) => captured.kind === "lost");
-  expect(place).toBe(12);
-  const [before, after] = [microphone.heard[place - 1], microphone.heard[place + 1]];
-  if (before.kind !== "packet" || after.kind !== "packet") throw new Error("the gap lies between packets");
-  expect((after.capturedUs - before.capturedUs) / 1e6 - PACKET_S).toBeCloseTo(capture.droppedS, 1);
+  microphone.stall(MOST_WAITING_S);
+  microphone.takeAll();
+  microphone.heard.push(...microphone.capture.rest(1));
+  expect([microphone.lost, microphone.capture.droppedS]).toEqual([0, 0]);
+  expect(microphone.packetsS).toBeCloseTo(microphone.capturedS, 3);
 });
+
+test.each([24_000, 48_000])(
+  "of ten seconds without the worker the oldest are dropped, counted and told in their place, at %i Hz",
+  (rate) => {
+    const microphone = new Microphone();
+    const { capture, heard } = microphone;
+    microphone.live(0.5);
+    expect([heard.length, capture.droppedS]).toEqual([0, 0]);
+    microphone.begin(rate);
+    microphone.live(1.03);
+    expect(capture.droppedS).toBe(0);
+    microphone.stall(10);
+    microphone.takeAll();
+    microphone.live(1);
+    heard.push(...capture.rest(1));
+    expect(capture.droppedS).toBeGreaterThan(10 - MOST_WAITING_S);
+    expect(capture.droppedS).toBeLessThan(10 - MOST_WAITING_S / 2 + PACKET_S + BLOCK_S);
+    expect(capture.droppedS + microphone.packetsS).toBeCloseTo(microphone.capturedS, 3);
+    expect(heard.filter(isLost)).toMatchObject([{ count: Math.floor(capture.droppedS / PACKET_S) }]);
+    // Before the hole are the packets of the live second, and what the worker had when it stalled.
+    const place = heard.findIndex(isLost);
+    expect(place).toBe(Math.floor((1.03 + 0.25 - BLOCK_S) / PACKET_S));
+    const [before, after] = [heard[place - 1], heard[place + 1]];
+    if (!isPacket(before) || !isPacket(after)) throw new Error("the gap lies between packets");
+    expect((after.capturedUs - before.capturedUs) / 1e6 - PACKET_S).toBeCloseTo(capture.droppedS, 2);
+  },
+);
 
 test("a remainder below a packet counts with the next ones", () => {
   const microphone = new Microphone();
-  const { capture } = microphone;
-  microphone.live(0.5);
-  capture.begin(24_000, PACKET_S * 24_000);
+  microphone.begin();
   for (let i = 0; i < 8; i++) {
     microphone.live(1);
-    microphone.burst(3.03);
+    microphone.stall(3.03);
+    microphone.takeAll();
   }
-  const told = microphone.lost.reduce((sum, { count }) => sum + count, 0);
-  expect(microphone.lost).toHaveLength(8);
-  expect(told).toBe(Math.floor(capture.droppedS / PACKET_S));
+  expect(microphone.heard.filter(isLost)).toHaveLength(8);
+  expect(microphone.lost).toBe(Math.floor(microphone.capture.droppedS / PACKET_S + 1e-6));
 });
 
 test("behind a hole the sound begins afresh: no sample from before it is joined to what follows", () => {
   const microphone = new Microphone();
-  microphone.live(0.5);
-  microphone.capture.begin(24_000, PACKET_S * 24_000);
+  const { heard } = microphone;
+  microphone.begin();
   microphone.live(1.03);
-  const before = microphone.heard.length;
-  microphone.burst(10);
-  const after = microphone.heard[before + 1];
-  if (after.kind !== "packet") throw new Error("a packet follows the gap");
-  const first = microphone.heard[0];
-  if (first.kind !== "packet") throw new Error("the stream begins with a packet");
+  microphone.stall(10);
+  microphone.takeAll();
+  const [first, after] = [heard[0], heard[heard.findIndex(isLost) + 1]];
+  if (!isPacket(first) || !isPacket(after)) throw new Error("a packet comes first, and behind the gap");
   expect(after.samples).toEqual(first.samples);
 });
 
 test("what comes between two streams is dropped, and told in neither", () => {
   const microphone = new Microphone();
   const { capture } = microphone;
-  capture.begin(24_000, PACKET_S * 24_000);
+  microphone.begin();
   microphone.live(1.03);
   capture.pause();
   microphone.live(0.5);
   expect(capture.droppedS + microphone.packetsS).toBeCloseTo(1.53, 3);
-  capture.begin(24_000, PACKET_S * 24_000);
+  const betweenS = microphone.capturedS;
+  microphone.begin();
   microphone.live(1);
-  expect(capture.droppedS + microphone.packetsS).toBeCloseTo(2.5, 1);
-  expect(microphone.lost).toEqual([]);
+  microphone.heard.push(...capture.rest(1));
+  expect(capture.droppedS + microphone.packetsS).toBeCloseTo(betweenS + 1, 3);
+  expect(microphone.lost).toBe(0);
 });
 
-test("a burst before a stream's first packet is no fault of the encoder", () => {
+test("a stream begins live, whatever waited before", () => {
+  const microphone = new Microphone();
+  microphone.stall(5);
+  microphone.begin();
+  microphone.takeAll();
+  microphone.live(1);
+  microphone.heard.push(...microphone.capture.rest(1));
+  expect([microphone.lost, microphone.capture.droppedS]).toEqual([0, 0]);
+  expect(microphone.packetsS).toBeCloseTo(1, 3);
+});
+
+test("a stall before a stream's first packet has no numbers in it", () => {
   const microphone = new Microphone();
   microphone.live(0.5);
-  microphone.capture.begin(24_000, PACKET_S * 24_000);
-  microphone.burst(5);
+  microphone.begin();
+  microphone.live(1);
+  microphone.capture.pause();
+  microphone.begin();
+  microphone.stall(5);
+  microphone.heard.splice(0);
+  microphone.takeAll();
   expect(microphone.capture.droppedS).toBeGreaterThan(3);
-  expect(microphone.lost).toEqual([]);
-  expect(microphone.packetsS).toBeGreaterThan(0.8);
+  expect(isPacket(microphone.heard[0])).toBe(true);
 });
 
-test("a microphone that stood still for a minute is heard again after a second, and that is no overload", () => {
-  const microphone = new Microphone();
-  microphone.live(0.5);
-  microphone.capture.begin(24_000, PACKET_S * 24_000);
-  microphone.live(1);
-  microphone.nowUs += 60e6;
-  microphone.live(3);
-  expect(microphone.lost).toMatchObject([{ overload: false }]);
-  expect(microphone.capture.droppedS).toBeLessThan(1.2);
-  const last = microphone.heard.at(-1);
-  if (last?.kind !== "packet") throw new Error("packets go on");
-  expect((microphone.nowUs - last.capturedUs) / 1e6).toBeLessThan(0.2);
-});
+test.each([0, 0.5])(
+  "a microphone that stood still for a minute is heard at once, with its time, by a worker %f s behind; nothing was lost",
+  (behind) => {
+    const microphone = new Microphone();
+    microphone.live(0.5);
+    microphone.begin();
+    microphone.live(1);
+    microphone.nowS += 60;
+    microphone.heard.splice(0);
+    microphone.stall(behind + PACKET_S);
+    microphone.takeAll();
+    const [first] = microphone.heard;
+    if (!isPacket(first)) throw new Error("a packet comes first");
+    expect(microphone.nowS - behind - PACKET_S - first.capturedUs / 1e6).toBeLessThan(PACKET_S + BLOCK_S);
+    microphone.live(3);
+    expect([microphone.lost, microphone.capture.droppedS]).toEqual([0, 0]);
+  },
+);
 
-test("who stops while blocks are dropped tells of them as well", () => {
+test("a clock that runs wild drops nothing", () => {
   const microphone = new Microphone();
-  microphone.live(0.5);
-  microphone.capture.begin(24_000, PACKET_S * 24_000);
-  microphone.live(1);
-  microphone.nowUs += 10e6;
-  for (let i = 0; i < 100; i++) microphone.deliver();
-  const rest = microphone.capture.rest(1);
-  expect(rest).toEqual([{ kind: "lost", count: Math.floor(microphone.capture.droppedS / PACKET_S), overload: true }]);
+  microphone.begin();
+  for (let i = 0; i < 500; i++) {
+    microphone.nowS += 0.2;
+    microphone.live(BLOCK_S);
+  }
+  microphone.heard.push(...microphone.capture.rest(1));
+  expect([microphone.lost, microphone.capture.droppedS]).toEqual([0, 0]);
+  expect(microphone.packetsS).toBeCloseTo(500 * BLOCK_S, 3);
 });
