@@ -119,7 +119,7 @@ def test_what_a_stalled_worker_misses_is_a_gap_and_where_that_happens_again_the_
             async with listen(server.url, "live", model=codec.fingerprint) as listener:
                 await page.do("click", on="#talk")
                 await page.do("untilText", on="#encoded", has="here, a packet in")
-                if await _seconds(page, "#dropped") == 0:  # else this machine has stalled by itself
+                if await _seconds(page, "#dropped") < 0.5:  # else this machine has stalled by itself
                     await _stalls_until_it_loses(page)
                 await page.do("untilText", on="#encoded", has="here, a packet in")
                 assert await page.do("evaluate", js="document.querySelector('#talk-notice').hidden")
@@ -161,7 +161,8 @@ def test_a_microphone_that_stood_still_is_live_again_and_nothing_was_lost(codec,
             async with listen(server.url, "live", model=codec.fingerprint) as listener:
                 await page.do("evaluate", js="heardWith.suspend().then(() => { self.stillFrom = performance.now(); })")
                 await page.do("until", js="performance.now() - stillFrom > 3000")
-                await page.do("evaluate", js="heardWith.resume()")
+                # As when a page is seen again.
+                await page.do("evaluate", js="void document.dispatchEvent(new Event('visibilitychange'))")
                 async for event in listener:
                     assert not isinstance(event, Gap | StreamEnd), event
                     if isinstance(event, Packet):

@@ -1,6 +1,6 @@
 // A connection that is kept: opened until it works, resumed where it broke, and opened afresh where it cannot be resumed.
 
-import { ConnectionFailed, Refused, sleep, worthRetrying } from "./connection.ts";
+import { ConnectionFailed, sleep, worthRetrying } from "./connection.ts";
 import type { Connection, Io } from "./connection.ts";
 import { backoff, keepOpening, reopen } from "./reconnect.ts";
 import type { ClockEstimate, Hello, Message } from "@streamcodec/protocol";
@@ -69,7 +69,7 @@ export class KeptConnection {
   async moveOn(): Promise<void> {
     this.current?.close();
     this.current = null;
-    this.#user.onTrouble(new Refused("server_closing", "the server closes", true), 0);
+    this.#user.onTrouble(new ConnectionFailed("the server is shutting down"), 0);
     // A moment that is drawn by chance: not all of a server's clients come at once.
     await sleep(this.#io, backoff().next().value);
     if (!this.#stopped) await this.open();

@@ -67,7 +67,7 @@ export class TalkPart extends Part<ToTalkWorker, OfTalkWorker> {
       };
     }
     this.#setMuted(false);
-    const context = run.hold(new AudioContext({ latencyHint: "interactive" }), (held) => held.close());
+    const context = run.openAudio();
     await context.audioWorklet.addModule(parts.capture);
     const source = new MediaStreamAudioSourceNode(context, { mediaStream: microphone });
     const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
