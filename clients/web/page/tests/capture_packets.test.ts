@@ -6,7 +6,7 @@ import type { CaptureBlock } from "../src/capture_buffer.ts";
 import { CapturePackets } from "../src/capture_packets.ts";
 import type { Captured, CapturedPacket, LostPackets } from "../src/capture_packets.ts";
 
-const RATE = 48_000;
+const RATE = 8000;
 const BLOCK_S = 0.01;
 const PACKET_S = 0.08;
 
@@ -22,7 +22,7 @@ class Microphone {
   readonly #inbox: CaptureBlock[] = [];
   readonly #buffer = new CaptureBuffer(RATE, (block) => this.#inbox.push(block));
 
-  begin(rate = 24_000): void {
+  begin(rate = RATE): void {
     this.capture.begin(rate, PACKET_S * rate);
     this.#buffer.answered({ type: "begin" });
     this.capturedS = 0;
@@ -80,32 +80,29 @@ test("a worker that takes two seconds to come loses nothing", () => {
   expect(microphone.packetsS).toBeCloseTo(microphone.capturedS, 3);
 });
 
-test.each([24_000, 48_000])(
-  "of ten seconds without the worker the oldest are dropped, counted and told in their place, at %i Hz",
-  (rate) => {
-    const microphone = new Microphone();
-    const { capture, heard } = microphone;
-    microphone.live(0.5);
-    expect([heard.length, capture.droppedS]).toEqual([0, 0]);
-    microphone.begin(rate);
-    microphone.live(1.03);
-    expect(capture.droppedS).toBe(0);
-    microphone.stall(10);
-    microphone.takeAll();
-    microphone.live(1);
-    heard.push(...capture.rest(1));
-    expect(capture.droppedS).toBeGreaterThan(10 - MOST_WAITING_S);
-    expect(capture.droppedS).toBeLessThan(10 - MOST_WAITING_S / 2 + PACKET_S + BLOCK_S);
-    expect(capture.droppedS + microphone.packetsS).toBeCloseTo(microphone.capturedS, 3);
-    expect(heard.filter(isLost)).toMatchObject([{ count: Math.floor(capture.droppedS / PACKET_S) }]);
-    // Before the hole are the packets of the live second, and what the worker had when it stalled.
-    const place = heard.findIndex(isLost);
-    expect(place).toBe(Math.floor((1.03 + 0.25 - BLOCK_S) / PACKET_S));
-    const [before, after] = [heard[place - 1], heard[place + 1]];
-    if (!isPacket(before) || !isPacket(after)) throw new Error("the gap lies between packets");
-    expect((after.capturedUs - before.capturedUs) / 1e6 - PACKET_S).toBeCloseTo(capture.droppedS, 2);
-  },
-);
+test.each([8000, 12_000])("of ten seconds without the worker the oldest are dropped, counted and told in their place, at %i Hz", (rate) => {
+  const microphone = new Microphone();
+  const { capture, heard } = microphone;
+  microphone.live(0.5);
+  expect([heard.length, capture.droppedS]).toEqual([0, 0]);
+  microphone.begin(rate);
+  microphone.live(1.03);
+  expect(capture.droppedS).toBe(0);
+  microphone.stall(10);
+  microphone.takeAll();
+  microphone.live(1);
+  heard.push(...capture.rest(1));
+  expect(capture.droppedS).toBeGreaterThan(10 - MOST_WAITING_S);
+  expect(capture.droppedS).toBeLessThan(10 - MOST_WAITING_S / 2 + PACKET_S + BLOCK_S);
+  expect(capture.droppedS + microphone.packetsS).toBeCloseTo(microphone.capturedS, 3);
+  expect(heard.filter(isLost)).toMatchObject([{ count: Math.floor(capture.droppedS / PACKET_S) }]);
+  // Before the hole are the packets of the live second, and what the worker had when it stalled.
+  const place = heard.findIndex(isLost);
+  expect(place).toBe(Math.floor((1.03 + 0.25 - BLOCK_S) / PACKET_S));
+  const [before, after] = [heard[place - 1], heard[place + 1]];
+  if (!isPacket(before) || !isPacket(after)) throw new Error("the gap lies between packets");
+  expect((after.capturedUs - before.capturedUs) / 1e6 - PACKET_S).toBeCloseTo(capture.droppedS, 2);
+});
 
 test("a remainder below a packet counts with the next ones", () => {
   const microphone = new Microphone();
