@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamcodec.cli.token import read_token_keys
-from streamcodec.errors import InputError
+from streamcodec.errors import InputError, explain
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -87,7 +87,7 @@ def _tokens(path: Path | None, secret: SecretStr | None) -> tuple[str, ...]:
         try:
             listed = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         except OSError as exc:
-            raise InputError(f"{path}: {exc.strerror or exc}") from exc
+            raise InputError(explain(exc)) from exc
         except UnicodeDecodeError as exc:
             raise InputError(f"{path}: is no text file, expected one token a line") from exc
         if not listed:
