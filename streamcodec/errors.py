@@ -132,7 +132,7 @@ def _whose(file: str | int) -> str:
     if not hasattr(os, "geteuid"):  # Windows has no numbers for users
         return ""
     try:
-        found = os.stat(file)
+        found = os.stat(file)  # noqa: PTH116 - a descriptor, too
     except PermissionError:
         return f" for user {os.geteuid()}, who may not look into its folder"
     except OSError:
