@@ -98,6 +98,7 @@ class PublicPort:
             self._serve,
             open_timeout=HANDSHAKE_S,
             process_request=self._admit,
+            process_response=_unless_over,
             server_header=f"streamcodec/{streamcodec.__version__}",
         )
         server.create_server = accepting  # in place of the loop's own server
@@ -188,3 +189,10 @@ class PublicPort:
 
     def _cut_off(self, ws: MessageConnection, reason: str) -> None:
         self._refusals.note(Bound.CONTROL_FRAMES, ws.address, f"cut off for {reason}", ws.key)
+
+
+async def _unless_over(ws: ServerConnection, _: Request, __: Response) -> None:
+    """Drop whoever has sent nonsense behind its request: `websockets` has ended that connection, and would log a fault of its own."""
+    if ws.protocol.eof_sent:
+        ws.transport.abort()
+        await ws.wait_closed()
