@@ -57,7 +57,7 @@ class Admin:
         config, now_s = self._registry.worker.engine.config, now_us() / 1e6
         told = []
         for client, subscriber in found:
-            report, stream = subscriber.in_flight.report, self._registry.streams.get(subscriber.options.stream)
+            report, stream = subscriber.in_flight.report, self._registry.heard(subscriber.options.stream)
             coded = stream is not None and subscriber.format == "codes" and subscriber.n_q
             told.append(
                 {

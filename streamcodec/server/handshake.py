@@ -9,6 +9,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError, RemoteProtocolError, UnsupportedModelError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, ListenHello, ModelInfo, PublishHello, Welcome, now_us
 from streamcodec.protocol.fields import shown
+from streamcodec.server.feeder import Feeder
 from streamcodec.server.limits import Limits
 from streamcodec.server.stream import Stream
 
@@ -43,9 +44,9 @@ class Handshake:
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
 
-    def welcome(self, hello: PublishHello | ListenHello, stream: Stream | None) -> Welcome:
+    def welcome(self, hello: PublishHello | ListenHello, stream: Feeder | Stream | None) -> Welcome:
         """The answer that accepts `hello`; without a stream, what only a publisher decides is None."""
-        publishing = isinstance(hello, PublishHello)
+        lease = stream.lease if isinstance(hello, PublishHello) and isinstance(stream, Stream) else None
         return Welcome(
             role=hello.role,
             stream=hello.stream,
@@ -55,9 +56,9 @@ class Handshake:
             n_q=stream.info.n_q if stream else None,
             packet_frames=stream.info.packet_frames if stream else None,
             start=stream.info.start if stream else None,
-            epoch=None if stream is None else stream.lease.epoch if publishing else stream.numbering.epoch,
-            next_seq=None if stream is None else stream.lease.next_seq if publishing else stream.numbering.next_seq,
-            session=stream.lease.secret if stream and publishing else None,
+            epoch=None if stream is None else stream.numbering.epoch if lease is None else lease.epoch,
+            next_seq=None if stream is None else stream.numbering.next_seq if lease is None else lease.next_seq,
+            session=None if lease is None else lease.secret,
             resume_ms=round(1000 * self.limits.resume_s),
             time=now_us(),
             server=self.banner,

@@ -1,4 +1,4 @@
-"""All streams and all listeners, by name, and which newcomers are admitted among them."""
+"""All streams and all listeners of this node, by name, and which newcomers are admitted among them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from streamcodec.protocol import ListenHello, PublishHello, Resume, Waiting, now
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.admission import Admission, relays_only
 from streamcodec.server.capacity.load_model import Demand
+from streamcodec.server.cluster.alone import Alone
+from streamcodec.server.cluster.cluster import Cluster
 from streamcodec.server.draining import Draining
 from streamcodec.server.echo import EchoTests
 from streamcodec.server.events import Observer, ServerEvent
+from streamcodec.server.fanout.entry import FanOutEntry
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.fanout.subscriber import Subscriber
-from streamcodec.server.info import packet_frames_of
+from streamcodec.server.feeder import Feeder
+from streamcodec.server.info import StreamInfo, packet_frames_of
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.stream import EntryWrapper, Stream
@@ -30,7 +34,8 @@ _MIN_RETRY_AFTER_MS = 1000
 class Registry:
     """All streams and all listeners, by name. `num_waiting` newcomers wait to be admitted, and `observe` hears what happens.
 
-    `wrapped` is for each stream's own that is no echo test.
+    `streams` have their publishers here; `links` are those of other nodes that somebody listens to here. `wrapped` is for each stream's own
+    that is no echo test.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class Registry:
         *,
         echo: EchoTests,
         wrapped: EntryWrapper | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         self.worker = worker
         self.limits = limits
@@ -51,12 +57,15 @@ class Registry:
         self.draining = draining
         self._echo = echo
         self._wrapped = wrapped
+        self.cluster: Cluster = cluster or Alone()
         self.streams: dict[str, Stream] = {}
+        self.links: dict[str, Feeder] = {}
+        self._claiming: set[str] = set()  # names of streams of which it is not known yet whether they may begin
         self.listeners: dict[str, set[Subscriber]] = {}
         self.closing = False
         self.observe: Observer = lambda _: None
         self.num_waiting = 0
-        self._past: dict[str, FanOut] = {}
+        self.past: dict[str, FanOut] = {}
         self._complete: dict[str, Stream] = {}  # those that their publishers have ended, by the publishers' secrets
         # Who brings packets to pass on does not wait behind those that the engine has no room for.
         self._admission_queues = {relays: asyncio.Lock() for relays in (False, True)}
@@ -70,7 +79,7 @@ class Registry:
     def demand(self) -> Demand:
         """What all streams ask of engine and loop. A fast stream counts as a live one, as its rows share the steps."""
         demand = Demand()
-        for name, stream in self.streams.items():
+        for name, stream in (*self.streams.items(), *self.links.items()):
             demand.update(stream.needs)
             if listeners := self.listeners.get(name):
                 demand["relay", stream.info.packet_frames] += len(listeners)
@@ -79,7 +88,11 @@ class Registry:
     @property
     def num_waiting_listeners(self) -> int:
         """Listeners of names that nobody publishes."""
-        return sum(len(group) for name, group in self.listeners.items() if name not in self.streams)
+        return sum(len(group) for name, group in self.listeners.items() if self.heard(name) is None)
+
+    def heard(self, name: str) -> Feeder | None:
+        """What there is to hear under a name."""
+        return self.links.get(name) if name in self._claiming or name not in self.streams else self.streams[name]
 
     async def wait_for_room(self, hello: PublishHello | ListenHello, gone: Callable[[], bool]) -> None:
         """Wait where `hello` would be refused now and may be admitted in a moment: in the order of arrival, for `join_wait_s` at most.
@@ -102,7 +115,7 @@ class Registry:
         finally:
             self.num_waiting -= 1
 
-    def publish(self, hello: PublishHello) -> Stream:
+    async def publish(self, hello: PublishHello) -> Stream:
         """Open a stream, or go on with the one that `hello` resumes.
 
         Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL, UNKNOWN_SESSION or BAD_REQUEST.
@@ -110,12 +123,24 @@ class Registry:
         if self.closing:
             raise self.draining.farewell()
         if hello.resume is not None:
-            return self._resumed(hello, hello.resume)
+            return self._resumed(hello, hello.resume) or await self._moved_here(hello)
+        stream = self._opened(hello)
+        self._claiming.add(hello.stream)
+        try:
+            await self.cluster.claim(stream)
+        except BaseException:
+            self._withdraw(stream)
+            raise
+        finally:
+            self._claiming.discard(hello.stream)
+        return stream
+
+    def _opened(self, hello: PublishHello) -> Stream:
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         self._admit(hello)
         echo = self._echo.has(hello.stream)
-        stream = Stream(hello, self.worker, self.limits, self.metrics, self, None if echo else self._wrapped)
+        stream = Stream(hello, self.worker, self.limits, self.metrics, self, self._echo_entry if echo else self._entry)
         self.streams[hello.stream] = stream
         if echo:
             asyncio.get_running_loop().call_later(self.limits.echo_test_s, self._end_echo, stream)
@@ -127,16 +152,35 @@ class Registry:
             stream.end(over.reason)
             stream.lease.fail(over)
 
-    def _resumed(self, hello: PublishHello, asked: Resume) -> Stream:
+    def _echo_entry(self, info: StreamInfo, fan_out: FanOut) -> FanOutEntry:
+        return self.cluster.entry(info, fan_out, fan_out)
+
+    def _entry(self, info: StreamInfo, fan_out: FanOut) -> FanOutEntry:
+        recorded = fan_out if self._wrapped is None else self._wrapped(info, fan_out)
+        return self.cluster.entry(info, fan_out, recorded)
+
+    def _withdraw(self, stream: Stream) -> None:
+        """Forget a stream that nobody has heard of."""
+        del self.streams[stream.info.name]
+        stream.withdraw()
+        self.admission.left(stream.info.name)
+
+    async def _moved_here(self, hello: PublishHello) -> Stream:
+        if (stream := await self.cluster.take_over(hello)) is None:
+            raise RemoteProtocolError(
+                WireCode.UNKNOWN_SESSION,
+                f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
+            )
+        return stream
+
+    def _resumed(self, hello: PublishHello, asked: Resume) -> Stream | None:
+        """The stream that `hello` resumes, if this node has it."""
         stream = self.streams.get(hello.stream)
         if stream is None or not stream.may_resume(asked.session):
             # The publisher may have missed only the answer to its end, and another stream may have the name by now.
             stream = self._complete.get(asked.session)
         if stream is None or stream.hello.stream != hello.stream:
-            raise RemoteProtocolError(
-                WireCode.UNKNOWN_SESSION,
-                f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
-            )
+            return None
         was = stream.hello
         for name in ("format", "sample_rate", "channels", "bandwidth", "packet_frames", "pace"):
             if getattr(hello, name) != getattr(was, name):
@@ -150,20 +194,25 @@ class Registry:
         for listener in self.listeners.get(stream.info.name, set()):
             stream.fan_out.join(listener, "published")
 
-    def expect(self, hello: ListenHello) -> Stream | None:
+    async def find(self, name: str) -> None:
+        """Have what there is to hear under a name, before somebody listens to it: another node may have it."""
+        if self.heard(name) is None:
+            await self.cluster.find(name)
+
+    def expect(self, hello: ListenHello) -> Feeder | None:
         """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room."""
         self._admit(hello)
-        return self.streams.get(hello.stream)
+        return self.heard(hello.stream)
 
     def _wanted(self, hello: PublishHello | ListenHello) -> Demand:
         """What `hello` asks of engine and loop beyond what is there."""
-        stream, wanted = self.streams.get(hello.stream), Demand()
+        wanted = Demand()
         if isinstance(hello, ListenHello):
-            if stream is not None:
-                wanted["relay", stream.info.packet_frames] += 1
-                if hello.format != "codes" and not stream.decoding:
-                    wanted["decode", stream.info.packet_frames] += 1
-        elif stream is None and hello.resume is None:
+            if (heard := self.heard(hello.stream)) is not None:
+                wanted["relay", heard.info.packet_frames] += 1
+                if hello.format != "codes" and not heard.decoding:
+                    wanted["decode", heard.info.packet_frames] += 1
+        elif hello.stream not in self.streams and hello.resume is None:
             waiting, frames = self.listeners.get(hello.stream, ()), packet_frames_of(hello, self.worker.engine.config)
             if hello.format != "codes":
                 wanted["encode", frames] += 1
@@ -181,7 +230,7 @@ class Registry:
         there, most = (len(self.streams), self.limits.max_publishers) if publishing else (self.num_listeners, self.limits.max_listeners)
         if there >= most:
             return f"the server has its {most} {'publishers' if publishing else 'listeners'}"
-        if publishing or hello.stream in self.streams or self.num_waiting_listeners < (most := self.limits.max_waiting_listeners):
+        if publishing or self.heard(hello.stream) is not None or self.num_waiting_listeners < (most := self.limits.max_waiting_listeners):
             return None
         return f"the server has its {most} listeners that wait for a publisher"
 
@@ -191,13 +240,13 @@ class Registry:
 
     def _admit(self, hello: PublishHello | ListenHello) -> None:
         if (reason := self._no_place(hello)) is not None:
-            raise RemoteProtocolError(WireCode.SERVER_FULL, reason)
+            raise RemoteProtocolError(WireCode.SERVER_FULL, reason, go_to=self.cluster.better())
         now, wanted = now_us() / 1e6, self._wanted(hello)
         refusal = self.admission.refusal(now, self.demand, wanted)
         if refusal is not None:
             self.metrics.refused_for_capacity += 1
             retry_after_ms = None if refusal.again_s is None else max(_MIN_RETRY_AFTER_MS, round(1000 * refusal.again_s))
-            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms)
+            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms, go_to=self.cluster.better())
         self.admission.joined(now, wanted, hello.stream)
 
     def subscribe(self, listener: Subscriber, resume: Resume | None = None) -> bool:
@@ -207,12 +256,13 @@ class Registry:
         """
         name = listener.options.stream
         self.listeners.setdefault(name, set()).add(listener)
-        stream = self.streams.get(name)
+        self.cluster.wanted(name)
+        stream = self.heard(name)
         resumed = False
         if resume is not None:
             if stream is not None and stream.fan_out.resume(listener, resume):
                 return True
-            past = self._past.get(resume.session)
+            past = self.past.get(resume.session)
             resumed = past is not None and past.resume(listener, resume)
         if stream is None or stream.ending:
             listener.put(Waiting(stream=name))
@@ -227,15 +277,17 @@ class Registry:
         group.discard(listener)
         if not group:
             self.listeners.pop(name, None)
-        if name in self.streams:
-            self.streams[name].fan_out.leave(listener, lost=lost)
+        if (heard := self.heard(name)) is not None:
+            heard.fan_out.leave(listener, lost=lost)
+        if not group:
+            self.cluster.unwanted(name)
 
     # From the streams ----------------------------------------------------------------------------------------------------------------
 
     def packet_waited(self, now_s: float, wait_s: float) -> None:
         self.admission.waits.note(now_s, wait_s)
 
-    def decoder_closed(self, stream: Stream) -> None:
+    def decoder_closed(self, stream: Feeder) -> None:
         self.admission.left(stream.info.name, "decode")
 
     def stream_lost(self, stream: Stream, packets: int, reason: str) -> None:
@@ -247,14 +299,34 @@ class Registry:
         if self.streams.get(stream.info.name) is not stream:
             return
         del self.streams[stream.info.name]
+        self.cluster.stream_gone(stream)
         counts = {"packets": stream.totals.emitted, "dropped": stream.totals.dropped, "seconds": round(time.time() - stream.since, 1)}
         self.observe(ServerEvent("stream.ended", {"stream": stream.info.name, "reason": stream.end_reason, **counts}))
         self.admission.left(stream.info.name)
         if not self.limits.resume_s:
             return
-        loop, fan_out = asyncio.get_running_loop(), stream.fan_out
-        self._past[fan_out.session] = fan_out
-        loop.call_later(self.limits.resume_s, self._past.pop, fan_out.session, None)
+        self._remember(stream.fan_out)
         if stream.complete:
             self._complete[stream.lease.secret] = stream
-            loop.call_later(self.limits.resume_s, self._complete.pop, stream.lease.secret, None)
+            asyncio.get_running_loop().call_later(self.limits.resume_s, self._complete.pop, stream.lease.secret, None)
+
+    def _remember(self, fan_out: FanOut) -> None:
+        self.past[fan_out.session] = fan_out
+        asyncio.get_running_loop().call_later(self.limits.resume_s, self.past.pop, fan_out.session, None)
+
+    # From the cluster ----------------------------------------------------------------------------------------------------------------
+
+    def follow(self, link: Feeder) -> None:
+        """Let whoever waits for a stream of another node have it."""
+        self.links[link.info.name] = link
+        if self.heard(link.info.name) is link:
+            for listener in self.listeners.get(link.info.name, set()):
+                link.fan_out.join(listener, "joined")
+
+    def link_gone(self, link: Feeder) -> None:
+        """Forget `link`; its listeners have all of it, and may resume as those of a stream."""
+        if self.links.get(link.info.name) is link:
+            del self.links[link.info.name]
+            self.admission.left(link.info.name)
+            if self.limits.resume_s:
+                self._remember(link.fan_out)

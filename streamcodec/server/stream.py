@@ -183,6 +183,11 @@ class Stream:
             self._source.end()
             self.back_pressure.release()
 
+    def withdraw(self) -> None:
+        """Forget a stream that nobody has fed or heard."""
+        self._end_reason = "its name is another's"
+        self._source.close()
+
     # From the source -----------------------------------------------------------------------------------------------------------------
 
     def emit(self, payload: bytes, n_q: int, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
