@@ -15,7 +15,7 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES, packet_
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
 from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, secret, shown, text, whole, word
-from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, unpack
+from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, pack, unpack
 
 __all__ = [
     "MAX_CONTROL_BYTES",
@@ -133,7 +133,7 @@ class Packet(_Serialized):
         try:
             return self._serialized
         except AttributeError:
-            data = _packed((self.seq, self.epoch, self.timestamp, self.n_q, self.payload))
+            data = pack((self.seq, self.epoch, self.timestamp, self.n_q, self.payload))
             object.__setattr__(self, "_serialized", data)
             return data
 
@@ -145,7 +145,7 @@ class Control(Checked):
 
     def serialize(self) -> bytes:
         """The message's bytes, every field written, null where there is none."""
-        return _packed({"type": self.type, **asdict(self)})  # type: ignore[call-overload]
+        return pack({"type": self.type, **asdict(self)})  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -490,13 +490,6 @@ def _parse_control(values: dict[str, Any]) -> Message:
         return from_map(_CONTROLS[name], values)
     except LocalProtocolError as exc:
         raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
-
-
-def _packed(value: object) -> bytes:
-    data: bytes = msgpack.packb(value)
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise LocalProtocolError(f"the message has {len(data)} bytes, expected at most {MAX_MESSAGE_BYTES}")
-    return data
 
 
 def _need(message: PublishHello | ListenHello, field: str, needed: bool) -> None:

@@ -86,7 +86,7 @@ class Bus(Protocol):
         """Send a message to all nodes that subscribe to the subject; it is lost where there is no connection, and never waits."""
 
     def subscribe(self, subject: str, take: Taking, *, max_waiting: int = 1000) -> Subscription:
-        """Take the messages of a subject in the order in which one node has sent them. Of more than `max_waiting` the newest are dropped."""
+        """Take a subject's messages in the order in which one node has sent them. Of more than `max_waiting` the newest are dropped."""
 
     async def flush(self) -> None:
         """Wait until the bus knows of all subscriptions so far. Raises `BusError`."""
