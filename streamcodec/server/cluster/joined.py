@@ -1,0 +1,290 @@
+"""A server as a node of a cluster: what it tells the other nodes, what it asks them, and what it makes of what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from prometheus_client.core import Metric
+
+from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.protocol import PublishHello
+from streamcodec.server.cluster.bus import Bus, BusError, Entry, Subscription
+from streamcodec.server.cluster.handover import HandOver
+from streamcodec.server.cluster.link import LinkTools
+from streamcodec.server.cluster.links import Links
+from streamcodec.server.cluster.names import Names, NameTakenError
+from streamcodec.server.cluster.nodes import Nodes
+from streamcodec.server.cluster.origin import OriginEntry, Origins
+from streamcodec.server.cluster.questions import Answer, Question
+from streamcodec.server.cluster.records import NodeRecord, RecordError, new_node_id
+from streamcodec.server.cluster.subjects import CLUSTER_NAME, Subjects
+from streamcodec.server.fanout.entry import FanOutEntry
+from streamcodec.server.fanout.fan_out import FanOut
+from streamcodec.server.feeder import Feeder
+from streamcodec.server.info import StreamInfo
+from streamcodec.server.metrics import counter_family, gauge_family
+from streamcodec.server.registry import Registry
+from streamcodec.server.stream import Stream
+
+__all__ = ["NODES", "NODE_TTL_S", "ClusterOptions", "Joined"]
+
+NODES = "nodes"
+"""The store of nodes."""
+NODE_TTL_S = 5.0
+"""A node whose entry is older than this is gone."""
+_TICK_S = 1.0
+
+log = logging.getLogger("streamcodec.server")
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Which cluster a server is a node of.
+
+    `make_bus` makes the connection to all nodes. Clients reach this node at `address`; None: at the server's own. With `replicate`
+    snapshots of its streams go to other nodes every second.
+    """
+
+    make_bus: Callable[[], Bus]
+    name: str = CLUSTER_NAME
+    address: str | None = None
+    replicate: bool = False
+
+
+class NodeHost(Protocol):
+    """The server of a node."""
+
+    @property
+    def address(self) -> str:
+        """Where clients reach it."""
+
+    def node_record(self, node: str, address: str) -> NodeRecord:
+        """The server as it is now."""
+
+
+class Joined:
+    """A `Cluster` whose other nodes are reached over a bus. Call `open` when the server takes connections."""
+
+    def __init__(self, options: ClusterOptions, registry: Registry, fingerprint: str, record: Callable[[str], NodeRecord]) -> None:
+        self.node = new_node_id()
+        self.bus = options.make_bus()
+        self.subjects = Subjects(options.name)
+        self.nodes = Nodes(self.node, fingerprint)
+        self.lost = 0  # packets, between nodes
+        self._registry = registry
+        self._record = record
+        self._address = lambda: record(self.node).address
+        self._loop = asyncio.get_running_loop()
+        self._entries = self.bus.store(NODES, ttl_s=NODE_TTL_S)
+        self.names = Names(self.bus, self.subjects, self.node, self._address, self.nodes.lives)
+        self.origins = Origins()
+        tools = LinkTools(
+            self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost, self._loop.time
+        )
+        self.links = Links(tools, self.names, registry, self.nodes.lives)
+        self.handover = HandOver(tools, registry, self.names, self.links, self.origins, self.nodes, fingerprint, options.replicate)
+        self._subscriptions: list[Subscription] = []
+        self._ticking: asyncio.Task[None] | None = None
+        self._reconciling: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def open(self) -> None:
+        """Become known to the other nodes; where the bus is not there, that is tried again and again."""
+        self.bus.on_connected(self._connection_changed)
+        self._subscriptions += [
+            self._entries.watch(self._node_changed),
+            self.bus.answer(self.subjects.node(self.node), self._answer),
+        ]
+        try:
+            await self.bus.open()
+            await self._renew_entry()
+        except BusError as exc:
+            log.error("the cluster cannot be reached, this server goes on alone: %s", exc)
+        self._ticking = self._loop.create_task(self._tick())
+
+    async def close(self) -> None:
+        """Leave the cluster."""
+        self._closed = True
+        for task in (self._ticking, self._reconciling):
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(task for task in (self._ticking, self._reconciling) if task is not None), return_exceptions=True)
+        await self.links.close()
+        await self.names.close()
+        await self.handover.close()
+        for subscription in self._subscriptions:
+            subscription.close()
+        try:
+            await self._entries.delete(self.node)
+        except BusError as exc:
+            log.debug("the other nodes are not told that this one stops: %s", exc)
+        await self.bus.close()
+
+    # What the registry asks ----------------------------------------------------------------------------------------------------------
+
+    async def claim(self, stream: Stream) -> None:
+        name = stream.info.name
+        try:
+            await self.names.claim(stream)
+        except NameTakenError as exc:
+            # Where it is said does not matter to who may publish it.
+            raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {name!r} has a publisher already") from exc
+        # Who listens here to a stream that had the name has to have all of that first.
+        await self.links.end(name, "another publisher has its name")
+
+    async def take_over(self, hello: PublishHello) -> Stream | None:
+        return await self.handover.take(hello)
+
+    def stream_gone(self, stream: Stream) -> None:
+        session = stream.fan_out.session
+        self.names.free(stream.info.name, session)
+        self._loop.call_later(self._registry.limits.resume_s, self.origins.entries.pop, session, None)
+
+    def stream_moved(self, stream: Stream) -> None:
+        self.handover.moved_away(stream)
+
+    def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:
+        subject, bus = self.subjects.live(fan_out.session), self.bus
+        entry = OriginEntry(info, fan_out, behind, lambda data: bus.publish(subject, data), self._loop.time)
+        self.origins.entries[fan_out.session] = entry
+        return entry
+
+    async def find(self, name: str) -> None:
+        await self.links.find(name)
+
+    def wanted(self, name: str) -> None:
+        self.links.wanted(name)
+
+    def unwanted(self, name: str) -> None:
+        self.links.unwanted(name)
+
+    def better(self) -> str | None:
+        best = self.nodes.best()
+        return None if best is None else best.address
+
+    @property
+    def alternates(self) -> tuple[str, ...]:
+        return self.nodes.alternates()
+
+    # What links report ---------------------------------------------------------------------------------------------------------------
+
+    def packet_waited(self, now_s: float, wait_s: float) -> None:
+        self._registry.packet_waited(now_s, wait_s)
+
+    def decoder_closed(self, stream: Feeder) -> None:
+        self._registry.decoder_closed(stream)
+
+    def link_gone(self, link: Feeder) -> None:
+        self._registry.link_gone(link)
+        self.links.link_gone(link)
+
+    def _count_lost(self, packets: int) -> None:
+        self.lost += packets
+        self._registry.metrics.gap("link")
+
+    # The bus -------------------------------------------------------------------------------------------------------------------------
+
+    async def _answer(self, data: bytes) -> bytes:
+        try:
+            question = Question.parse(data)
+        except RecordError as exc:
+            log.warning("%s", exc)
+            return Answer("unknown").pack()
+        if question.kind == "give":
+            return await self.handover.give(question)
+        return self.origins.answer(question).pack()
+
+    def _node_changed(self, node: str, entry: Entry | None) -> None:
+        try:
+            record = None if entry is None else NodeRecord.parse(entry.value)
+        except RecordError as exc:
+            log.warning("%s", exc)
+            return
+        if not self.nodes.changed(node, record):
+            return
+        if record is None:
+            log.info("a node of the cluster is gone: %s", node)
+            self.origins.forget(node)
+            self.links.node_gone(node)
+        else:
+            log.info("a node of the cluster is there: %s at %s", node, record.address)
+            self.links.node_came(node)
+
+    def _connection_changed(self, connected: bool) -> None:
+        if self._closed:
+            return
+        if not connected:
+            log.warning("the cluster is not reached any longer: streams go on here, and other nodes do not hear them")
+            return
+        log.info("the cluster is reached")
+        if self._reconciling is None or self._reconciling.done():
+            self._reconciling = self._loop.create_task(self._reconcile())
+
+    async def _reconcile(self) -> None:
+        """After the bus was gone: the store decides whose each name is."""
+        try:
+            await self._renew_entry()
+            await self.names.free_what_is_over()
+            for name, stream in list(self._registry.streams.items()):
+                if self._registry.streams.get(name) is stream and not stream.ending:
+                    await self._keep_name(stream)
+        except BusError as exc:
+            log.warning("the names of this node's streams could not be compared with the other nodes': %s", exc)
+
+    async def _keep_name(self, stream: Stream) -> None:
+        try:
+            await self.names.renew(stream)
+        except NameTakenError as exc:
+            self.handover.lost_to(stream, exc.claim)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            try:
+                await self._renew_entry()
+                if self.names.num_unclaimed and (self._reconciling is None or self._reconciling.done()):
+                    self._reconciling = self._loop.create_task(self._reconcile())
+            except BusError as exc:
+                log.debug("this node's entry could not be renewed: %s", exc)
+            self.origins.forget()
+            self.links.tick()
+            self.handover.tick()
+
+    async def _renew_entry(self) -> None:
+        await self._entries.put(self.node, self._record(self.node).pack())
+
+    # For whoever runs the node -------------------------------------------------------------------------------------------------------
+
+    def listed(self) -> list[dict[str, object]]:
+        """All nodes, this one first."""
+        records = [self._record(self.node), *sorted(self.nodes.records.values(), key=lambda one: one.address)]
+        return [
+            {
+                "node": record.node,
+                "here": record.node == self.node,
+                "address": record.address,
+                "publishers": record.publishers,
+                "listeners": record.listeners,
+                "room": record.room,
+                "load": round(record.load, 3),
+                "draining": record.draining,
+                "version": record.version,
+            }
+            for record in records
+        ]
+
+    def families(self) -> Iterable[Metric]:
+        """For `Metrics.collect_from`."""
+        yield gauge_family("cluster_bus_connected", "Whether the message bus of the cluster is reached.", float(self.bus.connected))
+        yield gauge_family("cluster_nodes", "Nodes of the cluster that live, this one included.", len(self.nodes.records) + 1)
+        yield gauge_family("cluster_links", "Streams of other nodes that are followed here.", len(self.links))
+        yield gauge_family("cluster_joined", "Streams of this node that other nodes follow, once for each of them.", self.origins.num_joined)
+        yield gauge_family("cluster_unclaimed", "Streams whose names no other node knows of.", self.names.num_unclaimed)
+        yield counter_family("cluster_messages_published", "Messages of streams that went to other nodes.", self.origins.published)
+        yield counter_family("cluster_packets_lost", "Packets that were lost between nodes, and told as gaps.", self.lost)
+        for direction, count in (("in", self.handover.taken), ("out", self.handover.given)):
+            yield counter_family(f"cluster_handovers_{direction}", "Streams that moved to or from another node.", count)

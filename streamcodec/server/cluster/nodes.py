@@ -1,0 +1,52 @@
+"""The other nodes, as their entries say: who lives, who has room, and where clients may go. No clock and no bus."""
+
+from __future__ import annotations
+
+from streamcodec.server.cluster.records import NodeRecord
+
+__all__ = ["Nodes"]
+
+_ALTERNATES = 3
+
+
+class Nodes:
+    """The entries of all nodes but `own`, whose model has this `fingerprint`."""
+
+    def __init__(self, own: str, fingerprint: str) -> None:
+        self.records: dict[str, NodeRecord] = {}
+        self._own = own
+        self._fingerprint = fingerprint
+
+    def changed(self, node: str, record: NodeRecord | None) -> bool:
+        """A node has a new entry, or None any longer; returns whether it came or went."""
+        if node == self._own:
+            return False
+        was = node in self.records
+        if record is None:
+            self.records.pop(node, None)
+        else:
+            self.records[node] = record
+        return was is (record is None)
+
+    def lives(self, node: str) -> bool:
+        """Whether a node is there."""
+        return node == self._own or node in self.records
+
+    def best(self) -> NodeRecord | None:
+        """The node where a newcomer fares best; None where no other one takes any."""
+        return min(self._open(), key=_fullness, default=None)
+
+    def alternates(self) -> tuple[str, ...]:
+        """The addresses of a few nodes that take newcomers, those with most room first."""
+        return tuple(record.address for record in sorted(self._open(), key=_fullness)[:_ALTERNATES])
+
+    def _open(self) -> list[NodeRecord]:
+        return [
+            record
+            for record in self.records.values()
+            if not record.draining and record.fingerprint == self._fingerprint and record.room != 0 and record.listener_room != 0
+        ]
+
+
+def _fullness(record: NodeRecord) -> tuple[float, int]:
+    return record.load, record.publishers + record.listeners
