@@ -26,6 +26,9 @@ class Alone:
     def stream_gone(self, stream: Stream) -> None:
         pass
 
+    def stream_moved(self, stream: Stream) -> None:
+        pass
+
     def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:  # noqa: ARG002
         return behind
 

@@ -30,6 +30,9 @@ class Cluster(Protocol):
     def stream_gone(self, stream: Stream) -> None:
         """A stream of this node is over: its name is free."""
 
+    def stream_moved(self, stream: Stream) -> None:
+        """A stream of this node was given to another one: its listeners here go on."""
+
     def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:
         """What a stream of this node goes into, so that other nodes can have it as well; `behind` is where it goes from there."""
 

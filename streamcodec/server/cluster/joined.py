@@ -14,7 +14,7 @@ from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import Bus, BusError, Entry, Subscription
 from streamcodec.server.cluster.handover import HandOver
-from streamcodec.server.cluster.link import LinkTools
+from streamcodec.server.cluster.link import Link, LinkTools
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.names import Names, NameTakenError
 from streamcodec.server.cluster.nodes import Nodes
@@ -85,8 +85,11 @@ class Joined:
         tools = LinkTools(
             self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost, self._loop.time
         )
-        self.links = Links(tools, self.names, registry, self.nodes.lives)
-        self.handover = HandOver(tools, registry, self.names, self.links, self.origins, self.nodes, fingerprint, options.replicate)
+        lives = self.nodes.lives
+        self.links = Links(tools, self.names, registry, lives, self._loop.time)
+        self.handover = HandOver(
+            tools, registry, self.names, self.links, self.origins, lives, fingerprint, replicate=options.replicate
+        )
         self._subscriptions: list[Subscription] = []
         self._ticking: asyncio.Task[None] | None = None
         self._reconciling: asyncio.Task[None] | None = None
@@ -142,7 +145,9 @@ class Joined:
     def stream_gone(self, stream: Stream) -> None:
         session = stream.fan_out.session
         self.names.free(stream.info.name, session)
-        self._loop.call_later(self._registry.limits.resume_s, self.origins.entries.pop, session, None)
+        self.links.stream_gone(stream.info.name)
+        if (entry := self.origins.entries.get(session)) is not None:
+            self._loop.call_later(self._registry.limits.resume_s, self.origins.remove, entry)
 
     def stream_moved(self, stream: Stream) -> None:
         self.handover.moved_away(stream)
@@ -177,6 +182,9 @@ class Joined:
 
     def decoder_closed(self, stream: Feeder) -> None:
         self._registry.decoder_closed(stream)
+
+    def origin_unknown(self, link: Link) -> None:
+        self.links.origin_unknown(link)
 
     def link_gone(self, link: Feeder) -> None:
         self._registry.link_gone(link)

@@ -42,6 +42,9 @@ class LinkOwner(Protocol):
     def decoder_closed(self, stream: Feeder) -> None:
         """The stream is not decoded any longer."""
 
+    def origin_unknown(self, link: Link) -> None:
+        """The node that should have the stream says that it has none."""
+
     def link_gone(self, link: Feeder) -> None:
         """Nothing more comes of the stream, and all of it has gone to its listeners."""
 
@@ -68,6 +71,7 @@ class Link:
     def __init__(self, tools: LinkTools, name: str, session: str, node: str, fan_out: FanOut | None = None) -> None:
         self.name = name
         self.session = session
+        self.origin = node
         self.node: str | None = node  # None: the origin is gone, and nobody knows yet whether the stream goes on elsewhere
         self.unused_since: float | None = None
         self._tools = tools
@@ -90,10 +94,6 @@ class Link:
     @property
     def info(self) -> StreamInfo:
         return self._info
-
-    @property
-    def numbering(self) -> Numbering:
-        return self._fan_out.numbering
 
     @property
     def fan_out(self) -> FanOut:
@@ -134,16 +134,13 @@ class Link:
         """The stream's origin is that node from now on."""
         if self._closed or self._ending:
             return
-        self.node = node
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        self.node = self.origin = node
         if self._follower is not None:
             self._fan_out.expect_burst()
             self._follower.look()
 
     def origin_gone(self, expired: Callable[[], None]) -> None:
-        """The origin is gone: call `expired` where no other node has the stream within the time in which its publisher may resume."""
+        """The origin is gone: call `expired` where no node has the stream within the time in which its publisher may resume."""
         self.node = None
         if self._expiry is None and not self._ending:
             self._expiry = asyncio.get_running_loop().call_later(self._tools.limits.resume_s, expired)
@@ -169,13 +166,17 @@ class Link:
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        self._settled()
         for task in self._asking:
             task.cancel()
 
     # -------------------------------------------------------------------------------------------------------------------------------
+
+    def _settled(self) -> None:
+        """The origin is there."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
 
     def _begin(self, state: StreamState, messages: tuple[Told, ...]) -> None:
         tools, self._info = self._tools, state.info
@@ -237,13 +238,14 @@ class Link:
             return
         if answer.kind == "unknown":
             self._follower.answered(None)
-            self.end("the node of its publisher has it no longer")
+            self._tools.owner.origin_unknown(self)
         else:
+            self._settled()
             self._follower.answered(answer.messages)
 
     async def _ask(self, next_seq: int | None, within_s: float) -> Answer:
         """The answer of the origin, wherever it went. Raises `BusError` where there is none now."""
-        epoch = 0 if next_seq is None else self.numbering.epoch
+        epoch = 0 if next_seq is None else self._fan_out.numbering.epoch
         for _ in range(_MOST_MOVES):
             if (node := self.node) is None:
                 break
@@ -252,7 +254,7 @@ class Link:
             if answer.kind != "moved":
                 return answer
             if self.node == node:
-                self.node = answer.node
+                self.node = self.origin = answer.node
         raise BusError(f"no node has the stream {self.name}")
 
     def _end_with(self, message: StreamEnd) -> None:

@@ -23,6 +23,7 @@ LINGER_S = 5.0
 """A stream that nobody listens to any longer is followed for so long."""
 _SEEK_EVERY_S = 5.0  # for a name whose beginning was not heard of, as a message was lost
 _FIND_S = 1.5
+_GONE = "the node of its publisher has it no longer"
 _SESSIONS_AT_ONCE = 200  # in one question
 
 log = logging.getLogger("streamcodec.server")
@@ -92,10 +93,12 @@ class Links:
         """A stream that was this node's has moved: its listeners here follow it."""
         self._add(link)
 
-    def release(self, name: str) -> FanOut | None:
+    def release(self, claim: Claim) -> FanOut | None:
         """The fan-out of a link's stream, which moves to this node; the link is over."""
-        if (link := self._links.pop(name, None)) is None:
+        link = self._links.get(claim.name)
+        if link is None or link.session != claim.session or link.ending:
             return None
+        del self._links[claim.name]
         link.close()
         return link.fan_out
 
@@ -122,7 +125,35 @@ class Links:
         for link in list(self._links.values()):
             if link.node == node:
                 log.info("%s: its node is gone", link.name)
-                link.origin_gone(lambda link=link: link.end("the node of its publisher is gone"))  # type: ignore[misc]
+                self._origin_gone(link)
+
+    def _origin_gone(self, link: Link) -> None:
+        link.origin_gone(lambda: link.end("the node of its publisher is gone"))
+
+    def origin_unknown(self, link: Link) -> None:
+        """A node has no such stream, so it is over, or it moves: the store says which."""
+        link.origin_gone(lambda: link.end(_GONE))
+        self._run(self._look_up(link))
+
+    async def _look_up(self, link: Link) -> None:
+        try:
+            claim = await self._names.find(link.name)
+        except BusError as exc:
+            log.debug("%s: %s", link.name, exc)
+            return
+        if claim is None or claim.session != link.session:
+            link.end(_GONE)
+
+    def node_came(self, node: str) -> None:
+        """A node is there, perhaps again: the bus may have been away."""
+        for link in list(self._links.values()):
+            if link.origin == node:
+                link.follow(node)
+
+    def stream_gone(self, name: str) -> None:
+        """A stream of this node is over: another node may have one of the name by now."""
+        if name in self._wanted:
+            self._seek(name)
 
     def tick(self) -> None:
         """To be called once a second."""

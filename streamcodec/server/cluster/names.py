@@ -96,7 +96,9 @@ class Names:
             return
         del self._held[name]
         self._to_free[name] = session
-        self._run(self._free(name, session))
+        task = asyncio.get_running_loop().create_task(self._free(name, session))
+        self._freeing.add(task)
+        task.add_done_callback(self._freeing.discard)
 
     def give_up(self, name: str, session: str) -> None:
         """The stream goes on elsewhere: its claim is another node's from now on."""
@@ -114,10 +116,14 @@ class Names:
         for name, session in list(self._to_free.items()):
             await self._free_now(name, session)
 
-    async def close(self) -> None:
+    async def freed(self) -> None:
         """Wait until names are free that were given back."""
         if self._freeing:
             await asyncio.wait(self._freeing, timeout=1.0)
+
+    async def close(self) -> None:
+        """Free what was given back, for a moment."""
+        await self.freed()
         for task in self._freeing:
             task.cancel()
 
@@ -149,11 +155,6 @@ class Names:
             except KeyChangedError:
                 continue
         raise BusError(f"the claim of {claim.name} changes all the time")
-
-    def _run(self, freeing: asyncio.Future[None] | object) -> None:
-        task = asyncio.get_running_loop().create_task(freeing)  # type: ignore[arg-type]
-        self._freeing.add(task)
-        task.add_done_callback(self._freeing.discard)
 
     async def _free(self, name: str, session: str) -> None:
         try:

@@ -133,6 +133,18 @@ class Origins:
 
     def __init__(self) -> None:
         self.entries: dict[str, OriginEntry] = {}
+        self._published = 0
+
+    @property
+    def published(self) -> int:
+        """Messages that went to other nodes."""
+        return self._published + sum(entry.published for entry in self.entries.values())
+
+    def remove(self, entry: OriginEntry) -> None:
+        """Forget a stream, unless it has come back since."""
+        if self.entries.get(entry.fan_out.session) is entry:
+            del self.entries[entry.fan_out.session]
+            self._published += entry.published
 
     @property
     def num_joined(self) -> int:
