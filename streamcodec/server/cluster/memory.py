@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 from streamcodec.server.cluster.bus import Answering, BusError, Entry, Store, Subscription, Taking
 from streamcodec.server.cluster.keys import KeyTable
+from streamcodec.server.cluster.memory_delivery import MemoryAnswers, MemorySubscription
 
 __all__ = ["MemoryBus", "MemoryHub"]
 
@@ -115,7 +115,7 @@ class MemoryBus:
         self.cut_off = False
         self._opened = False
         self._calls: list[Callable[[bool], None]] = []
-        self._subscriptions: dict[str, list[_Messages]] = {}
+        self._subscriptions: dict[str, list[MemorySubscription]] = {}
         self._answering: dict[str, list[Answering]] = {}
         self._asked: set[asyncio.Future[bytes]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,7 +154,7 @@ class MemoryBus:
 
     def subscribe(self, subject: str, take: Taking, *, max_waiting: int = 1000) -> Subscription:
         group = self._subscriptions.setdefault(subject, [])
-        subscription = _Messages(take, max_waiting, group)
+        subscription = MemorySubscription(take, max_waiting, group)
         group.append(subscription)
         return subscription
 
@@ -164,7 +164,7 @@ class MemoryBus:
     def answer(self, subject: str, answering: Answering) -> Subscription:
         group = self._answering.setdefault(subject, [])
         group.append(answering)
-        return _Answers(answering, group)
+        return MemoryAnswers(answering, group)
 
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
         await self.reach()
@@ -225,52 +225,6 @@ class MemoryBus:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-class _Messages:
-    """A subscription: its messages wait for the next turn of the loop."""
-
-    def __init__(self, take: Taking, max_waiting: int, group: list[_Messages]) -> None:
-        self.dropped = 0
-        self._take = take
-        self._max_waiting = max_waiting
-        self._group = group
-        self._waiting: deque[bytes] = deque()
-
-    def put(self, data: bytes) -> None:
-        if len(self._waiting) >= self._max_waiting:
-            self.dropped += 1
-            return
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._deliver)
-        self._waiting.append(data)
-
-    def close(self) -> None:
-        self._waiting.clear()
-        if self in self._group:
-            self._group.remove(self)
-
-    def _deliver(self) -> None:
-        # What is put meanwhile waits for a turn of its own.
-        for _ in range(len(self._waiting)):
-            if self._waiting:  # nobody has closed it meanwhile
-                self._take(self._waiting.popleft())
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._deliver)
-
-
-class _Answers:
-    """A subscription to questions, of which none is dropped."""
-
-    dropped = 0
-
-    def __init__(self, answering: Answering, group: list[Answering]) -> None:
-        self._answering = answering
-        self._group = group
-
-    def close(self) -> None:
-        if self._answering in self._group:
-            self._group.remove(self._answering)
 
 
 class _MemoryStore:
