@@ -113,7 +113,7 @@ class ClientHandler:
 
     async def _serve_role(self, hello: PublishHello | ListenHello) -> None:
         peer, registry = self.peer, self._registry
-        await registry.wait_for_room(hello, lambda: peer.gone)
+        await registry.newcomers.wait_for_room(hello, lambda: peer.gone)
         await peer.refuse_early()
         if peer.gone:
             return

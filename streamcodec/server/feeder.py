@@ -6,21 +6,17 @@ from typing import Protocol
 
 from streamcodec.server.capacity.load_model import Kind
 from streamcodec.server.fanout.fan_out import FanOut
-from streamcodec.server.info import Numbering, StreamInfo
+from streamcodec.server.info import StreamInfo
 
 __all__ = ["Feeder"]
 
 
 class Feeder(Protocol):
-    """A stream that can be heard at this node. `numbering` is that of the next packet that its `fan_out` gets."""
+    """A stream that can be heard at this node."""
 
     @property
     def info(self) -> StreamInfo:
         """What does not change while the stream lives."""
-
-    @property
-    def numbering(self) -> Numbering:
-        """The next packet's number and epoch."""
 
     @property
     def fan_out(self) -> FanOut:

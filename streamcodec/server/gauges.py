@@ -45,7 +45,7 @@ class Gauges:
         yield gauge_family("ready", "Whether /readyz says ok.", float(well))
         yield gauge_family("connections", "Connections there are, whoever they are from.", self._door.num_connections)
         yield gauge_family("connections_max", "Connections there may be.", self._door.most)
-        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.num_waiting)
+        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.newcomers.num_waiting)
         yield gauge_family("publishers", "Streams there are.", len(registry.streams))
         yield gauge_family("listeners", "Listeners there are.", registry.num_listeners)
 

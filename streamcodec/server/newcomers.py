@@ -34,6 +34,10 @@ class Present(Protocol):
         """Whether nobody is let in any more."""
 
     @property
+    def cluster(self) -> Cluster:
+        """The other servers."""
+
+    @property
     def streams(self) -> Mapping[str, Any]:
         """Those whose publishers are here, by name."""
 
@@ -68,7 +72,6 @@ class Newcomers:
         metrics: Metrics,
         admission: Admission,
         echo: EchoTests,
-        cluster: Cluster,
     ) -> None:
         self.num_waiting = 0
         self._present = present
@@ -77,7 +80,6 @@ class Newcomers:
         self._metrics = metrics
         self._admission = admission
         self._echo = echo
-        self._cluster = cluster
         # Who brings packets to pass on does not wait behind those that the engine has no room for.
         self._queues = {relays: asyncio.Lock() for relays in (False, True)}
 
@@ -105,13 +107,13 @@ class Newcomers:
     def admit(self, hello: PublishHello | ListenHello) -> None:
         """Raise `RemoteProtocolError` SERVER_FULL where there is no room; it names a node that has some, if there is one."""
         if (reason := self._no_place(hello)) is not None:
-            raise RemoteProtocolError(WireCode.SERVER_FULL, reason, go_to=self._cluster.better())
+            raise RemoteProtocolError(WireCode.SERVER_FULL, reason, go_to=self._present.cluster.better())
         now, wanted = now_us() / 1e6, self._wanted(hello)
         refusal = self._admission.refusal(now, self._present.demand, wanted)
         if refusal is not None:
             self._metrics.refused_for_capacity += 1
             retry_after_ms = None if refusal.again_s is None else max(_MIN_RETRY_AFTER_MS, round(1000 * refusal.again_s))
-            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms, go_to=self._cluster.better())
+            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms, go_to=self._present.cluster.better())
         self._admission.joined(now, wanted, hello.stream)
 
     def admit_moved(self, hello: PublishHello) -> None:

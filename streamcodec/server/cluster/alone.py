@@ -15,7 +15,6 @@ class Alone:
     """A `Cluster` of one."""
 
     alternates: tuple[str, ...] = ()
-    complaint: str | None = None
 
     async def claim(self, stream: Stream) -> None:
         pass

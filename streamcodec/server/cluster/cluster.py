@@ -55,7 +55,3 @@ class Cluster(Protocol):
     @property
     def alternates(self) -> tuple[str, ...]:
         """The addresses of a few other nodes, which a client may try where this one is gone."""
-
-    @property
-    def complaint(self) -> str | None:
-        """Why this node should get no new clients, in words; None where it may."""

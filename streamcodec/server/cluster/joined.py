@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from prometheus_client.core import Metric
 
@@ -18,6 +17,7 @@ from streamcodec.server.cluster.link import Link, LinkTools
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.names import Names, NameTakenError
 from streamcodec.server.cluster.nodes import Nodes
+from streamcodec.server.cluster.own_record import record_of
 from streamcodec.server.cluster.origin import OriginEntry, Origins
 from streamcodec.server.cluster.questions import Answer, Question
 from streamcodec.server.cluster.records import NodeRecord, RecordError, new_node_id
@@ -55,29 +55,18 @@ class ClusterOptions:
     replicate: bool = False
 
 
-class NodeHost(Protocol):
-    """The server of a node."""
-
-    @property
-    def address(self) -> str:
-        """Where clients reach it."""
-
-    def node_record(self, node: str, address: str) -> NodeRecord:
-        """The server as it is now."""
-
-
 class Joined:
     """A `Cluster` whose other nodes are reached over a bus. Call `open` when the server takes connections."""
 
-    def __init__(self, options: ClusterOptions, registry: Registry, fingerprint: str, record: Callable[[str], NodeRecord]) -> None:
+    def __init__(self, options: ClusterOptions, registry: Registry, fingerprint: str, address: Callable[[], str]) -> None:
         self.node = new_node_id()
         self.bus = options.make_bus()
         self.subjects = Subjects(options.name)
         self.nodes = Nodes(self.node, fingerprint)
         self.lost = 0  # packets, between nodes
         self._registry = registry
-        self._record = record
-        self._address = lambda: record(self.node).address
+        self._fingerprint = fingerprint
+        self._address = address
         self._loop = asyncio.get_running_loop()
         self._entries = self.bus.store(NODES, ttl_s=NODE_TTL_S)
         self.names = Names(self.bus, self.subjects, self.node, self._address, self.nodes.lives)
@@ -262,14 +251,17 @@ class Joined:
             self.links.tick()
             self.handover.tick()
 
+    def _own_record(self) -> NodeRecord:
+        return record_of(self.node, self._address(), self._registry, self._fingerprint)
+
     async def _renew_entry(self) -> None:
-        await self._entries.put(self.node, self._record(self.node).pack())
+        await self._entries.put(self.node, self._own_record().pack())
 
     # For whoever runs the node -------------------------------------------------------------------------------------------------------
 
     def listed(self) -> list[dict[str, object]]:
         """All nodes, this one first."""
-        records = [self._record(self.node), *sorted(self.nodes.records.values(), key=lambda one: one.address)]
+        records = [self._own_record(), *sorted(self.nodes.records.values(), key=lambda one: one.address)]
         return [
             {
                 "node": record.node,
