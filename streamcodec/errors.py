@@ -69,6 +69,7 @@ class WireCode(StrEnum):
     STREAM_TAKEN = "stream_taken"
     UNKNOWN_SESSION = "unknown_session"
     TAKEN_OVER = "taken_over"
+    MOVED = "moved"
     SERVER_FULL = "server_full"
     SLOW_LISTENER = "slow_listener"
     TIMEOUT = "timeout"
@@ -100,6 +101,7 @@ _CLOSE_CODES = {
     WireCode.SLOW_LISTENER: 4413,
     WireCode.BAD_PAYLOAD: 4415,
     WireCode.BAD_SEQUENCE: 4416,
+    WireCode.MOVED: 4421,
     WireCode.BAD_REQUEST: 4422,
     WireCode.RATE_LIMITED: 4429,
     WireCode.INTERNAL: 4500,
@@ -108,6 +110,7 @@ _CLOSE_CODES = {
 }
 _RETRY = {
     WireCode.STREAM_TAKEN,
+    WireCode.MOVED,
     WireCode.SERVER_FULL,
     WireCode.SLOW_LISTENER,
     WireCode.TIMEOUT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamcodec.codec import Codec
@@ -9,6 +10,7 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError, RemoteProtocolError, UnsupportedModelError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, ListenHello, ModelInfo, PublishHello, Welcome, now_us
 from streamcodec.protocol.fields import shown
+from streamcodec.protocol.messages import MAX_ALTERNATES
 from streamcodec.server.feeder import Feeder
 from streamcodec.server.limits import Limits
 from streamcodec.server.stream import Stream
@@ -18,12 +20,16 @@ __all__ = ["Handshake", "model_info"]
 
 @dataclass(frozen=True)
 class Handshake:
-    """What every hello is checked against, and what every welcome says."""
+    """What every hello is checked against, and what every welcome says.
+
+    `alternates` tells the addresses of servers that know the same streams, the best first; a welcome names the first 4.
+    """
 
     model: ModelInfo
     config: CodecConfig
     limits: Limits
     banner: str
+    alternates: Callable[[], Sequence[str]] = tuple
 
     def check(self, hello: PublishHello | ListenHello) -> None:
         """Refuse what will not be accepted later either, before anybody waits.
@@ -60,6 +66,7 @@ class Handshake:
             next_seq=None if stream is None else stream.fan_out.numbering.next_seq if lease is None else lease.next_seq,
             session=None if lease is None else lease.secret,
             resume_ms=round(1000 * self.limits.resume_s),
+            alternates=tuple(self.alternates()[:MAX_ALTERNATES]),
             time=now_us(),
             server=self.banner,
         )

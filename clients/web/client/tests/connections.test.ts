@@ -23,7 +23,7 @@ const MODEL = {
 function welcome(role: "publish" | "listen", nextSeq: number | null): Welcome {
   const of = { bandwidth: 6, n_q: 8, packet_frames: 6, start: "primed" as const, epoch: 0, next_seq: nextSeq };
   const nothing = { bandwidth: null, n_q: null, packet_frames: null, start: null, epoch: null, next_seq: null };
-  const told = { version: 1, stream: "live", model: MODEL, format: "codes" as const, resume_ms: 10_000, time: 5_000_000, server: "" };
+  const told = { version: 1, stream: "live", model: MODEL, format: "codes" as const, resume_ms: 10_000, alternates: [], time: 5_000_000, server: "" };
   return { type: "welcome", role, session: role === "publish" ? "secret" : null, ...told, ...(nextSeq === null ? nothing : of) };
 }
 
