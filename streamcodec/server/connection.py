@@ -82,7 +82,7 @@ class ClientHandler:
             metrics.refused_by_code[code] += 1
             if not isinstance(exc, LimitReached):
                 self._registry.observe(ServerEvent("client.refused", {"code": str(code), "address": self.peer.name, "count": 1}, code))
-        elif not (isinstance(exc, RemoteProtocolError) and exc.code is WireCode.TAKEN_OVER):
+        elif not (isinstance(exc, RemoteProtocolError) and exc.code in (WireCode.TAKEN_OVER, WireCode.MOVED)):
             metrics.failed += 1
             metrics.failed_by_code[_code(exc)] += 1
         await self.peer.give_up(exc, self._registry.limits.drain_s)

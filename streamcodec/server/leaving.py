@@ -6,16 +6,32 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from streamcodec.errors import RemoteProtocolError
+from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.protocol import PublishHello
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.registry import Registry
 
-__all__ = ["all_sent", "everybody_left", "send_away"]
+__all__ = ["all_sent", "everybody_left", "move_publishers", "send_away"]
 
 _LOOK_EVERY_S = 0.05
 _LOOK_OFTEN_S = 0.01
 
 log = logging.getLogger("streamcodec.server")
+
+
+def move_publishers(registry: Registry, connections: Collection[ClientHandler]) -> None:
+    """Send publishers to other servers of the cluster, if there are any, where their streams go on. Who cannot move leaves by itself."""
+    for client in list(connections):
+        hello = client.peer.session.hello
+        if isinstance(hello, PublishHello) and hello.can_move and client.permit is not None and (why := _moved(registry)) is not None:
+            client.peer.fail(why)
+
+
+def _moved(registry: Registry) -> RemoteProtocolError | None:
+    """What is said to whoever goes on at another server; None where there is none."""
+    if not registry.limits.resume_s or (to := registry.draining.go_to or registry.cluster.better()) is None or not registry.cluster.alternates:
+        return None
+    return RemoteProtocolError(WireCode.MOVED, "the server is closing: this session goes on at another one", resumable=True, go_to=to)
 
 
 async def everybody_left(registry: Registry, connections: Collection[ClientHandler]) -> None:
@@ -26,7 +42,7 @@ async def everybody_left(registry: Registry, connections: Collection[ClientHandl
             listener = client.subscriber
             # Its stream will not come back here: it is to be elsewhere before its publisher begins there.
             if listener is not None and listener.empty and listener.options.stream not in registry.streams:
-                client.peer.fail(draining.farewell())
+                client.peer.fail((_moved(registry) if listener.options.stream in registry.links else None) or draining.farewell())
         await asyncio.sleep(_LOOK_EVERY_S)
 
 

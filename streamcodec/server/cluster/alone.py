@@ -40,5 +40,8 @@ class Alone:
     def unwanted(self, name: str) -> None:
         pass
 
+    def listed(self) -> list[dict[str, object]]:
+        return []
+
     def better(self) -> str | None:
         return None

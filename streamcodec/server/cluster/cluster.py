@@ -52,6 +52,9 @@ class Cluster(Protocol):
     def better(self) -> str | None:
         """The address of a node that has more room than this one; None where there is none."""
 
+    def listed(self) -> list[dict[str, object]]:
+        """All nodes, this one first, for whoever runs the server; none without a cluster."""
+
     @property
     def alternates(self) -> tuple[str, ...]:
         """The addresses of a few other nodes, which a client may try where this one is gone."""

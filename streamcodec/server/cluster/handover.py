@@ -74,6 +74,8 @@ class HandOver:
         Raises `RemoteProtocolError` SERVER_FULL and BAD_REQUEST.
         """
         assert hello.resume is not None
+        if self._registry.draining.begun:
+            raise self._registry.draining.farewell()
         secret = hello.resume.session
         try:
             claim = await self._names.find(hello.stream)

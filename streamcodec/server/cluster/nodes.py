@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from streamcodec.server.cluster.records import NodeRecord
 
 __all__ = ["Nodes"]
@@ -14,6 +16,7 @@ class Nodes:
 
     def __init__(self, own: str, fingerprint: str) -> None:
         self.records: dict[str, NodeRecord] = {}
+        self._sent: Counter[str] = Counter()  # since the node has said how full it is
         self._own = own
         self._fingerprint = fingerprint
 
@@ -22,6 +25,7 @@ class Nodes:
         if node == self._own:
             return False
         was = node in self.records
+        del self._sent[node]
         if record is None:
             self.records.pop(node, None)
         else:
@@ -33,12 +37,15 @@ class Nodes:
         return node == self._own or node in self.records
 
     def best(self) -> NodeRecord | None:
-        """The node where a newcomer fares best; None where no other one takes any."""
-        return min(self._open(), key=_fullness, default=None)
+        """The node where a newcomer fares best, which is sent there; None where no other one takes any."""
+        found = min(self._open(), key=self._fullness, default=None)
+        if found is not None:
+            self._sent[found.node] += 1
+        return found
 
     def alternates(self) -> tuple[str, ...]:
         """The addresses of a few nodes that take newcomers, those with most room first."""
-        return tuple(record.address for record in sorted(self._open(), key=_fullness)[:_ALTERNATES])
+        return tuple(record.address for record in sorted(self._open(), key=self._fullness)[:_ALTERNATES])
 
     def _open(self) -> list[NodeRecord]:
         return [
@@ -47,6 +54,7 @@ class Nodes:
             if not record.draining and record.fingerprint == self._fingerprint and record.room != 0 and record.listener_room != 0
         ]
 
-
-def _fullness(record: NodeRecord) -> tuple[float, int]:
-    return record.load, record.publishers + record.listeners
+    def _fullness(self, record: NodeRecord) -> tuple[float, int]:
+        sent = self._sent[record.node]
+        places = record.publishers + (record.room or 0)
+        return record.load + sent / max(places, 1), record.publishers + record.listeners + sent
