@@ -5,6 +5,7 @@
     |   +-- AudioError                      samples: shape, rate, dtype, NaN, an unreadable file
     |   +-- CodesError                      codes: shape, range, number of codebooks
     |   +-- PayloadError                    packed bytes that are not a whole packet
+    |   +-- SnapshotError                   a live stream as a value: damaged, or of another model
     |   +-- TensorError (RuntimeError)      tensors that do not fit the model or one another, where torch says RuntimeError
     +-- ModelError                          a model cannot be loaded
     |   +-- ModelNotFoundError              no such name, file, folder or hub repository
@@ -43,6 +44,7 @@ __all__ = [
     "ProtocolError",
     "Refused",
     "RemoteProtocolError",
+    "SnapshotError",
     "StreamCodecError",
     "TensorError",
     "UnsupportedModelError",
@@ -144,6 +146,10 @@ class CodesError(InputError):
 
 class PayloadError(InputError):
     """The packed bytes are not a whole packet."""
+
+
+class SnapshotError(InputError):
+    """The value of a live stream is damaged, or the stream cannot go on here: another model, version or limit."""
 
 
 class TensorError(InputError, RuntimeError):

@@ -19,6 +19,7 @@ from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.info import packet_frames_of
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
+from streamcodec.server.snapshot import StreamSnapshot
 from streamcodec.server.stream import EntryWrapper, Stream
 
 __all__ = ["Registry"]
@@ -119,6 +120,24 @@ class Registry:
         self.streams[hello.stream] = stream
         if echo:
             asyncio.get_running_loop().call_later(self.limits.echo_test_s, self._end_echo, stream)
+        return stream
+
+    def restore(self, snapshot: StreamSnapshot, fan_out: FanOut | None = None) -> Stream:
+        """Go on with a stream of another server, at `fan_out` where that was fed with its session; it waits for its publisher then.
+
+        Raises `SnapshotError` for a snapshot that does not fit, and `RemoteProtocolError` STREAM_TAKEN. It is not asked whether there is
+        room.
+        """
+        if self.closing:
+            raise self.draining.farewell()
+        name = snapshot.hello.stream
+        if name in self.streams:
+            raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {name!r} has a publisher already")
+        options = {"snapshot": snapshot, "fan_out": fan_out}
+        stream = self.streams[name] = Stream(snapshot.hello, self.worker, self.limits, self.metrics, self, self._wrapped, **options)
+        if fan_out is None:
+            for listener in self.listeners.get(name, set()):
+                stream.fan_out.join(listener)
         return stream
 
     def _end_echo(self, stream: Stream) -> None:
@@ -241,6 +260,12 @@ class Registry:
     def stream_lost(self, stream: Stream, packets: int, reason: str) -> None:
         data = {"stream": stream.info.name, "reason": reason, "packets": packets, "count": 1}
         self.observe(ServerEvent("stream.gap", data, f"{stream.info.name} {reason}", ("packets", "count")))
+
+    def stream_moved(self, stream: Stream) -> None:
+        """Forget `stream`, which goes on at another server."""
+        if self.streams.get(stream.info.name) is stream:
+            del self.streams[stream.info.name]
+            self.admission.left(stream.info.name)
 
     def stream_gone(self, stream: Stream) -> None:
         """Forget `stream`. What its listeners and its publisher may have missed is kept as long as they may resume."""
