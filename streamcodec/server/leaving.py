@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
+from typing import Literal
 
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import PublishHello
@@ -23,13 +24,22 @@ def move_publishers(registry: Registry, connections: Collection[ClientHandler]) 
     """Send publishers to other servers of the cluster, if there are any, where their streams go on. Who cannot move leaves by itself."""
     for client in list(connections):
         hello = client.peer.session.hello
-        if isinstance(hello, PublishHello) and hello.can_move and client.permit is not None and (why := _moved(registry)) is not None:
+        if (
+            isinstance(hello, PublishHello)
+            and hello.can_move
+            and client.permit is not None
+            and (why := _moved(registry, hello.role)) is not None
+        ):
             client.peer.fail(why)
 
 
-def _moved(registry: Registry) -> RemoteProtocolError | None:
+def _moved(registry: Registry, role: Literal["publish", "listen"]) -> RemoteProtocolError | None:
     """What is said to whoever goes on at another server; None where there is none."""
-    if not registry.limits.resume_s or (to := registry.draining.go_to or registry.cluster.better()) is None or not registry.cluster.alternates:
+    if (
+        not registry.limits.resume_s
+        or (to := registry.draining.go_to or registry.cluster.better(role)) is None
+        or not registry.cluster.alternates
+    ):
         return None
     return RemoteProtocolError(WireCode.MOVED, "the server is closing: this session goes on at another one", resumable=True, go_to=to)
 
@@ -42,7 +52,7 @@ async def everybody_left(registry: Registry, connections: Collection[ClientHandl
             listener = client.subscriber
             # Its stream will not come back here: it is to be elsewhere before its publisher begins there.
             if listener is not None and listener.empty and listener.options.stream not in registry.streams:
-                client.peer.fail((_moved(registry) if listener.options.stream in registry.links else None) or draining.farewell())
+                client.peer.fail((_moved(registry, "listen") if listener.options.stream in registry.links else None) or draining.farewell())
         await asyncio.sleep(_LOOK_EVERY_S)
 
 

@@ -107,13 +107,13 @@ class Newcomers:
     def admit(self, hello: PublishHello | ListenHello) -> None:
         """Raise `RemoteProtocolError` SERVER_FULL where there is no room; it names a node that has some, if there is one."""
         if (reason := self._no_place(hello)) is not None:
-            raise RemoteProtocolError(WireCode.SERVER_FULL, reason, go_to=self._present.cluster.better())
+            raise RemoteProtocolError(WireCode.SERVER_FULL, reason, go_to=self._present.cluster.better(hello.role))
         now, wanted = now_us() / 1e6, self._wanted(hello)
         refusal = self._admission.refusal(now, self._present.demand, wanted)
         if refusal is not None:
             self._metrics.refused_for_capacity += 1
             retry_after_ms = None if refusal.again_s is None else max(_MIN_RETRY_AFTER_MS, round(1000 * refusal.again_s))
-            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms, go_to=self._present.cluster.better())
+            raise RemoteProtocolError(WireCode.SERVER_FULL, refusal.reason, retry_after_ms, go_to=self._present.cluster.better(hello.role))
         self._admission.joined(now, wanted, hello.stream)
 
     def admit_moved(self, hello: PublishHello) -> None:

@@ -17,7 +17,7 @@ from streamcodec.protocol import Gap, Packet, PayloadLayout, PublishHello, Strea
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 from streamcodec.protocol.messages import Count, Epoch, Micros, NextSeq, Session
 from streamcodec.protocol.values import pack_value, unpack_value
-from streamcodec.server.fanout.decode import DecodedPacket, SharedDecoderState
+from streamcodec.server.fanout.decode import DecodedPacket
 from streamcodec.server.fanout.fan_out import FanOutState
 from streamcodec.server.info import StreamInfo
 from streamcodec.server.ingest.pcm import PcmState
@@ -152,7 +152,7 @@ def _check_fan_out(saved: FanOutState, info: StreamInfo, engine: Engine, next_se
             check_packet(entry)
     waiting_from = min([decoder.next_seq, *(entry.seq for entry in decoder.waiting if isinstance(entry, Packet))])
     _check_order([entry for entry in decoder.waiting if not isinstance(entry, StreamStart)], next_seq)
-    if not decoder.waiting and decoder.next_seq != next_seq or not waiting_from <= decoder.next_seq <= next_seq:
+    if (not decoder.waiting and decoder.next_seq != next_seq) or not waiting_from <= decoder.next_seq <= next_seq:
         raise SnapshotError(f"the decoder's next number is {decoder.next_seq}, expected {next_seq}, or that of a packet that waits")
     most = engine.config.packet_samples(info.packet_frames)
     if decoder.samples.ndim != 1 or decoder.samples.size > most or not np.isfinite(decoder.samples).all():

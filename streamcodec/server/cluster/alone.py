@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from streamcodec.protocol import PublishHello
 from streamcodec.server.fanout.entry import FanOutEntry
 from streamcodec.server.fanout.fan_out import FanOut
@@ -43,5 +45,5 @@ class Alone:
     def listed(self) -> list[dict[str, object]]:
         return []
 
-    def better(self) -> str | None:
+    def better(self, role: Literal["publish", "listen"]) -> str | None:  # noqa: ARG002
         return None

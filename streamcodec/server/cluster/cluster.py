@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from streamcodec.protocol import PublishHello
 from streamcodec.server.fanout.entry import FanOutEntry
@@ -49,8 +49,8 @@ class Cluster(Protocol):
 
     # Other nodes ---------------------------------------------------------------------------------------------------------------------
 
-    def better(self) -> str | None:
-        """The address of a node that has more room than this one; None where there is none."""
+    def better(self, role: Literal["publish", "listen"]) -> str | None:
+        """The address of a node that has room for a newcomer, which is sent there; None where there is none."""
 
     def listed(self) -> list[dict[str, object]]:
         """All nodes, this one first, for whoever runs the server; none without a cluster."""

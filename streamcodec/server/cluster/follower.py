@@ -105,7 +105,9 @@ class Follower:
         here = self._numbering
         if isinstance(message, StreamStart):
             return not _is_newer(message.epoch, here.epoch)
-        return message.next_seq <= here.next_seq if isinstance(message, Gap) else isinstance(message, Packet) and message.seq < here.next_seq
+        return (
+            message.next_seq <= here.next_seq if isinstance(message, Gap) else isinstance(message, Packet) and message.seq < here.next_seq
+        )
 
     def _is_next(self, message: Told) -> bool:
         here = self._numbering

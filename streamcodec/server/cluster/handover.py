@@ -13,6 +13,7 @@ from collections.abc import Callable
 from streamcodec.errors import InputError, RemoteProtocolError, StreamCodecError, WireCode
 from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import BusError
+from streamcodec.server.cluster.claims import Purpose
 from streamcodec.server.cluster.link import Link, LinkTools
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.names import Names, NameTakenError
@@ -78,15 +79,15 @@ class HandOver:
             raise self._registry.draining.farewell()
         secret = hello.resume.session
         try:
-            claim = await self._names.find(hello.stream)
+            claim = await self._names.claims.find_any(hello.stream)
             if claim is None or not claim.is_publishers(secret):
                 return None
             self._registry.newcomers.admit_moved(hello)
             found = await self._given(claim, secret) or await self._copied(claim)
             if found is None:
-                await self._names.free_claim(claim)
+                await self._names.claims.free(claim.name, secret)
                 return None
-            return await self._begin(claim, found)
+            return await self._begin(claim, found, secret)
         except BusError as exc:
             log.info("%s cannot be looked for at other nodes: %s", hello.stream, exc)
             return None
@@ -119,7 +120,7 @@ class HandOver:
         self.restored += 1
         return snapshot
 
-    async def _begin(self, claim: Claim, snapshot: StreamSnapshot) -> Stream | None:
+    async def _begin(self, claim: Claim, snapshot: StreamSnapshot, secret: str) -> Stream | None:
         fan_out = self._links.release(claim)
         try:
             stream = self._registry.restore(snapshot, fan_out)
@@ -129,10 +130,10 @@ class HandOver:
                 link = Link(self._tools, claim.name, claim.session, claim.node, fan_out)
                 self._links.adopt(link)
                 link.end("it could not go on at another server")
-            await self._names.free_claim(claim)
+            await self._names.claims.free(claim.name, secret)
             return None
         try:
-            await self._names.claim(stream, over=claim)
+            await self._names.claim(stream, Purpose.RESUME)
         except NameTakenError as exc:
             self.lost_to(stream, exc.claim)
             return None

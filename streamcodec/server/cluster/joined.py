@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -12,13 +13,14 @@ from prometheus_client.core import Metric
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import Bus, BusError, Entry, Subscription
+from streamcodec.server.cluster.claims import Claims, Purpose
 from streamcodec.server.cluster.handover import HandOver
 from streamcodec.server.cluster.link import Link, LinkTools
 from streamcodec.server.cluster.links import Links
+from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Membership, Placement, Role
 from streamcodec.server.cluster.names import Names, NameTakenError
-from streamcodec.server.cluster.nodes import Nodes
-from streamcodec.server.cluster.own_record import record_of
 from streamcodec.server.cluster.origin import OriginEntry, Origins
+from streamcodec.server.cluster.own_record import record_of
 from streamcodec.server.cluster.questions import Answer, Question
 from streamcodec.server.cluster.records import NodeRecord, RecordError, new_node_id
 from streamcodec.server.cluster.subjects import CLUSTER_NAME, Subjects
@@ -30,13 +32,10 @@ from streamcodec.server.metrics import counter_family, gauge_family
 from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
 
-__all__ = ["NODES", "NODE_TTL_S", "ClusterOptions", "Joined"]
+__all__ = ["NAMES", "NODES", "ClusterOptions", "Joined"]
 
-NODES = "nodes"
-"""The store of nodes."""
-NODE_TTL_S = 5.0
-"""A node whose entry is older than this is gone."""
-_TICK_S = 1.0
+NODES, NAMES = "nodes", "names"
+"""The stores of nodes and of claims."""
 
 log = logging.getLogger("streamcodec.server")
 
@@ -62,22 +61,21 @@ class Joined:
         self.node = new_node_id()
         self.bus = options.make_bus()
         self.subjects = Subjects(options.name)
-        self.nodes = Nodes(self.node, fingerprint)
+        self.nodes = Membership()
+        self.placement = Placement(self.nodes, self.node, random.Random())
         self.lost = 0  # packets, between nodes
         self._registry = registry
         self._fingerprint = fingerprint
         self._address = address
         self._loop = asyncio.get_running_loop()
         self._entries = self.bus.store(NODES, ttl_s=NODE_TTL_S)
-        self.names = Names(self.bus, self.subjects, self.node, self._address, self.nodes.lives)
+        claims = Claims(self.bus.store(NAMES), self._entries)
+        self.names = Names(self.bus, self.subjects, claims, self.node, address)
         self.origins = Origins()
-        tools = LinkTools(
-            self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost, self._loop.time
-        )
-        lives = self.nodes.lives
-        self.links = Links(tools, self.names, registry, lives, self._loop.time)
+        tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost, self._loop.time)
+        self.links = Links(tools, claims, registry, self._lives, self._loop.time)
         self.handover = HandOver(
-            tools, registry, self.names, self.links, self.origins, lives, fingerprint, replicate=options.replicate
+            tools, registry, self.names, self.links, self.origins, self._lives, fingerprint, replicate=options.replicate
         )
         self._subscriptions: list[Subscription] = []
         self._ticking: asyncio.Task[None] | None = None
@@ -121,7 +119,7 @@ class Joined:
     async def claim(self, stream: Stream) -> None:
         name = stream.info.name
         try:
-            await self.names.claim(stream)
+            await self.names.claim(stream, Purpose.BEGIN)
         except NameTakenError as exc:
             # Where it is said does not matter to who may publish it.
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {name!r} has a publisher already") from exc
@@ -156,13 +154,16 @@ class Joined:
     def unwanted(self, name: str) -> None:
         self.links.unwanted(name)
 
-    def better(self) -> str | None:
-        best = self.nodes.best()
+    def better(self, role: Role) -> str | None:
+        best = self.placement.place(role, self._fingerprint, self._loop.time())
         return None if best is None else best.address
 
     @property
     def alternates(self) -> tuple[str, ...]:
-        return self.nodes.alternates()
+        return tuple(self.placement.alternates(self._fingerprint, self._loop.time(), own_address=self._address()))
+
+    def _lives(self, node: str) -> bool:
+        return node == self.node or self.nodes.lives(node, self._loop.time())
 
     # What links report ---------------------------------------------------------------------------------------------------------------
 
@@ -201,7 +202,9 @@ class Joined:
         except RecordError as exc:
             log.warning("%s", exc)
             return
-        if not self.nodes.changed(node, record):
+        was = self.nodes.record(node) is not None
+        self.nodes.heard(node, record, self._loop.time())
+        if node == self.node or was is (record is not None):
             return
         if record is None:
             log.info("a node of the cluster is gone: %s", node)
@@ -215,8 +218,10 @@ class Joined:
         if self._closed:
             return
         if not connected:
+            self.nodes.bus_lost(self._loop.time())
             log.warning("the cluster is not reached any longer: streams go on here, and other nodes do not hear them")
             return
+        self.nodes.bus_back(self._loop.time())
         log.info("the cluster is reached")
         if self._reconciling is None or self._reconciling.done():
             self._reconciling = self._loop.create_task(self._reconcile())
@@ -240,10 +245,10 @@ class Joined:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(RENEW_EVERY_S)
             try:
                 await self._renew_entry()
-                if self.names.num_unclaimed and (self._reconciling is None or self._reconciling.done()):
+                if not self.names.settled and (self._reconciling is None or self._reconciling.done()):
                     self._reconciling = self._loop.create_task(self._reconcile())
             except BusError as exc:
                 log.debug("this node's entry could not be renewed: %s", exc)
@@ -261,7 +266,8 @@ class Joined:
 
     def listed(self) -> list[dict[str, object]]:
         """All nodes, this one first."""
-        records = [self._own_record(), *sorted(self.nodes.records.values(), key=lambda one: one.address)]
+        others = [record for record in self.nodes.living(self._loop.time()) if record.node != self.node]
+        records = [self._own_record(), *sorted(others, key=lambda one: one.address)]
         return [
             {
                 "node": record.node,
@@ -280,9 +286,11 @@ class Joined:
     def families(self) -> Iterable[Metric]:
         """For `Metrics.collect_from`."""
         yield gauge_family("cluster_bus_connected", "Whether the message bus of the cluster is reached.", float(self.bus.connected))
-        yield gauge_family("cluster_nodes", "Nodes of the cluster that live, this one included.", len(self.nodes.records) + 1)
+        yield gauge_family("cluster_nodes", "Nodes of the cluster that live, this one included.", len(self.listed()))
         yield gauge_family("cluster_links", "Streams of other nodes that are followed here.", len(self.links))
-        yield gauge_family("cluster_joined", "Streams of this node that other nodes follow, once for each of them.", self.origins.num_joined)
+        yield gauge_family(
+            "cluster_joined", "Streams of this node that other nodes follow, once for each of them.", self.origins.num_joined
+        )
         yield gauge_family("cluster_unclaimed", "Streams whose names no other node knows of.", self.names.num_unclaimed)
         yield counter_family("cluster_messages_published", "Messages of streams that went to other nodes.", self.origins.published)
         yield counter_family("cluster_packets_lost", "Packets that were lost between nodes, and told as gaps.", self.lost)

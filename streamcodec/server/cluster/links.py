@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from streamcodec.server.cluster.bus import BusError, Subscription
+from streamcodec.server.cluster.claims import Claims
 from streamcodec.server.cluster.link import Link, LinkTools, ask_node
-from streamcodec.server.cluster.names import Names
 from streamcodec.server.cluster.questions import Question
 from streamcodec.server.cluster.records import Claim, RecordError
 from streamcodec.server.fanout.fan_out import FanOut
@@ -43,10 +43,10 @@ class Links:
     """Opens and closes links. `lives` says whether a node does; `clock` tells seconds."""
 
     def __init__(
-        self, tools: LinkTools, names: Names, owner: LinksOwner, lives: Callable[[str], bool], clock: Callable[[], float]
+        self, tools: LinkTools, claims: Claims, owner: LinksOwner, lives: Callable[[str], bool], clock: Callable[[], float]
     ) -> None:
         self._tools = tools
-        self._names = names
+        self._claims = claims
         self._owner = owner
         self._lives = lives
         self._clock = clock
@@ -137,7 +137,7 @@ class Links:
 
     async def _look_up(self, link: Link) -> None:
         try:
-            claim = await self._names.find(link.name)
+            claim = await self._claims.find_any(link.name)
         except BusError as exc:
             log.debug("%s: %s", link.name, exc)
             return
@@ -193,7 +193,7 @@ class Links:
 
     async def _find_and_follow(self, name: str) -> None:
         try:
-            if (claim := await self._names.find(name)) is not None:
+            if (claim := await self._claims.find(name)) is not None:
                 await self._follow(claim)
         except BusError as exc:
             log.debug("%s: %s", name, exc)

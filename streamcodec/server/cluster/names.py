@@ -1,4 +1,4 @@
-"""The names of this node's streams, in the store that all nodes have: one node at a time has a name, and the store decides which."""
+"""The names of this node's streams: each is claimed while its stream is here, also where the bus was not there when it began."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamcodec.server.cluster.bus import Bus, BusError, KeyChangedError
-from streamcodec.server.cluster.records import Claim, RecordError, secret_hash
-from streamcodec.server.cluster.subjects import Subjects, escaped
+from streamcodec.server.cluster.bus import Bus, BusError
+from streamcodec.server.cluster.claims import Claims, Purpose
+from streamcodec.server.cluster.records import Claim, secret_hash
+from streamcodec.server.cluster.subjects import Subjects
 from streamcodec.server.stream import Stream
 
-__all__ = ["NAMES", "NameTakenError", "Names"]
-
-NAMES = "names"
-"""The store of claims."""
-_ATTEMPTS = 5
+__all__ = ["NameTakenError", "Names"]
 
 log = logging.getLogger("streamcodec.server")
 
 
 class NameTakenError(Exception):
-    """Another node that lives has the name; `claim` is its."""
+    """Another node has the name; `claim` is its."""
 
     def __init__(self, claim: Claim) -> None:
         super().__init__(claim.name)
@@ -32,71 +29,62 @@ class NameTakenError(Exception):
 @dataclass
 class _Held:
     claim: Claim
-    revision: int | None = None  # None: the bus has not been there since the stream began
+    known: bool = False  # whether the other nodes know of it
 
 
 class Names:
-    """Claims names for the streams of `node`, whose clients reach it at `address`. `lives` says whether another node does."""
+    """Claims names for the streams of `node`, whose clients reach it at `address`."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, node: str, address: Callable[[], str], lives: Callable[[str], bool]) -> None:
+    def __init__(self, bus: Bus, subjects: Subjects, claims: Claims, node: str, address: Callable[[], str]) -> None:
+        self.claims = claims
         self._bus = bus
         self._subjects = subjects
         self._node = node
         self._address = address
-        self._lives = lives
-        self._store = bus.store(NAMES)
         self._held: dict[str, _Held] = {}
-        self._to_free: dict[str, str] = {}  # names whose streams were over while the bus was gone, with their sessions
+        self._to_free: dict[str, Claim] = {}  # those whose streams were over while the bus was gone
         self._freeing: set[asyncio.Task[None]] = set()
 
     @property
     def num_unclaimed(self) -> int:
         """Streams of which the other nodes do not know."""
-        return sum(held.revision is None for held in self._held.values())
+        return sum(not held.known for held in self._held.values())
 
-    async def find(self, name: str) -> Claim | None:
-        """The claim of a name, whoever made it. Raises `BusError`."""
-        entry = await self._store.get(escaped(name))
-        return None if entry is None else _read(name, entry.value)
+    @property
+    def settled(self) -> bool:
+        """Whether the store has all that this node wants it to have."""
+        return not self.num_unclaimed and not self._to_free
 
-    async def claim(self, stream: Stream, over: Claim | None = None) -> None:
-        """Claim the name of a stream that begins here; where the stream has moved here it takes the place of the claim `over`.
+    async def claim(self, stream: Stream, purpose: Purpose) -> None:
+        """Claim the name of a stream that begins here, or moves here. Raises `NameTakenError`.
 
-        Raises `NameTakenError`. Where the bus is gone the name is claimed when it is back.
+        Where the bus is gone the name is claimed when it is back.
         """
         name = stream.info.name
         held = self._held[name] = _Held(self._claim(stream))
         self._to_free.pop(name, None)
         try:
-            held.revision = await self._acquire(held.claim, over)
+            await self._take(held, purpose)
         except BusError as exc:
             log.warning("%s begins without a claim, as other nodes cannot be reached: %s", name, exc)
         except BaseException:
             if self._held.get(name) is held:
                 del self._held[name]
             raise
-        else:
-            self.announce(name)
-
-    def announce(self, name: str) -> None:
-        """Tell nodes where somebody waits for the name that its stream is here."""
-        if (held := self._held.get(name)) is not None:
-            self._bus.publish(self._subjects.began(name), held.claim.pack())
 
     async def renew(self, stream: Stream) -> None:
         """Make sure after the bus was gone that the name is still this node's. Raises `NameTakenError`, and `BusError`."""
         if (held := self._held.get(stream.info.name)) is not None:
-            held.revision = await self._acquire(held.claim)
-            self.announce(stream.info.name)
+            await self._take(held, Purpose.RENEW)
 
     def free(self, name: str, session: str) -> None:
-        """The stream is over: others may have its name. Nothing happens where it is another's by now."""
+        """The stream is over: others may have its name."""
         held = self._held.get(name)
         if held is None or held.claim.session != session:
             return
         del self._held[name]
-        self._to_free[name] = session
-        task = asyncio.get_running_loop().create_task(self._free(name, session))
+        self._to_free[name] = held.claim
+        task = asyncio.get_running_loop().create_task(self._free(held.claim))
         self._freeing.add(task)
         task.add_done_callback(self._freeing.discard)
 
@@ -105,16 +93,10 @@ class Names:
         if (held := self._held.get(name)) is not None and held.claim.session == session:
             del self._held[name]
 
-    async def free_claim(self, claim: Claim) -> None:
-        """Free the name of a stream that no node has any longer. Raises `BusError`."""
-        entry = await self._store.get(escaped(claim.name))
-        if entry is not None and (found := _read(claim.name, entry.value)) is not None and found.session == claim.session:
-            await self._delete(claim.name, entry.revision)
-
     async def free_what_is_over(self) -> None:
         """Free the names of streams that were over while the bus was gone. Raises `BusError`."""
-        for name, session in list(self._to_free.items()):
-            await self._free_now(name, session)
+        for claim in list(self._to_free.values()):
+            await self._release(claim)
 
     async def freed(self) -> None:
         """Wait until names are free that were given back."""
@@ -139,52 +121,22 @@ class Names:
             since=stream.since,
         )
 
-    async def _acquire(self, claim: Claim, over: Claim | None = None) -> int:
-        key, value = escaped(claim.name), claim.pack()
-        for _ in range(_ATTEMPTS):
-            entry = await self._store.get(key)
-            try:
-                if entry is None:
-                    return await self._store.create(key, value)
-                there = _read(claim.name, entry.value)
-                if there is not None and there.node == self._node and there.session == claim.session:
-                    return entry.revision
-                if there is not None and there.node != self._node and self._lives(there.node) and not _same(there, over):
-                    raise NameTakenError(there)
-                return await self._store.update(key, value, entry.revision)
-            except KeyChangedError:
-                continue
-        raise BusError(f"the claim of {claim.name} changes all the time")
+    async def _take(self, held: _Held, purpose: Purpose) -> None:
+        held.known = False
+        result = await self.claims.take(held.claim, purpose)
+        if not result.outcome.ours:
+            raise NameTakenError(result.claim)
+        held.known = True
+        # To nodes where somebody waits for the name.
+        self._bus.publish(self._subjects.began(held.claim.name), held.claim.pack())
 
-    async def _free(self, name: str, session: str) -> None:
+    async def _free(self, claim: Claim) -> None:
         try:
-            await self._free_now(name, session)
+            await self._release(claim)
         except BusError as exc:
-            log.info("the name %s is freed when the bus is back: %s", name, exc)
+            log.info("the name %s is freed when the bus is back: %s", claim.name, exc)
 
-    async def _free_now(self, name: str, session: str) -> None:
-        entry = await self._store.get(escaped(name))
-        there = None if entry is None else _read(name, entry.value)
-        if entry is not None and there is not None and there.node == self._node and there.session == session:
-            await self._delete(name, entry.revision)
-        if self._to_free.get(name) == session:
-            del self._to_free[name]
-
-    async def _delete(self, name: str, revision: int) -> None:
-        try:
-            await self._store.delete(escaped(name), revision)
-        except KeyChangedError:
-            log.debug("the name %s is another's by now", name)
-
-
-def _same(one: Claim, other: Claim | None) -> bool:
-    return other is not None and (one.node, one.session) == (other.node, other.session)
-
-
-def _read(name: str, value: bytes) -> Claim | None:
-    """A claim; None for one that nobody can read, which counts as none."""
-    try:
-        return Claim.parse(value)
-    except RecordError as exc:
-        log.warning("the claim of %s: %s", name, exc)
-        return None
+    async def _release(self, claim: Claim) -> None:
+        await self.claims.release(claim)
+        if self._to_free.get(claim.name) is claim:
+            del self._to_free[claim.name]
