@@ -67,8 +67,8 @@ class Server:
     `port` 0 takes any free one; `port` then says which. With `tls_certificate` and `tls_key`, PEM files, it speaks TLS. With a
     `private_port`, health, figures and what else whoever runs the server may ask for are answered there, on `private_host`, and `/metrics`
     nowhere else. Each stream is recorded where `recordings` name a folder for it. With `echo` everybody may test their connection, see
-    `EchoTests`. With `cluster` it is a node among others, whose streams are heard here as well. Everything runs on the loop that entered it, the model on threads of its own. Raises `InputError` where others than this
-    machine could reach it and need no token, unless it is `insecure` on purpose.
+    `EchoTests`. With `cluster` it is a node among others. Everything runs on the loop that entered it, the model on threads of its own.
+    Raises `InputError` where others could reach it and need no token, unless it is `insecure` on purpose.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What feeds a fan-out, as those see it who care for its listeners: a publisher's stream here, or a link to the node that has the stream."""
+"""What feeds a fan-out, as those see it who care for its listeners: a stream here, or a link to the node that has the stream."""
 
 from __future__ import annotations
 

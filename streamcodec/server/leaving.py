@@ -24,22 +24,17 @@ def move_publishers(registry: Registry, connections: Collection[ClientHandler]) 
     """Send publishers to other servers of the cluster, if there are any, where their streams go on. Who cannot move leaves by itself."""
     for client in list(connections):
         hello = client.peer.session.hello
-        if (
-            isinstance(hello, PublishHello)
-            and hello.can_move
-            and client.permit is not None
-            and (why := _moved(registry, hello.role)) is not None
-        ):
+        if isinstance(hello, PublishHello) and hello.can_move and client.permit is not None:
+            if (why := _moved(registry, "publish")) is None:
+                return
             client.peer.fail(why)
 
 
 def _moved(registry: Registry, role: Literal["publish", "listen"]) -> RemoteProtocolError | None:
     """What is said to whoever goes on at another server; None where there is none."""
-    if (
-        not registry.limits.resume_s
-        or (to := registry.draining.go_to or registry.cluster.better(role)) is None
-        or not registry.cluster.alternates
-    ):
+    if not registry.limits.resume_s or not registry.cluster.alternates:
+        return None
+    if (to := registry.draining.go_to or registry.cluster.better(role)) is None:
         return None
     return RemoteProtocolError(WireCode.MOVED, "the server is closing: this session goes on at another one", resumable=True, go_to=to)
 

@@ -19,6 +19,7 @@ from streamcodec.server.cluster.link import Link, LinkTools
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Membership, Placement, Role
 from streamcodec.server.cluster.names import Names, NameTakenError
+from streamcodec.server.cluster.node_lease import NodeLease
 from streamcodec.server.cluster.origin import OriginEntry, Origins
 from streamcodec.server.cluster.own_record import record_of
 from streamcodec.server.cluster.questions import Answer, Question
@@ -69,10 +70,11 @@ class Joined:
         self._address = address
         self._loop = asyncio.get_running_loop()
         self._entries = self.bus.store(NODES, ttl_s=NODE_TTL_S)
+        self._lease = NodeLease(self._entries, self.node)
         claims = Claims(self.bus.store(NAMES), self._entries)
         self.names = Names(self.bus, self.subjects, claims, self.node, address)
         self.origins = Origins()
-        tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost, self._loop.time)
+        tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost)
         self.links = Links(tools, claims, registry, self._lives, self._loop.time)
         self.handover = HandOver(
             tools, registry, self.names, self.links, self.origins, self._lives, fingerprint, replicate=options.replicate
@@ -109,7 +111,7 @@ class Joined:
         for subscription in self._subscriptions:
             subscription.close()
         try:
-            await self._entries.delete(self.node)
+            await self._lease.end()
         except BusError as exc:
             log.debug("the other nodes are not told that this one stops: %s", exc)
         await self.bus.close()
@@ -223,13 +225,16 @@ class Joined:
             return
         self.nodes.bus_back(self._loop.time())
         log.info("the cluster is reached")
+        self._reconcile_soon()
+
+    def _reconcile_soon(self) -> None:
         if self._reconciling is None or self._reconciling.done():
             self._reconciling = self._loop.create_task(self._reconcile())
 
     async def _reconcile(self) -> None:
         """After the bus was gone: the store decides whose each name is."""
         try:
-            await self._renew_entry()
+            await self._lease.renew(self._own_record())
             await self.names.free_what_is_over()
             for name, stream in list(self._registry.streams.items()):
                 if self._registry.streams.get(name) is stream and not stream.ending:
@@ -248,8 +253,8 @@ class Joined:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
                 await self._renew_entry()
-                if not self.names.settled and (self._reconciling is None or self._reconciling.done()):
-                    self._reconciling = self._loop.create_task(self._reconcile())
+                if not self.names.settled:
+                    self._reconcile_soon()
             except BusError as exc:
                 log.debug("this node's entry could not be renewed: %s", exc)
             self.origins.forget()
@@ -260,7 +265,8 @@ class Joined:
         return record_of(self.node, self._address(), self._registry, self._fingerprint)
 
     async def _renew_entry(self) -> None:
-        await self._entries.put(self.node, self._own_record().pack())
+        if await self._lease.renew(self._own_record()):
+            self._reconcile_soon()
 
     # For whoever runs the node -------------------------------------------------------------------------------------------------------
 
@@ -289,7 +295,7 @@ class Joined:
         yield gauge_family("cluster_nodes", "Nodes of the cluster that live, this one included.", len(self.listed()))
         yield gauge_family("cluster_links", "Streams of other nodes that are followed here.", len(self.links))
         yield gauge_family(
-            "cluster_joined", "Streams of this node that other nodes follow, once for each of them.", self.origins.num_joined
+            "cluster_joined", "Streams of this node that others follow, once for each of them.", self.origins.num_joined
         )
         yield gauge_family("cluster_unclaimed", "Streams whose names no other node knows of.", self.names.num_unclaimed)
         yield counter_family("cluster_messages_published", "Messages of streams that went to other nodes.", self.origins.published)
