@@ -1,8 +1,8 @@
 """A live stream as a value: all that another server needs to go on with it, in the same epoch and with the next number.
 
-Who publishes resumes with the same secret and sends again what it has kept from `lease_next_seq` on; who listens resumes by the same session.
-No step of the model is repeated. A snapshot is of one moment: it has what came of the publisher's messages before `lease_next_seq`, and
-nothing of those behind. It has the secret of the publisher's session, and no token.
+Who publishes resumes with the same secret and sends again what it has kept from `lease_next_seq` on; who listens resumes by the same
+session. No step of the model is repeated. A snapshot is of one moment: it has what came of the publisher's messages before
+`lease_next_seq`, and nothing of those behind. It has the secret of the publisher's session, and no token.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from streamcodec.protocol import Gap, Packet, PayloadLayout, PublishHello, Strea
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 from streamcodec.protocol.messages import Count, Epoch, Micros, NextSeq, Session
 from streamcodec.protocol.values import pack_value, unpack_value
-from streamcodec.server.fanout.decode import DecodedPacket, SharedDecoderState
+from streamcodec.server.fanout.decode import DecodedPacket
 from streamcodec.server.fanout.fan_out import FanOutState
 from streamcodec.server.info import StreamInfo
 from streamcodec.server.ingest.pcm import PcmState
@@ -34,7 +34,7 @@ _SAME_CLOCK_US = 1000
 class StreamSnapshot:
     """A live stream at one moment.
 
-    `taken_us` is when, on its server's clock, and `taken_s` the same in seconds since 1970; `since` is when the stream began (s since 1970).
+    `taken_us` is when, on its server's clock, and `taken_s` the same in seconds since 1970, in which `since` says when the stream began.
     `next_seq` and `epoch` are the next packet's, `lease_next_seq` and `lease_epoch` what the publisher is to send next, with its `secret`.
     """
 
@@ -152,7 +152,7 @@ def _check_fan_out(saved: FanOutState, info: StreamInfo, engine: Engine, next_se
             check_packet(entry)
     waiting_from = min([decoder.next_seq, *(entry.seq for entry in decoder.waiting if isinstance(entry, Packet))])
     _check_order([entry for entry in decoder.waiting if not isinstance(entry, StreamStart)], next_seq)
-    if not decoder.waiting and decoder.next_seq != next_seq or not waiting_from <= decoder.next_seq <= next_seq:
+    if (not decoder.waiting and decoder.next_seq != next_seq) or not waiting_from <= decoder.next_seq <= next_seq:
         raise SnapshotError(f"the decoder's next number is {decoder.next_seq}, expected {next_seq}, or that of a packet that waits")
     most = engine.config.packet_samples(info.packet_frames)
     if decoder.samples.ndim != 1 or decoder.samples.size > most or not np.isfinite(decoder.samples).all():
