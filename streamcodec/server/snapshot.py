@@ -1,8 +1,8 @@
 """A live stream as a value: all that another server needs to go on with it, in the same epoch and with the next number.
 
-Who publishes resumes with the same secret and sends again what it has kept from `lease_next_seq` on; who listens resumes by the same session.
-No step of the model is repeated. A snapshot is of one moment: it has what came of the publisher's messages before `lease_next_seq`, and
-nothing of those behind. It has the secret of the publisher's session, and no token.
+Who publishes resumes with the same secret and sends again what it has kept from `lease_next_seq` on; who listens resumes by the same
+session. No step of the model is repeated. A snapshot is of one moment: it has what came of the publisher's messages before
+`lease_next_seq`, and nothing of those behind. It has the secret of the publisher's session, and no token.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SAME_CLOCK_US = 1000
 class StreamSnapshot:
     """A live stream at one moment.
 
-    `taken_us` is when, on its server's clock, and `taken_s` the same in seconds since 1970; `since` is when the stream began (s since 1970).
+    `taken_us` is when, on its server's clock, and `taken_s` the same in seconds since 1970, in which `since` says when the stream began.
     `next_seq` and `epoch` are the next packet's, `lease_next_seq` and `lease_epoch` what the publisher is to send next, with its `secret`.
     """
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from streamcodec.errors import EngineHungError, InputError, StreamCodecError
 from streamcodec.protocol import SILENCE, Gap, Packet, PublishHello, StreamEnd, now_us
+from streamcodec.protocol.clock import both_clocks
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.back_pressure import BackPressure
 from streamcodec.server.capacity.load_model import Kind
@@ -82,7 +83,7 @@ class Stream:
             self.numbering, self.lease = Numbering(), PublisherLease()
             self.totals = StreamTotals(self.info, metrics, owner.packet_waited)
         else:
-            snapshot = snapshot.on_clock(now_us(), time.time())
+            snapshot = snapshot.on_clock(*both_clocks())
             self.numbering = Numbering(snapshot.epoch, snapshot.next_seq)
             self.lease = PublisherLease(snapshot.secret, snapshot.lease_next_seq, snapshot.lease_epoch)
             counts = {"received": snapshot.received, "emitted": snapshot.emitted, "dropped": snapshot.dropped}
@@ -267,7 +268,7 @@ class Stream:
     ) -> Callable[[FanOutState], StreamSnapshot]:
         """What makes the snapshot of this moment, once the fan-out is as far."""
         hello = replace(self.hello, token=None, resume=None)
-        now, numbers, emitted = (now_us(), time.time()), (self.numbering.next_seq, self.numbering.epoch), self.totals.emitted
+        now, numbers, emitted = both_clocks(), (self.numbering.next_seq, self.numbering.epoch), self.totals.emitted
         (received, dropped), since, secret = totals, self.since, self.lease.secret
         return lambda fan_out: StreamSnapshot(hello, *now, since, *numbers, secret, *lease, received, emitted, dropped, fan_out, source)
 

@@ -2,10 +2,10 @@
 
 soxr's fixed-rate streams work in FFT blocks. Their delay varies between 4 and 38 ms, which is more than everything else adds to a packet.
 
-What a soxr stream keeps is closed to us, so a stream as a value is the last of its input. A new soxr stream that is fed with it from a whole
-period of the two rates' ratio (147 samples in, 80 out, from 44,100 to 24,000 Hz) has the old one's phase, and after 100 ms also what the old
-one keeps. soxr counts time in steps of a whole part of 2**64, so that a ratio like 147/80 drifts by a billionth of a sample with each sample.
-A stream that begins anew from time to time does not drift any further than that.
+What a soxr stream keeps is closed to us, so a stream as a value is the last of its input. A new soxr stream that is fed with it from a
+whole period of the two rates' ratio (147 samples in, 80 out, from 44,100 to 24,000 Hz) has the old one's phase, and after 100 ms also what
+the old one keeps. soxr rounds a ratio like 147/80, so that each sample adds to an error of its phase. Where a stream goes on with a new
+soxr stream from time to time, that error stays as small as the roundings of float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MIN_RATE, _MAX_RATE = 1_000, 768_000
 _MEMORY_S, _MEMORY_SAMPLES = 0.1, 512  # after so much input, the longer of the two, soxr has forgotten what was before
 _SMALL_BLOCK = 256  # smaller ones are kept together: each array takes more than a hundred bytes of its own
 _MAX_PERIOD_S = 1.0  # rates that are whole numbers have no longer one
-_RENEW_S = 10.0  # the drift of so long is below what float32 tells
+_RENEW_S = 1.0  # so often
 
 
 def check_rate(rate: float) -> Fraction:

@@ -25,7 +25,7 @@ _MAX_PART_S = 0.02
 
 @dataclass(frozen=True)
 class SilenceState:
-    """A detector between two blocks: its decisions on packets to come, samples [T] of the next packet, and those since the last loud part."""
+    """A detector between two blocks: decisions on packets to come, samples [T] of the next packet, and those since the last loud part."""
 
     decisions: tuple[bool, ...]
     rest: Samples
@@ -67,7 +67,7 @@ class SilenceDetector:
 
     def snapshot(self) -> SilenceState:
         """The detector as a value."""
-        return SilenceState(tuple(self._decisions), self._rest.astype(np.float32), self._since_loud)
+        return SilenceState(tuple(self._decisions), self._rest.astype(np.float32), float(self._since_loud))
 
     def restore(self, saved: SilenceState) -> None:
         """Go on from a value of `snapshot`; raises `SnapshotError` for one that does not fit."""

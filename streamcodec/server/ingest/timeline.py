@@ -120,7 +120,7 @@ class Timeline:
         return self._runs[-1].fed_s
 
     def snapshot(self, fed_s: float) -> TimelineState:
-        """The timeline as a value, as it would be if nothing had come in since the `fed_s` of its first run, which was the last one then."""
+        """The timeline as it would be if nothing had come in since the `fed_s` of its first run, which was the last one then."""
         run = self._runs[0]
         anchors = tuple(anchor for anchor in run.anchors if anchor[0] < fed_s)
         return TimelineState(run.begins_s, run.reason, fed_s, run.out_s, anchors, self._numbered)
