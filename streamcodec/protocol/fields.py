@@ -12,7 +12,22 @@ from typing import Any, ClassVar, TypeVar
 
 from streamcodec.errors import LocalProtocolError
 
-__all__ = ["Check", "Checked", "between", "flag", "from_map", "matching", "number", "numbers", "secret", "several", "shown", "text", "whole", "word"]
+__all__ = [
+    "Check",
+    "Checked",
+    "between",
+    "flag",
+    "from_map",
+    "matching",
+    "number",
+    "numbers",
+    "secret",
+    "several",
+    "shown",
+    "text",
+    "whole",
+    "word",
+]
 
 T = TypeVar("T", bound="Checked")
 

@@ -14,7 +14,21 @@ from streamcodec.bitstream.layout import PayloadLayout
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES, packet_samples
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
-from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, secret, several, shown, text, whole, word
+from streamcodec.protocol.fields import (
+    Checked,
+    between,
+    flag,
+    from_map,
+    matching,
+    number,
+    numbers,
+    secret,
+    several,
+    shown,
+    text,
+    whole,
+    word,
+)
 from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, unpack
 
 __all__ = [
