@@ -222,7 +222,12 @@ class RemoteProtocolError(ProtocolError):
 
 
 class ConnectionFailed(StreamCodecError):
-    """No connection could be made, or it was lost; what the other end has said of it is escaped."""
+    """No connection could be made, or it was lost; what the other end has said of it is escaped.
+
+    `go_to` is the address of the server at which to begin anew, or None for the same one.
+    """
+
+    go_to: str | None = None
 
     def __str__(self) -> str:
         return printable(super().__str__())

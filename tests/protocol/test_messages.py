@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from protocol_pair import LISTEN_CODES, LISTEN_PCM, MODEL, ONE_OF_EACH, PACKET, PUBLISH_CODES, PUBLISH_PCM, START, WELCOME
 
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
-from streamcodec.protocol import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, PACKET_OVERHEAD, Error, Gap, Packet, Ping, Report, parse, sample_width
+from streamcodec.protocol import (
+    MAX_CONTROL_BYTES,
+    MAX_MESSAGE_BYTES,
+    PACKET_OVERHEAD,
+    Error,
+    Gap,
+    Packet,
+    Ping,
+    Report,
+    parse,
+    sample_width,
+)
 
 names = st.text("abcXYZ019._~-", min_size=1, max_size=64)
 texts = st.text(max_size=200)

@@ -26,7 +26,7 @@ from server_rig import (
 
 from streamcodec.client import Destination, keep_trying, listen, now_us, publish, publish_source
 from streamcodec.client.publisher import PublishOptions
-from streamcodec.client.reconnect import MAX_HOPS
+from streamcodec.client.route import MAX_HOPS
 from streamcodec.errors import ConnectionFailed, InputError, Refused
 from streamcodec.protocol import Gap, Packet, Ping, unpack_codes
 from streamcodec.server import Operations

@@ -300,5 +300,6 @@ class Joined:
         yield gauge_family("cluster_unclaimed", "Streams whose names no other node knows of.", self.names.num_unclaimed)
         yield counter_family("cluster_messages_published", "Messages of streams that went to other nodes.", self.origins.published)
         yield counter_family("cluster_packets_lost", "Packets that were lost between nodes, and told as gaps.", self.lost)
+        yield counter_family("cluster_restored", "Streams that went on here from a copy, as their node was gone.", self.handover.restored)
         for direction, count in (("in", self.handover.taken), ("out", self.handover.given)):
             yield counter_family(f"cluster_handovers_{direction}", "Streams that moved to or from another node.", count)
