@@ -46,13 +46,14 @@ class ClusterOptions:
     """Which cluster a server is a node of.
 
     `make_bus` makes the connection to all nodes. Clients reach this node at `address`; None: at the server's own. With `replicate`
-    snapshots of its streams go to other nodes every second.
+    snapshots of its streams go to other nodes every second. `clock` (s) says how old entries are; None: the loop's.
     """
 
     make_bus: Callable[[], Bus]
     name: str = CLUSTER_NAME
     address: str | None = None
     replicate: bool = False
+    clock: Callable[[], float] | None = None
 
 
 class Joined:
@@ -65,17 +66,19 @@ class Joined:
         self.nodes = Membership()
         self.placement = Placement(self.nodes, self.node, random.Random())
         self.lost = 0  # packets, between nodes
+        self.ticks = 0
         self._registry = registry
         self._fingerprint = fingerprint
         self._address = address
         self._loop = asyncio.get_running_loop()
+        self._now = options.clock or self._loop.time
         self._entries = self.bus.store(NODES, ttl_s=NODE_TTL_S)
         self._lease = NodeLease(self._entries, self.node)
         claims = Claims(self.bus.store(NAMES), self._entries)
         self.names = Names(self.bus, self.subjects, claims, self.node, address)
         self.origins = Origins()
         tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost)
-        self.links = Links(tools, claims, registry, self._lives, self._loop.time)
+        self.links = Links(tools, claims, registry, self._lives, self._now)
         self.handover = HandOver(
             tools, registry, self.names, self.links, self.origins, self._lives, fingerprint, replicate=options.replicate
         )
@@ -143,7 +146,7 @@ class Joined:
 
     def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:
         subject, bus = self.subjects.live(fan_out.session), self.bus
-        entry = OriginEntry(info, fan_out, behind, lambda data: bus.publish(subject, data), self._loop.time)
+        entry = OriginEntry(info, fan_out, behind, lambda data: bus.publish(subject, data), self._now)
         self.origins.entries[fan_out.session] = entry
         return entry
 
@@ -157,15 +160,15 @@ class Joined:
         self.links.unwanted(name)
 
     def better(self, role: Role) -> str | None:
-        best = self.placement.place(role, self._fingerprint, self._loop.time())
+        best = self.placement.place(role, self._fingerprint, self._now())
         return None if best is None else best.address
 
     @property
     def alternates(self) -> tuple[str, ...]:
-        return tuple(self.placement.alternates(self._fingerprint, self._loop.time(), own_address=self._address()))
+        return tuple(self.placement.alternates(self._fingerprint, self._now(), own_address=self._address()))
 
     def _lives(self, node: str) -> bool:
-        return node == self.node or self.nodes.lives(node, self._loop.time())
+        return node == self.node or self.nodes.lives(node, self._now())
 
     # What links report ---------------------------------------------------------------------------------------------------------------
 
@@ -205,7 +208,7 @@ class Joined:
             log.warning("%s", exc)
             return
         was = self.nodes.record(node) is not None
-        self.nodes.heard(node, record, self._loop.time())
+        self.nodes.heard(node, record, self._now())
         if node == self.node or was is (record is not None):
             return
         if record is None:
@@ -220,10 +223,10 @@ class Joined:
         if self._closed:
             return
         if not connected:
-            self.nodes.bus_lost(self._loop.time())
+            self.nodes.bus_lost(self._now())
             log.warning("the cluster is not reached any longer: streams go on here, and other nodes do not hear them")
             return
-        self.nodes.bus_back(self._loop.time())
+        self.nodes.bus_back(self._now())
         log.info("the cluster is reached")
         self._reconcile_soon()
 
@@ -260,6 +263,7 @@ class Joined:
             self.origins.forget()
             self.links.tick()
             self.handover.tick()
+            self.ticks += 1
 
     def _own_record(self) -> NodeRecord:
         return record_of(self.node, self._address(), self._registry, self._fingerprint)
@@ -272,7 +276,7 @@ class Joined:
 
     def listed(self) -> list[dict[str, object]]:
         """All nodes, this one first."""
-        others = [record for record in self.nodes.living(self._loop.time()) if record.node != self.node]
+        others = [record for record in self.nodes.living(self._now()) if record.node != self.node]
         records = [self._own_record(), *sorted(others, key=lambda one: one.address)]
         return [
             {

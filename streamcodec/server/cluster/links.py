@@ -227,7 +227,7 @@ class Links:
         if self._owner.heard(name) is not None or not self._lives(claim.node):
             return
         link = Link(tools, name, claim.session, claim.node)
-        if not await link.open():
+        if not await link.open() or link.ending:
             return
         if self._owner.heard(name) is None and name not in self._links:
             log.info("%s is followed, whose publisher is at %s", name, claim.address)

@@ -95,6 +95,8 @@ class OriginEntry:
         if question.kind == "leave":
             self.followers.pop(question.node, None)
             return Answer("ok")
+        if question.next_seq is None and self._end is not None:
+            return Answer("unknown")  # who has nothing of it yet has nothing to wait for
         if question.kind == "join":
             self.renew(question.node)
         here = self.fan_out.numbering
