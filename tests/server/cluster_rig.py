@@ -4,21 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import server_rig
+from counting_engine import counting_codec
 from patience import MovableLoop, pass_time
-from server_rig import is_clean, serving, small_limits, until
+from server_rig import PACKET, Heard, is_clean, listening, serving, small_limits, until
 
-from streamcodec.protocol import Gap, Packet
+from streamcodec.protocol import Gap, Packet, StreamStart, unpack_codes
 from streamcodec.server import ClusterOptions, Limits, Server
 from streamcodec.server.cluster.bus import Bus
 from streamcodec.server.cluster.joined import Joined
 from streamcodec.server.cluster.memory import MemoryBus, MemoryHub
 
-__all__ = ["RESUMING", "cluster_of", "contents", "cut", "heal", "knows", "nodes", "seconds"]
+__all__ = ["MODEL", "RESUMING", "as_pcm", "cluster_of", "coded", "contents", "cut", "feed", "heal", "knows", "live_codes", "nodes", "pcm_of", "run", "seconds", "voice"]
 
 RESUMING = small_limits(resume_s=30.0)
+MODEL = "counting"
+
+
+def run(main: Coroutine[Any, Any, None], *, errors_expected: bool = False) -> None:
+    """As every test of a server runs, without a model."""
+    server_rig.run(main, errors_expected=errors_expected, warmed=False)
+
+
+def voice(seed: int, packets: int) -> npt.NDArray[np.float32]:
+    """So many packets of noise that a 16-bit wire does not change."""
+    return np.random.default_rng(seed).integers(-(2**14), 2**14, packets * PACKET).astype(np.float32) / 32_768
+
+
+async def feed(publisher: Any, x: Any, at: int, packets: int) -> None:
+    """Publish so many packets of samples [T] or of codes [n_q, F] from the `at`-th on."""
+    size = PACKET if x.ndim == 1 else 6
+    for number in range(at, at + packets):
+        await publisher.send(x[..., number * size : (number + 1) * size])
+
+
+async def coded(stack: contextlib.AsyncExitStack, server: Server, stream: str = "a", **options: Any) -> Heard:
+    """A listener of codes at a node."""
+    return await listening(stack, server.url, stream, model=MODEL, **options)
+
+
+async def as_pcm(stack: contextlib.AsyncExitStack, server: Server, stream: str = "a") -> Heard:
+    """A listener of PCM at a node."""
+    return await listening(stack, server.url, stream, format="pcm_f32le")
+
+
+def live_codes(heard: Heard) -> npt.NDArray[np.int32]:
+    """The codes [n_q, F] that a listener has got of the first stream that it has heard, without the history."""
+    starts, packets = heard.of(StreamStart), heard.of(Packet)
+    session = [packet for packet in packets if packet.seq >= starts[0].live_seq]
+    return np.concatenate([unpack_codes(packet.payload, packet.n_q, 10) for packet in session], axis=1)
+
+
+def pcm_of(heard: Heard) -> npt.NDArray[np.float32]:
+    """The samples that a listener has got."""
+    return np.concatenate([np.frombuffer(packet.payload, "<f4") for packet in heard.of(Packet)])
 
 
 def cluster_of(server: Server) -> Joined:
@@ -33,16 +77,17 @@ async def nodes(
     *,
     limits: Limits = RESUMING,
     replicate: bool = False,
+    memory_bus: Callable[[MemoryHub], MemoryBus] = MemoryBus,
     **options: Any,
 ) -> AsyncIterator[list[Server]]:
     """So many servers that know each other; each must be left as it was found."""
     clock = None
     if make_bus is None:
         hub = MemoryHub(moved_s)
-        make_bus, clock = lambda: MemoryBus(hub), moved_s
+        make_bus, clock = lambda: memory_bus(hub), moved_s
     async with contextlib.AsyncExitStack() as stack:
         cluster = ClusterOptions(make_bus, replicate=replicate, clock=clock)
-        servers = [await stack.enter_async_context(serving(limits=limits, cluster=cluster, **options)) for _ in range(count)]
+        servers = [await stack.enter_async_context(serving(counting_codec(), limits=limits, cluster=cluster, **options)) for _ in range(count)]
         await until(lambda: all(knows(one, other) for one in servers for other in servers), "the nodes do not know each other")
         yield servers
         for server in servers:

@@ -6,52 +6,45 @@ import contextlib
 
 import numpy as np
 import pytest
-from cluster_rig import cluster_of, contents, nodes
-from server_rig import PACKET, listening, offline_codec, publish_all, run, same_codes, until, voice
+from cluster_rig import as_pcm, cluster_of, coded, contents, feed, live_codes, nodes, pcm_of, run, voice
+from counting_engine import counted_audio, counted_codes
+from server_rig import publish_all, until
 
 from streamcodec.client import PublishOptions, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
 
 
-async def feed(publisher, x, at, packets):
-    await publisher.send(x[at * PACKET : (at + packets) * PACKET])
-
-
 def test_listeners_of_codes_and_of_pcm_hear_on_three_nodes_what_is_published_on_one():
-    codec = offline_codec()
-
     async def main():
         async with nodes(3) as servers, contextlib.AsyncExitStack() as stack:
-            coded = [await listening(stack, server.url, "a", codec) for server in servers]
-            pcm = [await listening(stack, server.url, "a", format="pcm_f32le") for server in servers]
-            x = voice(1, 2.0)
+            codes = [await coded(stack, server) for server in servers]
+            pcm = [await as_pcm(stack, server) for server in servers]
+            x = voice(1, 25)
             await publish_all(servers[0].url, "a", x, bandwidth=6.0)
-            for heard in (*coded, *pcm):
+            for heard in (*codes, *pcm):
                 await heard.to_end()
-            for heard in coded:
-                same_codes(codec, heard.codes(codec), x, 6.0, heard.of(StreamStart)[0].start)
-                assert contents(heard) == contents(coded[0])
+            for heard in codes:
+                np.testing.assert_array_equal(live_codes(heard), counted_codes(x))
+                assert contents(heard) == contents(codes[0])
             for heard in pcm:
                 assert [type(event) for event in heard.events] == [Waiting, StreamStart, *[Packet] * 25, StreamEnd]
-                np.testing.assert_allclose(heard.audio(), pcm[0].audio(), atol=1e-4)
+                np.testing.assert_array_equal(pcm_of(heard), counted_audio(counted_codes(x)))
             assert [len(cluster_of(server).origins.entries) for server in servers] == [1, 0, 0]
 
     run(main())
 
 
 def test_a_listener_that_joins_late_at_another_node_gets_the_history_that_one_at_the_publishers_node_gets():
-    codec = offline_codec()
-
     async def main():
         async with nodes(2) as (a, b), contextlib.AsyncExitStack() as stack:
             publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
-            x = voice(1, 40 * 0.08)
+            x = voice(1, 40)
             await feed(publisher, x, 0, 30)
             await until(lambda: a.registry.streams["a"].numbering.next_seq == 30)
-            at_a = await listening(stack, a.url, "a", codec)
-            at_b = await listening(stack, b.url, "a", codec)
-            again = await listening(stack, b.url, "a", codec)
+            at_a = await coded(stack, a)
+            at_b = await coded(stack, b)
+            again = await coded(stack, b)
             assert at_b.listener.welcome.n_q == 8 and at_b.listener.welcome.next_seq == 30
             await feed(publisher, x, 30, 10)
             await publisher.end()
@@ -68,7 +61,7 @@ def test_a_listener_that_joins_late_at_another_node_gets_the_history_that_one_at
 def test_a_name_is_one_publishers_on_all_nodes_until_its_stream_is_over():
     async def main():
         async with nodes(2) as (a, b):
-            x = voice(1, 0.5)
+            x = voice(1, 6)
             async with publish(a.url, "a", PublishOptions(pace="fast")) as publisher:
                 with pytest.raises(Refused) as refused:
                     async with publish(b.url, "a"):
@@ -84,13 +77,11 @@ def test_a_name_is_one_publishers_on_all_nodes_until_its_stream_is_over():
 
 
 def test_a_listener_hears_one_stream_after_another_wherever_they_are_published():
-    codec = offline_codec()
-
     async def main():
         async with nodes(3) as (a, b, c), contextlib.AsyncExitStack() as stack:
-            heard = await listening(stack, c.url, "a", codec)
+            heard = await coded(stack, c)
             for at, server in enumerate((a, b, c, a), 1):
-                await publish_all(server.url, "a", voice(at, 0.5), bandwidth=6.0)
+                await publish_all(server.url, "a", voice(at, 6), bandwidth=6.0)
                 await heard.to_end(at)
                 await until(lambda server=server: not server.registry.streams)
                 await cluster_of(server).names.freed()
