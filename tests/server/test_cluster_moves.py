@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 import numpy as np
@@ -28,12 +29,12 @@ def test_a_stream_whose_node_drains_goes_on_at_another_one_and_listeners_hear_an
             await feed(publisher, sent, 0, 20)
             for heard in (*codes, *pcm):
                 await heard.to(lambda heard: len(heard.of(Packet)) >= 10)
+            over = [asyncio.create_task(heard.to_end()) for heard in (*codes, *pcm)]
             a.drain(600.0)
             await until(lambda: "a" in b.registry.streams or "a" in c.registry.streams, "the stream has not moved")
             await feed(publisher, sent, 20, 20)
             ended = await publisher.end()
-            for heard in (*codes, *pcm):
-                await heard.to_end()
+            await asyncio.gather(*over)
             assert ended.dropped == 0
             for heard in codes:
                 assert [type(event) for event in heard.events] == [Waiting, StreamStart, *[Packet] * 40, StreamEnd]

@@ -42,6 +42,9 @@ class Alone:
     def unwanted(self, name: str) -> None:
         pass
 
+    def node_of(self, name: str) -> str | None:  # noqa: ARG002
+        return None
+
     def listed(self) -> list[dict[str, object]]:
         return []
 

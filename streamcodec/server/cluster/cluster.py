@@ -52,6 +52,9 @@ class Cluster(Protocol):
     def better(self, role: Literal["publish", "listen"]) -> str | None:
         """The address of a node that has room for a newcomer, which is sent there; None where there is none."""
 
+    def node_of(self, name: str) -> str | None:
+        """The address of the node that has the stream of a name that is followed here."""
+
     def listed(self) -> list[dict[str, object]]:
         """All nodes, this one first, for whoever runs the server; none without a cluster."""
 

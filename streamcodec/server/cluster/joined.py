@@ -163,6 +163,11 @@ class Joined:
         best = self.placement.place(role, self._fingerprint, self._now())
         return None if best is None else best.address
 
+    def node_of(self, name: str) -> str | None:
+        link = self.links.of(name)
+        record = None if link is None or link.node is None else self.nodes.record(link.node)
+        return None if record is None else record.address
+
     @property
     def alternates(self) -> tuple[str, ...]:
         return tuple(self.placement.alternates(self._fingerprint, self._now(), own_address=self._address()))
