@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -144,18 +145,18 @@ def test_of_several_servers_the_next_one_is_taken_where_one_is_dead(tmp_path: Pa
             await server.start()
         bus = joining.nats_bus(NatsSettings(tuple(f"nats://127.0.0.1:{server.port}" for server in servers)))
 
-        async def works() -> bool:
-            try:
-                await bus.store("names").put("k", b"")
-            except BusError:
-                return False
-            return True
+        async def work() -> None:
+            for wait_s in itertools.repeat(0.01):
+                try:
+                    await bus.store("names").put("k", b"")
+                    return
+                except BusError:
+                    await asyncio.sleep(wait_s)
 
         await bus.open()
         for server in servers:
             await server.kill()
-            while not await works():
-                await asyncio.sleep(0.01)
+            await work()
             await server.start()
         await bus.close()
         for server in servers:
