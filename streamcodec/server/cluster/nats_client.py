@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 
-from streamcodec.errors import explain
+from streamcodec.errors import InputError, explain
 from streamcodec.server.cluster.bus import BusError
 from streamcodec.server.cluster.nats_settings import NatsServer, NatsSettings
 
@@ -51,29 +51,29 @@ async def connected_client(
         if isinstance(error, nats.errors.SlowConsumerError):
             slow(error)
 
-    options: dict[str, Any] = {
-        "servers": [server.url],
-        "name": f"streamcodec {settings.cluster}",
-        "allow_reconnect": False,
-        "max_reconnect_attempts": 1,
-        "reconnect_time_wait": 0,
-        "connect_timeout": _CONNECT_WITHIN_S,
-        "ping_interval": _PING_EVERY_S,
-        "max_outstanding_pings": _UNANSWERED_PINGS,
-        "pending_size": _PENDING_BYTES,
-        "error_cb": failed,
-        "disconnected_cb": closed,
-        "closed_cb": closed,
-        **_credentials(server, settings, lambda: _is_encrypted(client)),
-    }
-    if server.tls:
-        options["tls"] = settings.tls_context()
     try:
+        options: dict[str, Any] = {
+            "servers": [server.url],
+            "name": f"streamcodec {settings.cluster}",
+            "allow_reconnect": False,
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": 0,
+            "connect_timeout": _CONNECT_WITHIN_S,
+            "ping_interval": _PING_EVERY_S,
+            "max_outstanding_pings": _UNANSWERED_PINGS,
+            "pending_size": _PENDING_BYTES,
+            "error_cb": failed,
+            "disconnected_cb": closed,
+            "closed_cb": closed,
+            **_credentials(server, settings, lambda: _is_encrypted(client)),
+        }
+        if server.tls:
+            options["tls"] = settings.tls_context()
         async with asyncio.timeout(2 * _CONNECT_WITHIN_S):
             await client.connect(**options)
         if server.tls and not _is_encrypted(client):
             raise BusError("it does not speak TLS")
-    except BusError as exc:
+    except (BusError, InputError) as exc:
         await discard(client)
         raise BusError(f"NATS at {server.url} cannot be used: {exc}") from None
     except Exception as exc:
@@ -132,8 +132,8 @@ def _credentials(server: NatsServer, settings: NatsSettings, encrypted: Callable
 
         return give
 
-    if settings.credentials_file is not None:
-        return {"user_credentials": str(settings.credentials_file)}
+    if (credentials := settings.credentials()) is not None:
+        return {"user_credentials": RawCredentials(credentials)}
     if settings.nkey_file is not None:
         return {"nkeys_seed": str(settings.nkey_file)}
     if settings.token is not None:

@@ -38,7 +38,7 @@ class NatsServer:
         except ValueError:
             parts, host, port = urlsplit(""), None, 0
         if host is None or parts.scheme not in _SCHEMES or parts.path not in ("", "/") or parts.query or parts.fragment:
-            without_credentials = re.sub(r"(://|^)[^/]*@", r"\1***@", url)
+            without_credentials = re.sub(r"(://|^).*@", r"\1***@", url)
             raise InputError(f"{shown(without_credentials)} names no server of NATS, expected {_EXPECTED}")
         return cls(host, port, parts.scheme == "tls", parts.username, parts.password)
 
@@ -87,6 +87,7 @@ class NatsSettings:
         for file in (self.credentials_file, self.nkey_file, self.ca_file, self.cert_file, self.key_file):
             _readable(file)
         self.parsed()
+        self.credentials()
 
     def __repr__(self) -> str:
         return f"NatsSettings({', '.join(server.url for server in self.parsed())}; cluster {self.cluster})"
@@ -96,6 +97,20 @@ class NatsSettings:
         found = [NatsServer.parse(url) for url in self.servers]
         tls = self.ca_file is not None or self.cert_file is not None
         return tuple(NatsServer(one.host, one.port, tls or one.tls, one.user, one.password) for one in found)
+
+    def credentials(self) -> str | None:
+        """What the file of credentials says now. Raises `InputError`, which tells nothing of it."""
+        if self.credentials_file is None:
+            return None
+        try:
+            text = self.credentials_file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InputError(
+                f"the credentials for NATS cannot be read: {explain(exc) if isinstance(exc, OSError) else 'not text'}"
+            ) from None
+        if not all(re.search(f"-BEGIN {part}-+\n.+\n", text) for part in ("NATS USER JWT", "USER NKEY SEED")):
+            raise InputError(f"{self.credentials_file} has no user's JWT and seed, expected what `nsc generate creds` writes")
+        return text
 
     def tls_context(self) -> ssl.SSLContext:
         """What makes a connection by TLS. Raises `InputError`."""
