@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from node_rig import (
-    LIMITS,
-    NAME,
     Listener,
     codes_hello,
     codes_messages,
@@ -21,12 +19,10 @@ from node_rig import (
     pcm_messages,
     publish,
 )
-from patience import pass_time
-from server_rig import GatedEngine, offline_codec, run, until
+from server_rig import run, until
 
 import streamcodec.server.stream as stream_module
-from streamcodec.errors import RemoteProtocolError, SnapshotError, StreamCodecError, UnsupportedModelError
-from streamcodec.protocol import Gap, Packet, Resume, StreamEnd
+from streamcodec.protocol import Gap, Packet
 
 CODES, PCM = "codes", "pcm"
 
