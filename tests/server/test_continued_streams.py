@@ -91,6 +91,7 @@ def test_the_listeners_of_a_link_hear_an_unbroken_stream_whether_the_link_was_ah
             if lacks == 100 and not decodes:  # the decoder comes from the snapshot, and catches up with the link
                 decoder = again.fan_out.pcm.decoder
                 await until(lambda: decoder.next_seq == link.fan_out.numbering.next_seq)
+                there.registry.unsubscribe(at_origin.subscriber, lost=True)
                 late = at_origin.goes_on_at(here)
             feed(again, messages)
             await ended(again)
