@@ -78,7 +78,7 @@ def _value(hint: Any, plain: Any, where: str) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if plain is None and type(None) in options:
         return None
-    records: dict[str, type] = {option.__name__: option for option in options if is_dataclass(option) and isinstance(option, type)}
+    records: dict[str, Any] = {option.__name__: option for option in options if is_dataclass(option) and isinstance(option, type)}
     if records:
         return _record(records, plain, where)
     option = next(option for option in options if option is not type(None))
@@ -92,7 +92,7 @@ def _value(hint: Any, plain: Any, where: str) -> Any:
     return value
 
 
-def _record(records: Mapping[str, type], plain: Any, where: str) -> Any:
+def _record(records: Mapping[str, Any], plain: Any, where: str) -> Any:
     expected = " or ".join(records)
     if isinstance(plain, bytes):
         try:

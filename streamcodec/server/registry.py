@@ -131,8 +131,9 @@ class Registry:
         name = snapshot.hello.stream
         if name in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {name!r} has a publisher already")
-        options = {"snapshot": snapshot, "fan_out": fan_out}
-        stream = self.streams[name] = Stream(snapshot.hello, self.worker, self.limits, self.metrics, self, self._entry, **options)
+        hello, worker, limits = snapshot.hello, self.worker, self.limits
+        stream = Stream(hello, worker, limits, self.metrics, self, self._entry, snapshot=snapshot, fan_out=fan_out)
+        self.streams[name] = stream
         if fan_out is None:
             for listener in self.listeners.get(name, set()):
                 stream.fan_out.join(listener)

@@ -7,7 +7,9 @@ session. No step of the model is repeated. A snapshot is of one moment: it has w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from streamcodec.server.ingest.pcm import PcmState
 from streamcodec.server.ingest.relay import CodesState
 
 __all__ = ["StreamSnapshot", "check_movable"]
+
+T = TypeVar("T")
 
 _VERSION = 1
 _SAME_CLOCK_US = 1000
@@ -83,6 +87,8 @@ class StreamSnapshot:
     def check(self, engine: Engine) -> None:
         """Raise `InputError` unless the parts fit one another and the model; what samples and silence keep is checked where it is used."""
         check_movable(engine)
+        if not (math.isfinite(self.taken_s) and math.isfinite(self.since)):
+            raise SnapshotError(f"the snapshot was taken at {self.taken_s}, and its stream began at {self.since}, expected times")
         info = StreamInfo.of(self.hello, engine)
         if isinstance(self.source, PcmState) is (info.format == "codes"):
             raise SnapshotError(f"the source is {type(self.source).__name__}, which is not that of format {info.format!r}")
@@ -180,14 +186,14 @@ def _later(timestamp: int, us: int) -> int:
 
 
 def _fan_out_on(saved: FanOutState, us: int) -> FanOutState:
-    def later(item: Packet | Gap | StreamStart) -> Packet | Gap | StreamStart:
-        return replace(item, timestamp=_later(item.timestamp, us)) if isinstance(item, Packet) else item
+    def later(item: T) -> T:
+        return replace(item, timestamp=_later(item.timestamp, us)) if isinstance(item, (Packet, DecodedPacket)) else item
 
     return replace(
         saved,
         history=tuple(map(later, saved.history)),
         decoder=None if saved.decoder is None else replace(saved.decoder, waiting=tuple(map(later, saved.decoder.waiting))),
-        pcm=tuple(replace(item, timestamp=_later(item.timestamp, us)) if isinstance(item, DecodedPacket) else item for item in saved.pcm),
+        pcm=tuple(map(later, saved.pcm)),
     )
 
 

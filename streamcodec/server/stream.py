@@ -173,7 +173,7 @@ class Stream:
 
     def may_resume(self, secret: str) -> bool:
         """Whether the publisher with this secret may go on, or be told again how the stream ended."""
-        return (self.complete or not self.ending) and self.lease.matches(secret)
+        return (self.complete or not (self.ending or self._moving)) and self.lease.matches(secret)
 
     def attach(self, holder: object, failed: Failed, evict: Callable[[], None]) -> None:
         """`holder` feeds it from now on: `failed` is called when the stream breaks, `evict` when another connection takes over."""
@@ -283,6 +283,8 @@ class Stream:
         self.lease.take_away()
         try:
             value = await self._settled(pcm_s)
+            if self.ending:
+                raise StreamCodecError(f"the stream takes nothing more: {self.end_reason}")
         except BaseException:
             self._moving = False
             if not self.ending:

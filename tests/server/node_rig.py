@@ -161,7 +161,9 @@ def speech_with_pauses(seconds: float, rate: int, channels: int, seed: int = 0) 
     return np.rint(x * 32_767).astype("<i2").T
 
 
-def pcm_messages(hello: PublishHello, seconds: float, *, lost: int | None = None, interrupted: int | None = None, seed: int = 0) -> list[Any]:
+def pcm_messages(
+    hello: PublishHello, seconds: float, *, lost: int | None = None, interrupted: int | None = None, seed: int = 0
+) -> list[Any]:
     """A publisher's messages of any size. Before message `lost` a few are missing; before `interrupted` a new epoch begins."""
     assert hello.sample_rate is not None and hello.channels is not None
     rng, begins = np.random.default_rng(seed), now_us()

@@ -81,6 +81,8 @@ class StreamResampler:
     Raises `AudioError` for a rate outside 1,000 to 768,000 Hz.
     """
 
+    _soxr: Any
+
     def __init__(self, rate_in: float, rate_out: float, channels: int = 1) -> None:
         check_rate(rate_in), check_rate(rate_out)
         self.rate_in, self.rate_out = rate_in, rate_out
@@ -203,7 +205,7 @@ class StreamResampler:
         return soxr.ResampleStream(self.rate_in, self.rate_out, self._channels, dtype="float32", quality="HQ", vr=True)
 
     def _open(self) -> None:
-        self._soxr: Any = None
+        self._soxr = None
         if check_rate(self.rate_in) != check_rate(self.rate_out):
             self._soxr = self._new_soxr()
         self._consumed = self._produced = 0

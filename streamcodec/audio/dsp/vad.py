@@ -133,9 +133,8 @@ class QuietPackets:
     def restore(self, saved: SilenceState | None) -> None:
         """Go on from a value of `snapshot`; raises `SnapshotError` for one that does not fit."""
         if (saved is None) != (self._detector is None):
-            raise SnapshotError(
-                f"the detector of silence has {saved and 'a'} state, where the stream has {self._detector and 'a'} threshold"
-            )
+            told, expected = ("none", "one") if saved is None else ("one", "none")
+            raise SnapshotError(f"there is {told} of a detector of silence, expected {expected} with this threshold")
         if self._detector is not None and saved is not None:
             self._detector.restore(saved)
 

@@ -30,7 +30,7 @@ class ContinuedFanOut:
         self._own = numbering
         if self._there.next_seq <= numbering.next_seq:
             self._bring_up(saved)
-            fan_out.restore_decoder(saved)
+        fan_out.restore_decoder(saved, numbering.next_seq, numbering.epoch)
 
     @property
     def recorded(self) -> bool:

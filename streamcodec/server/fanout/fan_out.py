@@ -70,7 +70,7 @@ class FanOut:
         self._end: StreamEnd | None = None
         if saved is not None:
             self.codes.history.restore(saved.history)
-            self.restore_decoder(saved)
+            self.restore_decoder(saved, numbering.next_seq, numbering.epoch)
 
     @property
     def info(self) -> StreamInfo:
@@ -163,10 +163,17 @@ class FanOut:
         else:
             self.pcm.decoder.snapshot(first_seq, next_seq, epoch, take)
 
-    def restore_decoder(self, saved: FanOutState) -> None:
-        """Decode on from `saved`, where it has a decoder and this fan-out has none and is as far as that."""
-        if saved.decoder is not None and self.pcm.decoder is None:
-            self.pcm.restore(self._open_decoder(saved.decoder), saved.pcm)
+    def restore_decoder(self, saved: FanOutState, next_seq: int, epoch: int) -> None:
+        """Decode on from `saved`, whose next packet was that number of that epoch, where it has a decoder and this fan-out has none."""
+        missed = self.codes.history.since(next_seq, self.numbering.next_seq)
+        if saved.decoder is None or self.pcm.decoder is not None or epoch != self.numbering.epoch or missed is None:
+            return
+        self.pcm.restore(self._open_decoder(saved.decoder), saved.pcm)
+        for entry in missed:
+            if isinstance(entry, Gap):
+                self.pcm.pass_on(entry)
+            else:
+                self.pcm.packet(entry, self.codes.frames(entry))
 
     # Coming and going ----------------------------------------------------------------------------------------------------------------
 
