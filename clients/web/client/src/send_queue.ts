@@ -124,13 +124,17 @@ export class SendQueue {
   /** The server has all before `nextSeq`. */
   acknowledge(nextSeq: number): void {
     while (this.#sent.length > 0 && behind(this.#sent[0]) <= nextSeq) this.#acknowledged.push(this.#sent.shift()!);
-    while (this.#acknowledged.length > 0 && (this.againS === 0 || secondsOf(this.#acknowledged) > this.againS)) this.#acknowledged.shift();
+    while (this.#acknowledged.length > 0 && (this.againS === 0 || secondsOf(this.#acknowledged) > this.againS + 1e-9)) this.#acknowledged.shift();
   }
 
   /** The session goes on at a server that has all before `nextSeq`: what was sent after that waits again. */
   sendAgain(nextSeq: number): void {
     this.acknowledge(nextSeq);
-    const again = [...this.#acknowledged.filter((sent) => behind(sent) > nextSeq), ...this.#sent];
+    const again = [...this.#acknowledged, ...this.#sent].flatMap(({ seq, entry }): Sent[] => {
+      const known = Math.max(0, nextSeq - seq);
+      if (known >= countOf(entry)) return [];
+      return [{ seq: seq + known, entry: entry.kind === "lost" ? { ...entry, count: entry.count - known } : entry }];
+    });
     const first = again.at(0)?.seq ?? this.#nextSeq;
     // More was in flight than is kept, or the server goes on from an older state than what is kept.
     const missing: Entry[] = first > nextSeq ? [{ kind: "lost", count: first - nextSeq, reason: "uplink" }] : [];

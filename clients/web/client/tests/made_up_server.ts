@@ -56,8 +56,14 @@ export const packet = (seq: number, format: Format = "codes"): Packet => ({
   payload: new Uint8Array(60),
 });
 
+interface Asked {
+  readonly url?: string;
+  readonly format?: Format;
+  readonly alternates?: readonly string[];
+}
+
 /** A listener at a made-up server; `answer` accepts it on the newest connection, with what comes behind the welcome. */
-export function listening({ url = "ws://made.up/", format = "codes" as Format, alternates = [] as readonly string[] } = {}) {
+export function listening({ url = "ws://made.up/", format = "codes", alternates = [] }: Asked = {}) {
   const io = new FakeIo();
   const heard: StreamEvent[] = [];
   const failures: Error[] = [];
@@ -82,7 +88,7 @@ export function listening({ url = "ws://made.up/", format = "codes" as Format, a
 }
 
 /** The same for a publisher; `answer` says which number is to come next. */
-export function publishing({ url = "ws://made.up/", format = "codes" as Format, alternates = [] as readonly string[] } = {}) {
+export function publishing({ url = "ws://made.up/", format = "codes", alternates = [] }: Asked = {}) {
   const io = new FakeIo();
   const opened: Welcome[] = [];
   const failures: Error[] = [];

@@ -262,3 +262,14 @@ test("what was acknowledged is sent again to a server that goes on from an older
     expect(found).toEqual(waiting);
   }
 });
+
+test("a gap that a server has in part is sent again from there", () => {
+  const queue = new SendQueue();
+  queue.keepS = 10;
+  queue.againS = 3;
+  queue.add({ kind: "lost", count: 4, reason: "overload" });
+  queue.sent(0, queue.next()!);
+  queue.acknowledge(4);
+  queue.sendAgain(3);
+  expect(queue.next()).toMatchObject({ kind: "lost", count: 1, reason: "overload" });
+});
