@@ -53,8 +53,8 @@ async def reopen(
     Where `lost`, the reason why the connection is over, says that the session has moved, the first attempt is made there at once. All
     others are made at the addresses of `route` in turn.
 
-    Raises `lost` where no attempt succeeds; its `go_to` is the server that has said that the session is over. Raises a `Refused` that says
-    where to go instead where no server takes the session.
+    Raises `lost` where no attempt succeeds; its `go_to` is then the server that has said that the session is over, or None. Raises a
+    `Refused` that says where to go instead where no server takes the session.
     """
     give_up = time.monotonic() + within_s
     ahead: deque[str] = deque()
@@ -97,7 +97,7 @@ async def reopen(
         await asyncio.sleep(min(wait_s, left_s))
         ahead.extend(route.round())
         patience_s *= 2 if others else 1
-    raise lost
+    raise _ended(lost, None)
 
 
 def _ended(lost: Exception, at: str | None) -> Exception:

@@ -130,7 +130,7 @@ class SendQueue:
             self.sent_s = self.sent_s - _duration_s(entry) if self._sent else 0.0
             self._acknowledged.append((seq, entry))
             self._acknowledged_s += _duration_s(entry)
-        while self._acknowledged and (self._acknowledged_s > self.again_s or self.again_s == 0):
+        while self._acknowledged and (self._acknowledged_s > self.again_s + 1e-9 or self.again_s == 0):
             entry = self._acknowledged.popleft()[1]
             self._acknowledged_s = self._acknowledged_s - _duration_s(entry) if self._acknowledged else 0.0
 
@@ -141,7 +141,9 @@ class SendQueue:
             self._sent.appendleft(self._acknowledged.pop())
         again = [entry for _, entry in self._sent]
         first = self._sent[0][0] if self._sent else self._next_seq
-        if first > next_seq:
+        if again and first < next_seq and isinstance(gap := again[0], Lost):
+            again[0] = Lost(gap.count - (next_seq - first), gap.reason)
+        elif first > next_seq:
             # More was in flight than is kept, or the server goes on from an older state than what is kept.
             again.insert(0, Lost(first - next_seq))
         self._waiting.extendleft(reversed(again))

@@ -89,16 +89,15 @@ class Registry:
         """What there is to hear under a name."""
         return self.links.get(name) if name in self._claiming or name not in self.streams else self.streams[name]
 
-    async def publish(self, hello: PublishHello) -> Stream:
-        """Open a stream, or go on with the one that `hello` resumes.
+    async def open(self, hello: PublishHello) -> Stream:
+        """As `publish`, in a cluster: no other node has a stream of the name, and one that another node has moves here.
 
         Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL, UNKNOWN_SESSION or BAD_REQUEST.
         """
-        if self.closing:
-            raise self.draining.farewell()
         if hello.resume is not None:
-            return self._resumed(hello, hello.resume) or await self._moved_here(hello)
-        stream = self._opened(hello)
+            moves = not self.closing and self._resumed(hello, hello.resume) is None
+            return (await self._moved_here(hello) if moves else None) or self.publish(hello)
+        stream = self.publish(hello)
         self._claiming.add(hello.stream)
         try:
             await self.cluster.claim(stream)
@@ -109,7 +108,20 @@ class Registry:
             self._claiming.discard(hello.stream)
         return stream
 
-    def _opened(self, hello: PublishHello) -> Stream:
+    def publish(self, hello: PublishHello) -> Stream:
+        """Open a stream, or go on with the one of this node that `hello` resumes.
+
+        Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL, UNKNOWN_SESSION or BAD_REQUEST.
+        """
+        if self.closing:
+            raise self.draining.farewell()
+        if hello.resume is not None:
+            if (found := self._resumed(hello, hello.resume)) is None:
+                raise RemoteProtocolError(
+                    WireCode.UNKNOWN_SESSION,
+                    f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
+                )
+            return found
         if hello.stream in self.streams:
             raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {hello.stream!r} has a publisher already")
         self.newcomers.admit(hello)
@@ -160,13 +172,10 @@ class Registry:
             stream.withdraw()
             self.admission.left(stream.info.name)
 
-    async def _moved_here(self, hello: PublishHello) -> Stream:
-        if (stream := await self.cluster.take_over(hello)) is None:
-            raise RemoteProtocolError(
-                WireCode.UNKNOWN_SESSION,
-                f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
-            )
-        _check_same(hello, stream.hello)
+    async def _moved_here(self, hello: PublishHello) -> Stream | None:
+        stream = await self.cluster.take_over(hello)
+        if stream is not None:
+            _check_same(hello, stream.hello)
         return stream
 
     def _resumed(self, hello: PublishHello, asked: Resume) -> Stream | None:

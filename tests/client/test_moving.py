@@ -603,6 +603,8 @@ def test_what_was_acknowledged_is_sent_again_to_a_server_that_does_not_have_it(k
     servers = []
 
     async def main():
+        go = asyncio.Event()
+
         async def second(server):
             servers.append(server)
             await server.welcome(session="5ec2e7", resume_ms=RESUME_MS, next_seq=2)
@@ -613,7 +615,7 @@ def test_what_was_acknowledged_is_sent_again_to_a_server_that_does_not_have_it(k
             async def first(server):
                 servers.append(server)
                 await server.welcome(session="5ec2e7", resume_ms=RESUME_MS, alternates=(there,) if known else ())
-                while sum(isinstance(message, Packet) for message in server.got) < 5 or not isinstance(server.got[-1], Ping):
+                while not go.is_set():
                     message = await server.receive()
                     if isinstance(message, Ping):
                         await server.send(Pong(time=message.time, server_time=message.time))
@@ -622,9 +624,12 @@ def test_what_was_acknowledged_is_sent_again_to_a_server_that_does_not_have_it(k
             async with scripted(first) as here, publish(here, "alice", options("pcm_s16le")) as publisher:
                 for i in range(5):
                     await publisher.send(block(i, "pcm_s16le"))
-                queue = publisher._uplink.queue
-                await until(lambda: (not queue and not queue._sent) or publisher.resumed)
-                await publisher._uplink.connection.ping()
+                queue, connection = publisher._uplink.queue, publisher._uplink.connection
+                await until(lambda: not queue)
+                await connection.ping()
+                await until(lambda: not queue._sent)
+                go.set()
+                await connection.ping()
                 await until(lambda: publisher.resumed)
                 await publisher.send(block(5, "pcm_s16le"))
                 await publisher.end()

@@ -15,6 +15,7 @@ export interface PublisherEvents extends ConnectionTrouble {
 }
 
 const ACK_EVERY_S = 0.5; // how often the server is asked how far it has read
+const AGAIN_S = 3; // how much is kept of what was acknowledged where another server may go on from an older state
 const MEASURED_S = 2; // how much more is kept than a resumption needs: the seconds in flight are counted there too
 const QUEUE_S = 1;
 
@@ -50,7 +51,7 @@ export class Publisher {
         // What was offered before belongs to no stream any longer.
         this.droppedS += this.#queue.waitingS;
         this.#queue = new SendQueue();
-        this.#queue.keepS = connection.welcome.resume_ms / 1000 + MEASURED_S;
+        this.#keep(connection.welcome);
         events.onOpen(connection.welcome);
         this.#attach(connection);
       },
@@ -58,6 +59,7 @@ export class Publisher {
         // The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.
         connection.acknowledged = connection.session.nextSeq;
         this.#queue.sendAgain(connection.session.nextSeq);
+        this.#keep(connection.welcome);
         this.#attach(connection);
       },
       onGivenUp: () => this.#ending?.(null),
@@ -127,7 +129,12 @@ export class Publisher {
       broken === null || secret === null
         ? null
         : { session: secret, epoch: broken.session.epoch, next_seq: broken.session.nextSeq + this.#queue.numbers };
-    return publishHello({ ...this.#asked, resume, client: "streamcodec web" });
+    return publishHello({ ...this.#asked, resume, can_move: true, client: "streamcodec web" });
+  }
+
+  #keep(welcome: Welcome): void {
+    this.#queue.keepS = welcome.resume_ms / 1000 + MEASURED_S;
+    this.#queue.againS = welcome.alternates.length > 0 ? AGAIN_S : 0;
   }
 
   #attach(connection: Connection): void {

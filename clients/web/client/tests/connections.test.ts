@@ -1,62 +1,9 @@
 // Publishers and listeners at a made-up server: connections that break are resumed, and nothing is lost or heard twice.
 
 import { expect, test } from "vitest";
-import type { Message, Packet, StreamStart, Welcome } from "@streamcodec/protocol";
-import { Listener, Publisher } from "../src/index.ts";
-import type { StreamEvent } from "../src/index.ts";
-import { FakeIo, settled } from "./fake_io.ts";
-
-const MODEL = {
-  name: "small",
-  fingerprint: "f00d",
-  sampling_rate: 24_000,
-  hop_length: 320,
-  codebook_size: 1024,
-  num_quantizers: 32,
-  bandwidths: [1.5, 6],
-  channels: 1,
-  chunk_length: null,
-  chunk_stride: null,
-  normalize: false,
-};
-
-function welcome(role: "publish" | "listen", nextSeq: number | null): Welcome {
-  const of = { bandwidth: 6, n_q: 8, packet_frames: 6, start: "primed" as const, epoch: 0, next_seq: nextSeq };
-  const nothing = { bandwidth: null, n_q: null, packet_frames: null, start: null, epoch: null, next_seq: null };
-  const told = { version: 1, stream: "live", model: MODEL, format: "codes" as const, resume_ms: 10_000, alternates: [], time: 5_000_000, server: "" };
-  return { type: "welcome", role, session: role === "publish" ? "secret" : null, ...told, ...(nextSeq === null ? nothing : of) };
-}
-
-function start(kind: StreamStart["start"], firstSeq: number, liveSeq = firstSeq, session = "stream"): StreamStart {
-  const told = { n_q: 8, bandwidth: 6, packet_frames: 6, format: "codes" as const, sample_rate: 24_000, channels: 1, packet_samples: 1920 };
-  return { type: "start", epoch: 0, start: kind, first_seq: firstSeq, live_seq: liveSeq, session, reason: "", ...told };
-}
-
-const packet = (seq: number): Packet => ({ type: "packet", seq, epoch: 0, timestamp: 0, n_q: 8, payload: new Uint8Array(60) });
-
-function listening() {
-  const io = new FakeIo();
-  const heard: StreamEvent[] = [];
-  const failures: Error[] = [];
-  const listener = new Listener(
-    io,
-    "ws://made.up/",
-    { stream: "live", format: "codes", model: "f00d", token: null, minBandwidth: null },
-    {
-      onWelcome: () => undefined,
-      onEvent: (event) => heard.push(event),
-      onTrouble: () => undefined,
-      onFailed: (why) => failures.push(why),
-    },
-  );
-  const answer = async (...messages: Message[]) => {
-    io.newest.open();
-    io.newest.say(welcome("listen", null));
-    await settled();
-    for (const message of messages) io.newest.say(message);
-  };
-  return { io, heard, failures, listener, answer };
-}
+import { Listener } from "../src/index.ts";
+import { FakeIo } from "./fake_io.ts";
+import { listening, packet, publishing, start } from "./made_up_server.ts";
 
 test("a listener whose connection breaks goes on behind what it has, and hears nothing twice", async () => {
   const { io, heard, answer } = listening();
@@ -121,32 +68,6 @@ test("a connection on which nothing comes any more is given up and resumed", asy
   expect(first.closedWith).not.toBeNull();
   expect(io.sockets.length).toBeGreaterThan(1);
 });
-
-function publishing() {
-  const io = new FakeIo();
-  const opened: Welcome[] = [];
-  const failures: Error[] = [];
-  const publisher = new Publisher(
-    io,
-    "ws://made.up/",
-    { stream: "live", format: "codes", model: "f00d" },
-    {
-      onOpen: (told) => opened.push(told),
-      onTrouble: () => undefined,
-      onFailed: (why) => failures.push(why),
-    },
-  );
-  const answer = async (nextSeq: number) => {
-    io.newest.open();
-    io.newest.say(welcome("publish", nextSeq));
-    await settled();
-  };
-  const offer = (count = 1) => {
-    for (let i = 0; i < count; i++) publisher.offer({ payload: new Uint8Array(60), captured: io.nowUs, durationS: 0.08, nQ: 8 });
-  };
-  const sent = () => io.newest.got.flatMap((message) => (message.type === "packet" ? [message.seq] : []));
-  return { io, opened, failures, publisher, answer, offer, sent };
-}
 
 test("a publisher sends again what the server has not got, and its stream goes on", async () => {
   const { io, opened, publisher, answer, offer, sent } = publishing();

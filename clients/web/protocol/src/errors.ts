@@ -56,3 +56,13 @@ export class RemoteProtocolError extends ProtocolError {
     this.code = code;
   }
 }
+
+/** What does not fit in a message that came is the sender's fault. */
+export function asTheirs<T>(blame: "bad_message" | "bad_request", read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof LocalProtocolError) throw new RemoteProtocolError(blame, error.message);
+    throw error;
+  }
+}

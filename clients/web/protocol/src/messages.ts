@@ -1,7 +1,7 @@
 // Every message of streamcodec.v1: its type, the table of its fields, and `parse` beside `serialize`. This file knows bytes, not turns.
 // Messages and fields have the names that they have on the wire; PROTOCOL.md says what they mean.
 
-import { LocalProtocolError, RemoteProtocolError } from "./errors.ts";
+import { LocalProtocolError, RemoteProtocolError, asTheirs } from "./errors.ts";
 import {
   flag,
   map,
@@ -494,14 +494,4 @@ function welcomeMisfit(welcome: Welcome): string | null {
   const needed = ["bandwidth", "n_q", "packet_frames", "start", "epoch", "next_seq"] as const;
   const missing = needed.find((name) => welcome[name] === null);
   return missing === undefined ? null : `${missing} is null, expected a value with role publish`;
-}
-
-/** What does not fit in a message that came is the sender's fault. */
-function asTheirs<T>(blame: "bad_message" | "bad_request", read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof LocalProtocolError) throw new RemoteProtocolError(blame, error.message);
-    throw error;
-  }
 }
