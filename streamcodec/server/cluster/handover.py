@@ -55,6 +55,7 @@ class HandOver:
         self.taken = 0
         self.given = 0
         self.restored = 0
+        self.copied = 0
         self._tools = tools
         self._registry = registry
         self._names = names
@@ -211,6 +212,7 @@ class HandOver:
             try:
                 snapshot = await stream.snapshot()
                 await self._copies.put(stream.fan_out.session, snapshot.to_bytes(self._fingerprint, self._tools.worker.engine))
+                self.copied += 1
             except BusError as exc:
                 log.debug("copies cannot be kept now: %s", exc)
                 return

@@ -122,14 +122,17 @@ class Joined:
     # What the registry asks ----------------------------------------------------------------------------------------------------------
 
     async def claim(self, stream: Stream) -> None:
-        name = stream.info.name
+        name, session = stream.info.name, stream.fan_out.session
         try:
             await self.names.claim(stream, Purpose.BEGIN)
-        except NameTakenError as exc:
-            # Where it is said does not matter to who may publish it.
-            raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {name!r} has a publisher already") from exc
-        # Who listens here to a stream that had the name has to have all of that first.
-        await self.links.end(name, "another publisher has its name")
+            # Who listens here to a stream that had the name has to have all of that first.
+            await self.links.end(name, "another publisher has its name")
+        except BaseException as exc:
+            self.names.free(name, session)
+            self.origins.remove(self.origins.entries[session])
+            if isinstance(exc, NameTakenError):
+                raise RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {name!r} has a publisher already") from exc
+            raise
 
     async def take_over(self, hello: PublishHello) -> Stream | None:
         return await self.handover.take(hello)

@@ -56,7 +56,7 @@ class Names:
         return not self.num_unclaimed and not self._to_free
 
     async def claim(self, stream: Stream, purpose: Purpose) -> None:
-        """Claim the name of a stream that begins here, or moves here. Raises `NameTakenError`.
+        """Claim the name of a stream that begins here, or moves here. Raises `NameTakenError`; call `free` where this is cancelled.
 
         Where the bus is gone the name is claimed when it is back.
         """
@@ -67,7 +67,7 @@ class Names:
             await self._take(held, purpose)
         except BusError as exc:
             log.warning("%s begins without a claim, as other nodes cannot be reached: %s", name, exc)
-        except BaseException:
+        except NameTakenError:
             if self._held.get(name) is held:
                 del self._held[name]
             raise
