@@ -20,8 +20,6 @@ from streamcodec.server.cluster.bus import Bus
 from streamcodec.server.cluster.joined import Joined
 from streamcodec.server.cluster.memory import MemoryBus, MemoryHub
 
-__all__ = ["MODEL", "RESUMING", "as_pcm", "cluster_of", "coded", "contents", "cut", "feed", "heal", "knows", "live_codes", "nodes", "pcm_of", "run", "seconds", "voice"]
-
 RESUMING = small_limits(resume_s=30.0)
 MODEL = "counting"
 
@@ -87,7 +85,8 @@ async def nodes(
         make_bus, clock = lambda: memory_bus(hub), moved_s
     async with contextlib.AsyncExitStack() as stack:
         cluster = ClusterOptions(make_bus, replicate=replicate, clock=clock)
-        servers = [await stack.enter_async_context(serving(counting_codec(), limits=limits, cluster=cluster, **options)) for _ in range(count)]
+        starting = [serving(counting_codec(), limits=limits, cluster=cluster, **options) for _ in range(count)]
+        servers = [await stack.enter_async_context(one) for one in starting]
         await until(lambda: all(knows(one, other) for one in servers for other in servers), "the nodes do not know each other")
         yield servers
         for server in servers:
@@ -144,4 +143,3 @@ def contents(heard: Any) -> list[tuple[Any, ...]]:
         for event in heard.events
         if isinstance(event, (Packet, Gap))
     ]
-

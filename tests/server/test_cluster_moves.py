@@ -96,6 +96,8 @@ def test_a_stream_whose_node_dies_goes_on_from_its_copy_in_the_same_epoch():
             publisher._uplink._kept._route.url = b.url
             publisher._uplink.connection._ws.transport.abort()
             await until(lambda: "a" in b.registry.streams, "the stream does not go on")
+            heal(a)  # its stream went on elsewhere
+            await until(lambda: not a.registry.streams, "the stream is at two nodes")
             await feed(publisher, x, 20, 20)
             await publisher.end()
             for one in (heard, pcm):
@@ -104,8 +106,6 @@ def test_a_stream_whose_node_dies_goes_on_from_its_copy_in_the_same_epoch():
             np.testing.assert_array_equal(live_codes(heard), counted_codes(x))
             np.testing.assert_array_equal(pcm_of(pcm), counted_audio(counted_codes(x)))
             assert cluster_of(b).handover.restored == 1
-            heal(a)  # its stream went on elsewhere
-            await until(lambda: not a.registry.streams)
 
     run(main())
 

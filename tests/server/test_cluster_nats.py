@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 
 import numpy as np
-import pytest
 from bus_rig import NATS_SERVER, NatsServerProcess
 from cluster_rig import as_pcm, cluster_of, coded, feed, live_codes, nodes, pcm_of, run, voice
 from counting_engine import counted_audio, counted_codes

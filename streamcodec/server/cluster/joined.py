@@ -306,9 +306,7 @@ class Joined:
         yield gauge_family("cluster_bus_connected", "Whether the message bus of the cluster is reached.", float(self.bus.connected))
         yield gauge_family("cluster_nodes", "Nodes of the cluster that live, this one included.", len(self.listed()))
         yield gauge_family("cluster_links", "Streams of other nodes that are followed here.", len(self.links))
-        yield gauge_family(
-            "cluster_joined", "Streams of this node that others follow, once for each of them.", self.origins.num_joined
-        )
+        yield gauge_family("cluster_joined", "Streams of this node that others follow, once for each of them.", self.origins.num_joined)
         yield gauge_family("cluster_unclaimed", "Streams whose names no other node knows of.", self.names.num_unclaimed)
         yield counter_family("cluster_messages_published", "Messages of streams that went to other nodes.", self.origins.published)
         yield counter_family("cluster_packets_lost", "Packets that were lost between nodes, and told as gaps.", self.lost)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from streamcodec.protocol import StreamEnd
+from streamcodec.protocol import Gap, Packet, StreamEnd
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.load_model import Kind
 from streamcodec.server.cluster.bus import Bus, BusError, Subscription
@@ -29,6 +29,7 @@ JOIN_S = 1.0
 FETCH_S = 0.5
 """So long what is missing is waited for; then it is a gap."""
 _MOST_MOVES = 4
+_YOUNG_S = 2.0
 
 log = logging.getLogger("streamcodec.server")
 
@@ -65,7 +66,8 @@ class LinkTools:
 class Link:
     """A `Feeder` that follows the stream with `session`, whose origin is `node`.
 
-    `open` joins it and makes the fan-out; a `fan_out` that something else has fed until now goes on where it is, see `follow`.
+    `open` joins it and makes the fan-out, which `catch_up` begins to feed. A `fan_out` that something else has fed until now goes on where
+    it is, see `follow`.
     """
 
     def __init__(self, tools: LinkTools, name: str, session: str, node: str, fan_out: FanOut | None = None) -> None:
@@ -76,6 +78,7 @@ class Link:
         self.unused_since: float | None = None
         self._tools = tools
         self._held: list[Told] = []
+        self._caught_up = fan_out is not None
         self._follower: Follower | None = None
         self._subscription: Subscription | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -130,6 +133,14 @@ class Link:
         self._begin(answer.state, answer.messages)
         return True
 
+    def catch_up(self) -> None:
+        """Take what came before there were listeners."""
+        held, self._held = self._held, []
+        self._caught_up = True
+        for message in held:
+            if self._follower is not None:
+                self._follower.take(message)
+
     def follow(self, node: str) -> None:
         """The stream's origin is that node from now on."""
         if self._closed or self._ending:
@@ -180,14 +191,13 @@ class Link:
 
     def _begin(self, state: StreamState, messages: tuple[Told, ...]) -> None:
         tools, self._info = self._tools, state.info
-        history = tuple(one for one in messages if not isinstance(one, StreamEnd))
-        saved = FanOutState(self.session, state.first_seq, history, None, ())  # type: ignore[arg-type]
-        numbering = Numbering(state.epoch, state.next_seq)
+        history = tuple(one for one in messages if isinstance(one, (Packet, Gap)))
+        numbering, first = Numbering(state.epoch, state.next_seq), history[0] if history else None
+        if isinstance(first, Packet) and first.seq == state.first_seq == 0 and state.next_seq * state.info.packet_s <= _YOUNG_S:
+            # It has just begun: who has waited for it hears it from its first packet on, in PCM too.
+            self._held, history, numbering.next_seq = [*history, *self._held], (), 0
+        saved = FanOutState(self.session, state.first_seq, history, None, ())
         self._feed(FanOut(state.info, numbering, self._events(), tools.worker, tools.limits, saved))
-        assert self._follower is not None
-        held, self._held = self._held, []
-        for message in (*(one for one in messages if isinstance(one, StreamEnd)), *held):
-            self._follower.take(message)
 
     def _feed(self, fan_out: FanOut) -> None:
         self._fan_out, self._info = fan_out, fan_out.info
@@ -218,7 +228,7 @@ class Link:
         if isinstance(message, Moved):
             if message.node != self._tools.node:
                 self.follow(message.node)
-        elif self._follower is not None:
+        elif self._follower is not None and self._caught_up:
             self._follower.take(message)
         elif len(self._held) < MAX_HELD:
             self._held.append(message)

@@ -232,6 +232,7 @@ class Links:
         if self._owner.heard(name) is None and name not in self._links:
             log.info("%s is followed, whose publisher is at %s", name, claim.address)
             self._add(link)
+            link.catch_up()
         else:
             link.close()
 
