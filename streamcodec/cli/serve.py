@@ -323,6 +323,7 @@ def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Serv
     from streamcodec.server import Page, Proxies, Server, Sites
 
     tokens, keys = tokens_and_keys_of(settings, origins)
+    cluster = cluster_of(settings)
     recordings = recordings_of(settings)
     offered = Page(settings.model) if settings.page else None
     steps = settings.threads or processors
@@ -344,7 +345,7 @@ def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Serv
         operations=operations_of(settings),
         recordings=recordings,
         echo=settings.echo,
-        cluster=cluster_of(settings),
+        cluster=cluster,
         limits=settings.limits,
     )
     return server, codec

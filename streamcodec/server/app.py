@@ -176,7 +176,7 @@ class Server:
         admission = await measured_admission(self.codec.engine, self.limits, self._max_batch)
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
         recorded = None if self._recorder is None else self._recorder.record
-        self.draining = Draining(self._loop.time, self._operations.drain_to)
+        self.draining = Draining(self._loop.time, self._operations.drain_to, lambda: self.registry.cluster.better("publish"))
         self.registry = Registry(self._worker, self.limits, self.metrics, admission, self.draining, echo=self._echo, wrapped=recorded)
         if self._joining is not None:
             self.registry.cluster = self.cluster = Joined(self._joining, self.registry, self.codec.fingerprint, self._address)

@@ -66,6 +66,7 @@ class HandOver:
         self._replicates = replicate
         self._copies = tools.bus.store(SNAPSHOTS, ttl_s=_COPY_TTL_S)
         self._copying: asyncio.Task[None] | None = None
+        self._taking: dict[str, asyncio.Task[Stream | None]] = {}  # by secret
         self._given_to: dict[str, str] = {}  # nodes by session, while a stream is on its way
 
     # To this node --------------------------------------------------------------------------------------------------------------------
@@ -79,6 +80,18 @@ class HandOver:
         if self._registry.draining.begun:
             raise self._registry.draining.farewell()
         secret = hello.resume.session
+        # Whatever becomes of the connection: a stream that was given must begin here. A client may also ask twice.
+        if (taking := self._taking.get(secret)) is None:
+            taking = self._taking[secret] = asyncio.get_running_loop().create_task(self._take(hello, secret))
+            taking.add_done_callback(lambda done: self._taken(secret, done))
+        return await asyncio.shield(taking)
+
+    def _taken(self, secret: str, done: asyncio.Task[Stream | None]) -> None:
+        del self._taking[secret]
+        if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, RemoteProtocolError):
+            log.error("a stream could not be taken over", exc_info=error)
+
+    async def _take(self, hello: PublishHello, secret: str) -> Stream | None:
         try:
             claim = await self._names.claims.find_any(hello.stream)
             if claim is None or not claim.is_publishers(secret):
@@ -86,6 +99,7 @@ class HandOver:
             self._registry.newcomers.admit_moved(hello)
             found = await self._given(claim, secret) or await self._copied(claim)
             if found is None:
+                self._registry.admission.left(hello.stream)
                 await self._names.claims.free(claim.name, secret)
                 return None
             return await self._begin(claim, found, secret)
@@ -220,7 +234,8 @@ class HandOver:
                 log.debug("%s cannot be copied: %s", stream.info.name, exc)
 
     async def close(self) -> None:
-        """Keep no copies any longer."""
-        if self._copying is not None:
-            self._copying.cancel()
-            await asyncio.gather(self._copying, return_exceptions=True)
+        """Keep no copies, and take no streams any longer."""
+        tasks = [*self._taking.values(), *([] if self._copying is None else [self._copying])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

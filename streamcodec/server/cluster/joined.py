@@ -78,7 +78,7 @@ class Joined:
         self.names = Names(self.bus, self.subjects, claims, self.node, address)
         self.origins = Origins()
         tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost)
-        self.links = Links(tools, claims, registry, self._lives, self._now)
+        self.links = Links(tools, claims, registry, self._suits, self._now)
         self.handover = HandOver(
             tools, registry, self.names, self.links, self.origins, self._lives, fingerprint, replicate=options.replicate
         )
@@ -174,6 +174,14 @@ class Joined:
     @property
     def alternates(self) -> tuple[str, ...]:
         return tuple(self.placement.alternates(self._fingerprint, self._now(), own_address=self._address()))
+
+    def _suits(self, node: str) -> bool:
+        """Whether a node lives and its streams can be heard here: they are of this node's model."""
+        record = self.nodes.record(node)
+        if record is not None and record.fingerprint != self._fingerprint:
+            log.warning("the node at %s has another model: its streams are not heard here", record.address)
+            return False
+        return self._lives(node)
 
     def _lives(self, node: str) -> bool:
         return node == self.node or self.nodes.lives(node, self._now())

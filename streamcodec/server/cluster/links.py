@@ -40,15 +40,15 @@ class LinksOwner(Protocol):
 
 
 class Links:
-    """Opens and closes links. `lives` says whether a node does; `clock` tells seconds."""
+    """Opens and closes links. `suits` says whether a node lives and its streams can be followed; `clock` tells seconds."""
 
     def __init__(
-        self, tools: LinkTools, claims: Claims, owner: LinksOwner, lives: Callable[[str], bool], clock: Callable[[], float]
+        self, tools: LinkTools, claims: Claims, owner: LinksOwner, suits: Callable[[str], bool], clock: Callable[[], float]
     ) -> None:
         self._tools = tools
         self._claims = claims
         self._owner = owner
-        self._lives = lives
+        self._suits = suits
         self._clock = clock
         self._links: dict[str, Link] = {}
         self._wanted: dict[str, Subscription] = {}
@@ -220,11 +220,11 @@ class Links:
             return
         if (link := self._links.get(name)) is not None:
             if link.session == claim.session:
-                if link.node != claim.node and self._lives(claim.node):
+                if link.node != claim.node and self._suits(claim.node):
                     link.follow(claim.node)
                 return
             await self.end(name, "another stream has its name")
-        if self._owner.heard(name) is not None or not self._lives(claim.node):
+        if self._owner.heard(name) is not None or not self._suits(claim.node):
             return
         link = Link(tools, name, claim.session, claim.node)
         if not await link.open() or link.ending:

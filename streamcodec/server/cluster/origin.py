@@ -154,7 +154,7 @@ class Origins:
         return sum(len(entry.followers) for entry in self.entries.values())
 
     def answer(self, question: Question) -> Answer:
-        """The answer to any question about streams but `give` and `evict`."""
+        """The answer to any question about streams but `give`."""
         if question.kind == "alive":
             reached = []
             for session in question.sessions:

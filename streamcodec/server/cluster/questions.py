@@ -63,11 +63,10 @@ class Question:
 
     `join`: what is the stream, and let its messages come for a while; from `next_seq` of `epoch` on they are wanted (None: all that is
     kept). `fetch`: the same without its messages. `alive`: how far are these `sessions`; they are wanted still. `leave`: its messages are
-    wanted no longer. `give`: the stream's publisher, who has this `secret`, goes on at the node that asks. `evict`: the name of the stream
-    is another's, with this `secret_hash` of its publisher.
+    wanted no longer. `give`: the stream's publisher, who has this `secret`, goes on at the node that asks.
     """
 
-    kind: Literal["join", "fetch", "alive", "leave", "give", "evict"]
+    kind: Literal["join", "fetch", "alive", "leave", "give"]
     node: str
     session: str = ""
     next_seq: int | None = None
@@ -146,7 +145,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class StreamState:
-    """Where a stream is: the number of its next packet, its epoch, and the number with which that began; `pending` for its end."""
+    """Where a stream is: the number of its next packet, its epoch, and the number with which that began."""
 
     info: StreamInfo
     epoch: int

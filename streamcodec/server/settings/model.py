@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.engine.base import EngineName, PrecisionName
+from streamcodec.errors import InputError
 from streamcodec.model.hub import DEFAULT_MODEL
 from streamcodec.server.auth.asking import checked_url
 from streamcodec.server.cluster.nats_settings import NatsServer
@@ -35,7 +36,9 @@ def _split(value: Any) -> Any:
 
 
 def _nats_url(value: str) -> str:
-    NatsServer.parse(value)
+    if NatsServer.parse(value).user is not None:
+        # Lists of processes show flags, and `--print-config` shows settings.
+        raise InputError("a URL of NATS has credentials in it, expected a file of them: cluster_credentials")
     return value
 
 
