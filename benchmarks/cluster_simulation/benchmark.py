@@ -6,7 +6,7 @@ import argparse
 
 from benchmarks.cluster_simulation.render import draw, headlines, render
 from benchmarks.cluster_simulation.scenarios import RULES, drain, growth, herd, partition
-from benchmarks.cluster_simulation.world import Conditions
+from benchmarks.cluster_simulation.world import Assumptions
 from benchmarks.harness.machine import Observed
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
@@ -39,7 +39,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
         partitions = [partition(nodes, cut, 4 * args.contested, args.contested, lasts, seed) for lasts in args.partition_s]
         grown = [growth(nodes, streams, args.seconds, seed) for streams in args.streams]
     figures = {"herds": herds, "drains": drains, "partitions": partitions, "growth": grown}
-    conditions = Conditions()
+    conditions = Assumptions()
     return {
         **figures,
         "conditions": {

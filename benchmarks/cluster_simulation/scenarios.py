@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.cluster_simulation.crowd import find_place
 from benchmarks.cluster_simulation.virtual_time import run_virtually
-from benchmarks.cluster_simulation.world import MODEL, Conditions, SimNode, World
+from benchmarks.cluster_simulation.world import MODEL, Assumptions, SimNode, World
 from benchmarks.harness.sections import Figures
 from streamcodec.server.cluster.claims import Purpose
 from streamcodec.server.cluster.membership import RENEW_EVERY_S
@@ -36,7 +36,7 @@ def herd(nodes: int, clients: int, fullness: tuple[float, float], seed: int) -> 
     """One node dies, and all of its listeners look for another; the other nodes are as full as a random number between two says."""
 
     async def main() -> Figures:
-        world = World(random.Random(seed), Conditions())
+        world = World(random.Random(seed), Assumptions())
         there = await _settled(world, nodes)
         dead, *others = there
         most = world.conditions.listeners
@@ -79,7 +79,7 @@ def drain(nodes: int, draining: int, publishers: int, rule: str, seed: int) -> F
     """Some nodes drain at once, and each sends its publishers to others by one of `RULES`."""
 
     async def main() -> Figures:
-        world = World(random.Random(seed), Conditions(publishers=2 * publishers))
+        world = World(random.Random(seed), Assumptions(publishers=2 * publishers))
         there = await _settled(world, nodes)
         for node in there:
             _fill(world, node, publishers)
@@ -133,7 +133,7 @@ def partition(nodes: int, cut: int, streams: int, contested: int, lasts_s: float
     """Some nodes lose the bus for a while, and publishers on both sides begin streams of the same names."""
 
     async def main() -> Figures:
-        world = World(random.Random(seed), Conditions())
+        world = World(random.Random(seed), Assumptions())
         there = await _settled(world, nodes)
         away, others = there[:cut], there[cut:]
         for number in range(streams):
@@ -195,7 +195,7 @@ def growth(nodes: int, streams: int, lasts_s: float, seed: int) -> Figures:
 
     async def main() -> Figures:
         room = max(200, 2 * -(-streams // nodes))
-        world = World(random.Random(seed), Conditions(publishers=room))
+        world = World(random.Random(seed), Assumptions(publishers=room))
         there = await _settled(world, nodes)
         for number in range(streams):
             _fill(world, there[number % nodes], 1)

@@ -18,7 +18,7 @@ from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Mem
 from streamcodec.server.cluster.node_lease import NodeLease
 from streamcodec.server.cluster.records import Claim, NodeRecord, secret_hash
 
-__all__ = ["MODEL", "Conditions", "SimNode", "World"]
+__all__ = ["MODEL", "Assumptions", "SimNode", "World"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ MODEL = "sha256:simulated"
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Assumptions:
     """What is assumed of networks and machines. Delays are one way, uniform between two times (s)."""
 
     bus_s: tuple[float, float] = (0.0003, 0.002)
@@ -43,7 +43,7 @@ class World:
     """All nodes and the bus. `counts` are the bus's operations by kind."""
 
     rng: random.Random
-    conditions: Conditions
+    conditions: Assumptions
     nodes: dict[str, SimNode] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 

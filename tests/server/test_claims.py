@@ -13,7 +13,7 @@ from live_rig import until
 from programs import needs
 
 from streamcodec.server.cluster.bus import Bus, BusError
-from streamcodec.server.cluster.claims import ClaimOutcome, ClaimResult, Claims, Purpose, Step, decide
+from streamcodec.server.cluster.claims import ClaimOutcome, ClaimResult, Claims, ClaimStep, Purpose, decide
 from streamcodec.server.cluster.node_lease import NodeLease
 from streamcodec.server.cluster.records import Claim, NodeRecord, secret_hash
 
@@ -33,28 +33,28 @@ def site(kind: str, tmp_path: Path) -> Site:
 @pytest.mark.parametrize("lives", [True, False])
 @pytest.mark.parametrize("purpose", Purpose)
 def test_a_free_name_is_created_and_an_own_one_is_kept_whatever_it_is_for(purpose: Purpose, lives: bool) -> None:
-    assert decide(None, OURS, purpose, holder_lives=lives) is Step.CREATE
-    assert decide(OURS, OURS, purpose, holder_lives=lives) is Step.KEEP
-    assert decide(OURS, NEXT, purpose, holder_lives=lives) is Step.REPLACE, "a node decides alone about its own streams"
+    assert decide(None, OURS, purpose, holder_lives=lives) is ClaimStep.CREATE
+    assert decide(OURS, OURS, purpose, holder_lives=lives) is ClaimStep.KEEP
+    assert decide(OURS, NEXT, purpose, holder_lives=lives) is ClaimStep.REPLACE, "a node decides alone about its own streams"
 
 
 @pytest.mark.parametrize(
     ("found", "purpose", "lives", "step"),
     [
-        (THEIRS, BEGIN, True, Step.YIELD),
-        (THEIRS, RESUME, True, Step.YIELD),
-        (THEIRS, RENEW, True, Step.YIELD),
-        (THEIRS, BEGIN, False, Step.REPLACE),
-        (THEIRS, RESUME, False, Step.REPLACE),
-        (THEIRS, RENEW, False, Step.REPLACE),
-        (MOVED, BEGIN, True, Step.YIELD),
-        (MOVED, RESUME, True, Step.REPLACE),
-        (MOVED, RENEW, True, Step.YIELD),
-        (MOVED, RENEW, False, Step.REPLACE),
+        (THEIRS, BEGIN, True, ClaimStep.YIELD),
+        (THEIRS, RESUME, True, ClaimStep.YIELD),
+        (THEIRS, RENEW, True, ClaimStep.YIELD),
+        (THEIRS, BEGIN, False, ClaimStep.REPLACE),
+        (THEIRS, RESUME, False, ClaimStep.REPLACE),
+        (THEIRS, RENEW, False, ClaimStep.REPLACE),
+        (MOVED, BEGIN, True, ClaimStep.YIELD),
+        (MOVED, RESUME, True, ClaimStep.REPLACE),
+        (MOVED, RENEW, True, ClaimStep.YIELD),
+        (MOVED, RENEW, False, ClaimStep.REPLACE),
     ],
 )
 def test_another_nodes_name_is_taken_where_it_is_dead_or_the_publisher_proves_itself(
-    found: Claim, purpose: Purpose, lives: bool, step: Step
+    found: Claim, purpose: Purpose, lives: bool, step: ClaimStep
 ) -> None:
     assert decide(found, OURS, purpose, holder_lives=lives) is step
 

@@ -15,7 +15,7 @@ from streamcodec.server.cluster.bus import BusError, Entry, KeyChangedError, Sto
 from streamcodec.server.cluster.records import Claim, RecordError
 from streamcodec.server.cluster.subjects import escaped
 
-__all__ = ["ClaimOutcome", "ClaimResult", "Claims", "Purpose", "Step", "decide"]
+__all__ = ["ClaimOutcome", "ClaimResult", "ClaimStep", "Claims", "Purpose", "decide"]
 
 _MAX_ROUNDS = 16
 
@@ -33,7 +33,7 @@ class Purpose(StrEnum):
     """A stream is here already; its claim may have been lost while the bus could not be reached."""
 
 
-class Step(StrEnum):
+class ClaimStep(StrEnum):
     """What to do with what the store has."""
 
     CREATE = "create"
@@ -70,15 +70,15 @@ class ClaimResult:
     claim: Claim
 
 
-def decide(found: Claim | None, wanted: Claim, purpose: Purpose, *, holder_lives: bool) -> Step:
+def decide(found: Claim | None, wanted: Claim, purpose: Purpose, *, holder_lives: bool) -> ClaimStep:
     """What to do to have `wanted` where the store has `found`, whose node lives or does not."""
     if found is None:
-        return Step.CREATE
+        return ClaimStep.CREATE
     if found.node == wanted.node:
-        return Step.KEEP if found == wanted else Step.REPLACE  # a node decides alone which of its streams has a name
+        return ClaimStep.KEEP if found == wanted else ClaimStep.REPLACE  # a node decides alone which of its streams has a name
     if purpose is Purpose.RESUME and found.secret_hash == wanted.secret_hash:
-        return Step.REPLACE
-    return Step.YIELD if holder_lives else Step.REPLACE
+        return ClaimStep.REPLACE
+    return ClaimStep.YIELD if holder_lives else ClaimStep.REPLACE
 
 
 class Claims:
@@ -96,7 +96,7 @@ class Claims:
             found = None if entry is None else _read(entry, wanted.name)
             lives = found is not None and found.node != wanted.node and await self.lives(found.node)
             step = decide(found, wanted, purpose, holder_lives=lives)
-            if found is not None and step is Step.YIELD:
+            if found is not None and step is ClaimStep.YIELD:
                 return ClaimResult(_yielded(found, wanted), found)
             try:
                 if entry is None:
@@ -146,8 +146,8 @@ class Claims:
         raise BusError(f"the claim of a name has changed {_MAX_ROUNDS} times meanwhile")
 
 
-def _had(step: Step) -> ClaimOutcome:
-    return {Step.CREATE: ClaimOutcome.CLAIMED, Step.KEEP: ClaimOutcome.KEPT}.get(step, ClaimOutcome.TAKEN_OVER)
+def _had(step: ClaimStep) -> ClaimOutcome:
+    return {ClaimStep.CREATE: ClaimOutcome.CLAIMED, ClaimStep.KEEP: ClaimOutcome.KEPT}.get(step, ClaimOutcome.TAKEN_OVER)
 
 
 def _yielded(found: Claim, wanted: Claim) -> ClaimOutcome:

@@ -35,7 +35,7 @@ class MemoryHub:
         self._clock = clock
         self._separated: set[frozenset[MemoryBus]] = set()
         self._tables: dict[str, KeyTable] = {}
-        self._watches: dict[str, list[_Watch]] = {}
+        self._watches: dict[str, list[_MemoryWatch]] = {}
 
     def cut(self, bus: MemoryBus) -> None:
         """Take a node's connection away."""
@@ -94,10 +94,10 @@ class MemoryHub:
             loop = asyncio.get_running_loop()
             loop.call_at(loop.time() + table.ttl_s, self.expire)
 
-    def watches(self, name: str) -> list[_Watch]:
+    def watches(self, name: str) -> list[_MemoryWatch]:
         return self._watches.setdefault(name, [])
 
-    def watches_of(self, bus: MemoryBus) -> list[_Watch]:
+    def watches_of(self, bus: MemoryBus) -> list[_MemoryWatch]:
         return [watch for watches in self._watches.values() for watch in watches if watch.bus is bus]
 
     def _changed(self, name: str, key: str, entry: Entry | None) -> None:
@@ -256,7 +256,7 @@ class _MemoryStore:
         await self._bus.reach()
 
     def watch(self, changed: _Changed) -> Subscription:
-        watch = _Watch(self._bus, changed, lambda: self._table, self._bus.hub.watches(self._name))
+        watch = _MemoryWatch(self._bus, changed, lambda: self._table, self._bus.hub.watches(self._name))
         self._bus.hub.watches(self._name).append(watch)
         if self._bus.connected:
             watch.catch_up()
@@ -274,12 +274,12 @@ class _MemoryStore:
         return revision
 
 
-class _Watch:
+class _MemoryWatch:
     """A subscription to the changes of a store; after a connection was lost it tells what has changed meanwhile."""
 
     dropped = 0
 
-    def __init__(self, bus: MemoryBus, changed: _Changed, table: Callable[[], KeyTable], group: list[_Watch]) -> None:
+    def __init__(self, bus: MemoryBus, changed: _Changed, table: Callable[[], KeyTable], group: list[_MemoryWatch]) -> None:
         self.bus = bus
         self._changed = changed
         self._table = table

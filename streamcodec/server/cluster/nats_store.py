@@ -37,7 +37,7 @@ _OTHER_SETTINGS = 10058
 log = logging.getLogger("streamcodec.server")
 
 
-class _Connection(Protocol):
+class _NatsConnection(Protocol):
     """What a store needs of `NatsBus`."""
 
     async def call(self, what: Callable[[Client], Coroutine[Any, Any, T]]) -> T: ...
@@ -50,7 +50,7 @@ class _Connection(Protocol):
 class NatsStore:
     """The keys of one bucket, as `Store` describes them. A bucket that is not there is made."""
 
-    def __init__(self, connection: _Connection, bucket: str, ttl_s: float | None, replicas: int) -> None:
+    def __init__(self, connection: _NatsConnection, bucket: str, ttl_s: float | None, replicas: int) -> None:
         self.connection = connection
         self.bucket = bucket
         self.ttl_s = ttl_s

@@ -42,7 +42,7 @@ def secret_hash(publisher_secret: str) -> bytes:
     return hashlib.sha256(publisher_secret.encode()).digest()
 
 
-class _Record(Checked):
+class _ClusterRecord(Checked):
     __slots__ = ()
 
     def pack(self) -> bytes:
@@ -64,7 +64,7 @@ class _Record(Checked):
 
 
 @dataclass(frozen=True)
-class NodeRecord(_Record):
+class NodeRecord(_ClusterRecord):
     """A node, as it was when it wrote this.
 
     Clients reach it at `address`. It has room for `room` more live publishers of PCM and `listener_room` more listeners; None: not known.
@@ -86,7 +86,7 @@ class NodeRecord(_Record):
 
 
 @dataclass(frozen=True)
-class Claim(_Record):
+class Claim(_ClusterRecord):
     """That a name is a node's, for a stream of its publisher's; good while the node lives.
 
     Listeners resume by `session`. `secret_hash` is of the secret by which the publisher resumes. `since` (s since 1970) is when the stream
