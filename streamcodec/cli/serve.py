@@ -212,8 +212,7 @@ def serve(
     cluster: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URL",
-            help="Be a node of a cluster whose message bus is at this NATS server, as in nats://10.0.0.5:4222. May be repeated.",
+            metavar="URL", help="Be a node of the cluster that meets at this NATS server, as in nats://10.0.0.5. May be repeated."
         ),
     ] = None,
     cluster_name: Annotated[

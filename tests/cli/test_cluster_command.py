@@ -1,19 +1,13 @@
-"""`serve --cluster` as whoever runs a node uses it: what is wrong is told in a line, and `admin nodes` shows the nodes."""
+"""`serve --cluster` as whoever runs a node uses it: what is wrong is told in a line."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
 import pytest
 from cli_rig import fails
-from cluster_rig import nodes, run
 
 from streamcodec.cli import main
-from streamcodec.server import Operations
-
-TOKEN = "an-admin-token-of-32-characters!"
 
 
 @pytest.mark.parametrize(
@@ -39,17 +33,3 @@ def test_settings_of_a_cluster_are_read_and_written_as_all_others(capsys: Any, m
     told = capsys.readouterr().out
     assert "nats://10.0.0.5:4222" in told and "nats://10.0.0.6:4222" in told and "from $STREAMCODEC_CLUSTER" in told
     assert 'cluster_name = "voices"  # from --cluster-name' in told and "replicate = true  # from --replicate" in told
-
-
-def test_admin_shows_the_nodes(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMCODEC_ADMIN_TOKEN", TOKEN)
-
-    async def scene() -> None:
-        async with nodes(2, private_port=0, operations=Operations(admin_token=TOKEN)) as (a, b):
-            for argv in ([], ["--json"]):
-                assert await asyncio.to_thread(main, ["admin", "nodes", "--server", a.private.url, *argv]) == 0
-            heading, first, second, *rest = capsys.readouterr().out.splitlines()
-            assert heading.split()[:2] == ["node", "address"] and f"(here)  {a.url}" in first and b.url in second
-            assert len(json.loads("\n".join(rest))["nodes"]) == 2
-
-    run(scene())

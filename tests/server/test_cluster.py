@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 
 import numpy as np
 import pytest
@@ -10,9 +12,13 @@ from cluster_rig import as_pcm, cluster_of, coded, contents, feed, live_codes, n
 from counting_engine import counted_audio, counted_codes
 from server_rig import publish_all, until
 
+from streamcodec.cli import main as command
 from streamcodec.client import PublishOptions, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.server import Operations
+
+TOKEN = "an-admin-token-of-32-characters!"
 
 
 def test_listeners_of_codes_and_of_pcm_hear_on_three_nodes_what_is_published_on_one():
@@ -87,5 +93,19 @@ def test_a_listener_hears_one_stream_after_another_wherever_they_are_published()
                 await cluster_of(server).names.freed()
             assert [type(event) for event in heard.events if not isinstance(event, Packet)] == [Waiting, *[StreamStart, StreamEnd] * 4]
             assert not heard.of(Gap)
+
+    run(main())
+
+
+def test_admin_shows_the_nodes(capsys, monkeypatch):
+    monkeypatch.setenv("STREAMCODEC_ADMIN_TOKEN", TOKEN)
+
+    async def main():
+        async with nodes(2, private_port=0, operations=Operations(admin_token=TOKEN)) as (a, b):
+            for argv in ([], ["--json"]):
+                assert await asyncio.to_thread(command, ["admin", "nodes", "--server", a.private.url, *argv]) == 0
+            heading, first, second, *rest = capsys.readouterr().out.splitlines()
+            assert heading.split()[:2] == ["node", "address"] and f"(here)  {a.url}" in first and b.url in second
+            assert len(json.loads("\n".join(rest))["nodes"]) == 2
 
     run(main())
