@@ -17,6 +17,7 @@ from streamcodec.engine.base import Engine
 from streamcodec.errors import InputError, SnapshotError, UnsupportedModelError
 from streamcodec.protocol import Gap, Packet, PayloadLayout, PublishHello, StreamStart
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
+from streamcodec.protocol.fields import shown
 from streamcodec.protocol.messages import Count, Epoch, Micros, NextSeq, Session
 from streamcodec.protocol.values import pack_value, unpack_value
 from streamcodec.server.fanout.decode import DecodedPacket
@@ -73,9 +74,9 @@ class StreamSnapshot:
         if sealed.version != _VERSION:
             raise SnapshotError(f"the snapshot has version {sealed.version}, expected {_VERSION}")
         if sealed.fingerprint != fingerprint:
-            raise SnapshotError(f"the snapshot is of the model {sealed.fingerprint}, expected {fingerprint}")
+            raise SnapshotError(f"the snapshot is of the model {shown(sealed.fingerprint)}, expected {fingerprint!r}")
         if sealed.layout != _layout(engine):
-            raise SnapshotError(f"the model's states are laid out as {sealed.layout}, expected {_layout(engine)}")
+            raise SnapshotError(f"the model's states are laid out as {shown(sealed.layout)}, expected {_layout(engine)!r}")
         try:
             sealed.snapshot.check(engine)
         except SnapshotError:
@@ -100,11 +101,9 @@ class StreamSnapshot:
     def on_clock(self, now_us: int, now_s: float) -> StreamSnapshot:
         """The same with timestamps of the clock that says `now_us` at `now_s` (s since 1970): each server's clock is its own."""
         ahead = round((now_us - self.taken_us) - 1e6 * (now_s - self.taken_s))
-        return (
-            self
-            if abs(ahead) < _SAME_CLOCK_US
-            else replace(self, fan_out=_fan_out_on(self.fan_out, ahead), source=_source_on(self.source, ahead))
-        )
+        if abs(ahead) < _SAME_CLOCK_US:
+            return self
+        return replace(self, fan_out=_fan_out_on(self.fan_out, ahead), source=_source_on(self.source, ahead))
 
 
 @dataclass(frozen=True)
