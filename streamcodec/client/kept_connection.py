@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from streamcodec.client.connection import Connection, open_connection
 from streamcodec.client.reconnect import LASTED_S, Note, reopen
-from streamcodec.client.route import Route
+from streamcodec.client.route import SessionRoute
 from streamcodec.client.tokens import Token, may_go_on
 from streamcodec.errors import printable
 from streamcodec.protocol import ListenHello, PublishHello
@@ -26,7 +26,7 @@ class KeptConnection:
     def __init__(self, url: str, note: Note, tls: ssl.SSLContext | None = None, token: Token = None) -> None:
         self.current: Connection
         self.resumed = 0
-        self._route = Route(url)
+        self._route = SessionRoute(url)
         self._note = note
         self._tls = tls
         self._token = token

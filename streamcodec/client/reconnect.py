@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.client.route import MAX_HOPS, Destination, Route
+from streamcodec.client.route import MAX_HOPS, Destination, SessionRoute
 from streamcodec.errors import ConnectionFailed, Refused, RemoteProtocolError, UntrustedServerError, WireCode, printable
 from streamcodec.protocol import ListenHello, PublishHello
 
@@ -42,7 +42,7 @@ def backoff(first_s: float = 0.25, max_s: float = 8.0, rng: random.Random | None
 
 
 async def reopen(
-    route: Route,
+    route: SessionRoute,
     hello: Callable[[], PublishHello | ListenHello],
     lost: Exception,
     within_s: float,

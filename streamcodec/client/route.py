@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from streamcodec.errors import ConnectionFailed, Refused
 
-__all__ = ["MAX_HOPS", "Destination", "Route", "may_follow"]
+__all__ = ["MAX_HOPS", "Destination", "SessionRoute", "may_follow"]
 
 MAX_HOPS = 5
 """So many servers in a row may send a client on to the next one."""
@@ -56,7 +56,7 @@ class Destination:
         return True
 
 
-class Route:
+class SessionRoute:
     """The addresses at which a session may go on, from `given`, where it began, on; `url` is where it is, or was."""
 
     def __init__(self, url: str) -> None:

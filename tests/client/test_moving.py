@@ -13,7 +13,7 @@ from client_rig import MODEL, codes_packet, run, scripted, start, until
 
 from streamcodec.client import Destination, PublishOptions, keep_trying, listen, publish, reconnect
 from streamcodec.client.connection import Connection
-from streamcodec.client.route import MAX_HOPS, Route, may_follow
+from streamcodec.client.route import MAX_HOPS, SessionRoute, may_follow
 from streamcodec.errors import ConnectionFailed, Refused, RemoteProtocolError, UntrustedServerError
 from streamcodec.protocol import (
     ClientSession,
@@ -477,7 +477,7 @@ class Opened:
 
 
 def route(url, *alternates, given=None):
-    found = Route(given or url)
+    found = SessionRoute(given or url)
     found.reached(url, alternates)
     return found
 

@@ -124,7 +124,8 @@ export class SendQueue {
   /** The server has all before `nextSeq`. */
   acknowledge(nextSeq: number): void {
     while (this.#sent.length > 0 && behind(this.#sent[0]) <= nextSeq) this.#acknowledged.push(this.#sent.shift()!);
-    while (this.#acknowledged.length > 0 && (this.againS === 0 || secondsOf(this.#acknowledged) > this.againS + 1e-9)) this.#acknowledged.shift();
+    while (this.#acknowledged.length > 0 && (this.againS === 0 || secondsOf(this.#acknowledged) > this.againS + 1e-9))
+      this.#acknowledged.shift();
   }
 
   /** The session goes on at a server that has all before `nextSeq`: what was sent after that waits again. */
