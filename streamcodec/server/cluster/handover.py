@@ -29,6 +29,7 @@ __all__ = ["SNAPSHOTS", "HandOver"]
 SNAPSHOTS = "snapshots"
 """The store of copies."""
 _COPY_TTL_S = 10.0
+_COPIES_AT_ONCE = 32
 _GIVE_S = 1.0  # a node that lives finishes the steps that have begun; one that does not is known not to answer much sooner
 _PCM_S = 1.0  # of decoded packets, for listeners of PCM that resume at the other node
 _FREED_S = 1.0
@@ -74,7 +75,7 @@ class HandOver:
     async def take(self, hello: PublishHello) -> Stream | None:
         """The stream that `hello` resumes, from wherever it is; None where nobody has it.
 
-        Raises `RemoteProtocolError` SERVER_FULL and BAD_REQUEST.
+        Raises `RemoteProtocolError` SERVER_FULL, SERVER_CLOSING, and TIMEOUT where the other nodes cannot be asked.
         """
         assert hello.resume is not None
         if self._registry.draining.begun:
@@ -94,7 +95,7 @@ class HandOver:
     async def _take(self, hello: PublishHello, secret: str) -> Stream | None:
         try:
             claim = await self._names.claims.find_any(hello.stream)
-            if claim is None or not claim.is_publishers(secret):
+            if claim is None or not claim.is_publishers(secret) or hello.stream in self._registry.streams:
                 return None
             self._registry.newcomers.admit_moved(hello)
             found = await self._given(claim, secret) or await self._copied(claim)
@@ -105,7 +106,8 @@ class HandOver:
             return await self._begin(claim, found, secret)
         except BusError as exc:
             log.info("%s cannot be looked for at other nodes: %s", hello.stream, exc)
-            return None
+            # Not UNKNOWN_SESSION, by which a client gives up its session: another node may know it.
+            raise RemoteProtocolError(WireCode.TIMEOUT, "the other servers cannot be asked for this session now") from exc
 
     async def _given(self, claim: Claim, secret: str) -> StreamSnapshot | None:
         if claim.node == self._tools.node or not self._lives(claim.node):
@@ -220,18 +222,17 @@ class HandOver:
             self._copying = asyncio.get_running_loop().create_task(self._copy_all())
 
     async def _copy_all(self) -> None:
-        for stream in list(self._registry.streams.values()):
-            if stream.ending:
-                continue
-            try:
-                snapshot = await stream.snapshot()
-                await self._copies.put(stream.fan_out.session, snapshot.to_bytes(self._fingerprint, self._tools.worker.engine))
-                self.copied += 1
-            except BusError as exc:
-                log.debug("copies cannot be kept now: %s", exc)
-                return
-            except StreamCodecError as exc:
-                log.debug("%s cannot be copied: %s", stream.info.name, exc)
+        streams = [stream for stream in self._registry.streams.values() if not stream.ending]
+        for at in range(0, len(streams), _COPIES_AT_ONCE):
+            await asyncio.gather(*map(self._copy, streams[at : at + _COPIES_AT_ONCE]))
+
+    async def _copy(self, stream: Stream) -> None:
+        try:
+            snapshot = await stream.snapshot()
+            await self._copies.put(stream.fan_out.session, snapshot.to_bytes(self._fingerprint, self._tools.worker.engine))
+            self.copied += 1
+        except StreamCodecError as exc:  # it ends, its model is one in chunks, or the bus is gone
+            log.debug("%s is not copied: %s", stream.info.name, exc)
 
     async def close(self) -> None:
         """Keep no copies, and take no streams any longer."""

@@ -244,6 +244,7 @@ class Joined:
             return
         self.nodes.bus_back(self._now())
         log.info("the cluster is reached")
+        self.links.bus_back()
         self._reconcile_soon()
 
     def _reconcile_soon(self) -> None:

@@ -155,6 +155,11 @@ class Links:
         if name in self._wanted:
             self._seek(name)
 
+    def bus_back(self) -> None:
+        """Messages were lost while the bus was gone: ask for them at once."""
+        for link in self._links.values():
+            link.look()
+
     def tick(self) -> None:
         """To be called once a second."""
         now = self._clock()
