@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 
 import numpy as np
-from bus_rig import NATS_SERVER, NatsServerProcess
-from cluster_rig import as_pcm, cluster_of, coded, feed, live_codes, nodes, pcm_of, run, voice
+from bus_rig import NATS_SERVER, NatsServerProcess, Proxy
+from cluster_rig import as_pcm, cluster_of, coded, feed, knows, live_codes, nodes, pcm_of, run, voice
 from counting_engine import counted_audio, counted_codes
 from programs import needs
 from server_rig import until
@@ -76,5 +76,43 @@ def test_streams_go_on_at_their_node_while_nats_is_gone_and_elsewhere_when_it_is
             await at_a.to_end()
             await at_b.to_end()
             assert len(at_b.of(Packet)) == 30 and not at_b.of(Gap)
+
+    run(main())
+
+
+def test_a_stream_whose_node_is_cut_off_goes_on_from_its_copy(tmp_path):
+    async def main():
+        process = NatsServerProcess(tmp_path)
+        await process.start()
+        proxies = [Proxy(process.port), Proxy(process.port)]
+        for proxy in proxies:
+            await proxy.open()
+        ports = iter([proxy.port for proxy in proxies])
+        try:
+            buses = lambda: nats_bus(NatsSettings((f"nats://127.0.0.1:{next(ports)}",)))  # noqa: E731
+            async with nodes(2, buses, replicate=True) as (a, b), contextlib.AsyncExitStack() as stack:
+                heard = await coded(stack, b)
+                publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(bandwidth=6.0, start="exact")))
+                x = voice(1, 30)
+                await feed(publisher, x, 0, 10)
+                await heard.to(lambda heard: len(heard.of(Packet)) == 10)
+                copied = cluster_of(a).handover.copied
+                await until(lambda: cluster_of(a).handover.copied > copied + 1)
+                proxies[0].cut()
+                await until(lambda: not knows(b, a), "its entry does not expire")
+                publisher._uplink._kept._route.url = b.url
+                publisher._uplink.connection._ws.transport.abort()
+                await until(lambda: "a" in b.registry.streams, "the stream does not go on")
+                await proxies[0].open()
+                await until(lambda: not a.registry.streams, "the stream is at two nodes")
+                await feed(publisher, x, 10, 20)
+                await publisher.end()
+                await heard.to_end()
+                assert [type(event) for event in heard.events] == [Waiting, StreamStart, *[Packet] * 30, StreamEnd]
+                np.testing.assert_array_equal(live_codes(heard), counted_codes(x))
+        finally:
+            for proxy in proxies:
+                await proxy.close()
+            await process.kill()
 
     run(main())

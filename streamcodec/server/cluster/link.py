@@ -30,6 +30,8 @@ FETCH_S = 0.5
 """So long what is missing is waited for; then it is a gap."""
 _MOST_MOVES = 4
 _YOUNG_S = 2.0
+_BUS_BACK_S = 2.0
+_AGAIN_S = 0.05
 
 log = logging.getLogger("streamcodec.server")
 
@@ -85,6 +87,7 @@ class Link:
         self._expiry: asyncio.TimerHandle | None = None
         self._ending = False
         self._closed = False
+        self._patient_until = 0.0
         self._info: StreamInfo
         self._fan_out: FanOut
         if fan_out is not None:
@@ -160,6 +163,11 @@ class Link:
         """Ask the origin for the stream, as it does not say that it has it."""
         if self._follower is not None and self.node is not None:
             self._follower.look()
+
+    def bus_back(self) -> None:
+        """Messages were lost while the bus was gone. The origin may find it again a moment later than this node."""
+        self._patient_until = asyncio.get_running_loop().time() + _BUS_BACK_S
+        self.look()
 
     def reached(self, next_seq: int) -> None:
         """The origin says that it has come so far."""
@@ -240,12 +248,20 @@ class Link:
 
     async def _fetch(self, next_seq: int) -> None:
         assert self._follower is not None
-        try:
-            answer = await self._ask(next_seq, FETCH_S)
-        except BusError as exc:
-            log.debug("%s: %s", self.name, exc)
-            self._follower.answered(None)
-            return
+        loop = asyncio.get_running_loop()
+        give_up = max(loop.time() + FETCH_S, self._patient_until)
+        while True:
+            try:
+                answer = await self._ask(next_seq, max(_AGAIN_S, give_up - loop.time()))
+                break
+            except BusError as exc:
+                if not self._tools.bus.connected:  # then nothing that is newer comes either
+                    give_up = loop.time() + _BUS_BACK_S
+                if loop.time() >= give_up:
+                    log.debug("%s: %s", self.name, exc)
+                    self._follower.answered(None)
+                    return
+                await asyncio.sleep(_AGAIN_S)
         if answer.kind == "unknown":
             self._follower.answered(None)
             self._tools.owner.origin_unknown(self)

@@ -158,7 +158,7 @@ class Links:
     def bus_back(self) -> None:
         """Messages were lost while the bus was gone: ask for them at once."""
         for link in self._links.values():
-            link.look()
+            link.bus_back()
 
     def tick(self) -> None:
         """To be called once a second."""
