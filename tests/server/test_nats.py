@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 import logging
@@ -77,6 +78,49 @@ def test_a_user_a_token_and_a_seed_let_a_node_in_and_nothing_else_does(tmp_path:
     with_server(tmp_path, users, try_users)
     with_server(tmp_path, f'authorization {{ token: "{PASSWORD}" }}', try_token)
     assert PASSWORD not in caplog.text and seed.decode() not in caplog.text
+
+
+def jwt(subject: nkeys.KeyPair, issuer: nkeys.KeyPair, **said: object) -> str:
+    """A token as NATS has them: https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt."""
+
+    def part(value: object) -> str:
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    claims = {"jti": "1", "iat": 1, "iss": issuer.public_key.decode(), "sub": subject.public_key.decode(), "name": "x"}
+    signed = f"{part({'typ': 'JWT', 'alg': 'ed25519-nkey'})}.{part({**claims, 'nats': {'version': 2, **said}})}"
+    return f"{signed}.{part(issuer.sign(signed.encode()))}"
+
+
+def test_a_file_of_credentials_lets_a_node_in_and_another_ones_does_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prefixes = [nkeys.PREFIX_BYTE_OPERATOR, *2 * [nkeys.PREFIX_BYTE_ACCOUNT], *2 * [nkeys.PREFIX_BYTE_USER]]
+    seeds = [nkeys.encode_seed(bytes([number]) * 32, prefix) for number, prefix in enumerate(prefixes)]
+    operator, account, system, user, stranger = (nkeys.from_seed(bytearray(seed)) for seed in seeds)
+    limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf", "mem_storage", "disk_storage"), -1)
+    known = {
+        account: jwt(account, operator, type="account", limits={**limits, "wildcards": True}),
+        system: jwt(system, operator, type="account", limits={**limits, "wildcards": True, "mem_storage": 0, "disk_storage": 0}),
+    }
+    config = f"""
+        operator: "{jwt(operator, operator, type="operator")}"
+        system_account: {system.public_key.decode()}
+        resolver: MEMORY
+        resolver_preload: {{ {", ".join(f'{one.public_key.decode()}: "{token}"' for one, token in known.items())} }}
+    """
+    for name, issuer in (("good", account), ("bad", stranger)):
+        (tmp_path / name).write_text(
+            f"-----BEGIN NATS USER JWT-----\n{jwt(user, issuer, type='user', **limits)}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{seeds[3].decode()}\n------END USER NKEY SEED------\n"
+        )
+
+    async def try_it(port: int) -> None:
+        url = f"nats://127.0.0.1:{port}"
+        await opened_and_closed(NatsSettings((url,), credentials_file=tmp_path / "good"))
+        with pytest.raises(BusError, match="refuses the credentials"):
+            await opened_and_closed(NatsSettings((url,), credentials_file=tmp_path / "bad"))
+
+    with_server(tmp_path, config, try_it)
+    assert seeds[3].decode() not in caplog.text
 
 
 def test_a_connection_by_tls_is_to_the_server_that_was_meant(tmp_path: Path) -> None:

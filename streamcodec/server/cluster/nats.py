@@ -199,6 +199,10 @@ class NatsBus:
         while True:
             try:
                 await self._serve(client, ready)
+            except BusError as exc:  # it was lost before it could be used
+                if not ready.done():
+                    ready.set_exception(exc)
+                    return
             finally:
                 self._client = None
                 if self._gone is not None and not self._gone.done():
@@ -210,7 +214,6 @@ class NatsBus:
 
     async def _serve(self, client: Client, ready: asyncio.Future[None]) -> None:
         """Send what there is to send, until the connection is lost."""
-        again = ready.done()
         self._out.clear()
         self._by_theirs.clear()
         self._client, self._gone = client, asyncio.get_running_loop().create_future()
@@ -219,13 +222,12 @@ class NatsBus:
             self._command(subscription.begin)
         sending = asyncio.get_running_loop().create_task(self._send(client))
         try:
-            with contextlib.suppress(BusError):
-                await self.flush()
-                self._there.set()
-                if again:
-                    log.info("the connection to NATS is there again")
-                    self._tell(True)
-            if not ready.done():
+            await self.flush()
+            self._there.set()
+            if ready.done():
+                log.info("the connection to NATS is there again")
+                self._tell(True)
+            else:
                 ready.set_result(None)
             while client.is_connected:
                 with contextlib.suppress(TimeoutError):
