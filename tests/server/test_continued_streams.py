@@ -12,11 +12,14 @@ from node_rig import LIMITS, Listener, Node, ended, feed, nodes, over_the_wire, 
 from server_rig import run, until
 
 import streamcodec.server.stream as stream_module
+from streamcodec.config import CodecConfig
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, pack_codes
 from streamcodec.server.fanout.continued import ContinuedFanOut
 from streamcodec.server.fanout.events import UNHEARD
 from streamcodec.server.fanout.fan_out import FanOut, FanOutState
 from streamcodec.server.info import Numbering, StreamInfo
+from streamcodec.server.recording.backlog import Backlog
+from streamcodec.server.recording.entry import RecordedFanOut
 
 INFO = StreamInfo("a", "codes", n_q=8, bandwidth=6.0, packet_frames=6, start="primed", live=True, packet_samples=1920, packet_s=0.08)
 
@@ -205,5 +208,23 @@ def test_the_end_of_a_stream_that_never_caught_up_is_where_its_listeners_are() -
         rig.entry.end(StreamEnd(next_seq=7), lambda: None)
         assert rig.listener.events[-1] == StreamEnd(next_seq=10)
         assert isinstance(rig.listener.events[0], StreamStart)
+
+    asyncio.run(main())
+
+
+def test_a_recording_ends_where_its_stream_goes_on_elsewhere_and_the_listeners_hear_nothing_of_it() -> None:
+    async def main() -> None:
+        there = Numbering()
+        fan_out = FanOut(INFO, there, UNHEARD, FakeWorker(), LIMITS)  # type: ignore[arg-type]
+        listener = Listener("codes")
+        fan_out.join(listener.subscriber)
+        backlog, untouched = Backlog(10.0), Backlog(10.0)
+        entry = RecordedFanOut("a", fan_out, backlog, CodecConfig())
+        entry.packet(packet(there.take()), 6)
+        entry.moved()
+        assert [type(event) for event in backlog.take()] == [StreamStart, Packet, StreamEnd]
+        RecordedFanOut("a", fan_out, untouched, CodecConfig()).moved()
+        assert untouched.closed
+        assert [type(event) for event in listener.events] == [StreamStart, Packet]
 
     asyncio.run(main())

@@ -18,11 +18,12 @@ from node_rig import (
     pcm_hello,
     pcm_messages,
     publish,
+    speech_with_pauses,
 )
-from server_rig import run, until
+from server_rig import offline_codec, run, same_codes, until
 
 import streamcodec.server.stream as stream_module
-from streamcodec.protocol import Gap, Packet
+from streamcodec.protocol import Gap, Packet, Resume, unpack_codes
 
 CODES, PCM = "codes", "pcm"
 
@@ -61,7 +62,7 @@ def assert_same_audio(got: Listener, expected: Listener) -> None:
 
 
 @pytest.mark.parametrize("kind", [PCM, CODES])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_stream_that_is_given_from_server_to_server_is_the_one_that_stays(kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
 
@@ -94,7 +95,7 @@ def test_a_stream_that_is_given_from_server_to_server_is_the_one_that_stays(kind
 
 
 @pytest.mark.parametrize("kind", [PCM, CODES])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_snapshot_of_a_running_stream_and_what_the_publisher_has_kept_give_the_same_codes_again(kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
 
@@ -117,8 +118,19 @@ def test_a_snapshot_of_a_running_stream_and_what_the_publisher_has_kept_give_the
             await until(lambda: stream._source.backlog_s < 0.1)
             assert len(there.events) >= dead_from
             again = here.registry.restore(value)
+            late, decoder = Listener("pcm_f32le"), value.fan_out.decoder
+            assert decoder is not None
+            asked = Resume(session=value.session, epoch=decoder.epoch, next_seq=decoder.next_seq)
+            assert here.registry.subscribe(late.subscriber, asked)
             feed(again, messages)
             await ended(again)
+            await until(lambda: stream.fan_out.backlog_s == 0)
+            heard, heard_there = late.packets(), listener.packets()
+            twice = sorted(heard.keys() & heard_there.keys())
+            assert twice and twice == [seq for seq in heard_there if seq >= decoder.next_seq]
+            for seq in twice:
+                ours, theirs = (np.frombuffer(packets[seq].payload, "<f4") for packets in (heard, heard_there))
+                np.testing.assert_allclose(ours, theirs, atol=1e-4)
             known = {event.seq: event for event in there.events if isinstance(event, Packet)}
             made_again = [event for event in here.events if isinstance(event, Packet) and event.seq in known]
             assert made_again and made_again == [known[event.seq] for event in made_again]
@@ -128,5 +140,28 @@ def test_a_snapshot_of_a_running_stream_and_what_the_publisher_has_kept_give_the
             assert [e for e in before if isinstance(e, Packet)] + own == [e for e in expected if isinstance(e, Packet)]
             assert again.totals.emitted == len([e for e in expected if isinstance(e, Packet)])
             assert again.totals.received == len([m for m in messages if isinstance(m, Packet)])
+
+    run(main())
+
+
+@pytest.mark.parametrize("rate", [44_100, 16_000])
+def test_the_codes_of_a_stream_that_was_moved_are_those_of_the_whole_clip(rate: int) -> None:
+    """At these rates soxr rounds the ratio, and a stream that moves takes the rounding anew: near-ties may flip, and nothing else."""
+
+    async def main() -> None:
+        hello = pcm_hello(rate=rate, channels=1, silence_db=None)
+        messages = pcm_messages(hello, 2.0)
+        async with nodes(3) as ring:
+            stream = publish(ring[0], hello)
+            for node, cut in zip(ring[1:], (9, 20), strict=True):
+                feed(stream, messages[:cut])
+                stream = node.registry.restore(over_the_wire(await stream.give()))
+            feed(stream, messages)
+            await ended(stream)
+            packets = [event for node in ring for event in node.events if isinstance(event, Packet)]
+        codec = offline_codec()
+        got = np.concatenate([unpack_codes(packet.payload, packet.n_q) for packet in packets], axis=1)
+        clip = (speech_with_pauses(2.0, rate, 1)[:, 0] / 32_768).astype(np.float32)
+        same_codes(codec, got, clip, 6.0, codec.engine.traits.default_live_start, rate)
 
     run(main())
