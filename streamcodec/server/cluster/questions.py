@@ -23,6 +23,7 @@ __all__ = ["Answer", "Moved", "Question", "StreamState", "Told", "read_live", "r
 _MOST_BYTES = 1 << 19
 """Of an answer: a bus carries messages of 1 MiB as a rule."""
 _LENGTH = struct.Struct(">I")
+_KINDS = ("join", "fetch", "alive", "leave", "give")
 Told = Packet | Gap | StreamStart | StreamEnd
 """What a stream's listeners are told, and so what nodes tell each other of it."""
 
@@ -92,6 +93,8 @@ class Question:
         texts = [found.get(name, "") for name in ("kind", "node", "session", "secret")]
         if not isinstance(sessions, list) or not all(isinstance(text, str) and len(text) <= 256 for text in (*texts, *sessions)):
             raise RecordError("a node's question has other values than texts where texts were expected")
+        if found.get("kind") not in _KINDS or not found.get("node"):
+            raise RecordError(f"a node's question is {shown(found.get('kind'))}, expected one of {', '.join(_KINDS)}, and who asks")
         next_seq, epoch = found.get("next_seq"), found.get("epoch", 0)
         if (next_seq is not None and not _whole(next_seq, MAX_SEQ + 1)) or not _whole(epoch, MAX_EPOCH):
             raise RecordError(f"a node asks from number {shown(next_seq)} of epoch {shown(epoch)} on")
