@@ -22,6 +22,7 @@ from streamcodec.server.cluster.bus import Answering, BusError, Store, Subscript
 from streamcodec.server.cluster.nats_client import CLIENT_ERRORS, connected_client, discard, reason_of
 from streamcodec.server.cluster.nats_settings import NatsSettings
 from streamcodec.server.cluster.nats_store import STORE_ERRORS, NatsStore
+from streamcodec.server.cluster.nats_subscription import NatsSubscription
 from streamcodec.server.cluster.outbox import Outbox, Outgoing
 
 __all__ = ["NatsBus"]
@@ -31,7 +32,6 @@ _Command = Callable[[Client], Coroutine[Any, Any, None]]
 
 _MAX_QUESTIONS = 256
 """So many questions are answered at once; more are dropped."""
-_MAX_WAITING_BYTES = 8 << 20
 _FLUSH_WITHIN_S = 2.0
 _CLOSE_WITHIN_S = 2.0
 _LOOK_EVERY_S = 0.25
@@ -47,11 +47,12 @@ class NatsBus:
     def __init__(self, settings: NatsSettings) -> None:
         self.settings = settings
         self._calls: list[Callable[[bool], None]] = []
-        self._subscriptions: set[_NatsSubscription] = set()
-        self._by_theirs: dict[object, _NatsSubscription] = {}
+        self._subscriptions: set[NatsSubscription] = set()
+        self._by_theirs: dict[object, NatsSubscription] = {}
         self._stores: dict[str, NatsStore] = {}
         self._out = Outbox[Client](lambda: asyncio.get_running_loop().time())
         self._client: Client | None = None
+        self._told = True
         self._there = asyncio.Event()
         self._ended = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -74,7 +75,7 @@ class NatsBus:
 
     async def close(self) -> None:
         if self.connected:
-            with contextlib.suppress(BusError):
+            with contextlib.suppress(BusError, TimeoutError):
                 async with asyncio.timeout(_CLOSE_WITHIN_S):
                     await self.flush()
         tasks = [task for task in (self._runner, *self._tasks) if task is not None]
@@ -99,7 +100,7 @@ class NatsBus:
             if not subscription.closed:
                 take(message.data)
 
-        subscription = _NatsSubscription(self, subject, taken, max_waiting)
+        subscription = NatsSubscription(self, subject, taken, max_waiting)
         return self._new(subscription)
 
     async def flush(self) -> None:
@@ -118,7 +119,7 @@ class NatsBus:
             answers.add(task)
             task.add_done_callback(answers.discard)
 
-        subscription = _NatsSubscription(self, subject, asked, 1000)
+        subscription = NatsSubscription(self, subject, asked, 1000)
         return self._new(subscription)
 
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
@@ -173,13 +174,13 @@ class NatsBus:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def begun(self, subscription: _NatsSubscription) -> None:
+    def begun(self, subscription: NatsSubscription) -> None:
         """Know to whom nats-py's subscription belongs."""
         self._by_theirs[subscription.theirs] = subscription
         if subscription.closed:
             self.forget(subscription)
 
-    def forget(self, subscription: _NatsSubscription) -> None:
+    def forget(self, subscription: NatsSubscription) -> None:
         """Take no more for it."""
         self._subscriptions.discard(subscription)
         theirs, subscription.theirs = subscription.theirs, None
@@ -233,6 +234,7 @@ class NatsBus:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_EVERY_S):
                         await self._ended.wait()
+                        self._ended.clear()  # it may have been about a client of before
         finally:
             self._there.clear()
             sending.cancel()
@@ -245,14 +247,10 @@ class NatsBus:
         for _ in servers:
             server = servers[self._next_server % len(servers)]
             self._next_server += 1
-            self._ended.clear()
             try:
-                client = await connected_client(server, self.settings, self._ended.set, self._slow)
+                return await connected_client(server, self.settings, self._ended.set, self._slow)
             except BusError as exc:
                 failures.append(str(exc))
-            else:
-                self._ended.clear()
-                return client
         raise BusError("; ".join(failures))
 
     async def _connect_again(self) -> Client:
@@ -299,7 +297,7 @@ class NatsBus:
         if self._client is not None:
             self._out.command(command)
 
-    def _new(self, subscription: _NatsSubscription) -> Subscription:
+    def _new(self, subscription: NatsSubscription) -> Subscription:
         self._subscriptions.add(subscription)
         self._command(subscription.begin)
         return subscription
@@ -318,32 +316,11 @@ class NatsBus:
             subscription.dropped += 1
 
     def _tell(self, connected: bool) -> None:
+        if connected is self._told:
+            return
+        self._told = connected
         for call in self._calls:
-            call(connected)
-
-
-class _NatsSubscription:
-    """A subscription that lives longer than a connection."""
-
-    def __init__(self, bus: NatsBus, subject: str, taken: Callable[[Msg], Coroutine[Any, Any, None]], max_waiting: int) -> None:
-        self.dropped = 0
-        self.closed = False
-        self.theirs: Any = None
-        self._bus = bus
-        self._subject = subject
-        self._taken = taken
-        self._max_waiting = max_waiting
-
-    async def begin(self, client: Client) -> None:
-        """Subscribe on a connection."""
-        if not self.closed:
-            most = self._max_waiting
-            self.theirs = await client.subscribe(
-                self._subject, cb=self._taken, pending_msgs_limit=most, pending_bytes_limit=_MAX_WAITING_BYTES
-            )
-            self._bus.begun(self)
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self._bus.forget(self)
+            try:
+                call(connected)
+            except Exception:
+                log.exception("a part of this server could not be told of the connection to NATS")
