@@ -122,8 +122,7 @@ class Server:
         program = f"streamcodec {streamcodec.__version__}"
         self._recorder: Recorder | None = None
         if recordings is not None:
-            limits = self.limits
-            self._recorder = Recorder(recordings, model, codec.config, program, limits.record_every_s, limits.record_backlog_s)
+            self._recorder = Recorder(recordings, model, codec.config, program, self.limits.record_every_s, self.limits.record_backlog_s)
             self.metrics.collect_from(self._recorder.families)
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
