@@ -52,6 +52,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
     ("attacks", (("--all", "--before-seconds", "2", "--seconds", "4"),)),
     ("failures", (("--all",),)),
+    ("cluster_simulation", ((),)),
     ("soak", (("--minutes", "60"),)),
     ("chunks", ((),)),
     ("tokenize", ((),)),

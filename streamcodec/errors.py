@@ -5,6 +5,7 @@
     |   +-- AudioError                      samples: shape, rate, dtype, NaN, an unreadable file
     |   +-- CodesError                      codes: shape, range, number of codebooks
     |   +-- PayloadError                    packed bytes that are not a whole packet
+    |   +-- SnapshotError                   a live stream as a value: damaged, or of another model
     |   +-- TensorError (RuntimeError)      tensors that do not fit the model or one another, where torch says RuntimeError
     +-- ModelError                          a model cannot be loaded
     |   +-- ModelNotFoundError              no such name, file, folder or hub repository
@@ -45,6 +46,7 @@ __all__ = [
     "ProtocolError",
     "Refused",
     "RemoteProtocolError",
+    "SnapshotError",
     "StreamCodecError",
     "TensorError",
     "UnsupportedModelError",
@@ -69,6 +71,7 @@ class WireCode(StrEnum):
     STREAM_TAKEN = "stream_taken"
     UNKNOWN_SESSION = "unknown_session"
     TAKEN_OVER = "taken_over"
+    MOVED = "moved"
     SERVER_FULL = "server_full"
     SLOW_LISTENER = "slow_listener"
     TIMEOUT = "timeout"
@@ -100,6 +103,7 @@ _CLOSE_CODES = {
     WireCode.SLOW_LISTENER: 4413,
     WireCode.BAD_PAYLOAD: 4415,
     WireCode.BAD_SEQUENCE: 4416,
+    WireCode.MOVED: 4421,
     WireCode.BAD_REQUEST: 4422,
     WireCode.RATE_LIMITED: 4429,
     WireCode.INTERNAL: 4500,
@@ -108,6 +112,7 @@ _CLOSE_CODES = {
 }
 _RETRY = {
     WireCode.STREAM_TAKEN,
+    WireCode.MOVED,
     WireCode.SERVER_FULL,
     WireCode.SLOW_LISTENER,
     WireCode.TIMEOUT,
@@ -163,6 +168,10 @@ class CodesError(InputError):
 
 class PayloadError(InputError):
     """The packed bytes are not a whole packet."""
+
+
+class SnapshotError(InputError):
+    """The value of a live stream is damaged, or the stream cannot go on here: another model, version or limit."""
 
 
 class TensorError(InputError, RuntimeError):
@@ -232,7 +241,12 @@ class RemoteProtocolError(ProtocolError):
 
 
 class ConnectionFailed(StreamCodecError):
-    """No connection could be made, or it was lost; what the other end has said of it is escaped."""
+    """No connection could be made, or it was lost; what the other end has said of it is escaped.
+
+    `go_to` is the address of the server at which to begin anew, or None for the same one.
+    """
+
+    go_to: str | None = None
 
     def __str__(self) -> str:
         return printable(super().__str__())

@@ -78,6 +78,23 @@ def listeners(url: Url = DEFAULT_PRIVATE_URL, token_file: TokenFile = None, as_j
 
 
 @admin_app.command()
+def nodes(url: Url = DEFAULT_PRIVATE_URL, token_file: TokenFile = None, as_json: AsJson = False) -> int:
+    """Show the nodes of the server's cluster: where clients reach them, how full they are, and whether they drain."""
+    found = _ask(url, token_file, "GET", "/admin/nodes")
+    columns = {
+        "node": lambda one: one["node"] + (" (here)" if one["here"] else ""),
+        "address": lambda one: one["address"],
+        "publishers": lambda one: one["publishers"],
+        "listeners": lambda one: one["listeners"],
+        "room": lambda one: one["room"],
+        "load": lambda one: one["load"],
+        "draining": lambda one: "yes" if one["draining"] else "no",
+        "version": lambda one: one["version"],
+    }
+    return _show(found, "nodes", columns, as_json)
+
+
+@admin_app.command()
 def end(
     session: Annotated[str | None, typer.Argument(metavar="[SESSION]", help="As `list` and `listeners` show it.")] = None,
     stream: Annotated[str | None, typer.Option(metavar="NAME", help="End this stream instead, also one whose publisher is away.")] = None,

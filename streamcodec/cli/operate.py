@@ -20,11 +20,11 @@ from streamcodec.errors import InputError, explain
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from streamcodec.server import Operations, RecordingFolder, Server, TokenKeys, Tokens
+    from streamcodec.server import ClusterOptions, Operations, RecordingFolder, Server, TokenKeys, Tokens
     from streamcodec.server.settings import Origins, Settings
     from streamcodec.server.watched import WatchedFiles
 
-__all__ = ["end_in_time", "files_of", "leave", "operations_of", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
+__all__ = ["cluster_of", "end_in_time", "files_of", "leave", "operations_of", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
 
 log = logging.getLogger("streamcodec.server")
 
@@ -65,6 +65,21 @@ def recordings_of(settings: Settings) -> RecordingFolder | None:
     if settings.record_quota is not None or settings.record_rotate:
         raise InputError("record_quota and record_rotate are for recordings: expected --record FOLDER, or the setting record")
     return None
+
+
+def cluster_of(settings: Settings) -> ClusterOptions | None:
+    """The cluster that the server is a node of, if it is. Raises `InputError`, and `MissingDependencyError` without its extra."""
+    if not settings.cluster:
+        if settings.replicate or settings.cluster_address is not None or settings.cluster_credentials is not None:
+            raise InputError("replicate, cluster_address and cluster_credentials are for a node of a cluster: expected --cluster URL")
+        return None
+    from streamcodec.server import ClusterOptions
+    from streamcodec.server.cluster.joining import nats_bus
+    from streamcodec.server.cluster.nats_settings import NatsSettings
+
+    nats = NatsSettings(settings.cluster, settings.cluster_name, credentials_file=settings.cluster_credentials)
+    bus = nats_bus(nats)
+    return ClusterOptions(lambda: bus, settings.cluster_name, settings.cluster_address, settings.replicate)
 
 
 def tokens_and_keys_of(settings: Settings, origins: Origins) -> tuple[Tokens, TokenKeys | None]:

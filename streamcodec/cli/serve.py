@@ -208,6 +208,29 @@ def serve(
             help="Let everybody test their connection: streams named echo.* need no token, 16 at a time, 5 min each.",
         ),
     ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL", help="Be a node of the cluster that meets at this NATS server, as in nats://10.0.0.5. May be repeated."
+        ),
+    ] = None,
+    cluster_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which of the clusters that share the NATS servers: A-Z a-z 0-9 _ -.")
+    ] = None,
+    cluster_address: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where clients reach this node, as in wss://voice-1.example.org (default: host and port)."),
+    ] = None,
+    cluster_credentials: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="By which the NATS servers know this node: a .creds file.")
+    ] = None,
+    replicate: Annotated[
+        bool | None,
+        typer.Option(
+            "--replicate/--no-replicate",
+            help="Let the other nodes have a copy of each stream's state, every second, so that it goes on where this node dies.",
+        ),
+    ] = None,
     page: Annotated[bool | None, typer.Option("--page/--no-page", help="Serve a page for browsers at /.")] = None,
     log_format: Annotated[
         Literal["text", "json"] | None, typer.Option(help="How the log is written: lines for people, or one JSON object a line.")
@@ -295,10 +318,11 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
 
 
 def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Server, Codec]:
-    from streamcodec.cli.operate import operations_of, recordings_of, tokens_and_keys_of
+    from streamcodec.cli.operate import cluster_of, operations_of, recordings_of, tokens_and_keys_of
     from streamcodec.server import Page, Proxies, Server, Sites
 
     tokens, keys = tokens_and_keys_of(settings, origins)
+    cluster = cluster_of(settings)
     recordings = recordings_of(settings)
     offered = Page(settings.model) if settings.page else None
     steps = settings.threads or processors
@@ -320,6 +344,7 @@ def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Serv
         operations=operations_of(settings),
         recordings=recordings,
         echo=settings.echo,
+        cluster=cluster,
         limits=settings.limits,
     )
     return server, codec

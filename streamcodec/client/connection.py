@@ -14,6 +14,7 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed, InvalidHan
 from websockets.typing import Subprotocol
 
 from streamcodec.client.heartbeat import WatchedConnection
+from streamcodec.client.route import may_follow
 from streamcodec.errors import (
     ConnectionFailed,
     InputError,
@@ -176,9 +177,9 @@ class Connection:
                     self._take_pong(message)
                 elif isinstance(message, Refuse):
                     wait_s = (message.retry_after_ms or 0) / 1000 or None
-                    raise Refused(message.code, message.reason, message.retry, wait_s, message.go_to)
+                    raise Refused(message.code, message.reason, message.retry, wait_s, self._go_to(message))
                 elif isinstance(message, Error):
-                    raise Refused(message.code, message.reason, _retry(message.code), go_to=message.go_to)
+                    raise Refused(message.code, message.reason, _retry(message.code), go_to=self._go_to(message))
                 else:
                     return message
 
@@ -225,7 +226,7 @@ class Connection:
     def _take_pong(self, pong: Pong) -> None:
         if pong.closing_ms is not None:
             code = WireCode.SERVER_CLOSING
-            self.closing = Refused(code, f"the server closes in {pong.closing_ms / 1000:g} s", code.retry, go_to=pong.go_to)
+            self.closing = Refused(code, f"the server closes in {pong.closing_ms / 1000:g} s", code.retry, go_to=self._go_to(pong))
         while self._pings:
             sent, next_seq, clock, departure = self._pings.popleft()
             if sent == pong.time:
@@ -247,6 +248,10 @@ class Connection:
                 count += 1
         except (ConnectionFailed, LocalProtocolError):
             return  # the task that receives or sends learns why
+
+    def _go_to(self, told: Refuse | Error | Pong) -> str | None:
+        """Where the server sends this client, if it may go there."""
+        return told.go_to if told.go_to is not None and may_follow(self.url, told.go_to) else None
 
     def _lost(self, exc: ConnectionClosed) -> ConnectionFailed:
         if exc.rcvd is not None and 4000 <= exc.rcvd.code < 5000:

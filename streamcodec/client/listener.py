@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streamcodec.client.connection import Connection, open_connection
-from streamcodec.client.reconnect import Note, reopen
-from streamcodec.client.tokens import Token, may_go_on, token_now, with_token
+from streamcodec.client.connection import Connection
+from streamcodec.client.kept_connection import KeptConnection
+from streamcodec.client.reconnect import Note
+from streamcodec.client.tokens import Token, token_now, with_token
 from streamcodec.client.trust import trusting
 from streamcodec.errors import ConnectionFailed, InputError, LocalProtocolError
 from streamcodec.protocol import (
@@ -57,10 +58,12 @@ def listen(
     """Prepare to listen to `stream` at `url`; enter the result with `async with` to connect, then iterate over its events.
 
     As codes, `model` is the fingerprint of the `Codec` that will decode them, and `bandwidth` (kbps) may be less than the publisher's; with
-    `min_bandwidth` the server goes down as far as that where the connection is slow, and up again. As PCM the server decodes. A connection
-    that breaks is resumed behind what was received, for as long as the server keeps it; `note` is told so in a line. A `token` may be a
-    function that is asked for each connection. `tls_ca` is a PEM file of authorities, or of the server's own certificate, that are trusted
-    instead of the system's. Raises `InputError` for what cannot be asked for.
+    `min_bandwidth` the server goes down as far as that where the connection is slow, and up again. As PCM the server decodes.
+
+    A connection that breaks is resumed behind what was received, for as long as the server keeps it: there, at a server that it has named
+    for that, or where it says that the session has moved. `note` is told so in a line. A `token` may be a function that is asked for each
+    connection. `tls_ca` is a PEM file of authorities, or of the server's own certificate, that are trusted instead of the system's. Raises
+    `InputError` for what cannot be asked for.
     """
     if format == "codes" and model is None:
         raise InputError("listening to codes needs the fingerprint of the model that will decode them: model=codec.fingerprint")
@@ -72,6 +75,7 @@ def listen(
             bandwidth=bandwidth,
             min_bandwidth=min_bandwidth,
             history_ms=history_ms,
+            can_move=True,
             token=token_now(token),
             client="streamcodec",
         )
@@ -93,12 +97,9 @@ class Listener:
         self.packets = 0
         self.lost = 0
         self.silent = 0
-        self.resumed = 0
         self.received_us = 0
-        self._note = note
-        self._tls = tls
         self._token = token
-        self._connection: Connection
+        self._kept = KeptConnection(url, note, tls, token)
         self._ready: deque[Event] = deque()
         self._left: tuple[StreamStart | None, int] | None = None  # the stream when the connection broke, and the number expected
         self._playing: tuple[int | None, int | None, int | None] = (None, None, None)
@@ -106,11 +107,11 @@ class Listener:
         self._reported_at: float | None = None
 
     async def __aenter__(self) -> Self:
-        self._connection = await open_connection(self.url, self.hello, tls=self._tls)
+        await self._kept.open(self.hello)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._connection.close()
+        await self._kept.close()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -183,22 +184,24 @@ class Listener:
         await self._connection.flush()
 
     async def _resume(self, lost: ConnectionFailed) -> None:
-        broken, begun = self._connection, time.monotonic()
-        session = broken.session
-        assert session.hello is not None
-        if broken.welcome.resume_ms == 0 or not may_go_on(lost, session.hello.token, self._token):
-            raise lost
+        session = self._connection.session
         if self._left is None:
             self._left = (session.start if session.streamed else None, session.next_seq)
         start, next_seq = self._left
-        hello = with_token(self.hello, self._token)
+        resume = None
         if start is not None and start.session is not None:
-            hello = replace(hello, resume=Resume(session=start.session, epoch=start.epoch, next_seq=next_seq))
-        await broken.close()
-        self._connection = await reopen(self.url, lambda: hello, lost, broken.welcome.resume_ms / 1000, self._tls)
+            resume = Resume(session=start.session, epoch=start.epoch, next_seq=next_seq)
+        await self._kept.resume(lost, lambda: replace(with_token(self.hello, self._token), resume=resume))
         self._reported_at = None
-        self.resumed += 1
-        self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
+
+    @property
+    def _connection(self) -> Connection:
+        return self._kept.current
+
+    @property
+    def resumed(self) -> int:
+        """How often the session went on with another connection."""
+        return self._kept.resumed
 
     @property
     def welcome(self) -> Welcome:

@@ -74,6 +74,7 @@ class PublishOptions:
                 start=self.start,
                 pace=self.pace,
                 silence_db=self.silence_db,
+                can_move=True,
                 token=token_now(self.token),
                 client="streamcodec",
             )
@@ -84,8 +85,9 @@ class PublishOptions:
 def publish(url: str, stream: str, options: PublishOptions | None = None, *, note: Note = lambda _: None) -> Publisher:
     """Prepare to publish `stream` at `url`; enter the result with `async with` to connect.
 
-    A connection that breaks is resumed without loss for as long as the server keeps the stream, and what waited meanwhile has as long again
-    to go out; `note` is told so in a line. Raises `InputError` for what cannot be asked for.
+    A connection that breaks is resumed without loss for as long as the server keeps the stream: there, at a server that it has named for
+    that, or where it says that the session has moved. What waited meanwhile has as long again to go out; `note` is told so in a line.
+    Raises `InputError` for what cannot be asked for.
     """
     return Publisher(url, stream, options or PublishOptions(), note)
 
@@ -149,7 +151,7 @@ class Publisher:
 
     @property
     def resumed(self) -> int:
-        """How often the connection broke and was resumed."""
+        """How often the session went on with another connection."""
         return self._uplink.resumed
 
     @property

@@ -1,6 +1,7 @@
-"""Connecting again: a connection that broke is resumed where it was, and an attempt that failed is repeated.
+"""Connecting again: a session whose connection is over is resumed, and an attempt that failed is repeated.
 
-`reopen` resumes one connection for as long as the server keeps its state. `keep_trying` runs a whole attempt again, from its beginning.
+`reopen` resumes one session, where it was or at a server that knows it, for as long as its state is kept. `keep_trying` runs a whole
+attempt again, from its beginning.
 """
 
 from __future__ import annotations
@@ -9,51 +10,23 @@ import asyncio
 import random
 import ssl
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
 from streamcodec.client.connection import Connection, open_connection
-from streamcodec.errors import ConnectionFailed, Refused, UntrustedServerError, printable
+from streamcodec.client.route import MAX_HOPS, Destination, SessionRoute
+from streamcodec.errors import ConnectionFailed, Refused, RemoteProtocolError, UntrustedServerError, WireCode, printable
 from streamcodec.protocol import ListenHello, PublishHello
 
-__all__ = ["MAX_HOPS", "Destination", "Note", "backoff", "keep_trying", "reopen"]
+__all__ = ["LASTED_S", "MAX_HOPS", "Destination", "Note", "backoff", "keep_trying", "reopen"]
 
 Note = Callable[[str], None]
 
 _FIRST_WAIT_S = 0.1
 _MAX_WAIT_S = 2.0
-# A connection that lasted longer than this does not count as a failed attempt.
-_LASTED_S = 10.0
-
-
-MAX_HOPS = 5
-"""So many servers in a row may send a client on to the next one."""
-
-
-class Destination:
-    """Where a client connects: the address that it was given, or the one to which a server has sent it on."""
-
-    def __init__(self, url: str) -> None:
-        self.url = self._given = url
-        self._hops = 0
-
-    @property
-    def sent_on(self) -> bool:
-        """Whether it is another address than the one that was given."""
-        return self.url != self._given
-
-    def next(self, failed: ConnectionFailed, *, lasted: bool) -> bool:
-        """Choose where the attempt after a `failed` one goes; returns whether that is where the server has sent the client.
-
-        `lasted` says that the connection had been there for a while. It never goes from wss:// to ws://, where others could read the token.
-        """
-        if lasted:
-            self._hops = 0
-        go_to = failed.go_to if isinstance(failed, Refused) and failed.retry else None
-        if go_to is None or self._hops >= MAX_HOPS or (self.url.startswith("wss:") and not go_to.startswith("wss:")):
-            self.url = self._given
-            return False
-        self.url, self._hops = go_to, self._hops + 1
-        return True
+_PATIENCE_S = 2.0  # for the first answer where there are other servers; it doubles from round to round
+LASTED_S = 10.0
+"""A connection that lasted longer than this does not count as a failed attempt."""
 
 
 def backoff(first_s: float = 0.25, max_s: float = 8.0, rng: random.Random | None = None) -> Iterator[float]:
@@ -69,30 +42,69 @@ def backoff(first_s: float = 0.25, max_s: float = 8.0, rng: random.Random | None
 
 
 async def reopen(
-    url: str, hello: Callable[[], PublishHello | ListenHello], lost: Exception, within_s: float, tls: ssl.SSLContext | None = None
+    route: SessionRoute,
+    hello: Callable[[], PublishHello | ListenHello],
+    lost: Exception,
+    within_s: float,
+    tls: ssl.SSLContext | None = None,
 ) -> Connection:
     """Connect again until it works, for at most `within_s`; each attempt sends what `hello` returns, and `tls` says whom to trust.
 
-    Raises `lost`, the reason why the connection broke, where no attempt succeeds, and a `Refused` that says where to go instead.
+    Where `lost`, the reason why the connection is over, says that the session has moved, the first attempt is made there at once. All
+    others are made at the addresses of `route` in turn.
+
+    Raises `lost` where no attempt succeeds; its `go_to` is then the server that has said that the session is over, or None. Raises a
+    `Refused` that says where to go instead where no server takes the session.
     """
     give_up = time.monotonic() + within_s
+    ahead: deque[str] = deque()
+    patience_s, instead = _PATIENCE_S, None
+
+    def follow(told: Exception) -> None:
+        if isinstance(told, Refused) and told.code == WireCode.MOVED and told.go_to is not None:
+            if not route.follow(told.go_to):
+                raise _ended(lost, None)
+            ahead.appendleft(told.go_to)
+
+    follow(lost)
     for wait_s in backoff(_FIRST_WAIT_S, _MAX_WAIT_S):
-        left_s = give_up - time.monotonic()
-        if left_s <= 0:
+        others = len(route.round()) > 1
+        while ahead and (left_s := give_up - time.monotonic()) > 0:
+            url, greeting = ahead.popleft(), hello()
+            # If a network is about to be lost, an attempt may never be answered. There must be time for another one on the next network.
+            bound_s = min(10.0, left_s / 3, patience_s if others else 10.0)
+            try:
+                return await open_connection(url, greeting, timeout_s=max(0.1, bound_s), tls=tls)
+            except Refused as exc:
+                if exc.code == WireCode.MOVED:
+                    follow(exc)
+                elif exc.code == WireCode.UNKNOWN_SESSION or (url == route.url and not exc.retry):
+                    raise _ended(lost, None if url == route.given else url) from exc
+                elif not exc.retry:
+                    route.leave_out(url)
+                elif url == route.url and exc.go_to is not None:
+                    instead = exc  # its server does not wait for the session, and names one that does not know it
+            except RemoteProtocolError:
+                if url == route.url:
+                    raise
+                route.leave_out(url)
+            except ConnectionFailed:
+                continue
+        if instead is not None:
+            raise instead
+        if (left_s := give_up - time.monotonic()) <= 0:
             break
         await asyncio.sleep(min(wait_s, left_s))
-        # If a network is about to be lost, an attempt may never be answered. There must be time for another attempt on the next network.
-        share_s = (give_up - time.monotonic()) / 3
-        try:
-            return await open_connection(url, hello(), timeout_s=max(0.1, min(10.0, share_s)), tls=tls)
-        except Refused as exc:
-            if exc.go_to is not None:
-                raise  # there is another server, and nothing to wait for here
-            if not exc.retry:
-                raise lost from exc
-        except ConnectionFailed:
-            continue
-    raise lost
+        ahead.extend(route.round())
+        patience_s *= 2 if others else 1
+    raise _ended(lost, None)
+
+
+def _ended(lost: Exception, at: str | None) -> Exception:
+    """`lost`, where no attempt to resume can succeed any more; whoever begins anew does so `at` this address."""
+    if isinstance(lost, ConnectionFailed):
+        lost.go_to = at
+    return lost
 
 
 async def keep_trying(
@@ -119,7 +131,7 @@ async def keep_trying(
             untrusted = isinstance(exc, UntrustedServerError) and (destination is None or not destination.sent_on)
             if untrusted or (isinstance(exc, Refused) and not exc.retry) or give_up():
                 raise
-            if lasted := time.monotonic() - begun > _LASTED_S:
+            if lasted := time.monotonic() - begun > LASTED_S:
                 waits = backoff()
             wait_s = next(waits)
             if destination is not None and destination.next(exc, lasted=lasted):

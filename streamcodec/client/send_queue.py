@@ -30,14 +30,21 @@ class Lost:
 
 
 class SendQueue:
-    """Entries in the order of their numbers. What was sent is kept for `keep_s`, to be sent again after a connection was lost."""
+    """Entries in the order of their numbers. What was sent is kept for `keep_s`, to be sent again after a connection was lost.
 
-    def __init__(self, keep_s: float = 0.0) -> None:
+    Of what was acknowledged `again_s` are kept, for a server that goes on from an older state than the one that has acknowledged it.
+    """
+
+    def __init__(self, keep_s: float = 0.0, again_s: float = 0.0) -> None:
         self.keep_s = keep_s
+        self.again_s = again_s
         self.waiting_s = 0.0
         self.sent_s = 0.0
         self._waiting: deque[Audio | Lost] = deque()
         self._sent: deque[tuple[int, Audio | Lost]] = deque()
+        self._acknowledged: deque[tuple[int, Audio | Lost]] = deque()
+        self._acknowledged_s = 0.0
+        self._next_seq = 0  # behind all that was sent
         self.closed = False
         self._silent = 0  # packets left out after those that wait; a gap names them before the next entry
 
@@ -111,6 +118,7 @@ class SendQueue:
     def sent(self, seq: int, entry: Audio | Lost) -> None:
         """`entry` goes out under the number `seq` (a gap: from there on)."""
         self._sent.append((seq, entry))
+        self._next_seq = seq + _count(entry)
         self.sent_s += _duration_s(entry)
         while self.sent_s > self.keep_s and len(self._sent) > 1:
             self.sent_s -= _duration_s(self._sent.popleft()[1])
@@ -118,20 +126,31 @@ class SendQueue:
     def acknowledge(self, next_seq: int) -> None:
         """The server has all before `next_seq`."""
         while self._sent and self._sent[0][0] + _count(self._sent[0][1]) <= next_seq:
-            entry = self._sent.popleft()[1]
+            seq, entry = self._sent.popleft()
             self.sent_s = self.sent_s - _duration_s(entry) if self._sent else 0.0
+            self._acknowledged.append((seq, entry))
+            self._acknowledged_s += _duration_s(entry)
+        while self._acknowledged and (self._acknowledged_s > self.again_s + 1e-9 or self.again_s == 0):
+            entry = self._acknowledged.popleft()[1]
+            self._acknowledged_s = self._acknowledged_s - _duration_s(entry) if self._acknowledged else 0.0
 
     def send_again(self, next_seq: int) -> None:
-        """The connection was lost and the server has all before `next_seq`: what was sent after that waits again."""
+        """The session goes on at a server that has all before `next_seq`: what was sent after that waits again."""
         self.acknowledge(next_seq)
+        while self._acknowledged and self._acknowledged[-1][0] + _count(self._acknowledged[-1][1]) > next_seq:
+            self._sent.appendleft(self._acknowledged.pop())
         again = [entry for _, entry in self._sent]
-        if self._sent and self._sent[0][0] > next_seq:
-            # More was in flight than is kept.
-            again.insert(0, Lost(self._sent[0][0] - next_seq))
+        first = self._sent[0][0] if self._sent else self._next_seq
+        if again and first < next_seq and isinstance(gap := again[0], Lost):
+            again[0] = Lost(gap.count - (next_seq - first), gap.reason)
+        elif first > next_seq:
+            # More was in flight than is kept, or the server goes on from an older state than what is kept.
+            again.insert(0, Lost(first - next_seq))
         self._waiting.extendleft(reversed(again))
         self.waiting_s += sum(map(_duration_s, again))
         self._sent.clear()
-        self.sent_s = 0.0
+        self.sent_s, self._next_seq = 0.0, next_seq
+        self._acknowledged_s = sum(_duration_s(entry) for _, entry in self._acknowledged)
 
 
 def _count(entry: Audio | Lost) -> int:

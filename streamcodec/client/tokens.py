@@ -49,7 +49,10 @@ def read_secret(path: Path) -> str:
 
 
 def may_go_on(lost: Exception, shown: str | None, token: Token) -> bool:
-    """Whether a session may be resumed that ended with `lost`: its connection broke without a goodbye, or there is another token now."""
+    """Whether a session may be resumed whose connection ended with `lost`.
+
+    It may where that broke without a goodbye, where the session has moved, and where there is another token now.
+    """
     if isinstance(lost, Refused):
-        return lost.code == WireCode.UNAUTHORIZED and callable(token) and token_now(token) != shown
+        return lost.code == WireCode.MOVED or (lost.code == WireCode.UNAUTHORIZED and callable(token) and token_now(token) != shown)
     return type(lost) is ConnectionFailed

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from streamcodec.client.connection import Connection, open_connection
-from streamcodec.client.reconnect import Note, reopen
+from streamcodec.client.connection import Connection
+from streamcodec.client.kept_connection import KeptConnection
+from streamcodec.client.reconnect import Note
 from streamcodec.client.send_queue import Audio, Lost, SendQueue
-from streamcodec.client.tokens import Token, may_go_on, with_token
+from streamcodec.client.tokens import Token, with_token
 from streamcodec.errors import ConnectionFailed
 from streamcodec.protocol import Ended, Gap, PublishHello, Resume, now_us
 
@@ -25,6 +26,7 @@ __all__ = ["OnSent", "Uplink"]
 OnSent = Callable[[int, int, int], None]
 
 _ACK_EVERY_S = 0.5  # how often the server is asked how far it has read
+_AGAIN_S = 3.0  # how much is kept of what was acknowledged where another server may go on from an older state
 _MEASURED_S = 2.0  # how much more is kept than a resumption needs: the seconds in flight are counted there too
 
 
@@ -38,15 +40,11 @@ class Uplink:
     def __init__(self, url: str, hello: PublishHello, note: Note, tls: ssl.SSLContext | None = None, token: Token = None) -> None:
         self.queue = SendQueue()
         self.changed = asyncio.Event()
-        self.connection: Connection
         self.server_dropped = 0
-        self.resumed = 0
         self.on_sent: OnSent = lambda *_: None
-        self._url = url
-        self._tls = tls
         self._hello = hello
-        self._note = note
         self._token = token
+        self._kept = KeptConnection(url, note, tls, token)
         # What could not be sent while the connection was lost may wait until then.
         self._catch_up_until = -math.inf
         self._ended: asyncio.Future[Ended]
@@ -54,8 +52,7 @@ class Uplink:
 
     async def open(self) -> None:
         """Connect, and begin to send."""
-        self.connection = await open_connection(self._url, self._hello, tls=self._tls)
-        self.queue.keep_s = self.connection.welcome.resume_ms / 1000 + _MEASURED_S
+        self._keep(await self._kept.open(self._hello))
         self._ended = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
 
@@ -63,7 +60,17 @@ class Uplink:
         """Stop sending and close the connection."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        await self.connection.close()
+        await self._kept.close()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that there is, or was last."""
+        return self._kept.current
+
+    @property
+    def resumed(self) -> int:
+        """How often the session went on with another connection."""
+        return self._kept.resumed
 
     @property
     def catching_up(self) -> bool:
@@ -95,35 +102,34 @@ class Uplink:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
             try:
-                shown = connection.session.hello
-                assert shown is not None
-                if connection.welcome.resume_ms == 0 or not may_go_on(lost, shown.token, self._token):
-                    raise lost
                 await self._resume(connection, lost)
             except Exception as exc:
                 self._fail(exc)
                 return
 
     async def _resume(self, broken: Connection, lost: Exception) -> None:
-        begun, self._catch_up_until = time.monotonic(), math.inf
-        resume_s = broken.welcome.resume_ms / 1000
-        await broken.close()
+        secret, resume_s = broken.welcome.session, broken.welcome.resume_ms / 1000
+        if secret is None:
+            raise lost
+        self._catch_up_until = math.inf
 
         def hello() -> PublishHello:
-            session, secret = broken.session, broken.welcome.session
-            assert secret is not None
-            next_seq = session.next_seq + self.queue.numbers
-            resume = Resume(session=secret, epoch=session.epoch, next_seq=next_seq)
+            next_seq = broken.session.next_seq + self.queue.numbers
+            resume = Resume(session=secret, epoch=broken.session.epoch, next_seq=next_seq)
             return replace(with_token(self._hello, self._token), resume=resume)
 
-        self.connection = await reopen(self._url, hello, lost, resume_s, self._tls)
+        connection = await self._kept.resume(lost, hello)
         # The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.
-        self.connection.acknowledged = self.connection.session.next_seq
-        self.queue.send_again(self.connection.session.next_seq)
+        connection.acknowledged = connection.session.next_seq
+        self.queue.send_again(connection.session.next_seq)
+        self._keep(connection)
         # An uplink that is too slow never catches up: after `resume_s` the queue has its usual bound again.
         self._catch_up_until = time.monotonic() + resume_s
-        self.resumed += 1
-        self._note(f"{lost}; resumed after {time.monotonic() - begun:.1f} s")
+
+    def _keep(self, connection: Connection) -> None:
+        welcome = connection.welcome
+        self.queue.keep_s = welcome.resume_ms / 1000 + _MEASURED_S
+        self.queue.again_s = _AGAIN_S if welcome.alternates else 0.0
 
     async def _send(self, connection: Connection) -> None:
         session, queue = connection.session, self.queue

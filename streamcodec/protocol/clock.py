@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-__all__ = ["CLOCK_WINDOW", "TIMESTAMP_MODULUS", "ClockEstimate", "now_us", "unwrap_timestamp"]
+__all__ = ["CLOCK_WINDOW", "TIMESTAMP_MODULUS", "ClockEstimate", "both_clocks", "now_us", "unwrap_timestamp"]
 
 TIMESTAMP_MODULUS = 1 << 32
 CLOCK_WINDOW = 16
@@ -14,6 +14,17 @@ CLOCK_WINDOW = 16
 def now_us() -> int:
     """This program's clock: microseconds that only go forward, of `time.perf_counter`."""
     return time.perf_counter_ns() // 1000
+
+
+def both_clocks() -> tuple[int, float]:
+    """This program's clock (us) and the time of day (s since 1970) at one moment, as nearly as a few tries can tell."""
+
+    def read() -> tuple[int, int, float]:
+        before, day_s, after = now_us(), time.time(), now_us()
+        return after - before, (before + after) // 2, day_s
+
+    _, clock_us, day_s = min(read() for _ in range(5))
+    return clock_us, day_s
 
 
 def unwrap_timestamp(timestamp: int, near: int) -> int:

@@ -12,7 +12,22 @@ from typing import Any, ClassVar, TypeVar
 
 from streamcodec.errors import LocalProtocolError
 
-__all__ = ["Check", "Checked", "between", "flag", "from_map", "matching", "number", "numbers", "secret", "shown", "text", "whole", "word"]
+__all__ = [
+    "Check",
+    "Checked",
+    "between",
+    "flag",
+    "from_map",
+    "matching",
+    "number",
+    "numbers",
+    "secret",
+    "several",
+    "shown",
+    "text",
+    "whole",
+    "word",
+]
 
 T = TypeVar("T", bound="Checked")
 
@@ -41,6 +56,14 @@ def numbers(most: float) -> Check:
     one = number(most)
     return Check(
         f"an array of numbers above 0 and at most {most:g}", lambda value: isinstance(value, tuple) and all(map(one.accepts, value))
+    )
+
+
+def several(one: Check, most: int) -> Check:
+    """A tuple of at most `most` values that `one` accepts; an array on the wire."""
+    return Check(
+        f"an array of at most {most}, each {one.expected}",
+        lambda value: isinstance(value, tuple) and len(value) <= most and all(map(one.accepts, value)),
     )
 
 

@@ -14,8 +14,22 @@ from streamcodec.bitstream.layout import PayloadLayout
 from streamcodec.config import DEFAULT_PACKET_FRAMES, MAX_PACKET_FRAMES, packet_samples
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 from streamcodec.protocol.dtx import SILENCE
-from streamcodec.protocol.fields import Checked, between, flag, from_map, matching, number, numbers, secret, shown, text, whole, word
-from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, unpack
+from streamcodec.protocol.fields import (
+    Checked,
+    between,
+    flag,
+    from_map,
+    matching,
+    number,
+    numbers,
+    secret,
+    several,
+    shown,
+    text,
+    whole,
+    word,
+)
+from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, MAX_MESSAGE_BYTES, pack, unpack
 
 __all__ = [
     "MAX_CONTROL_BYTES",
@@ -63,6 +77,7 @@ MAX_SEQ = 2**32 - 1
 MAX_EPOCH = 255
 MAX_N_Q = 255
 MAX_TEXT = 1000
+MAX_ALTERNATES = 4
 
 Version = Annotated[int, whole(PROTOCOL_VERSION, PROTOCOL_VERSION)]
 StreamName = Annotated[str, matching(r"[A-Za-z0-9._~-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ ~ -")]
@@ -86,7 +101,8 @@ Session = Annotated[str, secret(text(1, 128))]
 Decibels = Annotated[float, between(-120, 0)]
 Millis = Annotated[int, whole(-3_600_000, 3_600_000)]
 Fingerprint = Annotated[str, text(1, 128)]
-Address = Annotated[str, matching(r"wss?://[!-~]{1,1000}", "ws:// or wss://, and at most 1,000 printable characters of ASCII behind it")]
+_ADDRESS = matching(r"wss?://[!-~]{1,1000}", "ws:// or wss://, and at most 1,000 printable characters of ASCII behind it")
+Address = Annotated[str, _ADDRESS]
 Code = Annotated[str, matching(r"[a-z][a-z0-9_]{0,39}", "a lower-case word of 1 to 40 characters")]
 
 
@@ -133,7 +149,7 @@ class Packet(_Serialized):
         try:
             return self._serialized
         except AttributeError:
-            data = _packed((self.seq, self.epoch, self.timestamp, self.n_q, self.payload))
+            data = pack((self.seq, self.epoch, self.timestamp, self.n_q, self.payload))
             object.__setattr__(self, "_serialized", data)
             return data
 
@@ -145,7 +161,7 @@ class Control(Checked):
 
     def serialize(self) -> bytes:
         """The message's bytes, every field written, null where there is none."""
-        return _packed({"type": self.type, **asdict(self)})  # type: ignore[call-overload]
+        return pack({"type": self.type, **asdict(self)})  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +241,7 @@ class PublishHello(Control):
     pace: Annotated[Literal["live", "fast"], word("live", "fast")] = "live"
     silence_db: Decibels | None = None
     resume: Resume | None = None
+    can_move: Annotated[bool, flag] = False
     token: Token | None = field(default=None, repr=False)
     client: Text = ""
 
@@ -250,6 +267,7 @@ class ListenHello(Control):
     model: Fingerprint | None = None
     history_ms: Annotated[int, whole(0, 60_000)] | None = None
     resume: Resume | None = None
+    can_move: Annotated[bool, flag] = False
     token: Token | None = field(default=None, repr=False)
     client: Text = ""
 
@@ -265,7 +283,10 @@ class ListenHello(Control):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome(Control):
-    """The server's yes; what a stream without a publisher does not know yet is None."""
+    """The server's yes; what a stream without a publisher does not know yet is None.
+
+    `alternates` are addresses of servers that know the same streams.
+    """
 
     type: ClassVar[str] = "welcome"
     version: Version = PROTOCOL_VERSION
@@ -281,6 +302,7 @@ class Welcome(Control):
     next_seq: NextSeq | None = None
     session: Session | None = field(default=None, repr=False)
     resume_ms: Annotated[int, whole(0, 3_600_000)] = 0
+    alternates: Annotated[tuple[str, ...], several(_ADDRESS, MAX_ALTERNATES)] = ()
     time: Micros
     server: Text = ""
 
@@ -490,13 +512,6 @@ def _parse_control(values: dict[str, Any]) -> Message:
         return from_map(_CONTROLS[name], values)
     except LocalProtocolError as exc:
         raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
-
-
-def _packed(value: object) -> bytes:
-    data: bytes = msgpack.packb(value)
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise LocalProtocolError(f"the message has {len(data)} bytes, expected at most {MAX_MESSAGE_BYTES}")
-    return data
 
 
 def _need(message: PublishHello | ListenHello, field: str, needed: bool) -> None:

@@ -245,6 +245,13 @@ class ServerSession(_Session):
         self._send(Refuse(code=code, reason=_clipped(reason), retry=retry, retry_after_ms=retry_after_ms, go_to=go_to))
         return code.close_code
 
+    def fail(self, exc: BaseException) -> int:
+        """As any end does; a client that does not know `moved` is told `server_closing`, which it knows."""
+        if isinstance(exc, RemoteProtocolError) and exc.code is WireCode.MOVED and not (self.hello is not None and self.hello.can_move):
+            code = WireCode.SERVER_CLOSING
+            exc = RemoteProtocolError(code, exc.reason, exc.retry_after_ms, resumable=exc.resumable, go_to=exc.go_to)
+        return super().fail(exc)
+
     @property
     def takes_reports(self) -> bool:
         """Whether the client may send a report now; reports change nothing here, so one that it may send need not be fed."""

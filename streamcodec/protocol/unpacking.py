@@ -1,4 +1,4 @@
-"""Bytes of a message -> the msgpack value they hold. What no message needs is refused before any of it is built.
+"""Bytes of a message <-> the msgpack value they hold. What no message needs is refused before any of it is built.
 
 A peer decides what a message holds: a million empty arrays under a key that nobody knows would take a second to build. So only a packet,
 whose shape is told from its first bytes, may be long; and what is short may hold no more than a message of this protocol does.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgpack
 
-from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
 
-__all__ = ["MAX_CONTROL_BYTES", "MAX_ELEMENTS", "MAX_KEYS", "MAX_MESSAGE_BYTES", "unpack"]
+__all__ = ["MAX_CONTROL_BYTES", "MAX_ELEMENTS", "MAX_KEYS", "MAX_MESSAGE_BYTES", "pack", "unpack"]
 
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_CONTROL_BYTES = 1 << 14
@@ -24,6 +24,14 @@ _FIVE = {b"\x95": 1, b"\xdc\x00\x05": 3, b"\xdd\x00\x00\x00\x05": 5}
 # How many bytes an integer takes, by its first one. No element of a packet is negative.
 _INTEGER_SIZES = dict.fromkeys(range(128), 1) | {first: size for firsts in (0xCC, 0xD0) for first, size in enumerate((2, 3, 5, 9), firsts)}
 _BYTES = (0xC4, 0xC5, 0xC6)
+
+
+def pack(value: object) -> bytes:
+    """The bytes of `value`. Raises `LocalProtocolError` where they are too many for a message."""
+    data: bytes = msgpack.packb(value)
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise LocalProtocolError(f"the message has {len(data)} bytes, expected at most {MAX_MESSAGE_BYTES}")
+    return data
 
 
 def unpack(data: bytes) -> object:

@@ -6,32 +6,53 @@ They have the interface of the rows of `rows.py`. `encoder_row` and `decoder_row
 from __future__ import annotations
 
 from collections import deque
+from typing import Any, NoReturn
 
 import numpy as np
 
 from streamcodec.config import Start
 from streamcodec.engine.base import Engine
 from streamcodec.engine.chunking import ChunkCutter, OverlapAdd, normalised
-from streamcodec.errors import CodesError
-from streamcodec.scheduler.rows import DecoderRow, EncoderRow, Row, Step
+from streamcodec.errors import CodesError, UnsupportedModelError
+from streamcodec.scheduler.rows import DecoderRow, DecoderRowState, EncoderRow, EncoderRowState, Row, Step
 from streamcodec.types import Chunk, Codes, Samples, States
 
 __all__ = ["ChunkDecoderRow", "ChunkEncoderRow", "decoder_row", "encoder_row"]
 
 
-def encoder_row(engine: Engine, *, n_q: int, packet_frames: int, start: Start) -> Row:
-    """The row of an encoder; a model in chunks has packets of its own length and no start."""
+def encoder_row(engine: Engine, *, n_q: int, packet_frames: int, start: Start, saved: EncoderRowState | None = None) -> Row:
+    """The row of an encoder, which goes on from `saved`; a model in chunks has packets of its own length and no start."""
     if engine.config.granularity == "chunks":
         return ChunkEncoderRow(engine, n_q=n_q)
-    return EncoderRow(engine, n_q=n_q, packet_frames=packet_frames, start=start)
+    row = EncoderRow(engine, n_q=n_q, packet_frames=packet_frames, start=start)
+    if saved is not None:
+        row.restore(saved)
+    return row
 
 
-def decoder_row(engine: Engine, *, n_q: int, start: Start) -> Row:
-    """The row of a decoder."""
-    return ChunkDecoderRow(engine) if engine.config.granularity == "chunks" else DecoderRow(engine, n_q=n_q, start=start)
+def decoder_row(engine: Engine, *, n_q: int, start: Start, saved: DecoderRowState | None = None) -> Row:
+    """The row of a decoder, which goes on from `saved`."""
+    if engine.config.granularity == "chunks":
+        return ChunkDecoderRow(engine)
+    row = DecoderRow(engine, n_q=n_q, start=start)
+    if saved is not None:
+        row.restore(saved)
+    return row
 
 
-class ChunkEncoderRow:
+class _StaysHere:
+    """A row that is no value: a model in chunks keeps up to a chunk of samples, and no state."""
+
+    def snapshot(self) -> NoReturn:
+        """There is none."""
+        raise UnsupportedModelError("the model codes chunks, expected one that codes frame by frame: its streams cannot be moved")
+
+    def restore(self, saved: Any) -> NoReturn:  # noqa: ARG002
+        """There is nothing to go on from."""
+        self.snapshot()
+
+
+class ChunkEncoderRow(_StaysHere):
     """Encodes a stream of samples, [T] of a mono model and [C, T] of the others, to chunks."""
 
     def __init__(self, engine: Engine, *, n_q: int) -> None:
@@ -67,7 +88,7 @@ class ChunkEncoderRow:
         return []
 
 
-class ChunkDecoderRow:
+class ChunkDecoderRow(_StaysHere):
     """Decodes a stream of chunks to samples, [T] of a mono model and [C, T] of the others; what overlaps with the next one is held back."""
 
     def __init__(self, engine: Engine) -> None:

@@ -14,9 +14,10 @@ import numpy as np
 
 from streamcodec.config import Start
 from streamcodec.engine.base import MAX_LIVE_FRAMES, Engine
+from streamcodec.errors import SnapshotError
 from streamcodec.types import Codes, Samples, States
 
-__all__ = ["DecoderRow", "EncoderRow", "Row", "Step", "join_codes", "run_due", "run_steps"]
+__all__ = ["DecoderRow", "DecoderRowState", "EncoderRow", "EncoderRowState", "Row", "Step", "join_codes", "run_due", "run_steps"]
 
 T = TypeVar("T", Samples, Codes)
 
@@ -43,6 +44,56 @@ class Step(Generic[T]):
         return self.data.dtype == np.float32
 
 
+@dataclass(frozen=True)
+class EncoderRowState:
+    """An encoder's row between two steps: the model's state [S] (None before the first step), samples [T] and codes [n_q, F] that wait."""
+
+    state: States | None
+    pending: Samples
+    codes: Codes
+
+    def check(self, engine: Engine, *, n_q: int, packet_frames: int) -> None:
+        """Raise `SnapshotError` unless a row of `engine` with these numbers can go on from here."""
+        _check_state("encoder", self.state, engine.traits.encoder_state_size)
+        most = max(packet_frames, engine.traits.encoder_start_frames) * engine.config.hop_length
+        if self.pending.ndim != 1 or self.pending.size >= most or not np.isfinite(self.pending).all():
+            raise SnapshotError(
+                f"the encoder's samples have shape {list(self.pending.shape)}, expected [T] with T below {most}, all finite"
+            )
+        _check_codes(self.codes, n_q, packet_frames - 1, engine.config.codebook_size)
+        if self.codes.shape[0] != n_q:
+            raise SnapshotError(f"the encoder's codes have {self.codes.shape[0]} codebooks, expected {n_q}")
+
+
+@dataclass(frozen=True)
+class DecoderRowState:
+    """A decoder's row between two steps: the model's state [S] (None before the first step), and codes [n_q, F] that wait."""
+
+    state: States | None
+    pending: tuple[Codes, ...]
+
+    def check(self, engine: Engine) -> None:
+        """Raise `SnapshotError` unless a row of `engine` can go on from here."""
+        _check_state("decoder", self.state, engine.traits.decoder_state_size)
+        most = engine.traits.decoder_start_frames + engine.traits.decoder_hold_frames
+        for codes in self.pending:
+            _check_codes(codes, engine.config.num_quantizers, most, engine.config.codebook_size)
+        if (frames := sum(codes.shape[1] for codes in self.pending)) > most:
+            raise SnapshotError(f"{frames} frames wait for the decoder, expected at most {most}")
+
+
+def _check_state(what: str, state: States | None, size: int) -> None:
+    if state is not None and (state.shape != (size,) or not np.isfinite(state).all()):
+        raise SnapshotError(f"the {what}'s state has shape {list(state.shape)}, expected [{size}], all finite")
+
+
+def _check_codes(codes: Codes, n_q: int, frames: int, codebook_size: int) -> None:
+    if codes.ndim != 2 or not (1 <= codes.shape[0] <= n_q and codes.shape[1] <= frames):
+        raise SnapshotError(f"codes have shape {list(codes.shape)}, expected [1 to {n_q}, 0 to {frames}]")
+    if codes.size and not 0 <= codes.min() <= codes.max() < codebook_size:
+        raise SnapshotError(f"codes go from {codes.min()} to {codes.max()}, expected 0 to {codebook_size - 1}")
+
+
 class Row(Protocol):
     """What every row does: `feed` takes samples or packets, `complete` and `remainder` return packets or samples."""
 
@@ -60,6 +111,12 @@ class Row(Protocol):
 
     def remainder(self) -> list[Any]:
         """Return the outputs that only the end of the input completes; call it after the last step of a finished row."""
+
+    def snapshot(self) -> Any:
+        """The row as a value, when no step of it is due or in progress. Raises `UnsupportedModelError` where the model has none."""
+
+    def restore(self, saved: Any, /) -> None:
+        """Go on from a value of `snapshot`, which fits; call it before anything else."""
 
 
 class EncoderRow:
@@ -122,6 +179,19 @@ class EncoderRow:
         remaining, self._codes = self._codes, []
         return [np.concatenate(remaining, axis=1)] if remaining else []
 
+    def snapshot(self) -> EncoderRowState:
+        """The row as a value, when no step of it is due or in progress."""
+        assert not self._finishing
+        pending = np.concatenate([np.empty(0, np.float32), *self._pending])
+        return EncoderRowState(self._state, pending, np.concatenate([np.empty((self.n_q, 0), np.int32), *self._codes], axis=1))
+
+    def restore(self, saved: EncoderRowState) -> None:
+        """Go on from a value of `snapshot`, which fits; call it before anything else."""
+        self._state = saved.state
+        self.feed(saved.pending)
+        self._frames_done = saved.codes.shape[1]  # beyond whole packets: nothing else counts
+        self._codes = [saved.codes] if saved.codes.size else []
+
     def _take(self, size: int) -> Samples:
         joined = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
         self._pending = [joined[size:]] if joined.size > size else []
@@ -169,6 +239,17 @@ class DecoderRow:
     def remainder(self) -> list[Samples]:
         """Nothing: the last step gives all samples."""
         return []
+
+    def snapshot(self) -> DecoderRowState:
+        """The row as a value, when no step of it is due or in progress."""
+        assert not self._finishing
+        return DecoderRowState(self._state, tuple(self._pending))
+
+    def restore(self, saved: DecoderRowState) -> None:
+        """Go on from a value of `snapshot`, which fits; call it before anything else."""
+        self._state = saved.state
+        for codes in saved.pending:
+            self.feed(codes)
 
     def _take(self, frames: int) -> Codes:
         parts: list[Codes] = []

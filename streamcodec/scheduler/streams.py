@@ -44,6 +44,7 @@ class Functions:
     prepare: Callable[[Any], Any] = _ignore
     finish: Callable[[Any], Any] = _ignore
     drain: Callable[[], Any] | None = None
+    snapshot: Callable[[], Any] | None = None
 
 
 class Task:
@@ -61,6 +62,16 @@ class Task:
         self.input_error: Exception | None = None
         self.waiting = False
         self.released = False
+
+    def snapshot(self) -> Result:
+        """The row, and what converts its data, as values: the one output, a pair; or why there is none, which does the stream no harm."""
+        now = time.perf_counter()
+        try:
+            assert self.row is not None
+            value = self.row.snapshot(), self.functions.snapshot() if self.functions.snapshot is not None else None
+        except Exception as exc:
+            return Result([], False, now, now, now, exc)
+        return Result([value], False, now, now, now)
 
 
 Command = tuple[Task, str, Any, float]
@@ -88,6 +99,14 @@ class WorkerStream:
     def cut(self) -> None:
         """End the current run after its last whole packet and drop the remaining input, then continue with a fresh state."""
         self._post("cut", None)
+
+    def snapshot(self, sink: Sink) -> None:
+        """Give `sink` the stream as a value, as it is when all that was fed before this call was processed as far as steps are due.
+
+        The result's one output is the pair of the row's value and that of the functions' `snapshot`. It comes behind all results of what
+        was fed before and before all others. None comes if the stream is closed or fails meanwhile.
+        """
+        self._post("snapshot", sink)
 
     def end(self) -> None:
         """Process all input and close the stream; its last result has `ended` set."""

@@ -29,7 +29,7 @@ from streamcodec.scheduler.batcher import Batcher
 from streamcodec.scheduler.batching_delay import BatchingDelay
 from streamcodec.scheduler.chunk_rows import decoder_row, encoder_row
 from streamcodec.scheduler.memory import MemoryReturn
-from streamcodec.scheduler.rows import Step, run_steps
+from streamcodec.scheduler.rows import DecoderRowState, EncoderRowState, Row, Step, run_steps
 from streamcodec.scheduler.streams import Command, Functions, Result, Sink, Task, WorkerStream
 
 __all__ = ["Calls", "RunningStep", "Worker", "WorkerStats"]
@@ -144,14 +144,18 @@ class Worker:
         prepare: Callable[[Any], Any] = lambda samples: samples,
         finish: Callable[[Any], Any] = lambda packet: packet,
         drain: Callable[[], Any] | None = None,
+        snapshot: Callable[[], Any] | None = None,
+        saved: EncoderRowState | None = None,
     ) -> WorkerStream:
-        """Open an encoder.
+        """Open an encoder, whose first run goes on from `saved`.
 
         `prepare` converts each fed item to samples [T], or [C, T] of a model of several channels. `drain` returns the samples that
-        `prepare` still holds back when a run ends. `finish` converts each packet, codes [n_q, F] or a `Chunk`, to an output.
+        `prepare` still holds back when a run ends. `finish` converts each packet, codes [n_q, F] or a `Chunk`, to an output. `snapshot` is
+        the value of what these three keep.
         """
-        make_row = lambda: encoder_row(self.engine, n_q=n_q, packet_frames=packet_frames, start=start)  # noqa: E731
-        return WorkerStream(self._inbox, Task(make_row, Functions(sink, prepare, finish, drain)))
+        rows = chain([saved], repeat(None))
+        make_row = lambda: encoder_row(self.engine, n_q=n_q, packet_frames=packet_frames, start=start, saved=next(rows))  # noqa: E731
+        return WorkerStream(self._inbox, Task(make_row, Functions(sink, prepare, finish, drain, snapshot)))
 
     def open_decoder(
         self,
@@ -162,15 +166,20 @@ class Worker:
         restart: Start | None = None,
         prepare: Callable[[Any], Any] = lambda codes: codes,
         finish: Callable[[Any], Any] = lambda samples: samples,
+        saved: DecoderRowState | None = None,
     ) -> WorkerStream:
-        """Open a decoder.
+        """Open a decoder, whose first run goes on from `saved`.
 
         `prepare` converts each fed item to a packet. `finish` converts the samples of each step, and those that only the end of a run
         gives, to an output. The first run begins with `start`; runs after a `restart()` begin with `restart`, or with `start` if that is
         None.
         """
-        starts = chain([start], repeat(restart or start))
-        make_row = lambda: decoder_row(self.engine, n_q=n_q, start=next(starts))  # noqa: E731
+        rows = chain([(start, saved)], repeat((restart or start, None)))
+
+        def make_row() -> Row:
+            begins, value = next(rows)
+            return decoder_row(self.engine, n_q=n_q, start=begins, saved=value)
+
         return WorkerStream(self._inbox, Task(make_row, Functions(sink, prepare, finish)))
 
     # The worker's threads ----------------------------------------------------------------------------------------------------------
@@ -256,15 +265,16 @@ class Worker:
         verb, item, task.due = task.inbox.popleft()
         if verb == "open":
             task.row = task.make_row()
-            return
         assert task.row is not None
-        if verb == "feed":
+        if verb == "snapshot":
+            self._calls.append((item, task.snapshot()))
+        elif verb == "feed":
             try:
                 task.row.feed(task.functions.prepare(item))
             except Exception as exc:
                 # The input before it is valid, so its whole packets are delivered first.
                 task.input_error = exc
-        else:
+        elif verb != "open":
             task.ending = verb
             rest = task.functions.drain() if task.functions.drain is not None else None
             if verb != "cut":

@@ -2,6 +2,7 @@
 
 from streamcodec.server.app import DEFAULT_PORT, Server
 from streamcodec.server.auth import AuthUrl, Grant, TokenKeys, Tokens
+from streamcodec.server.cluster.joined import ClusterOptions
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics, PacketTrace
 from streamcodec.server.operations import Operations
@@ -14,6 +15,7 @@ from streamcodec.server.webhooks import Webhooks
 __all__ = [
     "DEFAULT_PORT",
     "AuthUrl",
+    "ClusterOptions",
     "Grant",
     "Limits",
     "Metrics",

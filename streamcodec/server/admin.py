@@ -50,6 +50,10 @@ class Admin:
         publishers = {client.peer: client for client in self._connections()}
         return [self._stream(stream, publishers) for _, stream in sorted(self._registry.streams.items())]
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """All nodes of the server's cluster, the server first; none where it is alone."""
+        return self._registry.cluster.listed()
+
     def listeners(self) -> list[dict[str, Any]]:
         """All listeners, by the names of their streams and in the order in which they came."""
         found = [(client, client.subscriber) for client in self._connections() if client.subscriber is not None]
@@ -57,7 +61,7 @@ class Admin:
         config, now_s = self._registry.worker.engine.config, now_us() / 1e6
         told = []
         for client, subscriber in found:
-            report, stream = subscriber.in_flight.report, self._registry.streams.get(subscriber.options.stream)
+            report, stream = subscriber.in_flight.report, self._registry.heard(subscriber.options.stream)
             coded = stream is not None and subscriber.format == "codes" and subscriber.n_q
             told.append(
                 {
@@ -152,6 +156,7 @@ class AdminRoutes:
         table = (
             ("GET", "/admin/streams", self._streams),
             ("GET", "/admin/listeners", self._listeners),
+            ("GET", "/admin/nodes", self._nodes),
             ("POST", "/admin/streams/{name}/end", self._end_stream),
             ("POST", "/admin/sessions/{id}/end", self._end),
             ("POST", "/admin/sessions/{id}/grant", self._grant),
@@ -176,6 +181,9 @@ class AdminRoutes:
 
     async def _listeners(self, _: HttpRequest) -> HttpReply:
         return _json({"listeners": self._admin.listeners()})
+
+    async def _nodes(self, _: HttpRequest) -> HttpReply:
+        return _json({"nodes": self._admin.nodes()})
 
     async def _end_stream(self, request: HttpRequest) -> HttpReply:
         return _done(lambda: self._admin.end_stream(request.placeholders["name"]))

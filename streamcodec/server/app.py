@@ -25,6 +25,8 @@ from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.capacity.calibration import measured_admission
 from streamcodec.server.capacity.monitor import CapacityMonitor
 from streamcodec.server.capacity.recent import LoopLag
+from streamcodec.server.cluster.joined import ClusterOptions, Joined
+from streamcodec.server.cluster.own_record import address_for_clients
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.connections import Connections
 from streamcodec.server.door import Door, free_descriptors
@@ -33,12 +35,13 @@ from streamcodec.server.echo import EchoTests
 from streamcodec.server.gauges import Gauges
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
-from streamcodec.server.leaving import all_sent, everybody_left, send_away
+from streamcodec.server.leaving import all_sent, everybody_left, move_publishers, send_away
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.operations import Operations
 from streamcodec.server.page import Page
 from streamcodec.server.ports.certificates import Certificates
+from streamcodec.server.ports.opening import open_ports
 from streamcodec.server.ports.private import PrivatePort
 from streamcodec.server.ports.public import PublicPort
 from streamcodec.server.ports.routes import Routes
@@ -65,8 +68,8 @@ class Server:
     `port` 0 takes any free one; `port` then says which. With `tls_certificate` and `tls_key`, PEM files, it speaks TLS. With a
     `private_port`, health, figures and what else whoever runs the server may ask for are answered there, on `private_host`, and `/metrics`
     nowhere else. Each stream is recorded where `recordings` name a folder for it. With `echo` everybody may test their connection, see
-    `EchoTests`. Everything runs on the loop that entered it, the model on threads of its own. Raises `InputError` where others than this
-    machine could reach it and need no token, unless it is `insecure` on purpose.
+    `EchoTests`. With `cluster` it is a node among others. Everything runs on the loop that entered it, the model on threads of its own.
+    Raises `InputError` where others could reach it and need no token, unless it is `insecure` on purpose.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Server:
         private_host: str = DEFAULT_HOST,
         recordings: RecordingFolder | None = None,
         echo: bool = False,
+        cluster: ClusterOptions | None = None,
         limits: Limits | None = None,
         max_batch: int = 16,
     ) -> None:
@@ -112,11 +116,13 @@ class Server:
         self.limits = (limits or Limits()).for_chunks(chunk_s)
         self.metrics = Metrics()
         self._echo = EchoTests(self.limits, allowed=echo)
+        self._joining = cluster
+        self._address = (lambda: self.url) if cluster is None else address_for_clients(cluster.address, host, lambda: self.url)
+        self.cluster: Joined | None = None
         program = f"streamcodec {streamcodec.__version__}"
         self._recorder: Recorder | None = None
         if recordings is not None:
-            limits = self.limits
-            self._recorder = Recorder(recordings, model, codec.config, program, limits.record_every_s, limits.record_backlog_s)
+            self._recorder = Recorder(recordings, model, codec.config, program, self.limits.record_every_s, self.limits.record_backlog_s)
             self.metrics.collect_from(self._recorder.families)
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
@@ -137,7 +143,7 @@ class Server:
         self._gate: Gatekeeper
         self._door: Door
         self.refusals: Refusals
-        self._handshake = Handshake(model, codec.config, self.limits, program)
+        self._handshake = Handshake(model, codec.config, self.limits, program, lambda: self.registry.cluster.alternates)
 
     @property
     def url(self) -> str:
@@ -170,16 +176,16 @@ class Server:
         admission = await measured_admission(self.codec.engine, self.limits, self._max_batch)
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
         recorded = None if self._recorder is None else self._recorder.record
-        self.draining = Draining(self._loop.time, self._operations.drain_to)
+        self.draining = Draining(self._loop.time, self._operations.drain_to, lambda: self.registry.cluster.better("publish"))
         self.registry = Registry(self._worker, self.limits, self.metrics, admission, self.draining, echo=self._echo, wrapped=recorded)
+        if self._joining is not None:
+            self.registry.cluster = self.cluster = Joined(self._joining, self.registry, self.codec.fingerprint, self._address)
+            self.metrics.collect_from(self.cluster.families)
         self._capacity = CapacityMonitor(admission, self._worker.stats, self.metrics)
         self.refusals = Refusals(self._loop.time)
         self.metrics.collect_from(self.refusals.families)
         self._door = Door(self.limits, self.refusals, self._loop.time, free_descriptors(), self._proxies)
-        wanted = self.limits.max_publishers + self.limits.max_listeners
-        if self._door.most < wanted:
-            told = "this process may open too few files for its %d publishers and listeners: it takes %d connections (see ulimit -n)"
-            log.warning(told, wanted, self._door.most)
+        self._door.warn_of_few_files()
         self.permits = Permits(self._access.clock)
         self._gate = Gatekeeper(
             self._access, self.limits, self.refusals, self._loop.time, self.permits, self._operations.auth_url, self._echo
@@ -190,7 +196,7 @@ class Server:
         self.metrics.collect_from(Gauges(self.registry, self._capacity, self._watchdog, self._door).families)
         self._make_ports(HttpEndpoints(self.metrics, self.registry, self._watchdog, self._loop.time))
         try:
-            await self._take_connections()
+            self.port = await open_ports(self.private, self._public, self.port)
         except StreamCodecError:
             self.codec.engine.stop_preparing()
             raise
@@ -201,6 +207,8 @@ class Server:
         if self._recorder is not None:
             self._recorder.start()
         self._operations.start()
+        if self.cluster is not None:
+            await self.cluster.open()
         if self.page is not None:
             self._exporting = self._loop.run_in_executor(None, self.page.export)
         self._tick()
@@ -232,16 +240,6 @@ class Server:
         elif not at_home:
             log.info("/metrics is not answered, as others could read it: a private port answers it (--private-port)")
 
-    async def _take_connections(self) -> None:
-        if self.private is not None:
-            await self.private.open()
-        try:
-            self.port = await self._public.open(self.port)
-        except StreamCodecError:
-            if self.private is not None:
-                await self.private.close()
-            raise
-
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
 
@@ -260,6 +258,7 @@ class Server:
         """
         within_s = self._operations.drain_s if within_s is None else within_s
         self.draining.begin(within_s, go_to)
+        move_publishers(self.registry, self._connections)
         log.info("draining: nobody new is let in, and the server stops within %g s", within_s)
         self.on_drain(within_s)
         if self._leaving is None:
@@ -301,6 +300,8 @@ class Server:
             self.engine_hangs = True
         if self.private is not None:
             await self.private.close()
+        if self.cluster is not None:
+            await self.cluster.close()
         await self._operations.close()
 
     def _give_up(self, reason: str) -> None:

@@ -82,7 +82,7 @@ class ClientHandler:
             metrics.refused_by_code[code] += 1
             if not isinstance(exc, LimitReached):
                 self._registry.observe(ServerEvent("client.refused", {"code": str(code), "address": self.peer.name, "count": 1}, code))
-        elif not (isinstance(exc, RemoteProtocolError) and exc.code is WireCode.TAKEN_OVER):
+        elif not (isinstance(exc, RemoteProtocolError) and exc.code in (WireCode.TAKEN_OVER, WireCode.MOVED)):
             metrics.failed += 1
             metrics.failed_by_code[_code(exc)] += 1
         await self.peer.give_up(exc, self._registry.limits.drain_s)
@@ -113,7 +113,7 @@ class ClientHandler:
 
     async def _serve_role(self, hello: PublishHello | ListenHello) -> None:
         peer, registry = self.peer, self._registry
-        await registry.wait_for_room(hello, lambda: peer.gone)
+        await registry.newcomers.wait_for_room(hello, lambda: peer.gone)
         await peer.refuse_early()
         if peer.gone:
             return

@@ -23,7 +23,7 @@ class Connections(set[ClientHandler]):
         super().__init__()
         self._ended = 0
 
-    def discard(self, connection: ClientHandler) -> None:
+    def discard(self, connection: object) -> None:
         """One has ended."""
         super().discard(connection)
         self._ended += 1

@@ -7,6 +7,7 @@ ones are kept.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ RESERVED_DESCRIPTORS = 128
 """For all but connections: the model's files, logs, the event loop, whoever asks for `/metrics` when the server is full."""
 
 _OPEN = Path("/dev/fd")
+
+log = logging.getLogger("streamcodec.server")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,12 @@ class Door:
         self._rates = AddressRates(limits.new_connections, clock)
         self._connections: Counter[str] = Counter()
         self._publishers: Counter[str] = Counter()
+
+    def warn_of_few_files(self) -> None:
+        """Tell whoever runs the server where this process may open too few files for all publishers and listeners."""
+        if self.most < (wanted := self._limits.max_publishers + self._limits.max_listeners):
+            told = "this process may open too few files for its %d publishers and listeners: it takes %d connections (see ulimit -n)"
+            log.warning(told, wanted, self.most)
 
     def enter(self, host: str) -> TurnedAway | None:
         """Somebody connects from `host`: None where they may, and then `leave` is to be called once."""

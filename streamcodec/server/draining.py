@@ -19,10 +19,14 @@ _CLOSES = "the server is closing"
 
 
 class Draining:
-    """Whether the server drains, until when, and where its clients are to go. `clock` tells seconds."""
+    """Whether the server drains, until when, and where its clients are to go. `clock` tells seconds.
 
-    def __init__(self, clock: Callable[[], float], go_to: str | None = None) -> None:
+    Where nobody has said where, `elsewhere` says it for each client.
+    """
+
+    def __init__(self, clock: Callable[[], float], go_to: str | None = None, elsewhere: Callable[[], str | None] = lambda: None) -> None:
         self.go_to = go_to
+        self._elsewhere = elsewhere
         self._clock = clock
         self._ends: float | None = None
         self._stops = 0.0
@@ -58,11 +62,13 @@ class Draining:
         """The answer to a ping, which says how long the server is still there."""
         if self._ends is None:
             return Pong(time=ping.time, server_time=now_us())
-        return Pong(time=ping.time, server_time=now_us(), closing_ms=self._left_ms, go_to=self.go_to)
+        return Pong(time=ping.time, server_time=now_us(), closing_ms=self._left_ms, go_to=self.go_to or self._elsewhere())
 
     def farewell(self) -> RemoteProtocolError:
         """What is said to a newcomer, and to whoever has to leave."""
-        return RemoteProtocolError(WireCode.SERVER_CLOSING, _CLOSES, self._left_ms if self.begun else None, go_to=self.go_to)
+        return RemoteProtocolError(
+            WireCode.SERVER_CLOSING, _CLOSES, self._left_ms if self.begun else None, go_to=self.go_to or self._elsewhere()
+        )
 
     @property
     def _left_ms(self) -> int:

@@ -45,7 +45,7 @@ class Gauges:
         yield gauge_family("ready", "Whether /readyz says ok.", float(well))
         yield gauge_family("connections", "Connections there are, whoever they are from.", self._door.num_connections)
         yield gauge_family("connections_max", "Connections there may be.", self._door.most)
-        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.num_waiting)
+        yield gauge_family("newcomers_waiting", "Clients that wait for the answer to their hello.", registry.newcomers.num_waiting)
         yield gauge_family("publishers", "Streams there are.", len(registry.streams))
         yield gauge_family("listeners", "Listeners there are.", registry.num_listeners)
 
@@ -54,10 +54,10 @@ class Gauges:
         listeners = [one for group in registry.listeners.values() for one in group]
         lag_s = max((one.lag_s(now / 1e6) for one in listeners), default=0.0)
         yield gauge_family("listener_lag_seconds_max", "How far the listener that is most behind is behind.", lag_s)
-        streams = registry.streams.values()
+        heard = (*registry.streams.values(), *registry.links.values())
         ages = {
-            "encode": max((stream.encode_waited_s(now) for stream in streams), default=0.0),
-            "decode": max((one.waited_s(now) for stream in streams if (one := stream.fan_out.pcm.decoder) is not None), default=0.0),
+            "encode": max((stream.encode_waited_s(now) for stream in registry.streams.values()), default=0.0),
+            "decode": max((one.waited_s(now) for stream in heard if (one := stream.fan_out.pcm.decoder) is not None), default=0.0),
             "listener": max((now / 1e6 - item.put_at for one in listeners if (item := one.queue.oldest_packet) is not None), default=0.0),
         }
         yield gauge_family("queue_age_seconds_max", "The age of the oldest packet that waits, of all streams and listeners.", ages, "queue")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from streamcodec.codec import Codec
@@ -9,6 +10,8 @@ from streamcodec.config import CodecConfig
 from streamcodec.errors import InputError, RemoteProtocolError, UnsupportedModelError, WireCode
 from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, ListenHello, ModelInfo, PublishHello, Welcome, now_us
 from streamcodec.protocol.fields import shown
+from streamcodec.protocol.messages import MAX_ALTERNATES
+from streamcodec.server.feeder import Feeder
 from streamcodec.server.limits import Limits
 from streamcodec.server.stream import Stream
 
@@ -17,12 +20,16 @@ __all__ = ["Handshake", "model_info"]
 
 @dataclass(frozen=True)
 class Handshake:
-    """What every hello is checked against, and what every welcome says."""
+    """What every hello is checked against, and what every welcome says.
+
+    `alternates` tells the addresses of servers that know the same streams, the best first; a welcome names the first 4.
+    """
 
     model: ModelInfo
     config: CodecConfig
     limits: Limits
     banner: str
+    alternates: Callable[[], Sequence[str]] = tuple
 
     def check(self, hello: PublishHello | ListenHello) -> None:
         """Refuse what will not be accepted later either, before anybody waits.
@@ -43,9 +50,9 @@ class Handshake:
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
 
-    def welcome(self, hello: PublishHello | ListenHello, stream: Stream | None) -> Welcome:
+    def welcome(self, hello: PublishHello | ListenHello, stream: Feeder | Stream | None) -> Welcome:
         """The answer that accepts `hello`; without a stream, what only a publisher decides is None."""
-        publishing = isinstance(hello, PublishHello)
+        lease = stream.lease if isinstance(hello, PublishHello) and isinstance(stream, Stream) else None
         return Welcome(
             role=hello.role,
             stream=hello.stream,
@@ -55,10 +62,11 @@ class Handshake:
             n_q=stream.info.n_q if stream else None,
             packet_frames=stream.info.packet_frames if stream else None,
             start=stream.info.start if stream else None,
-            epoch=None if stream is None else stream.lease.epoch if publishing else stream.numbering.epoch,
-            next_seq=None if stream is None else stream.lease.next_seq if publishing else stream.numbering.next_seq,
-            session=stream.lease.secret if stream and publishing else None,
+            epoch=None if stream is None else stream.fan_out.numbering.epoch if lease is None else lease.epoch,
+            next_seq=None if stream is None else stream.fan_out.numbering.next_seq if lease is None else lease.next_seq,
+            session=None if lease is None else lease.secret,
             resume_ms=round(1000 * self.limits.resume_s),
+            alternates=tuple(self.alternates()[:MAX_ALTERNATES]),
             time=now_us(),
             server=self.banner,
         )

@@ -57,9 +57,9 @@ def packet_frames_of(hello: PublishHello, config: CodecConfig) -> int:
 class Numbering:
     """The sequence number and the epoch of a stream's next packet."""
 
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.next_seq = 0
+    def __init__(self, epoch: int = 0, next_seq: int = 0) -> None:
+        self.epoch = epoch
+        self.next_seq = next_seq
 
     def take(self) -> int:
         """The number of the packet that comes now."""

@@ -19,10 +19,10 @@ class PublisherLease:
     is expected to send next.
     """
 
-    def __init__(self) -> None:
-        self.secret = secrets.token_urlsafe(18)
-        self.next_seq = 0
-        self.epoch = 0
+    def __init__(self, secret: str | None = None, next_seq: int = 0, epoch: int = 0) -> None:
+        self.secret = secrets.token_urlsafe(18) if secret is None else secret
+        self.next_seq = next_seq
+        self.epoch = epoch
         self._holder: object | None = None
         self._failed: Failed = lambda _: None
         self._evict: Callable[[], None] = lambda: None
@@ -46,6 +46,12 @@ class PublisherLease:
         """Give the lease to `holder`: `failed` is called when the stream breaks, `evict` when another holder takes over."""
         self._evict()
         self._holder, self._failed, self._evict = holder, failed, evict
+        self.stop_waiting()
+
+    def take_away(self) -> None:
+        """Evict the holder, if there is one; nobody is waited for."""
+        self._evict()
+        self.give_back()
         self.stop_waiting()
 
     def held_by(self, holder: object) -> bool:

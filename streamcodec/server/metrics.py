@@ -22,7 +22,7 @@ __all__ = ["PREFIX", "Metrics", "PacketTrace", "counter_family", "gauge_family"]
 
 PREFIX = "streamcodec_"
 _STAGES = ("arrival", "queue", "engine", "delivery")
-_GAPS = ("overload", "uplink", "publisher", "silence", "internal", "closing", "slow_listener", "source")
+_GAPS = ("overload", "uplink", "publisher", "silence", "internal", "closing", "slow_listener", "source", "link")
 _ROWS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 _LATE_BUCKETS_S = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2, 0.5, 1.0)
 _MARGIN_BUCKETS_S = (0.0, 0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.6, 1.2)

@@ -19,7 +19,7 @@ __all__ = ["serve_publisher"]
 
 async def serve_publisher(peer: PeerConnection, hello: PublishHello, registry: Registry, handshake: Handshake) -> None:
     """Open the stream, or go on with the one that `hello` resumes, and feed it until the publisher ends it or is gone."""
-    stream = registry.publish(hello)
+    stream = await registry.open(hello)
     stream.attach(peer, peer.fail, lambda: _taken_over(peer))
     lost = False
     try:

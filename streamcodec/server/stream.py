@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
-from streamcodec.errors import InputError
+from streamcodec.errors import EngineHungError, InputError, StreamCodecError
 from streamcodec.protocol import SILENCE, Gap, Packet, PublishHello, StreamEnd, now_us
+from streamcodec.protocol.clock import both_clocks
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.back_pressure import BackPressure
 from streamcodec.server.capacity.load_model import Kind
+from streamcodec.server.fanout.continued import ContinuedFanOut
 from streamcodec.server.fanout.entry import FanOutEntry
-from streamcodec.server.fanout.fan_out import FanOut, StreamEvents
+from streamcodec.server.fanout.fan_out import FanOut, FanOutState, StreamEvents
 from streamcodec.server.info import Numbering, StreamInfo
-from streamcodec.server.ingest.pcm import PcmSource
-from streamcodec.server.ingest.relay import CodesSource
+from streamcodec.server.ingest.pcm import PcmSource, PcmState
+from streamcodec.server.ingest.relay import CodesSource, CodesState
 from streamcodec.server.ingest.source import IngestSource
 from streamcodec.server.lease import Failed, PublisherLease
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
+from streamcodec.server.snapshot import StreamSnapshot, check_movable
 from streamcodec.server.totals import StreamTotals
 
 __all__ = ["EntryWrapper", "Stream", "StreamOwner"]
@@ -48,23 +52,42 @@ class StreamOwner(Protocol):
     def stream_gone(self, stream: Stream) -> None:
         """All of the stream has gone out."""
 
+    def stream_moved(self, stream: Stream) -> None:
+        """The stream goes on at another server; its fan-out stays."""
+
 
 class Stream:
     """A publisher's packets, numbered.
 
     `since` is when it began (s since 1970). `complete` says that the publisher itself has ended the stream: if it connects again with its
     secret, only the answer was lost. `ended` is set when all of the stream has gone out and `owner` knows. `wrapped` may put an entry of
-    its own before its fan-out.
+    its own before its fan-out. A stream goes on from the snapshot of one on another server, at `fan_out` where that has been fed with the
+    same session here; then it waits for its publisher. Raises `SnapshotError` for a snapshot that does not fit.
     """
 
     def __init__(
-        self, hello: PublishHello, worker: Worker, limits: Limits, metrics: Metrics, owner: StreamOwner, wrapped: EntryWrapper | None = None
+        self,
+        hello: PublishHello,
+        worker: Worker,
+        limits: Limits,
+        metrics: Metrics,
+        owner: StreamOwner,
+        wrapped: EntryWrapper | None = None,
+        *,
+        snapshot: StreamSnapshot | None = None,
+        fan_out: FanOut | None = None,
     ) -> None:
         self.hello = hello
         self.info = StreamInfo.of(hello, worker.engine)
-        self.numbering = Numbering()
-        self.totals = StreamTotals(self.info, metrics, owner.packet_waited)
-        self.lease = PublisherLease()
+        if snapshot is None:
+            self.numbering, self.lease = Numbering(), PublisherLease()
+            self.totals = StreamTotals(self.info, metrics, owner.packet_waited)
+        else:
+            snapshot = snapshot.on_clock(*both_clocks())
+            self.numbering = Numbering(snapshot.epoch, snapshot.next_seq)
+            self.lease = PublisherLease(snapshot.secret, snapshot.lease_next_seq, snapshot.lease_epoch)
+            counts = {"received": snapshot.received, "emitted": snapshot.emitted, "dropped": snapshot.dropped}
+            self.totals = StreamTotals(self.info, metrics, owner.packet_waited, **counts)
         self.back_pressure = BackPressure(
             limits, lambda: max(self._source.backlog_s, self.fan_out.backlog_s), lambda: self.fan_out.subscribers
         )
@@ -75,20 +98,32 @@ class Stream:
             decoder_closed=lambda: owner.decoder_closed(self),
             broke=self.lease.fail,
         )
-        self.fan_out = FanOut(self.info, self.numbering, events, worker, limits)
-        self._entry: FanOutEntry = self.fan_out if wrapped is None else wrapped(self.info, self.fan_out)
         self.complete = False
-        self.since = time.time()
+        self.since = time.time() if snapshot is None else snapshot.since
         self.ended = asyncio.Event()
-        self._frame_rate = worker.engine.config.frame_rate
+        self._engine = worker.engine
+        self._resume_s = limits.resume_s
         self._owner = owner
         self._end_reason: str | None = None
-        self._source = self._open_source(worker, limits)
+        self._moving = False
+        # First what may refuse a snapshot.
+        self._source = self._open_source(worker, limits, None if snapshot is None else snapshot.source)
+        saved = None if snapshot is None else snapshot.fan_out
+        self.fan_out = fan_out or FanOut(self.info, self.numbering, events, worker, limits, saved)
+        self._entry: FanOutEntry = self.fan_out if wrapped is None else wrapped(self.info, self.fan_out)
+        if fan_out is not None:
+            assert saved is not None and fan_out.session == saved.session
+            fan_out.report_to(events)
+            self._entry = ContinuedFanOut(self._entry, fan_out, self.numbering, saved)
+        if snapshot is not None:
+            self._wait_for_publisher()
 
-    def _open_source(self, worker: Worker, limits: Limits) -> IngestSource:
+    def _open_source(self, worker: Worker, limits: Limits, saved: PcmState | CodesState | None) -> IngestSource:
         hello, info = self.hello, self.info
         if hello.format == "codes":
-            return CodesSource(self, worker.engine.config)
+            assert saved is None or isinstance(saved, CodesState)
+            return CodesSource(self, worker.engine.config, saved)
+        assert saved is None or isinstance(saved, PcmState)
         assert hello.sample_rate is not None and hello.channels is not None
         return PcmSource(
             self,
@@ -101,6 +136,7 @@ class Stream:
             start=info.start,
             wait_s=limits.encode_wait_s if info.live else None,
             silence_db=hello.silence_db,
+            saved=saved,
         )
 
     @property
@@ -137,7 +173,7 @@ class Stream:
 
     def may_resume(self, secret: str) -> bool:
         """Whether the publisher with this secret may go on, or be told again how the stream ended."""
-        return (self.complete or not self.ending) and self.lease.matches(secret)
+        return (self.complete or not (self.ending or self._moving)) and self.lease.matches(secret)
 
     def attach(self, holder: object, failed: Failed, evict: Callable[[], None]) -> None:
         """`holder` feeds it from now on: `failed` is called when the stream breaks, `evict` when another connection takes over."""
@@ -150,12 +186,17 @@ class Stream:
             return
         self.lease.give_back()
         if resume_s and not self.ending:
-            self.lease.wait(resume_s, lambda: self.end("the publisher vanished"))
+            self._wait_for_publisher(resume_s)
         else:
             self.end("the publisher vanished")
 
+    def _wait_for_publisher(self, resume_s: float | None = None) -> None:
+        self.lease.wait(self._resume_s if resume_s is None else resume_s, lambda: self.end("the publisher vanished"))
+
     def feed(self, packet: Packet) -> None:
         """Take the publisher's next packet."""
+        if self._moving:  # the publisher sends it again where the stream goes on
+            return
         self.totals.receive()
         self.lease.next_seq, self.lease.epoch = packet.seq + 1, packet.epoch
         if self.ending:
@@ -166,12 +207,16 @@ class Stream:
 
     def publisher_gap(self, gap: Gap) -> None:
         """The publisher lost packets before it could send them."""
+        if self._moving:
+            return
         self.lease.next_seq = gap.next_seq
         if not self.ending:
             self._source.gap(gap.count, gap.reason)
 
     def publisher_end(self) -> None:
         """The publisher has said that this is all. It may say so again on another connection."""
+        if self._moving:
+            return
         self.complete = True
         self.end("the publisher ended it")
 
@@ -183,12 +228,99 @@ class Stream:
             self._source.end()
             self.back_pressure.release()
 
+    def withdraw(self) -> None:
+        """Forget a stream that nobody has fed or heard."""
+        self._end_reason = "its name is another's"
+        self._source.close()
+        self.ended.set()
+
+    # To another server ---------------------------------------------------------------------------------------------------------------
+
+    async def snapshot(self, pcm_s: float = 0.0) -> StreamSnapshot:
+        """The stream as a value, while it goes on; it holds nothing up.
+
+        It has what came of all messages before this call, and the last `pcm_s` of decoded packets, 96 kB a second, for listeners of PCM
+        that resume. Raises `UnsupportedModelError` for a model in chunks, and `StreamCodecError` where the stream ends or breaks.
+        """
+        check_movable(self._engine)
+        if self.ending:
+            raise StreamCodecError(f"the stream takes nothing more: {self.end_reason}")
+        taken: asyncio.Future[StreamSnapshot] = asyncio.get_running_loop().create_future()
+        lease, totals = (self.lease.next_seq, self.lease.epoch), (self.totals.received, self.totals.dropped)
+
+        def with_source(source: PcmState | CodesState) -> None:
+            def with_fan_out(fan_out: FanOutState) -> None:
+                if not taken.done():
+                    taken.set_result(value(fan_out))
+
+            value = self._value(source, lease, totals)
+            self.fan_out.snapshot(self.numbering, pcm_s, with_fan_out)
+
+        def failed(exc: Exception) -> None:
+            if not taken.done():
+                taken.set_exception(exc)
+
+        self._source.snapshot(with_source, failed)
+        return await taken
+
+    def _value(
+        self, source: PcmState | CodesState, lease: tuple[int, int], totals: tuple[int, int]
+    ) -> Callable[[FanOutState], StreamSnapshot]:
+        """What makes the snapshot of this moment, once the fan-out is as far."""
+        hello = replace(self.hello, token=None, resume=None)
+        now, numbers, emitted = both_clocks(), (self.numbering.next_seq, self.numbering.epoch), self.totals.emitted
+        (received, dropped), since, secret = totals, self.since, self.lease.secret
+        return lambda fan_out: StreamSnapshot(hello, *now, since, *numbers, secret, *lease, received, emitted, dropped, fan_out, source)
+
+    async def give(self, pcm_s: float = 1.0) -> StreamSnapshot:
+        """Take nothing more, bring out what was taken as far as it makes whole packets, and return the stream as a value: it ends here.
+
+        Its listeners are told nothing. Its fan-out stays, for whoever links to where the stream goes on. The publisher's connection is
+        evicted. Raises as `snapshot` does; the stream goes on then, unless it has ended, and so it does where this is cancelled.
+        """
+        check_movable(self._engine)
+        self._moving = True
+        self.lease.take_away()
+        try:
+            value = await self._settled(pcm_s)
+            if self.ending:
+                raise StreamCodecError(f"the stream takes nothing more: {self.end_reason}")
+        except BaseException:
+            self._moving = False
+            if not self.ending:
+                self._wait_for_publisher()
+            raise
+        self._leave()
+        return value
+
+    def abandon(self) -> None:
+        """The stream goes on at another server without this one, as its publisher went there: it ends here as with `give`."""
+        self._moving = True
+        self.lease.take_away()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._end_reason = "it goes on at another server"
+        self.lease.stop_waiting()
+        self._source.close()
+        self._entry.moved()
+        self.back_pressure.release()
+        self._owner.stream_moved(self)
+        self.ended.set()
+
+    async def _settled(self, pcm_s: float) -> StreamSnapshot:
+        while True:
+            try:
+                return await self.snapshot(pcm_s)
+            except EngineHungError:  # what was fed is lost then, and another encoder goes on
+                continue
+
     # From the source -----------------------------------------------------------------------------------------------------------------
 
     def emit(self, payload: bytes, n_q: int, frames: int, timestamp: int, times: tuple[int, int, int]) -> None:
         packet = Packet(self.numbering.take(), self.numbering.epoch, timestamp, n_q, payload)
         self._entry.packet(packet, frames)
-        self.totals.emit(packet, frames / self._frame_rate, times)
+        self.totals.emit(packet, frames / self._engine.config.frame_rate, times)
         self.back_pressure.progressed()
 
     def discontinuity(self, missing: int, reason: str) -> None:

@@ -45,10 +45,12 @@ class RecentPackets:
 class StreamTotals:
     """Counts the packets of one stream, and its part of `metrics`."""
 
-    def __init__(self, info: StreamInfo, metrics: Metrics, waited: Waited) -> None:
-        self.received = 0
-        self.emitted = 0
-        self.dropped = 0
+    def __init__(
+        self, info: StreamInfo, metrics: Metrics, waited: Waited, *, received: int = 0, emitted: int = 0, dropped: int = 0
+    ) -> None:
+        self.received = received
+        self.emitted = emitted
+        self.dropped = dropped
         self._info = info
         self._metrics = metrics
         self._waited = waited

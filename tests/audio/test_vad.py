@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcodec.audio import SILENCE_DB, SilenceDetector
-from streamcodec.errors import InputError
+from streamcodec.audio.dsp.vad import QuietPackets, SilenceState
+from streamcodec.config import CodecConfig
+from streamcodec.errors import InputError, SnapshotError
 
 RATE = 24_000
 PACKET = 1_920
@@ -139,3 +141,36 @@ def test_the_decisions_do_not_depend_on_the_block_sizes(parts, blocks):
 def test_invalid_arguments_are_refused_by_name(options, culprit):
     with pytest.raises(InputError, match=f"{culprit}.*, expected"):
         SilenceDetector(**{"packet_samples": PACKET, **options})
+
+
+@given(st.lists(st.tuples(st.integers(0, 3_000), st.sampled_from([-80.0, -20.0])), max_size=20))
+def test_a_detector_that_goes_on_from_another_s_state_after_each_block_decides_the_same(parts):
+    stays, found, fed = SilenceDetector(PACKET, hangover_s=0.1), [], 0
+    for size, db in parts:
+        stays.feed(level(db, size))
+        fed += size
+    expected = [stays.next_is_quiet() for _ in range(fed // PACKET)]
+    moves, fed = SilenceDetector(PACKET, hangover_s=0.1), 0
+    for size, db in parts:
+        moves.feed(level(db, size))
+        fed += size
+        saved, moves = moves.snapshot(), SilenceDetector(PACKET, hangover_s=0.1)
+        moves.restore(saved)
+        if fed // PACKET > len(found):
+            found.append(moves.next_is_quiet())
+    found += [moves.next_is_quiet() for _ in range(fed // PACKET - len(found))]
+    assert found == expected
+
+
+def test_a_detector_s_state_that_does_not_fit_is_refused():
+    nothing = np.zeros(0, np.float32)
+    for saved in (
+        SilenceState((), np.zeros(PACKET, np.float32), 0.0),
+        SilenceState((), nothing, math.nan),
+        SilenceState((), nothing, -1.0),
+    ):
+        with pytest.raises(SnapshotError, match="detector of silence"):
+            SilenceDetector(PACKET).restore(saved)
+    for threshold, saved in ((None, SilenceState((), nothing, 0.0)), (-50.0, None)):
+        with pytest.raises(SnapshotError, match="with this threshold"):
+            QuietPackets(CodecConfig(), 6, threshold).restore(saved)

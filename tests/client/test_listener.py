@@ -69,7 +69,9 @@ def test_events_come_in_order_with_packets_and_losses_counted():
             assert got == events
             assert (listener.packets, listener.lost, listener.silent) == (2, 4, 9)
             assert listener.welcome.stream == "alice"
-        assert hellos == [ListenHello(stream="alice", format="pcm_s16le", history_ms=500, token="s3cret", client="streamcodec")]
+        assert hellos == [
+            ListenHello(stream="alice", format="pcm_s16le", history_ms=500, can_move=True, token="s3cret", client="streamcodec")
+        ]
 
     run(main())
 

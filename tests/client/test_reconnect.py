@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streamcodec.client import Destination, backoff, keep_trying, reconnect
 from streamcodec.client.reconnect import reopen
+from streamcodec.client.route import SessionRoute
 from streamcodec.errors import ConnectionFailed, Refused, UntrustedServerError
 
 
@@ -92,5 +93,5 @@ def test_a_connection_that_could_be_resumed_is_not_waited_for_where_there_is_ano
     monkeypatch.setattr(reconnect, "open_connection", opened)
     monkeypatch.setattr(reconnect, "asyncio", SimpleNamespace(sleep=slept))
     with pytest.raises(Refused) as caught:
-        asyncio.run(reopen("ws://a.example", lambda: None, lost, 600.0))  # type: ignore[arg-type, return-value]
+        asyncio.run(reopen(SessionRoute("ws://a.example"), lambda: None, lost, 600.0))  # type: ignore[arg-type, return-value]
     assert caught.value.go_to == "wss://b.example" and not answers

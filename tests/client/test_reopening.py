@@ -15,6 +15,7 @@ import streamcodec.client.connection as connection_module
 import streamcodec.client.reconnect as reconnect
 import streamcodec.client.uplink as uplink_module
 from streamcodec.client import PublishOptions, listen, publish
+from streamcodec.client.route import SessionRoute
 from streamcodec.errors import ConnectionFailed, Refused
 from streamcodec.protocol import End, Ended, Error, Gap, Packet, Ping, Pong, Refuse, Report, StreamEnd, StreamStart, Waiting
 
@@ -127,7 +128,7 @@ def test_a_try_that_nobody_answers_leaves_time_for_others(monkeypatch):
 
     async def main():
         with pytest.raises(ConnectionFailed, match="was lost"):
-            await reconnect.reopen("ws://a", lambda: None, ConnectionFailed("the connection was lost"), 10.0)
+            await reconnect.reopen(SessionRoute("ws://a"), lambda: None, ConnectionFailed("the connection was lost"), 10.0)
 
     run(main())
     assert sum(at < 8.0 for at in tries) >= 3

@@ -190,3 +190,57 @@ def test_every_number_is_audio_or_lost_once_at_the_other_end(actions, data):
     for what in server:
         assert what < 0 or what == at % 256
         at += -what if what < 0 else 1
+
+
+def drained(queue):
+    found = []
+    while queue:
+        entry = queue.next()
+        found.append((entry.count, entry.reason) if isinstance(entry, Lost) else entry.captured)
+    return found
+
+
+def sent_and_acknowledged(again_s, count=5):
+    """A queue whose packets 0 to `count` - 1, of 80 ms each, have gone out and been acknowledged."""
+    queue = SendQueue(10.0, again_s)
+    for seq in range(count):
+        queue.add(Audio(b"", seq, 0.08))
+        queue.sent(seq, queue.next())
+    queue.acknowledge(count)
+    return queue
+
+
+@pytest.mark.parametrize(("again_s", "found"), [(3.0, [2, 3, 4]), (0.16, [(1, "uplink"), 3, 4]), (0.0, [(3, "uplink")])])
+def test_a_server_that_goes_on_from_an_older_state_gets_what_is_kept_and_is_told_the_rest(again_s, found):
+    queue = sent_and_acknowledged(again_s)
+    assert queue.sent_s == 0
+    queue.send_again(2)
+    assert drained(queue) == found
+
+
+def test_what_is_kept_of_what_was_acknowledged_is_bounded_and_not_under_way():
+    queue = sent_and_acknowledged(0.8, 1000)
+    assert len(queue._acknowledged) == 10 and (queue.sent_s, queue.waiting_s) == (0.0, 0.0)
+
+
+def test_what_waits_again_is_neither_named_as_lost_nor_sent_twice_where_the_session_moves_once_more():
+    queue = sent_and_acknowledged(3.0)
+    queue.send_again(3)
+    queue.send_again(3)
+    assert drained(queue) == [3, 4]
+    # Of what the second server has, the third may lack some.
+    queue = sent_and_acknowledged(3.0)
+    queue.send_again(3)
+    queue.send_again(2)
+    assert drained(queue) == [2, 3, 4]
+
+
+def test_a_gap_that_a_server_has_in_part_is_sent_again_from_there():
+    queue = SendQueue(10.0, 3.0)
+    queue.lose(4, "overload")
+    queue.add(Audio(b"", 4, 0.08))
+    for seq in (0, 4):
+        queue.sent(seq, queue.next())
+    queue.acknowledge(5)
+    queue.send_again(3)
+    assert drained(queue) == [(1, "overload"), 4]

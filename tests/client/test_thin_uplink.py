@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from made_up_time import Line, run_in_made_up_time
 
-import streamcodec.client.uplink as uplink_module
-from streamcodec.client import Publisher, publish
+from streamcodec.client import Publisher, kept_connection, publish
 
 BLOCK = np.zeros(2400, np.float32)  # 100 ms
 STREAM = 48_200.0  # bytes/s of 24 kHz in 16 bits, as messages of 100 ms
@@ -40,7 +39,7 @@ def speaking(monkeypatch) -> Callable[..., Line]:
         async def main() -> None:
             nonlocal line
             line = Line(STREAM * before[0], before[1])
-            monkeypatch.setattr(uplink_module, "open_connection", line.connect)
+            monkeypatch.setattr(kept_connection, "open_connection", line.connect)
             async with publish("made up", "alice") as publisher:
                 line.begun_at = asyncio.get_running_loop().time()
                 await talk(publisher, before_s)

@@ -55,7 +55,7 @@ ONE_OF_EACH = [
     replace(PUBLISH_PCM, silence_db=-50.5),
     LISTEN_CODES,
     LISTEN_PCM,
-    replace(PUBLISH_CODES, resume=RESUME),
+    replace(PUBLISH_CODES, resume=RESUME, can_move=True),
     replace(LISTEN_CODES, bandwidth=6.0, min_bandwidth=1.5, resume=RESUME),
     WELCOME,
     Refuse(code="server_full", reason="64 streams", retry=True, retry_after_ms=500),
@@ -70,6 +70,7 @@ ONE_OF_EACH = [
     Ping(time=5),
     Pong(time=5, server_time=9),
     Error(code="internal", reason="internal error"),
+    Error(code="moved", reason="the session goes on elsewhere", go_to="wss://b.example"),
 ]
 
 

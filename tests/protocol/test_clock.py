@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+import streamcodec.protocol.clock as clock_module
 from streamcodec.protocol import ClockEstimate, unwrap_timestamp
+from streamcodec.protocol.clock import both_clocks
 
 
 @given(st.integers(0, 2**53), st.integers(-(2**31) + 1, 2**31 - 1))
@@ -35,3 +39,19 @@ def test_the_error_is_at_most_half_the_quickest_round_trip_of_the_last_sixteen(d
 def test_a_clock_that_was_set_back_changes_nothing():
     clock = ClockEstimate().update(sent=0, server_time=100, received=10)
     assert clock.update(sent=50, server_time=100, received=10) == clock
+
+
+def test_both_clocks_are_read_at_one_moment_however_long_the_other_readings_take(monkeypatch):
+    """Between the two readings of the program's clock goes by what the list says; the time of day is in the middle."""
+    waits, now = iter([900, 40, 6, 300, 80]), [10**9]
+
+    def day():
+        now[0] += (wait := next(waits)) // 2
+        told = now[0] / 1e6
+        now[0] += wait - wait // 2
+        return told
+
+    monkeypatch.setattr(clock_module, "now_us", lambda: now[0])
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(time=day))
+    clock_us, day_s = both_clocks()
+    assert abs(clock_us - 1e6 * day_s) <= 1

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from protocol_pair import LISTEN_CODES, LISTEN_PCM, MODEL, ONE_OF_EACH, PACKET, PUBLISH_CODES, PUBLISH_PCM, START, WELCOME
 
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, WireCode
-from streamcodec.protocol import MAX_MESSAGE_BYTES, PACKET_OVERHEAD, Error, Gap, Packet, Ping, Report, parse, sample_width
+from streamcodec.protocol import (
+    MAX_CONTROL_BYTES,
+    MAX_MESSAGE_BYTES,
+    PACKET_OVERHEAD,
+    Error,
+    Gap,
+    Packet,
+    Ping,
+    Report,
+    parse,
+    sample_width,
+)
 
 names = st.text("abcXYZ019._~-", min_size=1, max_size=64)
 texts = st.text(max_size=200)
@@ -170,6 +181,9 @@ WRONG = [
     (WELCOME, "model", [None, "small", {}, {"name": "small"}]),
     (WELCOME, "n_q", [None, 0, 256]),
     (WELCOME, "next_seq", [None, 2**32 + 1]),
+    (WELCOME, "alternates", [("wss://b",) * 5, ("http://b",), ("wss://b", ""), (7,), "wss://b", None]),
+    (PUBLISH_CODES, "can_move", [1, "yes", None]),
+    (LISTEN_PCM, "can_move", [0, None]),
     (WELCOME, "time", [None, -1, 2**53]),
     (START, "start", [None, "later"]),
     (START, "live_seq", [-1, 2**32 + 1]),
@@ -197,6 +211,13 @@ def test_the_same_field_is_a_local_error_where_the_message_is_made(message, fiel
 def test_a_codebook_size_that_is_no_power_of_two_is_refused(size):
     with pytest.raises(LocalProtocolError, match=f"model: codebook_size is {size}"):
         replace(MODEL, codebook_size=size)
+
+
+def test_a_welcome_with_as_much_as_it_may_hold_is_a_message():
+    address = "wss://" + "x" * 1000
+    most = replace(WELCOME, alternates=(address,) * 4, server="x" * 1000, session="x" * 128, model=replace(MODEL, name="x" * 200))
+    assert len(most.serialize()) < MAX_CONTROL_BYTES / 2
+    assert parse(most.serialize()) == most
 
 
 def test_a_start_that_is_live_before_it_begins_is_refused():

@@ -482,6 +482,19 @@ def test_a_refusal_that_was_raised_says_when_to_come_again_and_an_error_does_not
     assert pair.client.feed(*pair.server.data_to_send()) == [Error(code="server_full", reason="many come at once")]
 
 
+@pytest.mark.parametrize(("can_move", "told", "close"), [(True, "moved", 4421), (False, "server_closing", 4501)])
+def test_a_client_that_does_not_know_that_sessions_move_is_told_what_it_knows(can_move, told, close):
+    moved = RemoteProtocolError(WireCode.MOVED, "it goes on elsewhere", go_to="wss://b.example")
+    client, server = asked(replace(LISTEN_CODES, resume=RESUME, can_move=can_move))
+    assert server.fail(moved) == close
+    [data] = server.data_to_send()
+    assert client.feed(data) == [Refuse(code=told, reason="it goes on elsewhere", retry=True, go_to="wss://b.example")]
+    pair = publishing(replace(PUBLISH_CODES, can_move=can_move))
+    assert pair.server.fail(moved) == close == pair.server.close_code
+    [data] = pair.server.data_to_send()
+    assert pair.client.feed(data) == [Error(code=told, reason="it goes on elsewhere", go_to="wss://b.example")]
+
+
 def test_a_word_that_this_version_does_not_know_closes_all_the_same():
     client = Pair(LISTEN_CODES).client
     assert client.feed(Error(code="brand_new", reason="").serialize())

@@ -65,6 +65,8 @@ def as_json(message: Any) -> dict[str, Any]:
 
 _MORE = [
     replace(WELCOME, model=MODEL_WITH_ALL, session="s3cret", resume_ms=10_000, server="streamcodec/1"),
+    replace(WELCOME, alternates=("wss://b.example", "ws://127.0.0.1:8765/c?d=e", "wss://[::1]", "wss://" + "x" * 1000)),
+    replace(LISTEN_PCM, can_move=True),
     Packet(0, 0, 0, 0, b"\0"),
     Packet(127, 127, 127, 127, bytes(31)),
     Packet(128, 128, 128, 128, bytes(255)),
@@ -78,6 +80,7 @@ _MORE = [
     Pong(time=0, server_time=2**32, closing_ms=4500, go_to="wss://b.example/voice?a=b"),
     Refuse(code="server_closing", reason="", retry=True, retry_after_ms=1000, go_to="ws://127.0.0.1:8765"),
     Error(code="server_closing", reason="", go_to="wss://b.example"),
+    Refuse(code="moved", reason="", retry=True, go_to="wss://b.example"),
     Report(received=2**32, margin_ms=-3_600_000, late_ms=3_600_000),
     Report(received=1, margin_ms=-32, late_ms=-33),
     Report(received=1, margin_ms=-128, late_ms=-129),
@@ -110,7 +113,12 @@ _ALSO_READ_MAPS: dict[str, dict[str, Any]] = {
         "map": {str(i): 0 for i in range(64)},
     },
     "a hello with what it needs": {"type": "hello", "version": 1, "role": "listen", "stream": "a", "format": "pcm_s16le"},
+    "a welcome of a server that knows no alternates": {
+        key: value for key, value in msgpack.unpackb(WELCOME.serialize()).items() if key != "alternates"
+    },
 }
+_LISTEN: dict[str, Any] = {"type": "hello", "version": 1, "role": "listen", "stream": "a", "format": "pcm_s16le"}
+_WELCOME: dict[str, Any] = msgpack.unpackb(WELCOME.serialize())
 _REFUSED_BYTES = {
     "no bytes": "",
     "a byte that begins nothing": "c1",
@@ -147,6 +155,12 @@ _REFUSED_MAPS: dict[str, dict[str, Any]] = {
     "text that is too long": {"type": "error", "code": "internal", "reason": "x" * 1001},
     "an address that is none of a WebSocket": {"type": "error", "code": "server_closing", "reason": "", "go_to": "http://b.example"},
     "an address with a space": {"type": "pong", "time": 7, "server_time": 7, "go_to": "ws://b.example/a b"},
+    "five alternates": _WELCOME | {"alternates": ["wss://b.example"] * 5},
+    "an alternate that is no address of a WebSocket": _WELCOME | {"alternates": ["wss://b.example", "b.example"]},
+    "an alternate that is no text": _WELCOME | {"alternates": [7]},
+    "alternates that are no array": _WELCOME | {"alternates": "wss://b.example"},
+    "alternates that are null": _WELCOME | {"alternates": None},
+    "a hello that can move by a number": _LISTEN | {"can_move": 1},
     "a bandwidth of nothing": {"type": "report", "received": 0, "bandwidth": 0},
     "an array of 257 under an unknown key": {"type": "ping", "time": 7, "more": [0] * 257},
     "a map of 65 under an unknown key": {"type": "ping", "time": 7, "more": {str(i): 0 for i in range(65)}},
@@ -461,6 +475,18 @@ def sessions() -> dict[str, Any]:
         _publishing("a publisher is replaced by its own other connection").server_sends(
             Error(code="taken_over", reason="resumed elsewhere")
         ),
+        _publishing("a publisher's session moves", replace(PUBLISH_CODES, can_move=True), session="5e55", resume_ms=10_000)
+        .client_sends(_codes(0))
+        .server_sends(Error(code="moved", reason="", go_to="wss://b.example")),
+        _listening("a listener's session moves", replace(LISTEN_CODES, can_move=True), session="5e55")
+        .server_sends(_codes(0))
+        .server_sends(Error(code="moved", reason="", go_to="wss://b.example")),
+        _Script("a hello that resumes is sent where the session is", replace(LISTEN_CODES, resume=resume, can_move=True)).server_sends(
+            Refuse(code="moved", reason="", retry=True, go_to="wss://b.example")
+        ),
+        _publishing("an end whose answer comes from elsewhere", replace(PUBLISH_CODES, can_move=True), session="5e55", resume_ms=10_000)
+        .client_sends(_codes(0), End(last_seq=0))
+        .server_sends(Error(code="moved", reason="", go_to="wss://b.example")),
         _Script("a hello is refused", PUBLISH_PCM).server_sends(full),
         _Script("a listener waits, hears a stream and waits again", LISTEN_CODES)
         .server_sends(welcome_to(LISTEN_CODES), Waiting(stream="alice"), START, _codes(0))

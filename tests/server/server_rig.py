@@ -16,8 +16,6 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from made_up_models import small_model
-from parity import assert_same_codes
 from patience import TIMEOUT_S, patient_limits, run_patiently
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
@@ -40,6 +38,8 @@ OURS = "the fingerprint of the server's model"
 @functools.lru_cache(maxsize=2)
 def tiny_codec(use: str = "server") -> Codec:  # noqa: ARG001
     """A small reflect-padded model; one for the server's thread, another for the test's."""
+    from made_up_models import small_model  # loads torch, which a test with an engine of its own does without
+
     return streamcodec.load(small_model())
 
 
@@ -53,8 +53,11 @@ def offline_codec() -> Codec:
     return tiny_codec("test")
 
 
-def run(main: Coroutine[Any, Any, None], *, errors_expected: bool = False) -> None:
-    """Run a test to its end; nothing may be logged as an error, left running or have an exception that nobody asked for."""
+def run(main: Coroutine[Any, Any, None], *, errors_expected: bool = False, warmed: bool = True) -> None:
+    """Run a test to its end; nothing may be logged as an error, left running or have an exception that nobody asked for.
+
+    `warmed` is for those whose servers have the small model.
+    """
     complaints: list[str] = []
 
     class Handler(logging.Handler):
@@ -69,7 +72,8 @@ def run(main: Coroutine[Any, Any, None], *, errors_expected: bool = False) -> No
         gc.collect()
         await until(lambda: asyncio.all_tasks() <= before, "tasks are left over")
 
-    _warmed()
+    if warmed:
+        _warmed()
     logging.getLogger().addHandler(handler)
     try:
         run_patiently(guarded())
@@ -121,6 +125,8 @@ def offline_audio(codec: Codec, codes: Any, bandwidth: float, start: str) -> Any
 
 def same_codes(codec: Codec, got: Any, x: Any, bandwidth: float, start: Start, rate: int = 24_000) -> None:
     """Codes [n_q, F] are those of a stream of `x`, but for near-ties: steps are batched, and sums have another order there."""
+    from parity import assert_same_codes
+
     assert_same_codes(codec, got, offline_codes(codec, x, bandwidth, start, rate), x, start, rate=rate)
 
 

@@ -51,7 +51,7 @@ def test_newcomers_are_admitted_one_after_another_in_the_order_of_arrival():
             tasks = []
             for i in range(5):
                 tasks.append(asyncio.create_task(ask(server, f"s{i}", answered)))
-                await until(lambda i=i: server.registry.num_waiting == i + 1)
+                await until(lambda i=i: server.registry.newcomers.num_waiting == i + 1)
             assert await waiting(server) == 5
             for i in range(5):
                 assert answered == [f"s{k}" for k in range(i)]
@@ -87,7 +87,7 @@ def test_a_machine_that_is_full_says_so_at_once_and_to_who_waited_as_soon_as_it_
         async with serving(limits=small_limits(join_wait_s=1e9)) as server:
             door, answered = Doorkeeper(server), []
             task = asyncio.create_task(ask(server, "a", answered))
-            await until(lambda: server.registry.num_waiting == 1)
+            await until(lambda: server.registry.newcomers.num_waiting == 1)
             door.answer = Refusal("full", None)
             await task
             assert answered[0][1].reason == "full"
@@ -102,7 +102,7 @@ def test_a_client_that_needs_no_room_does_not_wait_behind_those_that_do():
         async with serving(limits=small_limits(join_wait_s=30.0)) as server, contextlib.AsyncExitStack() as stack:
             door, answered = Doorkeeper(server), []
             task = asyncio.create_task(ask(server, "pcm", answered))
-            await until(lambda: server.registry.num_waiting == 1)
+            await until(lambda: server.registry.newcomers.num_waiting == 1)
             await ask(server, "codes", answered, format="codes", model=codec.fingerprint)
             await listening(stack, server.url, "pcm", codec)
             async with listen(server.url, "another", format="pcm_s16le"):
@@ -121,7 +121,7 @@ def test_a_listener_that_needs_a_decoder_waits_in_order_too():
             door.let_in = 1
             await stack.enter_async_context(publish(server.url, "a"))
             task = asyncio.create_task(listening(stack, server.url, "a", format="pcm_s16le"))
-            await until(lambda: server.registry.num_waiting == 1)
+            await until(lambda: server.registry.newcomers.num_waiting == 1)
             assert not server.registry.streams["a"].decoding
             door.let_in += 1
             await task
@@ -156,7 +156,7 @@ def test_listeners_of_codes_do_not_wait_behind_publishers_that_the_engine_has_no
             server.registry.admission.refusal = lambda now, demand, wanted: SOON if ("encode", 6) in wanted else None  # noqa: ARG005
             answered = []
             waits = asyncio.create_task(ask(server, "b", answered))
-            await until(lambda: server.registry.num_waiting == 1)
+            await until(lambda: server.registry.newcomers.num_waiting == 1)
             await listening(stack, server.url, "a", codec)
             assert answered == []
             server.registry.admission.refusal = lambda now, demand, wanted: None  # noqa: ARG005
@@ -172,10 +172,10 @@ def test_a_client_that_leaves_while_it_waits_publishes_nothing_and_delays_nobody
             door, answered = Doorkeeper(server), []
             async with raw(server.url) as leaving:
                 await leaving.send(pcm_hello("a"))
-                await until(lambda: server.registry.num_waiting == 1)
+                await until(lambda: server.registry.newcomers.num_waiting == 1)
                 task = asyncio.create_task(ask(server, "b", answered))
-                await until(lambda: server.registry.num_waiting == 2)
-            await until(lambda: server.registry.num_waiting == 1)
+                await until(lambda: server.registry.newcomers.num_waiting == 2)
+            await until(lambda: server.registry.newcomers.num_waiting == 1)
             assert not server.registry.streams
             door.let_in += 1
             await task
@@ -197,9 +197,9 @@ def test_two_who_wait_for_one_name_get_it_once():
                     await leaving.wait()
 
             staying = asyncio.create_task(stay())
-            await until(lambda: server.registry.num_waiting == 1)
+            await until(lambda: server.registry.newcomers.num_waiting == 1)
             task = asyncio.create_task(ask(server, "a", answered))
-            await until(lambda: server.registry.num_waiting == 2)
+            await until(lambda: server.registry.newcomers.num_waiting == 2)
             door.let_in += 1
             await task
             assert answered[0] == "in"
@@ -217,7 +217,7 @@ def test_a_server_that_closes_lets_nobody_wait(waiters):
             Doorkeeper(server)
             answered, names = [], itertools.islice("abc", waiters)
             tasks = [asyncio.create_task(ask(server, name, answered)) for name in names]
-            await until(lambda: server.registry.num_waiting == waiters)
+            await until(lambda: server.registry.newcomers.num_waiting == waiters)
             await server.stop()
             await asyncio.gather(*tasks)
             assert {exc.code for _, exc in answered} == {"server_closing"}

@@ -422,7 +422,7 @@ def test_what_is_noted_of_messages_does_not_grow_with_the_stream(wait_s):
         rig.feed(80, i * 80_000)
         rig.give()
     assert rig.dropped == 0
-    assert len(rig.source._waits._arrivals) + len(rig.source._timeline._runs) + len(rig.source._timeline._runs[0]._anchors) <= 4
+    assert len(rig.source._waits._arrivals) + len(rig.source._timeline._runs) + len(rig.source._timeline._runs[0].anchors) <= 4
 
 
 @given(st.lists(st.integers(-3, 5), max_size=80), st.sampled_from([20, 80, 200]))

@@ -25,7 +25,7 @@ from server_rig import (
 from streamcodec.client import PublishOptions, listen, publish
 from streamcodec.errors import Refused
 from streamcodec.protocol import Packet, now_us
-from streamcodec.server import app, gauges, registry, stream, totals
+from streamcodec.server import app, gauges, newcomers, stream, totals
 from streamcodec.server.capacity import admission, calibration, load_model
 from streamcodec.server.capacity.calibration import measure
 from streamcodec.server.capacity.load_model import Cost, Work
@@ -49,7 +49,7 @@ def costs(monkeypatch):
 
 @pytest.fixture
 def stopped_clock(monkeypatch):
-    return StoppedClock(monkeypatch, gauges, pcm, registry, stream, totals)
+    return StoppedClock(monkeypatch, gauges, newcomers, pcm, stream, totals)
 
 
 async def refusal(opening):

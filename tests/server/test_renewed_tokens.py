@@ -27,6 +27,8 @@ EXPIRED = Refused("unauthorized", "the token has expired", False)
         (EXPIRED, "new", False),
         (EXPIRED, None, False),
         (Refused("server_closing", "", True), lambda: "new", False),
+        (Refused("moved", "", True, None, "ws://b"), None, True),
+        (Refused("moved", "", True), "new", True),
         (ConnectionFailed("it broke"), None, True),
         (ValueError("something else"), lambda: "new", False),
     ],

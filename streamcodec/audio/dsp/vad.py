@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -11,15 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from streamcodec.config import CodecConfig
-from streamcodec.errors import InputError
+from streamcodec.errors import InputError, SnapshotError
 from streamcodec.types import Samples
 
-__all__ = ["SILENCE_DB", "QuietPackets", "SilenceDetector"]
+__all__ = ["SILENCE_DB", "QuietPackets", "SilenceDetector", "SilenceState"]
 
 SILENCE_DB = -50.0
 """The default threshold of silence in dBFS: below speech, above the noise of a quiet room."""
 
 _MAX_PART_S = 0.02
+
+
+@dataclass(frozen=True)
+class SilenceState:
+    """A detector between two blocks: decisions on packets to come, samples [T] of the next packet, and those since the last loud part."""
+
+    decisions: tuple[bool, ...]
+    rest: Samples
+    since_loud: float
 
 
 class SilenceDetector:
@@ -54,6 +64,19 @@ class SilenceDetector:
         whole = waiting.size - waiting.size % self._size
         self._decisions.extend(self._is_quiet(waiting[at : at + self._size]) for at in range(0, whole, self._size))
         self._rest = waiting[whole:].copy()
+
+    def snapshot(self) -> SilenceState:
+        """The detector as a value."""
+        return SilenceState(tuple(self._decisions), self._rest.astype(np.float32), float(self._since_loud))
+
+    def restore(self, saved: SilenceState) -> None:
+        """Go on from a value of `snapshot`; raises `SnapshotError` for one that does not fit."""
+        if saved.rest.ndim != 1 or saved.rest.size >= self._size or not saved.since_loud >= 0:
+            told = f"{list(saved.rest.shape)} samples and {saved.since_loud} since a loud one"
+            raise SnapshotError(f"the detector of silence has {told}, expected [T] with T below {self._size}, and 0 or more")
+        self._decisions = deque(saved.decisions)
+        self._rest = saved.rest.astype(np.float64)
+        self._since_loud = saved.since_loud
 
     def next_is_quiet(self) -> bool:
         """Whether the next packet is quiet. Each call is about the packet after that of the last call.
@@ -102,6 +125,18 @@ class QuietPackets:
         """Take a block [T] of any length of the samples that are encoded; the caller may reuse the array."""
         if self._detector is not None:
             self._detector.feed(samples)
+
+    def snapshot(self) -> SilenceState | None:
+        """What it knows as a value; None where no packet is quiet."""
+        return None if self._detector is None else self._detector.snapshot()
+
+    def restore(self, saved: SilenceState | None) -> None:
+        """Go on from a value of `snapshot`; raises `SnapshotError` for one that does not fit."""
+        if (saved is None) != (self._detector is None):
+            told, expected = ("none", "one") if saved is None else ("one", "none")
+            raise SnapshotError(f"there is {told} of a detector of silence, expected {expected} with this threshold")
+        if self._detector is not None and saved is not None:
+            self._detector.restore(saved)
 
     def cut(self, packet: Any) -> Any:
         """The codes [n_q, F] of the next packet, or only their first codebooks if it is quiet. Its samples must have been fed before."""

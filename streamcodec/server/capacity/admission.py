@@ -91,6 +91,10 @@ class Admission:
             bisect_right(range(1, _MAX_ROOM), 1 + 1e-9, key=lambda n: self._fullness(Counter({(kind, frames or self._packet_frames): n}))),
         )
 
+    def fullness(self, demand: Demand) -> float | None:
+        """What share of what is allowed `demand` is expected to take, of the fullest resource; None: nobody knows."""
+        return self._fullness(demand) if self._known else None
+
     def refusal(self, now: float, demand: Demand, wanted: Demand) -> Refusal | None:
         """Why `wanted` is refused beside `demand`; None: it is admitted. An idle machine admits everybody."""
         if not self._known or not wanted or not demand:

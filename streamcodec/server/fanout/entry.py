@@ -32,5 +32,8 @@ class FanOutEntry(Protocol):
     def expect_burst(self) -> None:
         """What comes next was held up on its way here: it is no lag of the listeners'."""
 
+    def moved(self) -> None:
+        """Nothing more comes by this way: the stream goes on at another server. The fan-out and its listeners stay."""
+
     def end(self, message: StreamEnd, finished: Callable[[], None]) -> None:
         """The stream is over; calls `finished` when all of it was handed to the listeners' queues."""

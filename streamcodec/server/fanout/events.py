@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["StreamEvents"]
+__all__ = ["UNHEARD", "StreamEvents"]
 
 
 @dataclass(frozen=True)
@@ -22,3 +22,13 @@ class StreamEvents:
     undecoded: Callable[[int], None]
     decoder_closed: Callable[[], None]
     broke: Callable[[Exception], None]
+
+
+UNHEARD = StreamEvents(
+    progressed=lambda: None,
+    waited=lambda now, wait_s: None,  # noqa: ARG005
+    undecoded=lambda count: None,  # noqa: ARG005
+    decoder_closed=lambda: None,
+    broke=lambda exc: None,  # noqa: ARG005
+)
+"""For a fan-out that nothing feeds now."""

@@ -7,40 +7,75 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from streamcodec.protocol import Format, Gap, Packet, Resume, StreamEnd, StreamStart, now_us
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.fanout.codes import CodesBranch
-from streamcodec.server.fanout.decode import SharedDecoder
-from streamcodec.server.fanout.events import StreamEvents
+from streamcodec.server.fanout.decode import DecodedPacket, SharedDecoder, SharedDecoderState
+from streamcodec.server.fanout.events import UNHEARD, StreamEvents
 from streamcodec.server.fanout.pcm import PcmBranch
 from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.info import Numbering, StreamInfo
 from streamcodec.server.limits import Limits
 
-__all__ = ["FanOut", "JoinReason", "StreamEvents"]
+__all__ = ["FanOut", "FanOutState", "JoinReason", "StreamEvents"]
 
 JoinReason = Literal["published", "joined"]
 
 
-class FanOut:
-    """The subscribers of one stream, which know it by `session`. Whoever records it has an entry before this one."""
+@dataclass(frozen=True)
+class FanOutState:
+    """A fan-out as a value, without its subscribers: what makes another one tell its listeners the same.
 
-    def __init__(self, info: StreamInfo, numbering: Numbering, events: StreamEvents, worker: Worker, limits: Limits) -> None:
+    `first_seq` is that of the newest epoch, `history` has its packets of codes and gaps, `pcm` those that were decoded. `decoder` is None
+    where nobody listens to PCM, or it broke.
+    """
+
+    session: str
+    first_seq: int
+    history: tuple[Packet | Gap, ...]
+    decoder: SharedDecoderState | None
+    pcm: tuple[DecodedPacket | Gap, ...]
+
+
+class FanOut:
+    """The subscribers of one stream, which know it by `session`. Whoever records it has an entry before this one.
+
+    `numbering` has the number and the epoch of the next packet: whoever feeds the fan-out counts there before each call. It goes on from
+    `saved`, which fits.
+    """
+
+    def __init__(
+        self,
+        info: StreamInfo,
+        numbering: Numbering,
+        events: StreamEvents,
+        worker: Worker,
+        limits: Limits,
+        saved: FanOutState | None = None,
+    ) -> None:
         config = worker.engine.config
-        self.session = secrets.token_hex(8)
+        self.session = secrets.token_hex(8) if saved is None else saved.session
         self.codes = CodesBranch(info, config, max(limits.history_s, limits.resume_s))
         self.pcm = PcmBranch(config, limits.resume_s, events)
+        self.numbering = numbering
         self._info = info
-        self._numbering = numbering
         self._events = events
         self._worker = worker
         self._limits = limits
         self.recorded = False
-        self._first_seq = 0  # of the current epoch
+        self._first_seq = 0 if saved is None else saved.first_seq  # of the current epoch
         self._end: StreamEnd | None = None
+        if saved is not None:
+            self.codes.history.restore(saved.history)
+            self.restore_decoder(saved, numbering.next_seq, numbering.epoch)
+
+    @property
+    def info(self) -> StreamInfo:
+        """What does not change while the stream lives."""
+        return self._info
 
     @property
     def subscribers(self) -> list[Subscriber]:
@@ -66,12 +101,16 @@ class FanOut:
 
     def epoch(self, reason: str) -> None:
         """The stream's encoder has started afresh."""
-        at = self._first_seq = self._numbering.next_seq
+        at = self._first_seq = self.numbering.next_seq
         self.codes.history.clear()
         for subscriber in self.codes.subscribers:
-            subscriber.put(self._start(subscriber, at, at, self._numbering.epoch, reason))
+            subscriber.put(self._start(subscriber, at, at, self.numbering.epoch, reason))
         if self.pcm.decoder is not None:
-            self.pcm.pass_on(self._start(None, at, at, self._numbering.epoch, reason))
+            self.pcm.pass_on(self._start(None, at, at, self.numbering.epoch, reason))
+
+    def moved(self) -> None:
+        """The stream goes on elsewhere; whatever links to it feeds this fan-out from now on, and calls `report_to`."""
+        self.report_to(UNHEARD)
 
     def end(self, message: StreamEnd, finished: Callable[[], None]) -> None:
         """The stream is over; calls `finished` when all of it was put."""
@@ -92,7 +131,49 @@ class FanOut:
     def beginning(self, reason: str) -> StreamStart:
         """What a listener of all codes is told of the newest epoch if it is there from its beginning."""
         at = self._first_seq
-        return replace(self._start(None, at, at, self._numbering.epoch, reason), format="codes")
+        return replace(self._start(None, at, at, self.numbering.epoch, reason), format="codes")
+
+    # Whatever feeds it changes -------------------------------------------------------------------------------------------------------
+
+    def report_to(self, events: StreamEvents) -> None:
+        """Report to these from now on."""
+        self._events = events
+        self.pcm.report_to(events)
+        for subscriber in self.subscribers:
+            subscriber.progressed = events.progressed
+
+    def snapshot(self, numbering: Numbering, pcm_s: float, taken: Callable[[FanOutState], None]) -> None:
+        """Call `taken` with the fan-out as it is now, and the last `pcm_s` of decoded packets, as soon as the decoder is as far.
+
+        `numbering` is its stream's, which has its own where it went on from a snapshot that was older than this fan-out.
+        """
+        first_seq, next_seq, epoch = self._first_seq, numbering.next_seq, numbering.epoch
+        if (self.numbering.next_seq, self.numbering.epoch) != (next_seq, epoch):
+            taken(FanOutState(self.session, min(first_seq, next_seq), (), None, ()))
+            return
+        history = self.codes.history.entries
+
+        def take(decoder: SharedDecoderState | None) -> None:
+            there = decoder is not None and self.pcm.decoder is not None and self.pcm.decoder.epoch == decoder.epoch
+            pcm = self.pcm.recent(pcm_s, decoder.next_seq) if there and decoder is not None else ()
+            taken(FanOutState(self.session, first_seq, history, decoder, pcm))
+
+        if self.pcm.decoder is None:
+            take(None)
+        else:
+            self.pcm.decoder.snapshot(first_seq, next_seq, epoch, take)
+
+    def restore_decoder(self, saved: FanOutState, next_seq: int, epoch: int) -> None:
+        """Decode on from `saved`, whose next packet was that number of that epoch, where it has a decoder and this fan-out has none."""
+        missed = self.codes.history.since(next_seq, self.numbering.next_seq)
+        if saved.decoder is None or self.pcm.decoder is not None or epoch != self.numbering.epoch or missed is None:
+            return
+        self.pcm.restore(self._open_decoder(saved.decoder), saved.pcm)
+        for entry in missed:
+            if isinstance(entry, Gap):
+                self.pcm.pass_on(entry)
+            else:
+                self.pcm.packet(entry, self.codes.frames(entry))
 
     # Coming and going ----------------------------------------------------------------------------------------------------------------
 
@@ -100,8 +181,8 @@ class FanOut:
         """Begin the stream for a subscriber, with as much history as it wants and there is."""
         self._add(subscriber)
         if subscriber.format == "codes":
-            history, next_seq = self._history(subscriber.options.history_s), self._numbering.next_seq
-            subscriber.put(self._start(subscriber, _first(history, next_seq), next_seq, self._numbering.epoch, reason))
+            history, next_seq = self._history(subscriber.options.history_s), self.numbering.next_seq
+            subscriber.put(self._start(subscriber, _first(history, next_seq), next_seq, self.numbering.epoch, reason))
             self.codes.replay(subscriber, history)
             return
         if self.pcm.decoder is None:
@@ -123,8 +204,8 @@ class FanOut:
             self.pcm.remove(subscriber, lost=lost)
 
     def _resume_codes(self, subscriber: Subscriber, asked: Resume) -> bool:
-        missed = self.codes.history.since(asked.next_seq, self._numbering.next_seq)
-        if missed is None or asked.epoch != self._numbering.epoch:
+        missed = self.codes.history.since(asked.next_seq, self.numbering.next_seq)
+        if missed is None or asked.epoch != self.numbering.epoch:
             return False
         self._continue(subscriber, asked)
         self.codes.replay(subscriber, missed)
@@ -167,21 +248,22 @@ class FanOut:
         chunked = self._worker.engine.config.granularity == "chunks"
         return self.codes.history.recent(min(seconds, self._info.packet_s) if chunked else seconds)
 
-    def _open_decoder(self) -> SharedDecoder:
-        info, numbering = self._info, self._numbering
-        history = self._history(self._limits.history_s)
+    def _open_decoder(self, saved: SharedDecoderState | None = None) -> SharedDecoder:
+        info, numbering = self._info, self.numbering
+        history = self._history(self._limits.history_s) if saved is None else []
         decoder = SharedDecoder(
             self._worker,
             n_q=info.n_q,
             start=info.start if _first(history, numbering.next_seq) == self._first_seq else "primed",
             restart=info.start,
-            first_seq=self._first_seq,
-            next_seq=numbering.next_seq,
-            epoch=numbering.epoch,
+            first_seq=self._first_seq if saved is None else saved.first_seq,
+            next_seq=numbering.next_seq if saved is None else saved.next_seq,
+            epoch=numbering.epoch if saved is None else saved.epoch,
             wait_s=self._limits.decode_wait_s if info.live else None,
-            dropped=self._events.undecoded,
+            dropped=lambda count: self._events.undecoded(count),
             sink=self.pcm.deliver,
-            failed=self._events.broke,
+            failed=lambda exc: self._events.broke(exc),
+            saved=saved,
         )
         for entry in history:
             if isinstance(entry, Packet):

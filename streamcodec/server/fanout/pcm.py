@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from streamcodec.audio import PcmFormat, float_to_pcm
@@ -78,6 +78,33 @@ class PcmBranch:
             self._closing = loop.call_at(self._keep_until, self._close_unused)
         else:
             self._close_unused()
+
+    def report_to(self, events: StreamEvents) -> None:
+        """Report to these from now on."""
+        self._events = events
+
+    def recent(self, seconds: float, next_seq: int) -> tuple[DecodedPacket | Gap, ...]:
+        """The newest packets, with the gaps between them, that make up `seconds` or a little more, without what is behind `next_seq`."""
+        taken: list[DecodedPacket | Gap] = []
+        for entry in reversed(self.history.entries):
+            if seconds <= 0:
+                break
+            if isinstance(entry, Gap):
+                if entry.next_seq <= next_seq:
+                    taken.append(entry)
+            elif entry.seq < next_seq:
+                taken.append(entry)
+                seconds -= self._duration_s(entry)
+        return tuple(reversed(taken))
+
+    def restore(self, decoder: SharedDecoder, history: Iterable[DecodedPacket | Gap]) -> None:
+        """Go on with a decoder of another server; it is kept for `resume_s`, in which its subscribers may come here."""
+        loop = asyncio.get_running_loop()
+        self.decoder = decoder
+        self.history.restore(history)
+        self._keep_until = loop.time() + self._resume_s
+        if not self.subscribers:
+            self._closing = loop.call_at(self._keep_until, self._close_unused)
 
     def close(self) -> None:
         """Everybody has all of the stream."""

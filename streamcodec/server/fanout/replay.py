@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from streamcodec.protocol import SILENCE, Gap, append_gap
@@ -42,6 +42,20 @@ class ReplayBuffer(Generic[P]):
         """Remember that packets are missing here. Gaps have no frames, so that merging them bounds their number."""
         if self._entries:
             append_gap(self._entries, gap)
+
+    @property
+    def entries(self) -> tuple[P | Gap, ...]:
+        """All that is remembered, oldest first."""
+        return tuple(self._entries)
+
+    def restore(self, entries: Iterable[P | Gap]) -> None:
+        """Remember these, oldest first, in place of all else."""
+        self.clear()
+        for entry in entries:
+            if isinstance(entry, Gap):
+                self.gap(entry)
+            else:
+                self.add(entry)
 
     def clear(self) -> None:
         """Forget all: a new epoch begins."""

@@ -5,16 +5,27 @@ One thread at a time calls it. All packets of a run are packed before the first 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from streamcodec.audio import StreamResampler, pcm_to_float
-from streamcodec.audio.dsp.vad import QuietPackets
+from streamcodec.audio.dsp.resample import ResamplerState
+from streamcodec.audio.dsp.vad import QuietPackets, SilenceState
 from streamcodec.audio.samples import PcmFormat
 from streamcodec.config import CodecConfig
 from streamcodec.protocol import PayloadLayout
 from streamcodec.types import Samples, codes_in
 
-__all__ = ["PcmFrontend"]
+__all__ = ["FrontendState", "PcmFrontend"]
+
+
+@dataclass(frozen=True)
+class FrontendState:
+    """A frontend between two messages; `drained` says that a run is over."""
+
+    resampler: ResamplerState | None
+    quiet: SilenceState | None
+    drained: bool
 
 
 class PcmFrontend:
@@ -41,6 +52,16 @@ class PcmFrontend:
         rest = self._observed(self._resampler.flush())
         self._drained = True
         return rest
+
+    def snapshot(self) -> FrontendState:
+        """The frontend as a value."""
+        return FrontendState(self._resampler.snapshot(), self._quiet.snapshot(), self._drained)
+
+    def restore(self, saved: FrontendState) -> None:
+        """Go on from a value of `snapshot`; raises `SnapshotError` for one of another stream."""
+        self._resampler.restore(saved.resampler)
+        self._quiet.restore(saved.quiet)
+        self._drained = saved.drained
 
     def pack(self, packet: Any) -> tuple[bytes, int, int]:
         """The payload of the next packet, codes [n_q, F] or a `Chunk`, its number of codebooks and its frames."""

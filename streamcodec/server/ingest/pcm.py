@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.audio.samples import PcmFormat
 from streamcodec.config import Start
-from streamcodec.errors import EngineHungError
+from streamcodec.errors import EngineHungError, SnapshotError, StreamCodecError
 from streamcodec.protocol import Packet, sample_width
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
+from streamcodec.scheduler.rows import EncoderRowState
 from streamcodec.scheduler.streams import Result, WorkerStream
 from streamcodec.scheduler.worker import Worker
-from streamcodec.server.ingest.frontend import PcmFrontend
+from streamcodec.server.ingest.frontend import FrontendState, PcmFrontend
 from streamcodec.server.ingest.source import MAX_BACKLOG_S, IngestSink
-from streamcodec.server.ingest.timeline import Timeline, WaitMeter
+from streamcodec.server.ingest.timeline import Timeline, TimelineState, WaitMeter
 
-__all__ = ["PcmSource"]
+__all__ = ["PcmSource", "PcmState"]
+
+
+@dataclass(frozen=True)
+class PcmFed:
+    """What a source of PCM knows of what it was fed: see `PcmSource`. `fed_s` belongs to the run that is being fed."""
+
+    fed_s: float
+    dropping_s: float
+    lost_s: float
+    last_s: float
+    epoch: int | None
+    expected: int | None
+
+
+@dataclass(frozen=True)
+class PcmState:
+    """A source of PCM as a value: all that it was fed has come out, as far as it makes whole packets."""
+
+    row: EncoderRowState
+    frontend: FrontendState
+    timeline: TimelineState
+    fed: PcmFed
+
+    def check(self) -> None:
+        """Raise `SnapshotError` where it contradicts itself; what depends on the engine is not looked at."""
+        self.timeline.check()
+        seconds = self.fed.fed_s, self.fed.dropping_s, self.fed.lost_s, self.fed.last_s
+        if not all(map(math.isfinite, seconds)) or min(seconds) < 0:
+            raise SnapshotError(f"a source of PCM counts {seconds} s, expected 0 or more")
 
 
 class PcmSource:
@@ -24,7 +58,7 @@ class PcmSource:
     than half of it (None: never). A new epoch follows, and the packets in between count as missing, so that numbers go on with time.
     Where a step of the engine hangs and is given up, what was fed by then is lost, and a new epoch follows. However fast the machine is, at
     most `MAX_BACKLOG_S` of audio waits. With `silence_db` the packets below that level (dBFS), as
-    `SilenceDetector` measures it, have only the fewest codebooks.
+    `SilenceDetector` measures it, have only the fewest codebooks. It goes on from `saved`; `SnapshotError` says that it cannot.
     """
 
     def __init__(
@@ -40,6 +74,7 @@ class PcmSource:
         start: Start,
         wait_s: float | None,
         silence_db: float | None = None,
+        saved: PcmState | None = None,
     ) -> None:
         config = worker.engine.config
         self._sink = sink
@@ -48,8 +83,8 @@ class PcmSource:
         # An incomplete chunk is no backlog: nothing would come out if the publisher waited for it.
         self._held_s = config.chunk_length_s or 0.0
         self._wait_s = wait_s
-        self._timeline = Timeline(config.packet_s(packet_frames))
-        self._waits = WaitMeter(config.chunk_length_s or config.packet_s(packet_frames))
+        self._timeline = Timeline(config.packet_s(packet_frames), None if saved is None else saved.timeline)
+        self._waits = WaitMeter(config.chunk_length_s or config.packet_s(packet_frames), self._timeline.backlog_s)
         self._dropping_s = 0.0
         self._lost_s = 0.0  # what the publisher says that it lost, as far as its numbers tell
         self._last_s = 0.0  # its last message
@@ -57,10 +92,19 @@ class PcmSource:
         self._expected: int | None = None  # the timestamp that would have come next, where something was lost
         self._closed = False
         self._ending = False
+        self._not_taken: list[Callable[[Exception], None]] = []  # who waits for it as a value
+        if saved is not None:
+            saved.row.check(worker.engine, n_q=n_q, packet_frames=packet_frames)
+            saved.check()
+            fed = saved.fed
+            self._dropping_s, self._lost_s, self._last_s = fed.dropping_s, fed.lost_s, fed.last_s
+            self._epoch, self._expected = fed.epoch, fed.expected
 
-        def open_encoder() -> WorkerStream:
+        def open_encoder(saved: PcmState | None = None) -> WorkerStream:
             quiet = QuietPackets(config, packet_frames, silence_db)
             frontend = PcmFrontend(format, rate, channels, quiet, config)
+            if saved is not None:
+                frontend.restore(saved.frontend)
             return worker.open_encoder(
                 self._on_result,
                 n_q=n_q,
@@ -69,10 +113,12 @@ class PcmSource:
                 prepare=frontend.prepare,
                 finish=frontend.pack,
                 drain=frontend.drain,
+                snapshot=frontend.snapshot,
+                saved=None if saved is None else saved.row,
             )
 
         self._open_encoder = open_encoder
-        self._encoder = open_encoder()
+        self._encoder = open_encoder(saved)
 
     @property
     def backlog_s(self) -> float:
@@ -117,6 +163,29 @@ class PcmSource:
     def close(self) -> None:
         self._closed = True
         self._encoder.close()
+        self._take_no_snapshot(StreamCodecError("the stream was closed"))
+
+    def snapshot(self, taken: Callable[[PcmState], None], failed: Callable[[Exception], None]) -> None:
+        fed = PcmFed(self._timeline.fed_s, self._dropping_s, self._lost_s, self._last_s, self._epoch, self._expected)
+        self._not_taken.append(failed)
+
+        def take(result: Result) -> None:
+            if failed not in self._not_taken:  # it was told already
+                return
+            self._not_taken.remove(failed)
+            if result.error is not None:
+                failed(result.error)
+                return
+            [(row, frontend)] = result.outputs
+            # All that was fed before has come out, and nothing of what came later: so what is out now belongs to what was fed then.
+            taken(PcmState(row, frontend, self._timeline.snapshot(fed.fed_s), fed))
+
+        self._encoder.snapshot(take)
+
+    def _take_no_snapshot(self, exc: Exception) -> None:
+        waiting, self._not_taken = self._not_taken, []
+        for failed in waiting:
+            failed(exc)
 
     def _must_drop(self, now: int, wait_s: float) -> bool:
         max_wait_s = wait_s / 2 if self._dropping_s else wait_s
@@ -141,10 +210,12 @@ class PcmSource:
             else:
                 self._pass_on(result)
         except Exception as exc:  # a stream that lost count must end: nobody else would end it
+            self._take_no_snapshot(exc)
             self._sink.failed(exc)
 
     def _open_anew(self) -> None:
         """The engine did not come back with what was fed: that is lost, and what follows is another epoch."""
+        self._take_no_snapshot(EngineHungError("a step of the engine did not come back"))
         self._waits.done(self._timeline.backlog_s)
         following = self._timeline.lose("internal")
         self._sink.discontinuity(self._timeline.missing_before(following.begins_s), following.reason)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from streamcodec.config import CodecConfig
 from streamcodec.protocol import Packet, PayloadLayout
 from streamcodec.server.ingest.source import IngestSink
 
-__all__ = ["CodesSource"]
+__all__ = ["CodesSource", "CodesState"]
+
+
+@dataclass(frozen=True)
+class CodesState:
+    """A source of codes as a value: the publisher's own epoch."""
+
+    epoch: int
 
 
 class CodesSource:
@@ -14,10 +24,10 @@ class CodesSource:
 
     backlog_s = 0.0
 
-    def __init__(self, sink: IngestSink, config: CodecConfig) -> None:
+    def __init__(self, sink: IngestSink, config: CodecConfig, saved: CodesState | None = None) -> None:
         self._sink = sink
         self._layout = PayloadLayout.of(config)
-        self._epoch = 0
+        self._epoch = 0 if saved is None else saved.epoch
 
     def feed(self, packet: Packet, now: int) -> None:
         if packet.epoch != self._epoch:
@@ -37,3 +47,6 @@ class CodesSource:
 
     def close(self) -> None:
         pass
+
+    def snapshot(self, taken: Callable[[CodesState], None], failed: Callable[[Exception], None]) -> None:  # noqa: ARG002
+        taken(CodesState(self._epoch))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from streamcodec.protocol import Packet
 
@@ -59,3 +60,9 @@ class IngestSource(Protocol):
 
     def close(self) -> None:
         """Forget all that is on its way."""
+
+    def snapshot(self, taken: Callable[[Any], None], failed: Callable[[Exception], None]) -> None:
+        """Call `taken` with the source as a value as soon as all that was fed by now has come out, as far as it makes whole packets.
+
+        The sink has what came out by then, and nothing of what is fed later. One of the two is called, if only when the source is closed.
+        """

@@ -5,11 +5,37 @@ Arithmetic on the loop's side. Positions are seconds of the publisher's time, wh
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import dataclass
 
+from streamcodec.errors import SnapshotError
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 
-__all__ = ["EncoderRun", "Timeline", "WaitMeter"]
+__all__ = ["EncoderRun", "Timeline", "TimelineState", "WaitMeter"]
+
+
+@dataclass(frozen=True)
+class TimelineState:
+    """A timeline whose older runs are over: its one run, and how many packets were numbered. Anchors are positions (s) and timestamps."""
+
+    begins_s: float
+    reason: str
+    fed_s: float
+    out_s: float
+    anchors: tuple[tuple[float, int], ...]
+    numbered: int
+
+    def check(self) -> None:
+        """Raise `SnapshotError` where it contradicts itself."""
+        positions = [position_s for position_s, _ in self.anchors]
+        whole = all(map(math.isfinite, (self.begins_s, self.fed_s, self.out_s, *positions)))
+        if not whole or not 0 <= self.out_s <= self.fed_s + 1 or self.begins_s < 0 or self.numbered < 0:
+            raise SnapshotError(
+                f"a run at {self.begins_s} s took {self.fed_s} s and gave {self.out_s} s, expected 0 or more, and less given"
+            )
+        if positions != sorted(positions) or bool(positions) != (self.fed_s > 0):
+            raise SnapshotError(f"a run of {self.fed_s} s has {len(positions)} timestamps, expected some, in their order")
 
 
 class EncoderRun:
@@ -20,7 +46,14 @@ class EncoderRun:
         self.reason = reason
         self.fed_s = 0.0
         self.out_s = 0.0
-        self._anchors: deque[tuple[float, int]] = deque()
+        self.anchors: deque[tuple[float, int]] = deque()
+
+    @classmethod
+    def restored(cls, saved: TimelineState) -> EncoderRun:
+        """The run of a timeline as a value."""
+        run = cls(saved.begins_s, saved.reason)
+        run.fed_s, run.out_s, run.anchors = saved.fed_s, saved.out_s, deque(saved.anchors)
+        return run
 
     @property
     def ends_s(self) -> float:
@@ -35,21 +68,21 @@ class EncoderRun:
     @property
     def next_timestamp(self) -> int | None:
         """The timestamp that the next message has if nothing was lost; None before the first message."""
-        if not self._anchors:
+        if not self.anchors:
             return None
-        position_s, timestamp = self._anchors[-1]
+        position_s, timestamp = self.anchors[-1]
         return timestamp + round((self.fed_s - position_s) * 1e6)
 
     def add(self, duration_s: float, timestamp: int) -> None:
         """A message of `duration_s` came in whose first sample has `timestamp`."""
-        self._anchors.append((self.fed_s, timestamp))
+        self.anchors.append((self.fed_s, timestamp))
         self.fed_s += duration_s
 
     def take(self, duration_s: float) -> int:
         """A packet of `duration_s` comes out: the timestamp of its first sample."""
-        while len(self._anchors) > 1 and self._anchors[1][0] <= self.out_s + 1e-9:
-            self._anchors.popleft()
-        position_s, timestamp = self._anchors[0]
+        while len(self.anchors) > 1 and self.anchors[1][0] <= self.out_s + 1e-9:
+            self.anchors.popleft()
+        position_s, timestamp = self.anchors[0]
         at = timestamp + round((self.out_s - position_s) * 1e6)
         self.out_s += duration_s
         return at % TIMESTAMP_MODULUS
@@ -58,10 +91,10 @@ class EncoderRun:
 class Timeline:
     """The runs of one publisher: the first one is being encoded, the last one is being fed. `packet_s` is a packet's length."""
 
-    def __init__(self, packet_s: float) -> None:
+    def __init__(self, packet_s: float, saved: TimelineState | None = None) -> None:
         self._packet_s = packet_s
-        self._runs = deque([EncoderRun()])
-        self._numbered = 0
+        self._runs = deque([EncoderRun() if saved is None else EncoderRun.restored(saved)])
+        self._numbered = 0 if saved is None else saved.numbered
 
     @property
     def backlog_s(self) -> float:
@@ -80,6 +113,17 @@ class Timeline:
     def begin_run(self, missing_s: float, reason: str) -> None:
         """What comes in from now on belongs to a new run, `missing_s` after the last one."""
         self._runs.append(EncoderRun(self._runs[-1].ends_s + missing_s, reason))
+
+    @property
+    def fed_s(self) -> float:
+        """Seconds of audio that went into the run that is being fed."""
+        return self._runs[-1].fed_s
+
+    def snapshot(self, fed_s: float) -> TimelineState:
+        """The timeline as it would be if nothing had come in since the `fed_s` of its first run, which was the last one then."""
+        run = self._runs[0]
+        anchors = tuple(anchor for anchor in run.anchors if anchor[0] < fed_s)
+        return TimelineState(run.begins_s, run.reason, fed_s, run.out_s, anchors, self._numbered)
 
     def lose(self, reason: str) -> EncoderRun:
         """All that went in and has not come out is lost; returns the run that begins behind it."""
@@ -111,9 +155,11 @@ class Timeline:
 class WaitMeter:
     """Tells how long the oldest packet has waited to come out; `packet_s` is a packet's length."""
 
-    def __init__(self, packet_s: float) -> None:
+    def __init__(self, packet_s: float, fed_s: float = 0.0) -> None:
+        """`fed_s` is audio that is there already and does not wait: it came in elsewhere."""
         self._packet_s = packet_s
-        self._fed_s = self._done_s = 0.0
+        self._fed_s = fed_s
+        self._done_s = 0.0
         self._arrivals: deque[tuple[float, int]] = deque()  # how much had been fed by when
 
     def feed(self, duration_s: float, now: int) -> None:

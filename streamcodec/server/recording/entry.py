@@ -50,6 +50,13 @@ class RecordedFanOut:
     def expect_burst(self) -> None:
         self._fan_out.expect_burst()
 
+    def moved(self) -> None:
+        if self._begun:
+            self._put(StreamEnd(next_seq=self._fan_out.numbering.next_seq, reason="the stream went on at another server"))
+        else:
+            self._backlog.close()
+        self._fan_out.moved()
+
     def end(self, message: StreamEnd, finished: Callable[[], None]) -> None:
         if self._begun:
             self._put(message)

@@ -12,8 +12,11 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from streamcodec.defaults import DEFAULT_HOST, DEFAULT_PORT
 from streamcodec.engine.base import EngineName, PrecisionName
+from streamcodec.errors import InputError
 from streamcodec.model.hub import DEFAULT_MODEL
 from streamcodec.server.auth.asking import checked_url
+from streamcodec.server.cluster.nats_settings import NatsServer
+from streamcodec.server.cluster.subjects import CLUSTER_NAME, Subjects
 from streamcodec.server.draining import DEFAULT_DRAIN_S, checked_address
 from streamcodec.server.limits import Count, Limits
 from streamcodec.server.logs import LogFormat
@@ -32,9 +35,22 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _nats_url(value: str) -> str:
+    if NatsServer.parse(value).user is not None:
+        # Lists of processes show flags, and `--print-config` shows settings.
+        raise InputError("a URL of NATS has credentials in it, expected a file of them: cluster_credentials")
+    return value
+
+
+def _token(value: str) -> str:
+    Subjects(value)
+    return value
+
+
 Port = Annotated[int, Ge(0), Le(65_535)]
 Url = Annotated[str, AfterValidator(partial(checked_url, what="the URL"))]
 Size = Annotated[int, BeforeValidator(size_of_bytes)]
+NatsUrl = Annotated[str, AfterValidator(_nats_url)]
 Several = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -81,6 +97,11 @@ class Settings(BaseSettings):
     record_quota: Size | None = None
     record_rotate: bool = False
     echo: bool = False
+    cluster: Annotated[tuple[NatsUrl, ...], NoDecode, BeforeValidator(_split)] = ()
+    cluster_name: Annotated[str, AfterValidator(_token)] = CLUSTER_NAME
+    cluster_address: Annotated[str, AfterValidator(checked_address)] | None = None
+    cluster_credentials: Path | None = None
+    replicate: bool = False
     page: bool = True
     log_format: LogFormat = "text"
     verbose: bool = False

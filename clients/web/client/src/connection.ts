@@ -2,6 +2,7 @@
 
 import { ClientSession, ClockEstimate, NORMAL_CLOSURE, SUBPROTOCOL, SendWindow, WIRE_CODES, isWireCode } from "@streamcodec/protocol";
 import type { Departure, Hello, Message, Pong, Welcome } from "@streamcodec/protocol";
+import { mayFollow } from "./route.ts";
 
 /** What this room needs of its surroundings: the time (us, only forward), sockets, and timers (ms). */
 export interface Io {
@@ -27,14 +28,19 @@ export const sleep = (io: Io, ms: number): Promise<void> =>
     io.later(resolve, ms);
   });
 
-/** No connection could be made, or it was lost. `resumable`: it broke without a goodbye. */
+/**
+ * No connection could be made, or it was lost. `resumable`: it broke without a goodbye, or the session goes on elsewhere. `goTo` is the address
+ * of the server at which to go on or to begin anew, null for the same one.
+ */
 export class ConnectionFailed extends Error {
   override readonly name: string = "ConnectionFailed";
   readonly resumable: boolean;
+  goTo: string | null;
 
-  constructor(reason: string, resumable = false) {
+  constructor(reason: string, resumable = false, goTo: string | null = null) {
     super(reason);
     this.resumable = resumable;
+    this.goTo = goTo;
   }
 }
 
@@ -45,8 +51,8 @@ export class Refused extends ConnectionFailed {
   readonly retry: boolean;
   readonly retryAfterMs: number | null;
 
-  constructor(code: string, reason: string, retry: boolean, retryAfterMs: number | null = null) {
-    super(reason);
+  constructor(code: string, reason: string, retry: boolean, retryAfterMs: number | null = null, goTo: string | null = null) {
+    super(reason, code === "moved", goTo);
     this.code = code;
     this.retry = retry;
     this.retryAfterMs = retryAfterMs;
@@ -87,7 +93,7 @@ export function openConnection(io: Io, url: string, hello: Hello, timeoutMs = 10
       reject(new TypeError(`${url} is no WebSocket address: ${String(error)}`));
       return;
     }
-    const connection = new Connection(io, socket, hello);
+    const connection = new Connection(io, url, socket, hello);
     const stopWaiting = io.later(() => {
       connection.drop();
       reject(new ConnectionFailed(`${url} does not answer within ${timeoutMs / 1000} s`));
@@ -106,6 +112,7 @@ export function openConnection(io: Io, url: string, hello: Hello, timeoutMs = 10
 }
 
 export class Connection {
+  readonly url: string;
   readonly session: ClientSession;
   readonly clock = new ClockEstimate();
   readonly window = new SendWindow(WINDOW_S, { trips: TRIPS, guessS: 0 });
@@ -113,6 +120,8 @@ export class Connection {
   acknowledged: number | null = null;
   /** In how long (ms) the server closes, as its last pong says; null: it does not. */
   closingMs: number | null = null;
+  /** Where the server sends this client when it closes, as its last pong says; null for the same address. */
+  goTo: string | null = null;
   /** How much audio (s) is under way, as its publisher counts it. */
   aheadS: () => number = () => 0;
   readonly #io: Io;
@@ -125,8 +134,9 @@ export class Connection {
   #over: Error | null = null;
   #timers = new Set<() => void>();
 
-  constructor(io: Io, socket: WebSocket, hello: Hello) {
+  constructor(io: Io, url: string, socket: WebSocket, hello: Hello) {
     this.#io = io;
+    this.url = url;
     this.#socket = socket;
     this.#sentHelloUs = io.now();
     this.session = new ClientSession(hello);
@@ -169,10 +179,12 @@ export class Connection {
         return;
       }
       if (message === null) return;
-      if (message.type === "refuse") lose(new Refused(message.code, message.reason, message.retry, message.retry_after_ms));
-      else if (message.type === "error")
-        lose(new Refused(message.code, message.reason, isWireCode(message.code) && WIRE_CODES[message.code].retry));
-      else if (message.type === "pong") this.#takePong(message, receivedUs);
+      if (message.type === "refuse") {
+        lose(new Refused(message.code, message.reason, message.retry, message.retry_after_ms, this.#goTo(message.go_to)));
+      } else if (message.type === "error") {
+        const retry = isWireCode(message.code) && WIRE_CODES[message.code].retry;
+        lose(new Refused(message.code, message.reason, retry, null, this.#goTo(message.go_to)));
+      } else if (message.type === "pong") this.#takePong(message, receivedUs);
       else if (message.type === "welcome") {
         greeted = true;
         this.clock.update(sentUs, message.time, receivedUs);
@@ -234,6 +246,7 @@ export class Connection {
 
   #takePong(pong: Pong, receivedUs: number): void {
     this.closingMs = pong.closing_ms;
+    this.goTo = this.#goTo(pong.go_to);
     for (let sent = this.#pings.shift(); sent !== undefined; sent = this.#pings.shift()) {
       if (sent.time !== pong.time) continue;
       this.acknowledged = sent.nextSeq;
@@ -265,6 +278,11 @@ export class Connection {
         this.#socket.close();
       } else this.#watch(lose);
     }, LOOK_EVERY_MS);
+  }
+
+  /** Where the server sends this client, if it may go there. */
+  #goTo(told: string | null): string | null {
+    return told !== null && mayFollow(this.url, told) ? told : null;
   }
 
   #reasonOf(event: CloseEvent, greeted: boolean): Error {

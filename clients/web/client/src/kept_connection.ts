@@ -1,8 +1,10 @@
-// A connection that is kept: opened until it works, resumed where it broke, and opened afresh where it cannot be resumed.
+// A connection that is kept: opened until it works, resumed where it broke, at another server that knows the session or where that has moved,
+// and opened afresh where it cannot be resumed.
 
-import { ConnectionFailed, sleep, worthRetrying } from "./connection.ts";
+import { ConnectionFailed, Refused, sleep, worthRetrying } from "./connection.ts";
 import type { Connection, Io } from "./connection.ts";
 import { backoff, keepOpening, reopen } from "./reconnect.ts";
+import { Route } from "./route.ts";
 import type { ClockEstimate, Hello, Message } from "@streamcodec/protocol";
 
 /** What publishers and listeners tell their owners about their connection. */
@@ -28,6 +30,9 @@ export interface ConnectionUser extends ConnectionTrouble {
   onPong(connection: Connection): void;
 }
 
+// A connection that lasted longer than this does not count as one of several servers in a row.
+const LASTED_US = 10_000_000;
+
 export class KeptConnection {
   /** How often a connection that broke was resumed. */
   resumed = 0;
@@ -36,13 +41,14 @@ export class KeptConnection {
   /** The clock of the newest connection; null before the first. */
   clock: ClockEstimate | null = null;
   readonly #io: Io;
-  readonly #url: string;
+  readonly #route: Route;
+  #openedUs = 0;
   readonly #user: ConnectionUser;
   #stopped = false;
 
   constructor(io: Io, url: string, user: ConnectionUser) {
     this.#io = io;
-    this.#url = url;
+    this.#route = new Route(url);
     this.#user = user;
   }
 
@@ -55,24 +61,25 @@ export class KeptConnection {
     return trip === null ? null : trip / 1000;
   }
 
-  /** Connect for the first time, or again. */
-  async open(): Promise<void> {
+  /** Connect for the first time, or anew: first `at` this address. */
+  async open(at: string | null = null): Promise<void> {
     const { hello, note, stopped } = this.#attempts(null);
     try {
-      this.#attach(await keepOpening(this.#io, this.#url, hello, note, stopped), false);
+      this.#attach(await keepOpening(this.#io, this.#route, at ?? this.#route.given, hello, note, stopped), false);
     } catch (error) {
       if (!this.#stopped) this.#user.onFailed(asError(error));
     }
   }
 
-  /** Leave a server that closes, in order, and open another connection at its address: where `go_to` says, a page may not connect. */
-  async moveOn(): Promise<void> {
+  /** Leave a server that closes, in order, and open another connection: where it sends this client, or at the address that was given. */
+  async leaveServer(): Promise<void> {
+    const why = new ConnectionFailed("the server is shutting down", false, this.current?.goTo ?? null);
     this.current?.close();
-    this.current = null;
-    this.#user.onTrouble(new ConnectionFailed("the server is shutting down"), 0);
+    this.#ended();
+    this.#user.onTrouble(why, 0);
     // A moment that is drawn by chance: not all of a server's clients come at once.
     await sleep(this.#io, backoff().next().value);
-    if (!this.#stopped) await this.open();
+    if (!this.#stopped) await this.#openAnew(why);
   }
 
   /** Leave in order; nothing more is told. */
@@ -98,6 +105,8 @@ export class KeptConnection {
       return;
     }
     this.current = connection;
+    this.#openedUs = this.#io.now();
+    this.#route.reached(connection.url, connection.welcome.alternates);
     this.clock = connection.clock;
     if (resumed) this.resumed++;
     this.#user.onTrouble(null, 0);
@@ -112,10 +121,16 @@ export class KeptConnection {
       },
       onLost: (why) => {
         if (this.#stopped) return;
-        this.current = null;
+        this.#ended();
         void this.#resume(connection, why);
       },
     });
+  }
+
+  /** The connection is over, and its owner still wants one. */
+  #ended(): void {
+    this.current = null;
+    if (this.#io.now() - this.#openedUs > LASTED_US) this.#route.lasted();
   }
 
   async #resume(broken: Connection, why: Error): Promise<void> {
@@ -124,7 +139,7 @@ export class KeptConnection {
       if (!(why instanceof ConnectionFailed) || !why.resumable || resume_ms === 0 || !this.#user.mayResume(broken)) throw why;
       this.#user.onTrouble(why, 0);
       const { hello, stopped } = this.#attempts(broken);
-      this.#attach(await reopen(this.#io, this.#url, hello, why, resume_ms, stopped), true);
+      this.#attach(await reopen(this.#io, this.#route, hello, why, resume_ms, stopped), true);
     } catch (error) {
       if (this.#stopped) return;
       const last = asError(error);
@@ -134,8 +149,19 @@ export class KeptConnection {
       }
       this.#user.onTrouble(last, 0);
       this.#user.onGivenUp(last);
-      if (!this.isStopped) await this.open();
+      if (!this.isStopped) await this.#openAnew(last);
     }
+  }
+
+  /** Begin anew, where a server has sent this client or has said that its session is over; not all clients come there at once. */
+  async #openAnew(last: Error): Promise<void> {
+    const goTo = last instanceof ConnectionFailed ? last.goTo : null;
+    const followed = goTo !== null && this.#route.follow(goTo);
+    if (followed && last instanceof Refused) {
+      await sleep(this.#io, backoff().next().value);
+      if (this.isStopped) return;
+    }
+    await this.open(followed ? goTo : null);
   }
 }
 

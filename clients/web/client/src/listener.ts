@@ -49,7 +49,7 @@ export class Listener {
     this.#kept = new KeptConnection(io, url, {
       hello: () => this.#hello(),
       mayResume: ({ session }) => {
-        this.#left ??= { start: session.state === "streaming" ? session.start : null, nextSeq: session.nextSeq };
+        this.#left ??= { start: session.streamed ? session.start : null, nextSeq: session.nextSeq };
         return true;
       },
       onOpen: ({ welcome }) => {
@@ -108,7 +108,7 @@ export class Listener {
     const { stream, format, model, token, minBandwidth } = this.#options;
     const start = this.#left?.start;
     const resume = start?.session ? { session: start.session, epoch: start.epoch, next_seq: this.#left!.nextSeq } : null;
-    return listenHello({ stream, format, model, token, min_bandwidth: minBandwidth, resume, client: "streamcodec web" });
+    return listenHello({ stream, format, model, token, min_bandwidth: minBandwidth, resume, can_move: true, client: "streamcodec web" });
   }
 
   #begin(welcome: Welcome): void {

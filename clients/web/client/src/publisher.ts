@@ -16,6 +16,7 @@ export interface PublisherEvents extends ConnectionTrouble {
 }
 
 const ACK_EVERY_S = 0.5; // how often the server is asked how far it has read
+const AGAIN_S = 3; // how much is kept of what was acknowledged where another server may go on from an older state
 const MEASURED_S = 2; // how much more is kept than a resumption needs: the seconds in flight are counted there too
 const QUEUE_S = 1;
 
@@ -33,7 +34,7 @@ export class Publisher {
   #catchingUp = false;
   #ending: ((ended: Ended | null) => void) | null = null;
   #endSent = false;
-  #isMoving = false; // the server closes: this stream ends, and another one begins
+  #serverCloses = false; // the server closes: this stream ends, and another one begins
 
   constructor(io: Io, url: string, asked: Parameters<typeof publishHello>[0], events: PublisherEvents) {
     this.#io = io;
@@ -51,8 +52,8 @@ export class Publisher {
         }
         // What was offered before belongs to no stream any longer.
         this.#dropQueue();
-        this.#isMoving = false;
-        this.#queue.keepS = connection.welcome.resume_ms / 1000 + MEASURED_S;
+        this.#serverCloses = false;
+        this.#keep(connection.welcome);
         events.onOpen(connection.welcome);
         this.#attach(connection);
       },
@@ -60,6 +61,7 @@ export class Publisher {
         // The welcome tells this as a pong would: otherwise all that waits would be in flight before the first pong comes.
         connection.acknowledged = connection.session.nextSeq;
         this.#queue.sendAgain(connection.session.nextSeq);
+        this.#keep(connection.welcome);
         this.#attach(connection);
       },
       onGivenUp: () => this.#ending?.(null),
@@ -67,13 +69,13 @@ export class Publisher {
         if (message.type === "gap") this.serverDropped += message.count;
         else if (message.type === "ended") {
           if (this.#ending !== null) this.#ending(message);
-          else if (this.#isMoving) void this.#kept.moveOn();
+          else if (this.#serverCloses) void this.#kept.leaveServer();
         }
       },
       onPong: ({ acknowledged, closingMs }) => {
         if (acknowledged !== null) this.#queue.acknowledge(acknowledged);
         if (closingMs !== null && !this.#isLeaving) {
-          this.#isMoving = true;
+          this.#serverCloses = true;
           this.#queue.nameSilence();
         }
         this.#send();
@@ -97,7 +99,7 @@ export class Publisher {
 
   /** Whether the stream takes nothing more. */
   get #isLeaving(): boolean {
-    return this.#isMoving || this.#ending !== null;
+    return this.#serverCloses || this.#ending !== null;
   }
 
   /** Seconds of audio that wait for the uplink. */
@@ -157,7 +159,12 @@ export class Publisher {
       broken === null || secret === null
         ? null
         : { session: secret, epoch: broken.session.epoch, next_seq: broken.session.nextSeq + this.#queue.numbers };
-    return publishHello({ ...this.#asked, resume, client: "streamcodec web" });
+    return publishHello({ ...this.#asked, resume, can_move: true, client: "streamcodec web" });
+  }
+
+  #keep(welcome: Welcome): void {
+    this.#queue.keepS = welcome.resume_ms / 1000 + MEASURED_S;
+    this.#queue.againS = welcome.alternates.length > 0 ? AGAIN_S : 0;
   }
 
   #attach(connection: Connection): void {

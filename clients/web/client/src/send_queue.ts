@@ -20,14 +20,28 @@ export interface Lost {
 
 export type Entry = Audio | Lost;
 
+interface Sent {
+  readonly seq: number;
+  readonly entry: Entry;
+}
+
 const countOf = (entry: Entry) => (entry.kind === "lost" ? entry.count : 1);
 const durationOf = (entry: Entry) => (entry.kind === "audio" ? entry.durationS : 0);
 
-/** Entries in the order of their numbers. What was sent is kept for `keepS`, to be sent again after a connection was lost. */
+const behind = ({ seq, entry }: Sent) => seq + countOf(entry);
+const secondsOf = (sent: readonly Sent[]) => sent.reduce((sum, { entry }) => sum + durationOf(entry), 0);
+
+/**
+ * Entries in the order of their numbers. What was sent is kept for `keepS`, to be sent again after a connection was lost; of what was
+ * acknowledged `againS` are kept, for a server that goes on from an older state than the one that has acknowledged it.
+ */
 export class SendQueue {
   keepS = 0;
+  againS = 0;
   #waiting: Entry[] = [];
-  #sent: { seq: number; entry: Entry }[] = [];
+  #sent: Sent[] = [];
+  #acknowledged: Sent[] = [];
+  #nextSeq = 0; // behind all that was sent
   #silent = 0; // packets left out after those that wait; a gap names them before the next entry
 
   get isEmpty(): boolean {
@@ -41,7 +55,7 @@ export class SendQueue {
 
   /** Seconds of audio that were sent and not acknowledged. */
   get sentS(): number {
-    return this.#sent.reduce((sum, { entry }) => sum + durationOf(entry), 0);
+    return secondsOf(this.#sent);
   }
 
   /** The same without the newest packet. */
@@ -103,22 +117,31 @@ export class SendQueue {
   /** `entry` goes out under the number `seq` (a gap: from there on). */
   sent(seq: number, entry: Entry): void {
     this.#sent.push({ seq, entry });
+    this.#nextSeq = seq + countOf(entry);
     while (this.sentS > this.keepS && this.#sent.length > 1) this.#sent.shift();
   }
 
   /** The server has all before `nextSeq`. */
   acknowledge(nextSeq: number): void {
-    while (this.#sent.length > 0 && this.#sent[0].seq + countOf(this.#sent[0].entry) <= nextSeq) this.#sent.shift();
+    while (this.#sent.length > 0 && behind(this.#sent[0]) <= nextSeq) this.#acknowledged.push(this.#sent.shift()!);
+    while (this.#acknowledged.length > 0 && (this.againS === 0 || secondsOf(this.#acknowledged) > this.againS + 1e-9))
+      this.#acknowledged.shift();
   }
 
-  /** The connection was lost and the server has all before `nextSeq`: what was sent after that waits again. */
+  /** The session goes on at a server that has all before `nextSeq`: what was sent after that waits again. */
   sendAgain(nextSeq: number): void {
     this.acknowledge(nextSeq);
-    const first = this.#sent.at(0);
-    // More was in flight than is kept.
-    const missing: Entry[] =
-      first !== undefined && first.seq > nextSeq ? [{ kind: "lost", count: first.seq - nextSeq, reason: "uplink" }] : [];
-    this.#waiting.unshift(...missing, ...this.#sent.map(({ entry }) => entry));
+    const again = [...this.#acknowledged, ...this.#sent].flatMap(({ seq, entry }): Sent[] => {
+      const known = Math.max(0, nextSeq - seq);
+      if (known >= countOf(entry)) return [];
+      return [{ seq: seq + known, entry: entry.kind === "lost" ? { ...entry, count: entry.count - known } : entry }];
+    });
+    const first = again.at(0)?.seq ?? this.#nextSeq;
+    // More was in flight than is kept, or the server goes on from an older state than what is kept.
+    const missing: Entry[] = first > nextSeq ? [{ kind: "lost", count: first - nextSeq, reason: "uplink" }] : [];
+    this.#waiting.unshift(...missing, ...again.map(({ entry }) => entry));
+    this.#acknowledged = this.#acknowledged.filter((sent) => behind(sent) <= nextSeq);
     this.#sent = [];
+    this.#nextSeq = nextSeq;
   }
 }

@@ -1,42 +1,9 @@
 // Publishers and listeners at a made-up server: connections that break are resumed, and nothing is lost or heard twice.
 
 import { expect, test } from "vitest";
-import type { Message, Packet, StreamStart } from "@streamcodec/protocol";
 import { Listener } from "../src/index.ts";
-import type { StreamEvent } from "../src/index.ts";
-import { FakeIo, settled } from "./fake_io.ts";
-import { publishing, welcome } from "./made_up_server.ts";
-
-function start(kind: StreamStart["start"], firstSeq: number, liveSeq = firstSeq, session = "stream"): StreamStart {
-  const told = { n_q: 8, bandwidth: 6, packet_frames: 6, format: "codes" as const, sample_rate: 24_000, channels: 1, packet_samples: 1920 };
-  return { type: "start", epoch: 0, start: kind, first_seq: firstSeq, live_seq: liveSeq, session, reason: "", ...told };
-}
-
-const packet = (seq: number): Packet => ({ type: "packet", seq, epoch: 0, timestamp: 0, n_q: 8, payload: new Uint8Array(60) });
-
-function listening() {
-  const io = new FakeIo();
-  const heard: StreamEvent[] = [];
-  const failures: Error[] = [];
-  const listener = new Listener(
-    io,
-    "ws://made.up/",
-    { stream: "live", format: "codes", model: "f00d", token: null, minBandwidth: null },
-    {
-      onWelcome: () => undefined,
-      onEvent: (event) => heard.push(event),
-      onTrouble: () => undefined,
-      onFailed: (why) => failures.push(why),
-    },
-  );
-  const answer = async (...messages: Message[]) => {
-    io.newest.open();
-    io.newest.say(welcome("listen", null));
-    await settled();
-    for (const message of messages) io.newest.say(message);
-  };
-  return { io, heard, failures, listener, answer };
-}
+import { FakeIo } from "./fake_io.ts";
+import { listening, packet, publishing, start } from "./made_up_server.ts";
 
 test("a listener whose connection breaks goes on behind what it has, and hears nothing twice", async () => {
   const { io, heard, answer } = listening();

@@ -11,8 +11,13 @@ export class FakeSocket {
   onopen: (() => void) | null = null;
   onclose: ((event: { code: number; reason: string }) => void) | null = null;
   onmessage: ((event: { data: ArrayBufferLike }) => void) | null = null;
+  readonly url: string;
   readonly got: Message[] = [];
   closedWith: number | null = null;
+
+  constructor(url: string) {
+    this.url = url;
+  }
 
   open(): void {
     this.readyState = 1;
@@ -46,8 +51,8 @@ export class FakeIo implements Io {
 
   readonly now = () => this.nowUs;
 
-  readonly socket = () => {
-    const socket = new FakeSocket();
+  readonly socket = (url: string) => {
+    const socket = new FakeSocket(url);
     this.sockets.push(socket);
     return socket as unknown as WebSocket;
   };

@@ -6,6 +6,7 @@ const BY_CODE: Readonly<Partial<Record<string, string>>> = {
   unauthorized: "The server does not accept this token: ask its operator for the right one.",
   stream_taken: "Somebody else publishes under this name. Choose another one.",
   taken_over: "Another window or program has taken over this stream.",
+  moved: "The stream goes on at another server.",
   server_full: "The server is full: it has room once somebody leaves.",
   server_closing: "The server is shutting down.",
   slow_listener: "This connection was too slow for the stream.",

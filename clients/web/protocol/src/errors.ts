@@ -14,6 +14,7 @@ export const WIRE_CODES = {
   slow_listener: { close: 4413, retry: true },
   bad_payload: { close: 4415, retry: false },
   bad_sequence: { close: 4416, retry: false },
+  moved: { close: 4421, retry: true },
   bad_request: { close: 4422, retry: false },
   rate_limited: { close: 4429, retry: true },
   internal: { close: 4500, retry: true },
@@ -53,5 +54,15 @@ export class RemoteProtocolError extends ProtocolError {
   constructor(code: WireCode, reason: string) {
     super(reason);
     this.code = code;
+  }
+}
+
+/** What does not fit in a message that came is the sender's fault. */
+export function asTheirs<T>(blame: "bad_message" | "bad_request", read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof LocalProtocolError) throw new RemoteProtocolError(blame, error.message);
+    throw error;
   }
 }

@@ -35,6 +35,12 @@ export const whole = (low: number, high: number): Field =>
     (value) => typeof value === "number" && Number.isInteger(value) && low <= value && value <= high,
   );
 
+export const several = (one: Field, most: number): Field =>
+  field(
+    `an array of at most ${most}, each ${one.expected}`,
+    (value) => Array.isArray(value) && value.length <= most && value.every((item) => one.accepts(item)),
+  );
+
 export const between = (low: number, high: number): Field =>
   field(`a number from ${low} to ${high}`, (value) => numberIn(value) >= low && numberIn(value) <= high, true);
 

@@ -1,7 +1,7 @@
 // Every message of streamcodec.v1: its type, the table of its fields, and `parse` beside `serialize`. This file knows bytes, not turns.
 // Messages and fields have the names that they have on the wire; PROTOCOL.md says what they mean.
 
-import { LocalProtocolError, RemoteProtocolError } from "./errors.ts";
+import { LocalProtocolError, RemoteProtocolError, asTheirs } from "./errors.ts";
 import {
   flag,
   map,
@@ -11,6 +11,7 @@ import {
   positive,
   positives,
   readFields,
+  several,
   shown,
   text,
   whole,
@@ -31,6 +32,7 @@ export const MAX_SEQ = 2 ** 32 - 1;
 export const MAX_EPOCH = 255;
 export const MAX_PACKET_FRAMES = 25;
 export const MAX_TEXT = 1000;
+export const MAX_ALTERNATES = 4;
 /** The reason of a gap whose packets held nothing to hear. */
 export const SILENCE = "silence";
 
@@ -69,6 +71,7 @@ export interface PublishHello {
   readonly pace: "live" | "fast";
   readonly silence_db: number | null;
   readonly resume: Resume | null;
+  readonly can_move: boolean;
   readonly token: string | null;
   readonly client: string;
 }
@@ -84,6 +87,7 @@ export interface ListenHello {
   readonly model: string | null;
   readonly history_ms: number | null;
   readonly resume: Resume | null;
+  readonly can_move: boolean;
   readonly token: string | null;
   readonly client: string;
 }
@@ -117,6 +121,8 @@ export interface Welcome {
   readonly next_seq: number | null;
   readonly session: string | null;
   readonly resume_ms: number;
+  /** Addresses of servers that know the same streams. */
+  readonly alternates: readonly string[];
   readonly time: number;
   readonly server: string;
 }
@@ -265,6 +271,7 @@ const TABLES: Readonly<Record<string, Table>> = {
     pace: orElse(word("live", "fast"), "live"),
     silence_db: orNull(between(-120, 0)),
     resume: orNull(map(RESUME)),
+    can_move: orElse(flag, false),
     token: orNull(token),
     client: orElse(freeText, ""),
   },
@@ -278,6 +285,7 @@ const TABLES: Readonly<Record<string, Table>> = {
     model: orNull(fingerprint),
     history_ms: orNull(whole(0, 60_000)),
     resume: orNull(map(RESUME)),
+    can_move: orElse(flag, false),
     token: orNull(token),
     client: orElse(freeText, ""),
   },
@@ -295,6 +303,7 @@ const TABLES: Readonly<Record<string, Table>> = {
     next_seq: orNull(nextSeq),
     session: orNull(session),
     resume_ms: orElse(whole(0, 3_600_000), 0),
+    alternates: orElse(several(address, MAX_ALTERNATES), []),
     time: micros,
     server: orElse(freeText, ""),
   },
@@ -485,14 +494,4 @@ function welcomeMisfit(welcome: Welcome): string | null {
   const needed = ["bandwidth", "n_q", "packet_frames", "start", "epoch", "next_seq"] as const;
   const missing = needed.find((name) => welcome[name] === null);
   return missing === undefined ? null : `${missing} is null, expected a value with role publish`;
-}
-
-/** What does not fit in a message that came is the sender's fault. */
-function asTheirs<T>(blame: "bad_message" | "bad_request", read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (error instanceof LocalProtocolError) throw new RemoteProtocolError(blame, error.message);
-    throw error;
-  }
 }

@@ -25,6 +25,7 @@ export class ClientSession {
   nextSeq = 0;
   epoch = 0;
   closeCode: number | null = null;
+  #streamed = false;
   #epochIsOver = false;
   #payloads: PayloadRule | null = null;
   #outgoing: Uint8Array[] = [];
@@ -32,6 +33,11 @@ export class ClientSession {
   constructor(hello: Hello) {
     this.hello = hello;
     this.send(hello);
+  }
+
+  /** Whether a stream runs for this listener, or did until the session was closed. */
+  get streamed(): boolean {
+    return this.#streamed;
   }
 
   /**
@@ -155,6 +161,7 @@ export class ClientSession {
         break;
     }
     this.state = after;
+    if (after !== "closed") this.#streamed = after === "streaming";
   }
 
   #takeWelcome(welcome: Welcome): void {

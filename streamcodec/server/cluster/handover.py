@@ -1,0 +1,242 @@
+"""A stream moves from the node that has it to the node where its publisher says hello, and a copy of it is kept where that node may die.
+
+Whoever needs the stream asks for it: so it is one way for a node that drains, for a publisher that comes in elsewhere by itself, and for
+one whose node is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from streamcodec.errors import InputError, RemoteProtocolError, StreamCodecError, WireCode
+from streamcodec.protocol import PublishHello
+from streamcodec.server.cluster.bus import BusError
+from streamcodec.server.cluster.claims import Purpose
+from streamcodec.server.cluster.link import Link, LinkTools
+from streamcodec.server.cluster.links import Links
+from streamcodec.server.cluster.names import Names, NameTakenError
+from streamcodec.server.cluster.origin import Origins
+from streamcodec.server.cluster.questions import Answer, Question, read_parts, with_length
+from streamcodec.server.cluster.records import Claim, RecordError
+from streamcodec.server.registry import Registry
+from streamcodec.server.snapshot import StreamSnapshot
+from streamcodec.server.stream import Stream
+
+__all__ = ["SNAPSHOTS", "HandOver"]
+
+SNAPSHOTS = "snapshots"
+"""The store of copies."""
+_COPY_TTL_S = 10.0
+_COPIES_AT_ONCE = 32
+_GIVE_S = 1.0  # a node that lives finishes the steps that have begun; one that does not is known not to answer much sooner
+_PCM_S = 1.0  # of decoded packets, for listeners of PCM that resume at the other node
+_FREED_S = 1.0
+_TELL_S = 30.0  # where a stream went is told to who asks here
+
+log = logging.getLogger("streamcodec.server")
+
+
+class HandOver:
+    """Takes streams from other nodes and gives them away; counts both. `lives` says whether a node does."""
+
+    def __init__(
+        self,
+        tools: LinkTools,
+        registry: Registry,
+        names: Names,
+        links: Links,
+        origins: Origins,
+        lives: Callable[[str], bool],
+        fingerprint: str,
+        *,
+        replicate: bool,
+    ) -> None:
+        self.taken = 0
+        self.given = 0
+        self.restored = 0
+        self.copied = 0
+        self._tools = tools
+        self._registry = registry
+        self._names = names
+        self._links = links
+        self._origins = origins
+        self._lives = lives
+        self._fingerprint = fingerprint
+        self._replicates = replicate
+        self._copies = tools.bus.store(SNAPSHOTS, ttl_s=_COPY_TTL_S)
+        self._copying: asyncio.Task[None] | None = None
+        self._taking: dict[str, asyncio.Task[Stream | None]] = {}  # by secret
+        self._given_to: dict[str, str] = {}  # nodes by session, while a stream is on its way
+
+    # To this node --------------------------------------------------------------------------------------------------------------------
+
+    async def take(self, hello: PublishHello) -> Stream | None:
+        """The stream that `hello` resumes, from wherever it is; None where nobody has it.
+
+        Raises `RemoteProtocolError` SERVER_FULL, SERVER_CLOSING, and TIMEOUT where the other nodes cannot be asked.
+        """
+        assert hello.resume is not None
+        if self._registry.draining.begun:
+            raise self._registry.draining.farewell()
+        secret = hello.resume.session
+        # Whatever becomes of the connection: a stream that was given must begin here. A client may also ask twice.
+        if (taking := self._taking.get(secret)) is None:
+            taking = self._taking[secret] = asyncio.get_running_loop().create_task(self._take(hello, secret))
+            taking.add_done_callback(lambda done: self._taken(secret, done))
+        return await asyncio.shield(taking)
+
+    def _taken(self, secret: str, done: asyncio.Task[Stream | None]) -> None:
+        del self._taking[secret]
+        if not done.cancelled() and (error := done.exception()) is not None and not isinstance(error, RemoteProtocolError):
+            log.error("a stream could not be taken over", exc_info=error)
+
+    async def _take(self, hello: PublishHello, secret: str) -> Stream | None:
+        try:
+            claim = await self._names.claims.find_any(hello.stream)
+            if claim is None or not claim.is_publishers(secret) or hello.stream in self._registry.streams:
+                return None
+            self._registry.newcomers.admit_moved(hello)
+            found = await self._given(claim, secret) or await self._copied(claim)
+            if found is None:
+                self._registry.admission.left(hello.stream)
+                await self._names.claims.free(claim.name, secret)
+                return None
+            return await self._begin(claim, found, secret)
+        except BusError as exc:
+            log.info("%s cannot be looked for at other nodes: %s", hello.stream, exc)
+            # Not UNKNOWN_SESSION, by which a client gives up its session: another node may know it.
+            raise RemoteProtocolError(WireCode.TIMEOUT, "the other servers cannot be asked for this session now") from exc
+
+    async def _given(self, claim: Claim, secret: str) -> StreamSnapshot | None:
+        if claim.node == self._tools.node or not self._lives(claim.node):
+            return None
+        question = Question("give", self._tools.node, claim.session, secret=secret)
+        try:
+            data = await self._tools.bus.ask(self._tools.subjects.node(claim.node), question.pack(), _GIVE_S)
+            head, *rest = read_parts(data)
+            if Answer.parse(head).kind != "ok" or len(rest) != 1:
+                return None
+            return self._read(rest[0])
+        except (BusError, RecordError, InputError) as exc:
+            log.warning("%s is not given by its node: %s", claim.name, exc)
+            return None
+
+    async def _copied(self, claim: Claim) -> StreamSnapshot | None:
+        if not self._replicates or claim.node == self._tools.node:
+            return None
+        entry = await self._copies.get(claim.session)
+        if entry is None:
+            return None
+        try:
+            snapshot = self._read(entry.value)
+        except InputError as exc:
+            log.warning("the copy of %s cannot be used: %s", claim.name, exc)
+            return None
+        self.restored += 1
+        return snapshot
+
+    async def _begin(self, claim: Claim, snapshot: StreamSnapshot, secret: str) -> Stream | None:
+        fan_out = self._links.release(claim)
+        try:
+            stream = self._registry.restore(snapshot, fan_out)
+        except InputError as exc:
+            log.error("%s cannot go on here: %s", claim.name, exc)
+            if fan_out is not None:
+                link = Link(self._tools, claim.name, claim.session, claim.node, fan_out)
+                self._links.adopt(link)
+                link.end("it could not go on at another server")
+            await self._names.claims.free(claim.name, secret)
+            return None
+        try:
+            await self._names.claim(stream, Purpose.RESUME)
+        except NameTakenError as exc:
+            self.lost_to(stream, exc.claim)
+            return None
+        self._origins.entries[claim.session].announce(self._tools.node)
+        self.taken += 1
+        log.info("%s has moved here from %s", claim.name, claim.address)
+        return stream
+
+    def _read(self, data: bytes) -> StreamSnapshot:
+        return StreamSnapshot.from_bytes(data, self._fingerprint, self._tools.worker.engine)
+
+    # From this node ------------------------------------------------------------------------------------------------------------------
+
+    async def give(self, question: Question) -> bytes:
+        """The answer to a node at which the publisher of a stream of this one has said hello."""
+        stream = next((one for one in self._registry.streams.values() if one.fan_out.session == question.session), None)
+        if stream is None or stream.ending or not stream.lease.matches(question.secret):
+            return with_length([Answer("unknown").pack()])
+        self._given_to[question.session] = question.node
+        try:
+            snapshot = await stream.give(_PCM_S)
+            data = snapshot.to_bytes(self._fingerprint, self._tools.worker.engine)
+        except StreamCodecError as exc:
+            log.warning("%s cannot move, so it ends, as its publisher is at another node: %s", stream.info.name, exc)
+            stream.end("its publisher went to another server")
+            await self._freed(stream)
+            return with_length([Answer("unknown").pack()])
+        finally:
+            self._given_to.pop(question.session, None)
+        self.given += 1
+        return with_length([Answer("ok").pack(), data])
+
+    def moved_away(self, stream: Stream) -> None:
+        """The stream was given: those who listen here follow it to where it goes."""
+        session = stream.fan_out.session
+        node = self._given_to[session]
+        if (entry := self._origins.entries.get(session)) is not None:
+            entry.gone_to = node
+            asyncio.get_running_loop().call_later(_TELL_S, self._origins.remove, entry)
+        self._names.give_up(stream.info.name, session)
+        self._links.adopt(Link(self._tools, stream.info.name, session, node, stream.fan_out))
+
+    def lost_to(self, stream: Stream, claim: Claim) -> None:
+        """The name of a stream of this node turned out to be another's: its publisher is told, and its listeners follow the other one."""
+        name, same = stream.info.name, claim.session == stream.fan_out.session
+        log.warning("%s ends here: %s at %s", name, "it went on" if same else "another publisher has the name", claim.address)
+        if same:
+            stream.lease.fail(RemoteProtocolError(WireCode.TAKEN_OVER, "this session went on at another server: do not resume it here"))
+            self._given_to[claim.session] = claim.node
+            stream.abandon()
+            del self._given_to[claim.session]
+        else:
+            stream.lease.fail(RemoteProtocolError(WireCode.STREAM_TAKEN, f"stream {name!r} has another publisher, at another server"))
+            stream.end("another publisher has its name")
+
+    async def _freed(self, stream: Stream) -> None:
+        try:
+            async with asyncio.timeout(_FREED_S):
+                await stream.ended.wait()
+                await self._names.freed()
+        except TimeoutError:
+            log.debug("%s takes its time to end", stream.info.name)
+
+    # Copies --------------------------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """To be called once a second."""
+        if self._replicates and self._tools.bus.connected and (self._copying is None or self._copying.done()):
+            self._copying = asyncio.get_running_loop().create_task(self._copy_all())
+
+    async def _copy_all(self) -> None:
+        streams = [stream for stream in self._registry.streams.values() if not stream.ending]
+        for at in range(0, len(streams), _COPIES_AT_ONCE):
+            await asyncio.gather(*map(self._copy, streams[at : at + _COPIES_AT_ONCE]))
+
+    async def _copy(self, stream: Stream) -> None:
+        try:
+            snapshot = await stream.snapshot()
+            await self._copies.put(stream.fan_out.session, snapshot.to_bytes(self._fingerprint, self._tools.worker.engine))
+            self.copied += 1
+        except StreamCodecError as exc:  # it ends, its model is one in chunks, or the bus is gone
+            log.debug("%s is not copied: %s", stream.info.name, exc)
+
+    async def close(self) -> None:
+        """Keep no copies, and take no streams any longer."""
+        tasks = [*self._taking.values(), *([] if self._copying is None else [self._copying])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
