@@ -22,7 +22,7 @@ MESSAGES = (Packet(7, 2, 5, 2, b"x" * 15), Gap(first_seq=8, count=2, reason="ove
     "question",
     [
         Question("join", "node", "session", None),
-        Question("fetch", "node", "session", 2**32, 255),
+        Question("join", "node", "session", 2**32, 255),
         Question("alive", "node", sessions=tuple(f"session{number}" for number in range(200))),
         Question("give", "node", "session", secret="s" * 200),
     ],

@@ -25,7 +25,7 @@ Publishing = Callable[[bytes], None]
 class OriginEntry:
     """A `FanOutEntry` before `behind`, from which a stream's messages also go to `publish` while a node has joined.
 
-    `clock` tells seconds. `moved_here`: others have followed the stream at another node until now.
+    `clock` tells seconds.
     """
 
     def __init__(
@@ -35,8 +35,6 @@ class OriginEntry:
         behind: FanOutEntry,
         publish: Publishing,
         clock: Callable[[], float],
-        *,
-        moved_here: bool = False,
     ) -> None:
         self.info = info
         self.fan_out = fan_out
@@ -47,7 +45,7 @@ class OriginEntry:
         self._publish = publish
         self._clock = clock
         self._end: StreamEnd | None = None
-        self._always_until = clock() + _AFTER_MOVE_S if moved_here else 0.0
+        self._always_until = 0.0
 
     @property
     def recorded(self) -> bool:
@@ -84,12 +82,13 @@ class OriginEntry:
 
     def announce(self, node: str) -> None:
         """Tell whoever follows the stream that this node has it now."""
+        self._always_until = self._clock() + _AFTER_MOVE_S
         self._publish(Moved(node).serialize())
 
     # Questions -----------------------------------------------------------------------------------------------------------------------
 
     def answer(self, question: Question) -> Answer:
-        """The answer to `join`, `fetch` or `leave`."""
+        """The answer to `join` or `leave`."""
         if self.gone_to is not None:
             return Answer("moved", node=self.gone_to)
         if question.kind == "leave":
@@ -97,8 +96,7 @@ class OriginEntry:
             return Answer("ok")
         if question.next_seq is None and self._end is not None:
             return Answer("unknown")  # who has nothing of it yet has nothing to wait for
-        if question.kind == "join":
-            self.renew(question.node)
+        self.renew(question.node)
         here = self.fan_out.numbering
         first_seq = self.fan_out.beginning("").first_seq
         state = StreamState(self.info, here.epoch, first_seq, here.next_seq)

@@ -23,7 +23,7 @@ __all__ = ["Answer", "Moved", "Question", "StreamState", "Told", "read_live", "r
 _MOST_BYTES = 1 << 19
 """Of an answer: a bus carries messages of 1 MiB as a rule."""
 _LENGTH = struct.Struct(">I")
-_KINDS = ("join", "fetch", "alive", "leave", "give")
+_KINDS = ("join", "alive", "leave", "give")
 Told = Packet | Gap | StreamStart | StreamEnd
 """What a stream's listeners are told, and so what nodes tell each other of it."""
 
@@ -63,11 +63,11 @@ class Question:
     """A question of `node` to the origin of a stream.
 
     `join`: what is the stream, and let its messages come for a while; from `next_seq` of `epoch` on they are wanted (None: all that is
-    kept). `fetch`: the same without its messages. `alive`: how far are these `sessions`; they are wanted still. `leave`: its messages are
+    kept). `alive`: how far are these `sessions`; they are wanted still. `leave`: its messages are
     wanted no longer. `give`: the stream's publisher, who has this `secret`, goes on at the node that asks.
     """
 
-    kind: Literal["join", "fetch", "alive", "leave", "give"]
+    kind: Literal["join", "alive", "leave", "give"]
     node: str
     session: str = ""
     next_seq: int | None = None
@@ -103,7 +103,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """`kind` is `ok`, `unknown` or `moved` (to `node`); `state` and `messages` answer `join` and `fetch`, `reached` answers `alive`."""
+    """`kind` is `ok`, `unknown` or `moved` (to `node`); `state` and `messages` answer `join`, `reached` answers `alive`."""
 
     kind: Literal["ok", "unknown", "moved"]
     node: str = ""
