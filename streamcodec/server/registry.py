@@ -168,9 +168,7 @@ class Registry:
     def _withdraw(self, stream: Stream) -> None:
         """Forget a stream that nobody has heard of."""
         if self.streams.get(stream.info.name) is stream:
-            del self.streams[stream.info.name]
-            stream.withdraw()
-            self.admission.left(stream.info.name)
+            stream.abandon()
 
     async def _moved_here(self, hello: PublishHello) -> Stream | None:
         stream = await self.cluster.take_over(hello)

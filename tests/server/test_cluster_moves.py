@@ -15,7 +15,7 @@ from server_rig import packet as wire_packet
 
 from streamcodec.client import PublishOptions, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
-from streamcodec.server.cluster.questions import Answer, Question, read_parts
+from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion, read_parts
 
 
 @pytest.mark.parametrize("format", ["pcm_s16le", "codes"])
@@ -146,9 +146,9 @@ def test_a_stream_is_given_to_nobody_who_does_not_know_its_secret():
             publisher = await stack.enter_async_context(raw(a.url))
             await publisher.send(publish_hello("a", model=MODEL))
             await publisher.receive()
-            question = Question("give", cluster_of(b).node, a.registry.streams["a"].fan_out.session, secret="guessed")
+            question = NodeQuestion("give", cluster_of(b).node, a.registry.streams["a"].fan_out.session, secret="guessed")
             data = await cluster_of(b).bus.ask(cluster_of(b).subjects.node(cluster_of(a).node), question.pack(), TIMEOUT_S)
-            assert Answer.parse(read_parts(data)[0]).kind == "unknown" and "a" in a.registry.streams
+            assert NodeAnswer.parse(read_parts(data)[0]).kind == "unknown" and "a" in a.registry.streams
             await publisher.send({"type": "end", "last_seq": None})
 
     run(main())

@@ -15,14 +15,14 @@ from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import Bus, BusError, Entry, Subscription
 from streamcodec.server.cluster.claims import Claims, Purpose
 from streamcodec.server.cluster.handover import HandOver
-from streamcodec.server.cluster.link import Link, LinkTools
+from streamcodec.server.cluster.link import LinkTools, StreamLink
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Membership, Placement, Role
 from streamcodec.server.cluster.names import Names, NameTakenError
 from streamcodec.server.cluster.node_lease import NodeLease
-from streamcodec.server.cluster.origin import OriginEntry, Origins
+from streamcodec.server.cluster.origin import OriginEntry, OriginTable
 from streamcodec.server.cluster.own_record import record_of
-from streamcodec.server.cluster.questions import Answer, Question
+from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion
 from streamcodec.server.cluster.records import NodeRecord, RecordError, new_node_id
 from streamcodec.server.cluster.subjects import CLUSTER_NAME, Subjects
 from streamcodec.server.fanout.entry import FanOutEntry
@@ -76,7 +76,7 @@ class Joined:
         self._lease = NodeLease(self._entries, self.node)
         claims = Claims(self.bus.store(NAMES), self._entries)
         self.names = Names(self.bus, self.subjects, claims, self.node, address)
-        self.origins = Origins()
+        self.origins = OriginTable()
         tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost)
         self.links = Links(tools, claims, registry, self._suits, self._now)
         self.handover = HandOver(
@@ -194,7 +194,7 @@ class Joined:
     def decoder_closed(self, stream: Feeder) -> None:
         self._registry.decoder_closed(stream)
 
-    def origin_unknown(self, link: Link) -> None:
+    def origin_unknown(self, link: StreamLink) -> None:
         self.links.origin_unknown(link)
 
     def link_gone(self, link: Feeder) -> None:
@@ -209,10 +209,10 @@ class Joined:
 
     async def _answer(self, data: bytes) -> bytes:
         try:
-            question = Question.parse(data)
+            question = NodeQuestion.parse(data)
         except RecordError as exc:
             log.warning("%s", exc)
-            return Answer("unknown").pack()
+            return NodeAnswer("unknown").pack()
         if question.kind == "give":
             return await self.handover.give(question)
         return self.origins.answer(question).pack()
