@@ -85,7 +85,7 @@ class Joined:
         self._subscriptions: list[Subscription] = []
         self._ticking: asyncio.Task[None] | None = None
         self._reconciling: asyncio.Task[None] | None = None
-        self._closed = False
+        self._opened = self._closed = False
 
     async def open(self) -> None:
         """Become known to the other nodes; where the bus is not there, that is tried again and again."""
@@ -95,11 +95,15 @@ class Joined:
             self.bus.answer(self.subjects.node(self.node), self._answer),
         ]
         try:
-            await self.bus.open()
-            await self._renew_entry()
+            await self._open_bus()
         except BusError as exc:
-            log.error("the cluster cannot be reached, this server goes on alone: %s", exc)
+            log.warning("the cluster cannot be reached, this server goes on alone until it is: %s", exc)
         self._ticking = self._loop.create_task(self._tick())
+
+    async def _open_bus(self) -> None:
+        await self.bus.open()
+        self._opened = True
+        await self._renew_entry()
 
     async def close(self) -> None:
         """Leave the cluster."""
@@ -272,7 +276,7 @@ class Joined:
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
-                await self._renew_entry()
+                await (self._renew_entry() if self._opened else self._open_bus())
                 if not self.names.settled:
                     self._reconcile_soon()
             except BusError as exc:
