@@ -282,7 +282,7 @@ class Registry:
         """Let whoever waits for a stream of another node have it; those who listen to it already go on."""
         self.links[link.info.name] = link
         if self.heard(link.info.name) is link:
-            there = set(link.fan_out.subscribers)
+            there = link.fan_out.known
             for listener in self.listeners.get(link.info.name, set()) - there:
                 link.fan_out.join(listener, "joined")
 

@@ -249,7 +249,7 @@ class Links:
 
     def _close_unused(self, link: StreamLink, now: float) -> None:
         # A decoder without listeners is kept for one whose connection was lost.
-        if link.fan_out.subscribers or link.decoding or link.ending:
+        if link.fan_out.known or link.decoding or link.ending:
             link.unused_since = None
         elif link.unused_since is None:
             link.unused_since = now
