@@ -32,7 +32,7 @@ def test_every_option_and_argument_says_what_it_is():
     assert set(group.commands) == {*COMMANDS, "train"}
     within = {f"{name} {sub}": command for name, group in group.commands.items() for sub, command in getattr(group, "commands", {}).items()}
     tokens = {"token new-key", "token public-keys", "token issue", "token inspect"}
-    assert set(within) == tokens | {"admin list", "admin listeners", "admin end", "admin grant", "admin drain"}
+    assert set(within) == tokens | {f"admin {one}" for one in ("list", "listeners", "nodes", "end", "grant", "drain")}
     for name, command in {**group.commands, **within}.items():
         assert command.help, name
         for param in command.params:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,3 +98,15 @@ async def heard_for(page: Browser, seconds: float) -> None:
     now = "Number.parseFloat(document.querySelector('#heard').textContent)"
     before = await page.do("evaluate", js=f"{now} || 0")
     await page.do("until", js=f"{now} > {before + seconds}")
+
+
+async def missing_numbers_are_told(page: Browser) -> list[int]:
+    """The numbers of the packets that the listening page has had, once it says how many it is missing among them."""
+    give_up = time.monotonic() + TIMEOUT_S / 2
+    while True:
+        numbers = await page.tapped_numbers("listen_worker")
+        assert numbers == sorted(set(numbers))
+        lost = int((await page.do("text", on="#lost")).split()[0])
+        if numbers[-1] - numbers[0] + 1 - len(numbers) == lost:
+            return numbers
+        assert time.monotonic() < give_up, f"{lost} are told: {numbers}"

