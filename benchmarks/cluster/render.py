@@ -134,8 +134,8 @@ def _cuts(case: Figures) -> list[str]:
     ]
     return [
         "**A node is cut off from NATS** for a while (*here*; the other one is *there*). *Silent*: nothing comes through, and nobody is "
-        "told; *reset*: connections break at once. At the other node somebody wants the name of a stream that is published here, and a name that "
-        "is new on both sides. *One publisher each after* counts from the end of the cut.",
+        "told; *reset*: connections break at once. At the other node somebody wants the name of a stream that is published here, and a name "
+        "that is new on both sides. *One publisher each after* counts from the end of the cut.",
         table(
             [
                 *("cut", "one publisher each after", "name in use here", "new name", "packets lost at the publisher's node"),
