@@ -134,7 +134,7 @@ def _cuts(case: Figures) -> list[str]:
     ]
     return [
         "**A node is cut off from NATS** for a while (*here*; the other one is *there*). *Silent*: nothing comes through, and nobody is "
-        "told; *reset*: connections break at once. At the other node somebody wants the name of a stream that is published here, and a name "
+        "told; *reset*: connections break at once. At the other node somebody wants the name of a stream that is published here, and one "
         "that is new on both sides. *One publisher each after* counts from the end of the cut.",
         table(
             [

@@ -29,7 +29,7 @@ TIMES = [PACKET_S * at for at in range(1, 101)]
 
 
 def start(session: str = "s", **said: Any) -> StreamStart:
-    told: dict[str, Any] = {"epoch": 0, "first_seq": 0, "live_seq": 0, "start": "published", **said}
+    told: dict[str, Any] = {"epoch": 0, "first_seq": 0, "live_seq": 0, "start": "primed", **said}
     return StreamStart(n_q=8, bandwidth=6.0, packet_frames=6, format="codes", sample_rate=24_000, session=session, **told)
 
 
