@@ -135,9 +135,9 @@ class Speaker:
             await asyncio.sleep(max(0.0, begun + (self.sent + 1) * block_s - time.perf_counter()))
             publisher.offer(next(blocks))
             self.sent += 1
-            if publisher.closing is not None:  # its server stops and cannot hand it over
+            if (closing := publisher.closing) is not None:  # its server stops, and has not sent it elsewhere
                 await publisher.end()
-                raise publisher.closing
+                raise closing
         self.over = time.perf_counter()
 
     def _again(self, line: str) -> None:
