@@ -15,14 +15,14 @@ from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import Bus, BusError, Entry, Subscription
 from streamcodec.server.cluster.claims import Claims, Purpose
 from streamcodec.server.cluster.handover import HandOver
-from streamcodec.server.cluster.link import Link, LinkTools
+from streamcodec.server.cluster.link import LinkTools, StreamLink
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Membership, Placement, Role
 from streamcodec.server.cluster.names import Names, NameTakenError
 from streamcodec.server.cluster.node_lease import NodeLease
-from streamcodec.server.cluster.origin import OriginEntry, Origins
+from streamcodec.server.cluster.origin import OriginEntry, OriginTable
 from streamcodec.server.cluster.own_record import record_of
-from streamcodec.server.cluster.questions import Answer, Question
+from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion
 from streamcodec.server.cluster.records import NodeRecord, RecordError, new_node_id
 from streamcodec.server.cluster.subjects import CLUSTER_NAME, Subjects
 from streamcodec.server.fanout.entry import FanOutEntry
@@ -76,7 +76,7 @@ class Joined:
         self._lease = NodeLease(self._entries, self.node)
         claims = Claims(self.bus.store(NAMES), self._entries)
         self.names = Names(self.bus, self.subjects, claims, self.node, address)
-        self.origins = Origins()
+        self.origins = OriginTable()
         tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost)
         self.links = Links(tools, claims, registry, self._suits, self._now)
         self.handover = HandOver(
@@ -85,7 +85,7 @@ class Joined:
         self._subscriptions: list[Subscription] = []
         self._ticking: asyncio.Task[None] | None = None
         self._reconciling: asyncio.Task[None] | None = None
-        self._closed = False
+        self._opened = self._closed = False
 
     async def open(self) -> None:
         """Become known to the other nodes; where the bus is not there, that is tried again and again."""
@@ -95,11 +95,15 @@ class Joined:
             self.bus.answer(self.subjects.node(self.node), self._answer),
         ]
         try:
-            await self.bus.open()
-            await self._renew_entry()
+            await self._open_bus()
         except BusError as exc:
-            log.error("the cluster cannot be reached, this server goes on alone: %s", exc)
+            log.warning("the cluster cannot be reached, this server goes on alone until it is: %s", exc)
         self._ticking = self._loop.create_task(self._tick())
+
+    async def _open_bus(self) -> None:
+        await self.bus.open()
+        self._opened = True
+        await self._renew_entry()
 
     async def close(self) -> None:
         """Leave the cluster."""
@@ -194,7 +198,7 @@ class Joined:
     def decoder_closed(self, stream: Feeder) -> None:
         self._registry.decoder_closed(stream)
 
-    def origin_unknown(self, link: Link) -> None:
+    def origin_unknown(self, link: StreamLink) -> None:
         self.links.origin_unknown(link)
 
     def link_gone(self, link: Feeder) -> None:
@@ -209,10 +213,10 @@ class Joined:
 
     async def _answer(self, data: bytes) -> bytes:
         try:
-            question = Question.parse(data)
+            question = NodeQuestion.parse(data)
         except RecordError as exc:
             log.warning("%s", exc)
-            return Answer("unknown").pack()
+            return NodeAnswer("unknown").pack()
         if question.kind == "give":
             return await self.handover.give(question)
         return self.origins.answer(question).pack()
@@ -272,7 +276,7 @@ class Joined:
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
-                await self._renew_entry()
+                await (self._renew_entry() if self._opened else self._open_bus())
                 if not self.names.settled:
                     self._reconcile_soon()
             except BusError as exc:

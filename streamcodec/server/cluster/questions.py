@@ -18,7 +18,7 @@ from streamcodec.protocol.unpacking import pack, unpack
 from streamcodec.server.cluster.records import RecordError
 from streamcodec.server.info import StreamInfo
 
-__all__ = ["Answer", "Moved", "Question", "StreamState", "Told", "read_live", "read_parts", "with_length"]
+__all__ = ["Moved", "NodeAnswer", "NodeQuestion", "StreamState", "Told", "read_live", "read_parts", "with_length"]
 
 _MOST_BYTES = 1 << 19
 """Of an answer: a bus carries messages of 1 MiB as a rule."""
@@ -59,7 +59,7 @@ def _parsed(data: bytes) -> Message | Moved:
 
 
 @dataclass(frozen=True)
-class Question:
+class NodeQuestion:
     """A question of `node` to the origin of a stream.
 
     `join`: what is the stream, and let its messages come for a while; from `next_seq` of `epoch` on they are wanted (None: all that is
@@ -80,7 +80,7 @@ class Question:
         return pack(asdict(self))
 
     @classmethod
-    def parse(cls, data: bytes) -> Question:
+    def parse(cls, data: bytes) -> NodeQuestion:
         """The question that `data` is. Raises `RecordError`."""
         try:
             value = unpack(data)
@@ -102,7 +102,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NodeAnswer:
     """`kind` is `ok`, `unknown` or `moved` (to `node`); `state` and `messages` answer `join`, `reached` answers `alive`."""
 
     kind: Literal["ok", "unknown", "moved"]
@@ -124,7 +124,7 @@ class Answer:
         return with_length([head, *reversed(taken)])
 
     @classmethod
-    def parse(cls, data: bytes) -> Answer:
+    def parse(cls, data: bytes) -> NodeAnswer:
         """The answer that `data` is. Raises `RecordError`."""
         head, *rest = read_parts(data)
         messages = []
