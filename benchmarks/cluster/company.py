@@ -124,13 +124,14 @@ def worst(values: Iterable[float | None]) -> float | None:
     return None if not found or any(value is None for value in found) else max(value for value in found if value is not None)
 
 
-def missed(ears: Iterable[Ear]) -> Figures:
-    """What listeners did not get, and whether they were told."""
+def missed(ears: Iterable[Ear], since: float = 0.0) -> Figures:
+    """What listeners did not get, and whether they were told; gaps count that came after `since`."""
     ears = list(ears)
     reasons: dict[str, int] = {}
     for ear in ears:
-        for _, count, reason in ear.gaps:
-            reasons[reason] = reasons.get(reason, 0) + count
+        for at, count, reason in ear.gaps:
+            if at > since:
+                reasons[reason] = reasons.get(reason, 0) + count
     return {
         "told": reasons,
         "unnamed": sum(ear.unnamed for ear in ears),

@@ -114,7 +114,7 @@ def figures_of(
     steady = [talks["here"], talks["there"]]
     local = [talk.ears[int(talk.speaker.url != here.url), "codes"] for talk in steady]
     remote = [talk.ears[int(talk.speaker.url == here.url), "codes"] for talk in steady]
-    near, far = missed(local), missed(remote)
+    near, far = missed(local, cut), missed(remote, cut)
     if sum(near["told"].values()) or near["unnamed"] or any(len(ear.sessions) != 1 for ear in local):
         failures.append(f"listeners at the publishers' nodes lost packets: told {near['told']}, not told {near['unnamed']}")
     everybody = missed([ear for talk in talks.values() for ear in talk.ears.values()])

@@ -41,7 +41,7 @@ async def measure_drain(args: argparse.Namespace, site: Site, processes: Process
         site.nodes[0].send("drain")
 
         async def all_moved() -> bool:
-            state = (await site.states())[1]
+            (state,) = await site.states(but=0)
             return len(state["streams"]) == len(talks) and all(
                 ear.resumed for talk in talks for (at, _), ear in talk.ears.items() if not at
             )
@@ -53,11 +53,11 @@ async def measure_drain(args: argparse.Namespace, site: Site, processes: Process
             moved = None
         await asyncio.sleep(args.after_seconds)
         over = time.perf_counter()
-        states = await site.states()
+        (state,) = await site.states(but=0)
         await company.end()
         await company.ended()
     figures = figures_of(talks, begun, drained, moved, over)
-    figures["moved_streams"] = states[1]["moved_here"]
+    figures["moved_streams"] = state["moved_here"]
     figures["compared"] = found = compared(talks, Loading(args.model, args.engine))
     return {**figures, "failures": [*figures["failures"], *found["failures"]]}
 

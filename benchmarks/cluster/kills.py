@@ -53,7 +53,7 @@ def node_figures(talks: Sequence[Talk], killed: float) -> Figures:
                 "unheard_s": max(0.0, speaker.spoken_s - PACKET_S * len(stays.came)),
             }
         )
-    lost = missed([ear for talk in talks for ear in talk.ears.values()])
+    lost = missed([ear for talk in talks for ear in talk.ears.values()], killed)
     failures = [f"{talk.speaker.name}: never heard again" for talk, row in zip(talks, rows, strict=True) if row["again_s"] is None]
     failures += [
         f"{talk.speaker.name}: not heard again by who listened at the node that was killed"
@@ -109,7 +109,7 @@ def nats_figures(talks: Sequence[Talk], here: Address, killed: float, back: floa
         at = int(talk.speaker.url != here.url)
         local.append(talk.ears[at, "codes"])
         remote.append(talk.ears[1 - at, "codes"])
-    near, far = missed(local), missed(remote)
+    near, far = missed(local, killed), missed(remote, killed)
     failures = []
     if sum(near["told"].values()) or near["unnamed"] or any(len(ear.sessions) != 1 for ear in local):
         failures.append(f"listeners at the publishers' nodes lost packets: told {near['told']}, not told {near['unnamed']}")

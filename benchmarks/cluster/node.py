@@ -17,7 +17,7 @@ from streamcodec.server.cluster.nats_settings import NatsSettings
 
 __all__ = ["Node", "serve_node", "state_of"]
 
-_WARM_UP_FRAMES = 6
+_FRAMES, _BATCHES = 6, (1, 2, 4)
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,14 @@ class Node:
 
 
 def serve_node(pipe: Pipe, node: Node) -> None:
-    """Serve until told to stop: sends an `Address`; answers "state" with `state_of`; "drain" begins to drain, and has no answer."""
+    """Serve until told to stop: sends an `Address`; answers "state" with `state_of`; "drain" lets it drain and stop, and has no answer."""
     codec = node.loading()
-    codec.warm_up(_WARM_UP_FRAMES)
+    codec.warm_up(_FRAMES)
+    engine: Any = codec.engine
+    if hasattr(engine, "wait_until_compiled"):
+        # A node that has run for a while has compiled what it needs, and what is measured here is no start.
+        engine.prepare(_FRAMES, _BATCHES, decoder=True)
+        engine.wait_until_compiled()
     run_loop(_serve(pipe, codec, node))
 
 
@@ -42,11 +47,18 @@ async def _serve(pipe: Pipe, codec: Any, node: Node) -> None:
     async with Server(codec, "127.0.0.1", port=0, limits=Limits(capacity=None), insecure=True, cluster=joining) as server:
         freeze_gc()
         pipe.send(Address(server.port, codec.fingerprint))
-        while (asked := await asyncio.to_thread(pipe.recv)) != "stop":
-            if asked == "drain":
-                server.drain(node.drain_s)
-            else:
-                pipe.send(state_of(server))
+        over = [asyncio.create_task(_obey(pipe, server, node)), asyncio.create_task(server.until_over())]
+        await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+        for task in over:
+            task.cancel()
+
+
+async def _obey(pipe: Pipe, server: Server, node: Node) -> None:
+    while (asked := await asyncio.to_thread(pipe.recv)) != "stop":
+        if asked == "drain":
+            server.drain(node.drain_s)
+        else:
+            pipe.send(state_of(server))
 
 
 def state_of(server: Server) -> dict[str, Any]:
