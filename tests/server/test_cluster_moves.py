@@ -181,14 +181,15 @@ def test_a_stream_whose_node_answers_too_late_is_given_again():
                 await one.to(lambda one: len(one.of(Packet)) >= 5)
             publisher._uplink._kept._route.url = b.url
             publisher._uplink.connection._ws.transport.abort()
-            await until(lambda: "a" in b.registry.streams, "the stream has not moved")
+            await until(lambda: publisher.resumed == 1, "the stream does not go on")
             await feed(publisher, x, 10, 10)
             await publisher.end()
             for one in heard:
                 await one.to_end()
                 assert [type(event) for event in one.events] == [Waiting, StreamStart, *[Packet] * 20, StreamEnd]
                 np.testing.assert_array_equal(live_codes(one), counted_codes(x))
-            assert late and cluster_of(a).handover.given == 1 and cluster_of(b).handover.taken == 1
+            assert late and cluster_of(a).handover.given == 1
+            assert sum(cluster_of(server).handover.taken for server in (a, b)) == 1, "it may ask at both"
 
     run(main())
 
