@@ -23,6 +23,7 @@ __all__ = ["BANDWIDTH", "N_Q", "Kind", "Speaker", "Told", "voice"]
 Kind = Literal["pcm", "codes"]
 BANDWIDTH, N_Q = 6.0, 8
 """Of all streams (kbps, codebooks)."""
+_QUEUE_S = 10.0  # what a machine that stalls keeps its own publishers from sending is nothing that a cluster has lost
 _RATE, _BLOCK, _FRAMES, _CODEBOOK_SIZE = 24_000, 480, 6, 1024
 
 
@@ -113,6 +114,7 @@ class Speaker:
             bandwidth=BANDWIDTH,
             packet_frames=_FRAMES,
             start="primed" if pcm else "exact",
+            queue_s=_QUEUE_S,
         )
         try:
             async with publish(destination.url, self.name, options, note=self._again) as publisher:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from made_up_models import FEW_LAYERS, small_model
-from patience import patient_limits
+from patience import TIMEOUT_S, patient_limits
 
 from benchmarks import report
 from benchmarks.accelerator import benchmark as accelerator
@@ -32,6 +32,7 @@ from benchmarks.step import gemm
 from benchmarks.tokenize import benchmark as tokenize
 from streamcodec.codec import Codec, load
 from streamcodec.server import ClusterOptions, Limits, Server
+from streamcodec.server.cluster import link
 
 ROOT = Path(__file__).parents[2]
 HANGS_S = 1200  # nothing takes so long but what hangs
@@ -66,6 +67,7 @@ def in_one_process() -> Iterator[None]:
         for serving in (processes, node):
             patch.setattr(serving, "freeze_gc", lambda: None)
             patch.setattr(serving, "Server", _patient_server)
+        patch.setattr(link, "FETCH_S", TIMEOUT_S)
         patch.setattr(Loading, "__call__", _load_small)
         patch.setattr(gemm, "_SIZES", (64, 128))
         for benchmark in (accelerator, step, tokenize):
