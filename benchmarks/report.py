@@ -43,6 +43,7 @@ BENCHMARKS = (
         "soak",
         "attacks",
         "failures",
+        "cluster",
         "cluster_simulation",
         "quality",
         "long_streams",

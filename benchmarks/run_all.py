@@ -52,6 +52,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("churn", (("--engine", "openvino", "--minutes", "5"), ("--engine", "torch", "--minutes", "2"))),
     ("attacks", (("--all", "--before-seconds", "2", "--seconds", "4"),)),
     ("failures", (("--all",),)),
+    ("cluster", (("--all", "--cut-seconds", "1", "10", "60", "--minutes", "15"),)),
     ("cluster_simulation", ((),)),
     ("soak", (("--minutes", "60"),)),
     ("chunks", ((),)),

@@ -56,13 +56,16 @@ class RelayLog:
 
 
 class RelayListener(asyncio.Protocol):
-    """A listener of codes: connects, says hello, and notes in `heard` what comes; `sent` are the payloads that the publisher has sent.
+    """A listener of codes: connects, says hello, and notes in `heard` what comes; `sent` are the payloads that the publisher has sent, or
+    None where nobody knows them.
 
     It reports as the protocol says: with its first packet, and whenever three more have come. `over` is called once when the connection is
     over, `answered` when the hello is.
     """
 
-    def __init__(self, hello: ListenHello, sent: Sequence[bytes], packet_s: float, report_every: int, over: Callable[[], None]) -> None:
+    def __init__(
+        self, hello: ListenHello, sent: Sequence[bytes] | None, packet_s: float, report_every: int, over: Callable[[], None]
+    ) -> None:
         self.heard = RelayLog()
         self._hello = hello
         self._sent = sent
@@ -157,7 +160,7 @@ class RelayListener(asyncio.Protocol):
         heard = self.heard
         if seq != heard.next_seq:
             heard.unnamed += 1
-        if payload != self._sent[seq]:
+        if self._sent is not None and payload != self._sent[seq]:
             heard.differing += 1
         heard.next_seq = seq + 1
         if seq >= self._live_seq:

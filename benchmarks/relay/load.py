@@ -8,20 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection as Pipe
 
-import numpy as np
-
-from benchmarks.capacity.connection import LoadConnection, close_all
 from benchmarks.harness.machine import usage
 from benchmarks.harness.processes import run_loop
 from benchmarks.relay.listener import RelayListener, RelayLog
+from benchmarks.relay.publisher import PacedPublisher, codes_drawn
 from streamcodec.gc_freeze import freeze_gc
-from streamcodec.protocol import Ended, Error, ListenHello, Message, PublishHello, Refuse, Welcome, pack_codes
+from streamcodec.protocol import ListenHello, PublishHello
 from streamcodec.protocol.window import LITTLE_S
 
 __all__ = ["RelayLoad", "RelayReport", "generate"]
 
 _STREAM = "relayed"
-_FRAME_RATE, _CODEBOOK_SIZE, _BITS = 75, 1024, 10
+_FRAME_RATE = 75
 _PATIENCE_S = 60.0
 _SETTLE_S = 1.0
 
@@ -76,66 +74,6 @@ def generate(pipe: Pipe, load: RelayLoad) -> None:
     pipe.send(run_loop(_Load(load).run(pipe)))
 
 
-class _RelayPublisher:
-    """Sends a packet of random codes whenever one is due."""
-
-    def __init__(self, load: RelayLoad, report: RelayReport) -> None:
-        self.sent: list[bytes] = []
-        self._load = load
-        self._report = report
-        self._rng = np.random.default_rng(load.seed)
-        self._ready = asyncio.Event()
-        self._ended = asyncio.Event()
-        hello = PublishHello(stream=_STREAM, format="codes", model=load.fingerprint, bandwidth=load.n_q * 0.75, packet_frames=load.frames)
-        self._connection = LoadConnection(load.url, hello, self._hear, self._lost)
-
-    async def start(self) -> None:
-        """Connect."""
-        self._connection.open()
-        async with asyncio.timeout(_PATIENCE_S):
-            await self._ready.wait()
-        self._task = asyncio.create_task(self._send())
-
-    async def end(self) -> None:
-        """End the stream, and wait until the server has sent all of it."""
-        self._task.cancel()
-        if not self._ended.is_set():
-            self._connection.session.end()
-            self._connection.flush()
-        async with asyncio.timeout(_PATIENCE_S):
-            await self._ended.wait()
-        await close_all([self._connection])
-
-    async def _send(self) -> None:
-        begun = time.perf_counter()
-        while True:
-            due = begun + (len(self.sent) + 1) * self._load.packet_s
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            if self._ended.is_set():
-                return
-            codes = self._rng.integers(0, _CODEBOOK_SIZE, (self._load.n_q, self._load.frames), dtype=np.int32)
-            payload = pack_codes(codes, _BITS)
-            self.sent.append(payload)
-            self._report.handed_over_late_s.append(time.perf_counter() - due)
-            self._report.dues.append(due)
-            self._connection.session.send_packet(payload, round((due - self._load.packet_s) * 1e6))
-            self._connection.flush()
-
-    def _hear(self, message: Message) -> None:
-        if isinstance(message, Welcome):
-            self._ready.set()
-        elif isinstance(message, Ended):
-            self._ended.set()
-        elif isinstance(message, (Refuse, Error)):
-            self._lost(f"{message.code}: {message.reason}")
-
-    def _lost(self, reason: str) -> None:
-        if not self._ended.is_set():
-            self._report.publisher_error = f"the publisher: {reason}"
-        self._ready.set()
-        self._ended.set()
-
-
 class _Load:
     def __init__(self, load: RelayLoad) -> None:
         self._load = load
@@ -147,7 +85,8 @@ class _Load:
         """All of it, in order."""
         freeze_gc()
         load, report = self._load, self._report
-        publisher = _RelayPublisher(load, report)
+        hello = PublishHello(stream=_STREAM, format="codes", model=load.fingerprint, bandwidth=load.n_q * 0.75, packet_frames=load.frames)
+        publisher = PacedPublisher(load.url, hello, codes_drawn(load.seed, load.n_q, load.frames), load.packet_s)
         await publisher.start()
 
         async def tell(where: str) -> None:
@@ -169,9 +108,10 @@ class _Load:
         for listener in (*held, *newcomers):
             listener.leave()
         report.held, report.newcomers = ([one.heard for one in group] for group in (held, newcomers))
+        report.dues, report.handed_over_late_s, report.publisher_error = publisher.dues, publisher.handed_over_late_s, publisher.error
         return report
 
-    async def _join(self, count: int, publisher: _RelayPublisher) -> list[RelayListener]:
+    async def _join(self, count: int, publisher: PacedPublisher) -> list[RelayListener]:
         """Let `count` come at an even pace, and wait until each is answered, or has given up."""
         load, joined = self._load, list[RelayListener]()
         hello = ListenHello(stream=_STREAM, format="codes", model=load.fingerprint)

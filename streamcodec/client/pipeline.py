@@ -77,10 +77,10 @@ async def publish_source(
                 await pieces.feed(mono if wanted == 1 else block, captured)
                 await send()
                 on_block(publisher)
-                if publisher.closing is not None and not source.exhausted:
+                if (closing := publisher.closing) is not None and not source.exhausted:
                     # Ended in order, nothing is lost; what comes from now on is for another server, or for the next one here.
                     on_interrupt(await finish())
-                    raise publisher.closing
+                    raise closing  # the connection may be another one by now
         except asyncio.CancelledError:
             # A microphone is ended by an interrupt. The stream is then ended in order, so that nothing that was said is lost.
             with contextlib.suppress(TimeoutError, StreamCodecError):

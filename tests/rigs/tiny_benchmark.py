@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 from made_up_models import FEW_LAYERS, small_model
-from patience import patient_limits
+from patience import TIMEOUT_S, patient_limits
 
 from benchmarks import report
 from benchmarks.accelerator import benchmark as accelerator
+from benchmarks.cluster import node
 from benchmarks.harness import processes
 from benchmarks.harness.models import Loading
 from benchmarks.harness.provenance import repository
@@ -30,7 +31,8 @@ from benchmarks.step import benchmark as step
 from benchmarks.step import gemm
 from benchmarks.tokenize import benchmark as tokenize
 from streamcodec.codec import Codec, load
-from streamcodec.server import Limits, Server
+from streamcodec.server import ClusterOptions, Limits, Server
+from streamcodec.server.cluster import link
 
 ROOT = Path(__file__).parents[2]
 HANGS_S = 1200  # nothing takes so long but what hangs
@@ -62,8 +64,10 @@ def in_one_process() -> Iterator[None]:
     """A benchmark's processes are threads of this one, which share what is imported; the model is small, and the server waits for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "Process", _Threaded)
-        patch.setattr(processes, "freeze_gc", lambda: None)
-        patch.setattr(processes, "Server", _patient_server)
+        for serving in (processes, node):
+            patch.setattr(serving, "freeze_gc", lambda: None)
+            patch.setattr(serving, "Server", _patient_server)
+        patch.setattr(link, "FETCH_S", TIMEOUT_S)
         patch.setattr(Loading, "__call__", _load_small)
         patch.setattr(gemm, "_SIZES", (64, 128))
         for benchmark in (accelerator, step, tokenize):
@@ -75,9 +79,9 @@ def _load_small(loading: Loading) -> Codec:
     return load(small_model(), engine="torch" if loading.engine == "auto" else loading.engine, workers=loading.workers)
 
 
-def _patient_server(codec: Codec, host: str, *, port: int, limits: Limits, insecure: bool) -> Server:
+def _patient_server(codec: Codec, host: str, *, port: int, limits: Limits, insecure: bool, cluster: ClusterOptions | None = None) -> Server:
     kept = {name: getattr(limits, name) for name in ("capacity", "max_publishers", "max_listeners", "resume_s")}
-    return Server(codec, host, port=port, limits=patient_limits(**kept), insecure=insecure)
+    return Server(codec, host, port=port, limits=patient_limits(**kept), insecure=insecure, cluster=cluster)
 
 
 class _Threaded(processes.Process):

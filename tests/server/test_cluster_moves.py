@@ -15,6 +15,7 @@ from server_rig import packet as wire_packet
 
 from streamcodec.client import PublishOptions, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.server.cluster.bus import BusError
 from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion, read_parts
 
 
@@ -155,6 +156,66 @@ def test_a_stream_is_given_to_nobody_who_does_not_know_its_secret():
             data = await cluster_of(b).bus.ask(cluster_of(b).subjects.node(cluster_of(a).node), question.pack(), TIMEOUT_S)
             assert NodeAnswer.parse(read_parts(data)[0]).kind == "unknown" and "a" in a.registry.streams
             await publisher.send({"type": "end", "last_seq": None})
+
+    run(main())
+
+
+def test_a_stream_whose_node_answers_too_late_is_given_again():
+    async def main():
+        async with nodes(2) as (a, b), contextlib.AsyncExitStack() as stack:
+            heard = [await coded(stack, server) for server in (a, b)]
+            publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(bandwidth=6.0, start="exact", pace="fast")))
+            x, bus, late = voice(1, 20), cluster_of(b).bus, []
+            ask = bus.ask
+
+            async def ask_impatiently(subject, data, timeout_s):
+                answer = await ask(subject, data, timeout_s)
+                if NodeQuestion.parse(data).kind == "give" and not late:
+                    late.append(answer)
+                    raise BusError("no answer in time")
+                return answer
+
+            bus.ask = ask_impatiently
+            await feed(publisher, x, 0, 10)
+            for one in heard:
+                await one.to(lambda one: len(one.of(Packet)) >= 5)
+            publisher._uplink._kept._route.url = b.url
+            publisher._uplink.connection._ws.transport.abort()
+            await until(lambda: publisher.resumed == 1, "the stream does not go on")
+            await feed(publisher, x, 10, 10)
+            await publisher.end()
+            for one in heard:
+                await one.to_end()
+                assert [type(event) for event in one.events] == [Waiting, StreamStart, *[Packet] * 20, StreamEnd]
+                np.testing.assert_array_equal(live_codes(one), counted_codes(x))
+            assert late and cluster_of(a).handover.given == 1
+            assert sum(cluster_of(server).handover.taken for server in (a, b)) == 1, "it may ask at both"
+
+    run(main())
+
+
+def test_a_stream_that_was_given_and_fetched_by_nobody_leaves_its_name():
+    async def main():
+        async with nodes(2) as (a, b), contextlib.AsyncExitStack() as stack:
+            publisher = await stack.enter_async_context(raw(a.url))
+            await publisher.send(publish_hello("a", model=MODEL))
+            secret, session = (await publisher.receive())["session"], a.registry.streams["a"].fan_out.session
+
+            async def given(node, secret):
+                data = NodeQuestion("give", node, session, secret=secret).pack()
+                head, *rest = read_parts(await cluster_of(b).bus.ask(cluster_of(b).subjects.node(cluster_of(a).node), data, TIMEOUT_S))
+                return NodeAnswer.parse(head).kind, rest
+
+            first = await given(cluster_of(b).node, secret)
+            assert first[0] == "ok" and not a.registry.streams
+            assert await given("another", secret) == first and cluster_of(a).handover.given == 1
+            assert await given(cluster_of(b).node, "guessed") == ("unknown", [])
+            claims = cluster_of(b).names.claims
+            assert await claims.find("a") is not None, "its publisher may still come"
+            await seconds(11, [a, b])
+            await until(lambda: not cluster_of(a).handover._freeing)
+            assert await claims.find_any("a") is None
+            assert (await given(cluster_of(b).node, secret))[0] == "unknown"
 
     run(main())
 

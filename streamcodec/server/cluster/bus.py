@@ -12,7 +12,7 @@ from typing import Protocol
 
 from streamcodec.errors import StreamCodecError
 
-__all__ = ["Answering", "Bus", "BusError", "Entry", "KeyChangedError", "Store", "Subscription", "Taking"]
+__all__ = ["Answering", "Bus", "BusError", "Entry", "KeyChangedError", "NobodyAnswersError", "Store", "Subscription", "Taking"]
 
 Taking = Callable[[bytes], None]
 """Takes a message; it must not raise and must not wait."""
@@ -22,6 +22,10 @@ Answering = Callable[[bytes], Awaitable[bytes]]
 
 class BusError(StreamCodecError):
     """The bus cannot be reached, or nobody has answered in time."""
+
+
+class NobodyAnswersError(BusError):
+    """No node answers that subject: the one that did is gone, or the bus has lost it."""
 
 
 class KeyChangedError(StreamCodecError):
@@ -95,7 +99,8 @@ class Bus(Protocol):
         """Answer the questions to a subject. An exception in `answering` is logged, and the asker gets no answer."""
 
     async def ask(self, subject: str, data: bytes, timeout_s: float) -> bytes:
-        """The answer of the node that answers a subject. Raises `BusError` where nobody answers in time, at once where nobody could."""
+        """The answer of the node that answers a subject. Raises `BusError` where nobody answers in time, and `NobodyAnswersError` at once
+        where nobody could."""
 
     def store(self, name: str, *, ttl_s: float | None = None) -> Store:
         """The keys of one name; `ttl_s` is the same at all nodes."""

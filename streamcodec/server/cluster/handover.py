@@ -7,12 +7,15 @@ one whose node is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hmac
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from streamcodec.errors import InputError, RemoteProtocolError, StreamCodecError, WireCode
 from streamcodec.protocol import PublishHello
-from streamcodec.server.cluster.bus import BusError
+from streamcodec.server.cluster.bus import BusError, NobodyAnswersError
 from streamcodec.server.cluster.claims import Purpose
 from streamcodec.server.cluster.link import LinkTools, StreamLink
 from streamcodec.server.cluster.links import Links
@@ -33,9 +36,20 @@ _COPIES_AT_ONCE = 32
 _GIVE_S = 1.0  # a node that lives finishes the steps that have begun; one that does not is known not to answer much sooner
 _PCM_S = 1.0  # of decoded packets, for listeners of PCM that resume at the other node
 _FREED_S = 1.0
+_GIFT_S = 10.0  # a stream that was given is given again to who asks again: the answer may have come too late
+_FETCHED_S, _LOOK_EVERY_S = 2.0, 0.05  # a node that stops waits so long for who has not got it yet
 _TELL_S = 30.0  # where a stream went is told to who asks here
 
 log = logging.getLogger("streamcodec.server")
+
+
+@dataclass(frozen=True)
+class _Gift:
+    """A stream that is being given, or was: the answer to whoever proves by `secret` that it is its publisher's."""
+
+    name: str
+    secret: str
+    answer: asyncio.Task[bytes]
 
 
 class HandOver:
@@ -69,13 +83,16 @@ class HandOver:
         self._copying: asyncio.Task[None] | None = None
         self._taking: dict[str, asyncio.Task[Stream | None]] = {}  # by secret
         self._given_to: dict[str, str] = {}  # nodes by session, while a stream is on its way
+        self._gifts: dict[str, _Gift] = {}  # by session
+        self._freeing: set[asyncio.Task[None]] = set()
 
     # To this node --------------------------------------------------------------------------------------------------------------------
 
     async def take(self, hello: PublishHello) -> Stream | None:
         """The stream that `hello` resumes, from wherever it is; None where nobody has it.
 
-        Raises `RemoteProtocolError` SERVER_FULL, SERVER_CLOSING, and TIMEOUT where the other nodes cannot be asked.
+        Raises `RemoteProtocolError` SERVER_FULL, SERVER_CLOSING, and TIMEOUT where the other nodes cannot be asked, or where the one that
+        has it has not answered yet.
         """
         assert hello.resume is not None
         if self._registry.draining.begun:
@@ -98,9 +115,13 @@ class HandOver:
             if claim is None or not claim.is_publishers(secret) or hello.stream in self._registry.streams:
                 return None
             self._registry.newcomers.admit_moved(hello)
-            found = await self._given(claim, secret) or await self._copied(claim)
+            found = None
+            try:
+                found = await self._given(claim, secret)
+            finally:
+                if found is None:
+                    self._registry.admission.left(hello.stream)
             if found is None:
-                self._registry.admission.left(hello.stream)
                 await self._names.claims.free(claim.name, secret)
                 return None
             return await self._begin(claim, found, secret)
@@ -110,18 +131,26 @@ class HandOver:
             raise RemoteProtocolError(WireCode.TIMEOUT, "the other servers cannot be asked for this session now") from exc
 
     async def _given(self, claim: Claim, secret: str) -> StreamSnapshot | None:
-        if claim.node == self._tools.node or not self._lives(claim.node):
-            return None
+        """The stream from the node that has it, or else its copy. Raises `BusError` where that node may answer later."""
+        if not self._lives(claim.node):
+            return await self._copied(claim)
         question = NodeQuestion("give", self._tools.node, claim.session, secret=secret)
         try:
-            data = await self._tools.bus.ask(self._tools.subjects.node(claim.node), question.pack(), _GIVE_S)
+            if claim.node == self._tools.node:  # it may have been given from here, and has come nowhere
+                data = await self.give(question)
+            else:
+                data = await self._tools.bus.ask(self._tools.subjects.node(claim.node), question.pack(), _GIVE_S)
             head, *rest = read_parts(data)
-            if NodeAnswer.parse(head).kind != "ok" or len(rest) != 1:
-                return None
-            return self._read(rest[0])
-        except (BusError, RecordError, InputError) as exc:
+            if NodeAnswer.parse(head).kind == "ok" and len(rest) == 1:
+                return self._read(rest[0])
+        except (NobodyAnswersError, RecordError, InputError) as exc:
             log.warning("%s is not given by its node: %s", claim.name, exc)
-            return None
+        except BusError as exc:
+            log.warning("%s is not given by its node yet: %s", claim.name, exc)
+            if (copied := await self._copied(claim)) is None:
+                raise
+            return copied
+        return await self._copied(claim)
 
     async def _copied(self, claim: Claim) -> StreamSnapshot | None:
         if not self._replicates or claim.node == self._tools.node:
@@ -155,6 +184,7 @@ class HandOver:
             self.lost_to(stream, exc.claim)
             return None
         self._origins.entries[claim.session].announce(self._tools.node)
+        self._gifts.pop(claim.session, None)  # it may have been given from here before
         self.taken += 1
         log.info("%s has moved here from %s", claim.name, claim.address)
         return stream
@@ -165,10 +195,51 @@ class HandOver:
     # From this node ------------------------------------------------------------------------------------------------------------------
 
     async def give(self, question: NodeQuestion) -> bytes:
-        """The answer to a node at which the publisher of a stream of this one has said hello."""
-        stream = next((one for one in self._registry.streams.values() if one.fan_out.session == question.session), None)
-        if stream is None or stream.ending or not stream.lease.matches(question.secret):
+        """The answer to a node at which the publisher of a stream of this one has said hello: the same one to who asks again."""
+        session, gift = question.session, self._gifts.get(question.session)
+        stream = next((one for one in self._registry.streams.values() if one.fan_out.session == session), None)
+        if stream is not None and (gift is None or gift.answer.done()):
+            if stream.ending or not stream.lease.matches(question.secret):
+                return with_length([NodeAnswer("unknown").pack()])
+            loop = asyncio.get_running_loop()
+            gift = self._gifts[session] = _Gift(stream.info.name, question.secret, loop.create_task(self._give(stream, question)))
+            loop.call_later(_GIFT_S, self._forget, session, gift)
+        elif gift is None or not hmac.compare_digest(gift.secret, question.secret):
             return with_length([NodeAnswer("unknown").pack()])
+        elif question.node != self._tools.node:
+            if gift.answer.done():
+                self._send_on(session, gift.name, question.node)
+            else:
+                self._given_to[session] = question.node
+        return await asyncio.shield(gift.answer)
+
+    def _forget(self, session: str, gift: _Gift) -> None:
+        if self._gifts.get(session) is gift:
+            del self._gifts[session]
+            self._freeing.add(task := asyncio.get_running_loop().create_task(self._free_unfetched(session, gift.name)))
+            task.add_done_callback(self._freeing.discard)
+
+    async def _free_unfetched(self, session: str, name: str) -> None:
+        """Others may have a name whose stream was given and never went anywhere."""
+        try:
+            claim = await self._unfetched(session, name)
+            if claim is not None and name not in self._registry.streams:
+                await self._names.claims.release(claim)
+        except BusError as exc:
+            log.info("the name %s may be kept until this server stops: %s", name, exc)
+
+    async def _unfetched(self, session: str, name: str) -> Claim | None:
+        claim = await self._names.claims.find_any(name)
+        return claim if claim is not None and (claim.session, claim.node) == (session, self._tools.node) else None
+
+    def _send_on(self, session: str, name: str, node: str) -> None:
+        """The stream was given already, and goes to that node now."""
+        if (entry := self._origins.entries.get(session)) is not None and entry.gone_to is not None:
+            entry.gone_to = node
+        if (link := self._links.of(name)) is not None and link.session == session:
+            link.follow(node)
+
+    async def _give(self, stream: Stream, question: NodeQuestion) -> bytes:
         self._given_to[question.session] = question.node
         try:
             snapshot = await stream.give(_PCM_S)
@@ -236,8 +307,13 @@ class HandOver:
             log.debug("%s is not copied: %s", stream.info.name, exc)
 
     async def close(self) -> None:
-        """Keep no copies, and take no streams any longer."""
-        tasks = [*self._taking.values(), *([] if self._copying is None else [self._copying])]
+        """Keep no copies, and take no streams any longer; what was given is still given to who has not got it, for a moment."""
+        with contextlib.suppress(BusError, TimeoutError):
+            async with asyncio.timeout(_FETCHED_S):
+                for session, gift in list(self._gifts.items()):
+                    while await self._unfetched(session, gift.name) is not None:  # noqa: ASYNC110 - no node tells that it has it
+                        await asyncio.sleep(_LOOK_EVERY_S)
+        tasks = [*self._taking.values(), *self._freeing, *([] if self._copying is None else [self._copying])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

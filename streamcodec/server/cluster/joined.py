@@ -270,7 +270,8 @@ class Joined:
         try:
             await self.names.renew(stream)
         except NameTakenError as exc:
-            self.handover.lost_to(stream, exc.claim)
+            if self._registry.streams.get(stream.info.name) is stream:  # it may have been given away meanwhile
+                self.handover.lost_to(stream, exc.claim)
 
     async def _tick(self) -> None:
         while True:

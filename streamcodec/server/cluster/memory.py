@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from streamcodec.server.cluster.bus import Answering, BusError, Entry, Store, Subscription, Taking
+from streamcodec.server.cluster.bus import Answering, BusError, Entry, NobodyAnswersError, Store, Subscription, Taking
 from streamcodec.server.cluster.keys import KeyTable
 from streamcodec.server.cluster.memory_delivery import MemoryAnswers, MemorySubscription
 
@@ -170,7 +170,7 @@ class MemoryBus:
         await self.reach()
         asked = [(bus, answering) for bus in self.hub.buses if bus.connected for answering in bus._answering.get(subject, ())]
         if not asked:
-            raise BusError("nobody answers")
+            raise NobodyAnswersError("nobody answers")
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asked.add(answered)
         try:

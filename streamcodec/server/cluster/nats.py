@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import MaxPayloadError, NoRespondersError, SlowConsumerError
 
-from streamcodec.server.cluster.bus import Answering, BusError, Store, Subscription, Taking
+from streamcodec.server.cluster.bus import Answering, BusError, NobodyAnswersError, Store, Subscription, Taking
 from streamcodec.server.cluster.nats_client import CLIENT_ERRORS, connected_client, discard, reason_of
 from streamcodec.server.cluster.nats_settings import NatsSettings
 from streamcodec.server.cluster.nats_store import STORE_ERRORS, NatsStore
@@ -130,7 +130,7 @@ class NatsBus:
         try:
             return await self.call(request)
         except NoRespondersError:
-            raise BusError("nobody answers") from None
+            raise NobodyAnswersError("nobody answers") from None
 
     def store(self, name: str, *, ttl_s: float | None = None) -> Store:
         if name not in self._stores:

@@ -1,0 +1,88 @@
+"""A server of NATS that a benchmark may kill and start again, and what the cluster's buckets hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+__all__ = ["NatsServer", "nats_program", "stored_messages"]
+
+_PATIENCE_S, _LOOK_EVERY_S = 60.0, 0.02
+
+
+def nats_program() -> str | None:
+    """Where `nats-server` is: beside the interpreter, as its wheel puts it there, or on the path; None where it is not installed."""
+    beside = Path(sys.executable).parent / "nats-server"
+    return str(beside) if beside.is_file() else shutil.which("nats-server")
+
+
+class NatsServer:
+    """NATS with JetStream on loopback, with its files in `folder`; it keeps its port when it is started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = -1
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The number of its process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; returns when it takes connections. Raises `RuntimeError` where it does not come up."""
+        program, ports = nats_program(), self._folder / "ports"
+        if program is None:
+            raise RuntimeError("nats-server is not installed")
+        ports.mkdir(parents=True, exist_ok=True)
+        log = self._folder / "log"
+        self._process = subprocess.Popen(
+            [
+                *(program, "--addr", "127.0.0.1", "--port", str(self.port), "--ports_file_dir", str(ports)),
+                *("--jetstream", "--store_dir", str(self._folder / "store"), "--log", str(log)),
+            ]
+        )
+        told, give_up = ports / f"nats-server_{self._process.pid}.ports", time.perf_counter() + _PATIENCE_S
+        while not (told.is_file() and told.read_text().endswith("}")):
+            if self._process.poll() is not None or time.perf_counter() > give_up:
+                raise RuntimeError(f"nats-server does not start: {log.read_text() if log.exists() else 'it has no log'}")
+            time.sleep(_LOOK_EVERY_S)
+        self.port = int(json.loads(told.read_text())["nats"][0].rpartition(":")[2])
+
+    def kill(self) -> None:
+        """End it without a word (SIGKILL)."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+async def stored_messages(url: str) -> dict[str, int]:
+    """How many messages JetStream has in each bucket: a key that was deleted is one, too, until its mark has gone."""
+    import nats
+
+    client = await nats.connect(url)
+    try:
+        streams = await client.jetstream().streams_info()
+        return {one.config.name.rpartition("_")[2]: one.state.messages for one in streams if one.config.name is not None}
+    finally:
+        await client.close()
