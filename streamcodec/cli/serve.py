@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Coroutine
 from functools import partial
@@ -260,7 +259,7 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
     import logging
 
     import streamcodec
-    from streamcodec.cli.operate import end_in_time, files_of, reload_when_changed, tokens_and_keys_of
+    from streamcodec.cli.operate import end_in_time, files_of, leave, reload_when_changed, tokens_and_keys_of
     from streamcodec.gc_freeze import freeze_gc
     from streamcodec.processors import available_processors
     from streamcodec.server.door import ask_for_descriptors
@@ -310,8 +309,9 @@ def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
                     if settings.log_format == "text":
                         print(f"streamcodec: the engine is lost: {lost}", file=sys.stderr)
         say("stopped")
-        if server.engine_hangs:  # the interpreter would wait for the engine's threads
-            os._exit(status or 1)
+        if server.engine_hangs or server.draining.begun:
+            # The interpreter waits for the engine's threads, and takes seconds to end on a busy machine. A drain has promised a time.
+            leave(1 if server.engine_hangs else status)
         return status
 
     return run()
