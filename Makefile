@@ -8,7 +8,7 @@ WEB = clients/web
 # even where the shell asks for the opposite, as container images do: each program that a test starts would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-.PHONY: demo setup test lint bench page page-setup clean
+.PHONY: demo setup test lint bench page page-setup container clean
 
 demo: $(VENV)/.demo
 	$(BIN)/streamcodec demo
@@ -49,6 +49,10 @@ $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	touch $@ $(VENV)/.demo
+
+# Builds the server's image and tries it: needs podman or docker, and nothing else does.
+container: $(VENV)/.demo
+	.ci/try-container
 
 clean:
 	rm -rf $(VENV) $(WEB)/node_modules demo-out build *.egg-info

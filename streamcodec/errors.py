@@ -26,6 +26,8 @@ This file imports nothing from the package.
 
 from __future__ import annotations
 
+import os
+import stat
 from enum import StrEnum
 
 __all__ = [
@@ -121,9 +123,26 @@ _RETRY = {
 
 
 def explain(error: OSError) -> str:
-    """An error of the operating system in one line: the file's name, where it has one, and the reason."""
+    """An error of the operating system in one line: the file's name, where it has one, and the reason.
+
+    Where this program may not use a file, the line says whose that is: a service or a container often runs as another user than thought.
+    """
     reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
-    return reason if error.filename is None else f"{error.filename}: {reason}"
+    if error.filename is None:
+        return reason
+    return f"{error.filename}: {reason}{_whose(error.filename) if isinstance(error, PermissionError) else ''}"
+
+
+def _whose(file: str | int) -> str:
+    if not hasattr(os, "geteuid"):  # Windows has no numbers for users
+        return ""
+    try:
+        found = os.stat(file)  # noqa: PTH116 - a descriptor, too
+    except PermissionError:
+        return f" for user {os.geteuid()}, who may not look into its folder"
+    except OSError:
+        return ""
+    return f" for user {os.geteuid()}: it is user {found.st_uid}'s and has mode {stat.S_IMODE(found.st_mode):04o}"
 
 
 def printable(text: str) -> str:

@@ -209,6 +209,7 @@ def test_no_room_imports_a_package_that_it_must_do_without(file: Path) -> None:
         if room in ONLY_THIRD_PARTY and package != "streamcodec":
             assert package in sys.stdlib_module_names | ONLY_THIRD_PARTY[room], f"{found}: {room} is the standard library and little else"
         assert room not in ("cli", "codec") or package not in HEAVY or found.lazy, f"{found}: only a call may load it"
+        assert package != "httpx2" or found.lazy, f"{found}: it takes a while to load, and few servers and commands need it"
 
 
 @every_module

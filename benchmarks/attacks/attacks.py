@@ -167,7 +167,7 @@ ATTACKS: dict[str, Attack] = {
     "bodies": storm(
         lambda t, _: _request("/", t).replace(b"\r\n\r\n", b"\r\nContent-Length: 9999999\r\n\r\n") + bytes(_MIB), websocket=False
     ),
-    "/metrics": storm(lambda t, _: _request("/metrics", t), websocket=False, wait=True),
+    "metrics": storm(lambda t, _: _request("/metrics", t), websocket=False, wait=True),
     "foreign origins": storm(lambda t, _: upgrade(t.port, more="Origin: https://evil.example\r\n"), websocket=False, wait=True),
     "listeners of nothing": hoard(lambda t, at: (t.hello(stream=f"nothing-{at}"),), 4096),
     "silent publishers": hoard(lambda t, at: (t.hello("publish", f"silent-{at}"),), 4096),

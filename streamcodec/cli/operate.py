@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from streamcodec.cli.token import read_token_keys
-from streamcodec.errors import InputError
+from streamcodec.errors import InputError, explain
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from streamcodec.server.settings import Origins, Settings
     from streamcodec.server.watched import WatchedFiles
 
-__all__ = ["cluster_of", "end_in_time", "files_of", "operations_of", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
+__all__ = ["cluster_of", "end_in_time", "files_of", "leave", "operations_of", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
 
 log = logging.getLogger("streamcodec.server")
 
@@ -102,7 +103,7 @@ def _tokens(path: Path | None, secret: SecretStr | None) -> tuple[str, ...]:
         try:
             listed = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         except OSError as exc:
-            raise InputError(f"{path}: {exc.strerror or exc}") from exc
+            raise InputError(explain(exc)) from exc
         except UnicodeDecodeError as exc:
             raise InputError(f"{path}: is no text file, expected one token a line") from exc
         if not listed:
@@ -158,6 +159,14 @@ def _end_within(seconds: float) -> None:
     timer = threading.Timer(seconds, _exit, (f"has not stopped within {seconds:g} s: ended", 1))
     timer.daemon = True
     timer.start()
+
+
+def leave(status: int) -> NoReturn:
+    """End this process now, with all that was said written out; nothing else is waited for."""
+    for said in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            said.flush()
+    os._exit(status)
 
 
 def _exit(why: str, status: int) -> None:

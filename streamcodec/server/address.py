@@ -11,7 +11,7 @@ from typing import Any
 
 from streamcodec.errors import StreamCodecError
 
-__all__ = ["explain_refusal", "is_loopback", "url_of", "where_to_listen"]
+__all__ = ["explain_refusal", "is_loopback", "listening_sockets", "url_of", "where_to_listen"]
 
 _EVERYWHERE = ("", "::", "*")
 
@@ -30,6 +30,27 @@ async def where_to_listen(host: str, port: int) -> dict[str, Any]:
         found = await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         port = _free_port({(family, address[:2][0]) for family, *_, address in found})
     return {"host": host, "port": port}
+
+
+async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Sockets that listen as `where_to_listen` says, each with room for `backlog` connections before they are taken. Raises `OSError`."""
+    where = await where_to_listen(host, port)
+    if "sock" in where:
+        sockets: list[socket.socket] = [where["sock"]]
+    else:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(where["host"], where["port"], type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        sockets = []
+        try:
+            for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+                sockets.append(socket.create_server(address[:2], family=family))
+        except OSError:
+            for one in sockets:
+                one.close()
+            raise
+    for one in sockets:
+        one.listen(backlog)
+    return sockets
 
 
 def is_loopback(host: str) -> bool:

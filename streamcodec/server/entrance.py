@@ -1,7 +1,6 @@
 """The first protocol of each connection: it reads one request, gives a browser the page's files, and hands all others to WebSocket.
 
-It is small, as many connections end here: those that the door turns away, and those that never send a request. The others wait here for
-their turn.
+It is small, as many connections end here: those that never send a request. The others wait here for their turn.
 
 `websockets` closes a connection with its answer, and drops what its peer has not read ten seconds later: that is for short answers. A file
 goes out as fast as its reader takes it here, and only who takes nothing for long is dropped.
@@ -20,7 +19,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request
 from websockets.streams import StreamReader
 
-from streamcodec.server.addresses import host_of, peer_key
+from streamcodec.server.addresses import peer_key
 from streamcodec.server.door import Door, TurnedAway
 from streamcodec.server.page import Answer
 from streamcodec.server.proxies import Proxies
@@ -44,13 +43,14 @@ Answering = Callable[[Headers, str], "Answer | None"]
 class Entrance(asyncio.Protocol):
     """Asks `answer` about each plain GET; what it knows nothing about, and whatever is no plain GET, gets the protocol that `others` makes.
 
-    The `door` says who may connect at all, unless they have `entered` already, so whoever gets the other protocol has entered, and `turns`
-    say when. Who has not sent a whole request after `patience_s` is dropped, and who has waited so long for a turn is told. `entrances`
+    Whoever connects has entered by the `door` from `host`, and leaves by it here, or by the other protocol; `turns` say when that one
+    begins. Who has not sent a whole request after `patience_s` is dropped, and who has waited so long for a turn is told. `entrances`
     holds those that still read or answer a request, or wait.
     """
 
     def __init__(
         self,
+        host: str,
         answer: Answering,
         door: Door,
         turns: HandshakeTurns,
@@ -59,17 +59,15 @@ class Entrance(asyncio.Protocol):
         entrances: set[Entrance],
         *,
         proxies: Proxies,
-        entered: bool = False,
     ) -> None:
         self._answer = answer
         self._door = door
         self._turns = turns
-        self._host: str | None = None  # of whoever has entered by the door and not left
+        self._host: str | None = host  # of whoever has entered by the door and not left
         self._group: str | None = None  # in which it waits for its turn
         self._client = ""
         self._others = others
         self._proxies = proxies
-        self._entered = entered
         self._patience_s = patience_s
         self._entrances = entrances
         self._loop = asyncio.get_running_loop()
@@ -86,11 +84,6 @@ class Entrance(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no class of asyncio's
-        host = host_of(transport)
-        if not self._entered and (away := self._door.enter(host)) is not None:
-            self._turn_away(away)
-            return
-        self._host = host
         self._entrances.add(self)
         self._wait(self._patience_s, self.close)
 

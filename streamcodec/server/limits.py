@@ -31,6 +31,7 @@ class Limits:
     max_connections_per_address: Count = 64  # HTTP's status 429
     max_publishers_per_address: Count = 16  # refuse: server_full
     new_connections: Rate = Rate(10, 100)  # of one address; HTTP's status 429
+    accepted: Rate = Rate(1000, 500)  # connections of all, those that are refused too; who comes faster waits in the system's queue
     handshakes: Rate = Rate(250, 10)  # of all; who comes faster waits, addresses take turns, and HTTP's status 503 after 10 s
     max_echo_tests: Count = 16  # where everybody may test their connection: streams named echo.*; refuse: server_full
     echo_test_s: Seconds = 300.0  # so long such a stream lasts; error: timeout

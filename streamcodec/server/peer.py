@@ -175,6 +175,8 @@ class PeerConnection:
             reading, self._reading = self._reading, None
             for message in self.session.feed(await (self._ws.recv() if reading is None else reading)):
                 if isinstance(message, Ping):
+                    if self._failure is not None:
+                        continue  # a publisher that is about to be moved would read that the server closes, and end its stream
                     self.session.send(self._draining.pong(message))
                     await self.flush()
                 elif isinstance(message, Error):

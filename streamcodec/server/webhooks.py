@@ -19,14 +19,17 @@ import random
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
-import httpx2
 from prometheus_client.core import Metric
 
 from streamcodec.errors import InputError
 from streamcodec.server.auth.asking import checked_url
 from streamcodec.server.events import ServerEvent
 from streamcodec.server.metrics import counter_family
+
+if TYPE_CHECKING:
+    import httpx2
 
 __all__ = ["MAX_WAITING", "RETRY_AFTER_S", "WebhookQueue", "Webhooks", "secret_of", "sign"]
 
@@ -73,6 +76,8 @@ class Webhooks:
     """
 
     def __init__(self, url: str, secret: str, clock: Callable[[], float], *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        import httpx2  # it takes a while to load, and most servers tell nobody
+
         self.url = checked_url(url, "the webhook's URL")
         self.queue = WebhookQueue()
         self.counts = {"delivered": 0, "retried": 0, "failed": 0}
@@ -82,6 +87,7 @@ class Webhooks:
         self._idle = asyncio.Event()
         self._faulty = False
         self._task: asyncio.Task[None] | None = None
+        self._fails = (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, OSError)
         self._client = httpx2.AsyncClient(timeout=ANSWER_WITHIN_S, trust_env=False, transport=transport)
 
     def start(self) -> None:
@@ -148,7 +154,7 @@ class Webhooks:
         try:
             async with asyncio.timeout(ANSWER_WITHIN_S), self._client.stream("POST", self.url, content=body, headers=headers) as answer:
                 return answer.is_success  # whatever its body is, nobody reads it
-        except (TimeoutError, httpx2.HTTPError, httpx2.InvalidURL, OSError):
+        except self._fails:
             return False
         except Exception:
             # Whatever goes wrong, the events behind this one are still told.

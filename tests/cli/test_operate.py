@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import threading
 import urllib.error
@@ -78,6 +79,20 @@ def test_a_server_that_hangs_ends_in_time(monkeypatch, capsys):
     run(scene())
     assert statuses == [1]
     assert "has not stopped within 0.01 s: ended" in capsys.readouterr().err
+
+
+@posix
+def test_a_drained_server_does_not_wait_for_what_hangs_when_python_ends(model):
+    hang = "import atexit, threading; atexit.register(threading.Event().wait)"
+    program = [sys.executable, "-c", f"{hang}; from streamcodec.cli import main; raise SystemExit(main())"]
+    options = ["--port", "0", "--model", model, "--engine", "torch", "--capacity", "off", "--no-page", "--drain-seconds", "600"]
+    with subprocess.Popen([*program, "serve", *options], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert " at ws://" in process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert (process.wait(TIMEOUT_S), process.stdout.read()) == (0, "stopped\n")
+        finally:
+            process.kill()
 
 
 def test_files_that_change_are_read_again_and_nonsense_changes_nothing(tmp_path, caplog):

@@ -9,27 +9,31 @@ from typing import Any
 
 from streamcodec.server import Limits
 
-__all__ = ["TIMEOUT_S", "pass_time", "patient_limits", "run_patiently"]
+__all__ = ["PATIENT", "TIMEOUT_S", "pass_time", "patient_limits", "run_patiently"]
 
 TIMEOUT_S = 600.0  # a guard against hangs alone: no verdict depends on how fast the machine is
 
-_WAITS = (
-    "handshake_s",
-    "encode_wait_s",
-    "decode_wait_s",
-    "listener_max_lag_s",
-    "listener_give_up_s",
-    "stall_s",
-    "drain_s",
-    "hung_step_s",
-    "first_packet_s",
-    "silent_s",
+PATIENT = dict.fromkeys(
+    (
+        "handshake_s",
+        "encode_wait_s",
+        "decode_wait_s",
+        "listener_max_lag_s",
+        "listener_give_up_s",
+        "stall_s",
+        "drain_s",
+        "hung_step_s",
+        "first_packet_s",
+        "silent_s",
+    ),
+    TIMEOUT_S,
 )
+"""Waits of a server that no slow machine reaches, by the names of its limits."""
 
 
 def patient_limits(**changes: Any) -> Limits:
     """Limits that admit every client and wait for a slow machine; `changes` are what a test is about."""
-    return Limits(**{**dict.fromkeys(_WAITS, TIMEOUT_S), "capacity": None, **changes})
+    return Limits(**{**PATIENT, "capacity": None, **changes})
 
 
 class MovableLoop(asyncio.SelectorEventLoop):

@@ -414,6 +414,21 @@ def test_a_client_of_another_protocol_is_turned_away(subprotocols):
     run(main())
 
 
+@pytest.mark.parametrize("headers", ["", "Origin: https://evil.example\r\n"], ids=["accepted", "refused"])
+def test_who_sends_nonsense_behind_its_request_is_dropped_without_a_word_in_the_log(headers):
+    async def main():
+        async with serving() as server:
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            asked = f"GET / HTTP/1.1\r\nHost: {server.host}:{server.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            asked += f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n{headers}\r\n"
+            writer.write(2 * asked.encode())
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+
+    run(main())  # which lets no error be logged
+
+
 def test_a_full_server_says_so_and_has_room_again_later():
     async def main():
         async with serving(limits=small_limits(max_publishers=1, max_listeners=1)) as server, contextlib.AsyncExitStack() as stack:

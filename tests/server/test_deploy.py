@@ -55,6 +55,14 @@ def test_neither_runs_as_root() -> None:
     assert re.findall(r"^USER (\w+)$", RECIPE, re.MULTILINE) == ["streamcodec"]
 
 
+def test_whoever_mounts_the_keys_is_told_who_must_be_able_to_read_them() -> None:
+    """A key set is readable by its owner alone, and the container's user is somebody else."""
+    [user] = re.findall(r"--uid (\d+)", RECIPE)
+    guide = importlib.resources.files("streamcodec").joinpath("docs/server.md").read_text(encoding="utf-8")
+    for told in (RECIPE, guide):
+        assert f"keep-id:uid={user},gid={user}" in told and f"chown -R {user} secrets" in told
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 def test_systemd_finds_nothing_wrong_with_the_unit_and_little_that_it_may_do(tmp_path: Path) -> None:
     file = tmp_path / "streamcodec.service"

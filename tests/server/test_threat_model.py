@@ -62,6 +62,7 @@ def test_the_figures_of_the_page_are_those_of_the_code() -> None:
         assert f"`{name}`: {getattr(limits, name)}" in PAGE
     assert f"`first_packet_s`: {limits.first_packet_s:g} s, later `silent_s`: {limits.silent_s:g} s" in PAGE
     assert f"`new_connections`: {limits.new_connections.per_s:g} a second and {limits.new_connections.burst:g} at once" in PAGE
+    assert f"`accepted`: {limits.accepted.per_s:g} a second and {limits.accepted.burst:g} at once" in PAGE
     assert f"`handshakes`: {limits.handshakes.per_s:g} a second in all and {limits.handshakes.burst:g} at once" in PAGE
     assert f"who has waited for {HANDSHAKE_S:g} s gets" in PAGE and f"no whole request after {HANDSHAKE_S:g} s is dropped" in PAGE
     guesses = limits.refused_tokens

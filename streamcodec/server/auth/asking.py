@@ -11,10 +11,10 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx2
 from prometheus_client.core import Metric
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode, printable
@@ -26,6 +26,9 @@ from streamcodec.server.auth.grant import NEVER, Grant
 from streamcodec.server.auth.keys import LEEWAY_S
 from streamcodec.server.auth.tokens import digest_of
 from streamcodec.server.metrics import counter_family
+
+if TYPE_CHECKING:
+    import httpx2
 
 __all__ = ["ASK_WITHIN_S", "MAX_ANSWER_BYTES", "MAX_ASKED_AT_ONCE", "AuthUrl", "checked_url", "parse_answer"]
 
@@ -48,6 +51,8 @@ class AuthUrl:
     def __init__(
         self, url: str, clock: Callable[[], float], *, bearer: str | None = None, transport: httpx2.AsyncBaseTransport | None = None
     ) -> None:
+        import httpx2  # it takes a while to load, and most servers ask nobody
+
         self.url = checked_url(url, "the authentication URL")
         self.counts = {"granted": 0, "refused": 0, "failed": 0}
         self._clock = clock
@@ -73,7 +78,7 @@ class AuthUrl:
         if status in _REFUSED:
             self.counts["refused"] += 1
             raise RemoteProtocolError(WireCode.UNAUTHORIZED, f"the server's authentication URL does not allow to {role} {stream!r}")
-        if status != httpx2.codes.OK:
+        if status != HTTPStatus.OK:
             raise self._failure(f"answered with status {status}")
         try:
             grant, revalidate_s = parse_answer(body)
@@ -98,7 +103,7 @@ class AuthUrl:
     async def _post(self, question: dict[str, Any]) -> tuple[int, bytes]:
         async with self._client.stream("POST", self.url, json=question) as answer:
             body = b""
-            if answer.status_code == httpx2.codes.OK:
+            if answer.status_code == HTTPStatus.OK:
                 async for piece in answer.aiter_raw():
                     body += piece
                     if len(body) > MAX_ANSWER_BYTES:

@@ -69,7 +69,8 @@ class Certificates:
             wrong = "belongs to another certificate" if exc.reason == "KEY_VALUES_MISMATCH" else "is no private key, expected one as PEM"
             raise InputError(f"{self.key}: {wrong}") from exc
         except OSError as exc:
-            raise InputError(f"{self.key}: {exc.strerror or exc}") from exc
+            exc.filename = exc.filename or str(self.key)  # OpenSSL's errors name no file
+            raise InputError(explain(exc)) from exc
         return context, expires
 
     def _no_password(self) -> str:

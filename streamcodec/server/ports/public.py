@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,15 +13,17 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 
 import streamcodec
 from streamcodec.protocol import READ_CONTROL_BYTES, SUBPROTOCOL
-from streamcodec.server.address import explain_refusal, where_to_listen
+from streamcodec.server.address import explain_refusal, listening_sockets
 from streamcodec.server.door import Door
 from streamcodec.server.entrance import Entrance
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.page import Answer, Page
+from streamcodec.server.ports.acceptor import Acceptor
 from streamcodec.server.ports.certificates import Certificates
 from streamcodec.server.ports.routes import HttpRequest, Routes
 from streamcodec.server.ports.tls import TlsEntrance
@@ -82,28 +83,27 @@ class PublicPort:
     async def open(self, port: int) -> int:
         """Take connections on `port`, 0 for any free one; returns which. Raises `StreamCodecError` where the address cannot be had."""
         self._turns = HandshakeTurns(self._limits.handshakes, asyncio.get_running_loop())
+        # Many may come at once; one that finds no place waits for a second before it asks again.
+        backlog = self._limits.max_listeners + self._limits.max_publishers
         try:
-            self._server = await serve(
-                self._serve,
-                **await where_to_listen(self.host, port),
-                subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
-                compression=None,
-                # Many may come at once; one that finds no place waits for a second before it asks again.
-                backlog=self._limits.max_listeners + self._limits.max_publishers,
-                max_size=READ_CONTROL_BYTES,  # until a publisher is let in
-                max_queue=8,
-                write_limit=WRITE_LIMIT,
-                create_connection=self._open_entrance,  # type: ignore[arg-type]
-                open_timeout=HANDSHAKE_S,
-                ping_interval=PING_EVERY_S,
-                ping_timeout=PING_EVERY_S,
-                close_timeout=HANDSHAKE_S,
-                process_request=self._admit,
-                server_header=f"streamcodec/{streamcodec.__version__}",
-            )
+            sockets = await listening_sockets(self.host, port, backlog)
         except (OSError, UnicodeError) as exc:
             raise explain_refusal(self.host, port, exc) from exc
-        found: int = self._server.sockets[0].getsockname()[1]
+        acceptor = Acceptor(sockets, self._limits.accepted, self._door, self._first_protocol, told=self._certificates is None)
+
+        async def accepting() -> Any:
+            return acceptor
+
+        server = serve(
+            self._serve,
+            open_timeout=HANDSHAKE_S,
+            process_request=self._admit,
+            process_response=_unless_over,
+            server_header=f"streamcodec/{streamcodec.__version__}",
+        )
+        server.create_server = accepting  # in place of the loop's own server
+        self._server = await server
+        found: int = sockets[0].getsockname()[1]
         return found
 
     def close(self) -> None:
@@ -125,19 +125,36 @@ class PublicPort:
         assert isinstance(ws, MessageConnection)
         await self._handle(ws)
 
-    def _open_entrance(self, *args: Any, **kwargs: Any) -> asyncio.Protocol:
-        """The first protocol of a connection, or that behind TLS'; the one of a WebSocket is made when its turn has come."""
-        shared: dict[str, Any] = {"limits": self._limits, "door": self._door, "cut_off_by": self._cut_off, "metrics": self._metrics}
-        websocket = partial(MessageConnection, *args, **shared, **kwargs)
-        answer, proxies = self._page_answer, self._proxies
+    def _first_protocol(self, host: str) -> asyncio.Protocol:
+        """The first protocol of a connection from `host`; the one of a WebSocket is made when its turn has come."""
 
-        def first(entered: bool) -> asyncio.Protocol:
-            return Entrance(answer, self._door, self._turns, websocket, HANDSHAKE_S, self.entrances, proxies=proxies, entered=entered)
+        def behind_tls() -> asyncio.Protocol:
+            return Entrance(
+                host, self._page_answer, self._door, self._turns, self._websocket, HANDSHAKE_S, self.entrances, proxies=self._proxies
+            )
 
         if self._certificates is None:
-            return first(False)
-        context, others = self._certificates.context, partial(first, True)
-        return TlsEntrance(context, self._door, self._refusals, others, HANDSHAKE_S, self._handshakes)
+            return behind_tls()
+        return TlsEntrance(host, self._certificates.context, self._door, self._refusals, behind_tls, HANDSHAKE_S, self._handshakes)
+
+    def _websocket(self) -> MessageConnection:
+        protocol = ServerProtocol(
+            subprotocols=[websockets.Subprotocol(SUBPROTOCOL)],
+            max_size=READ_CONTROL_BYTES,  # until a publisher is let in
+        )
+        return MessageConnection(
+            protocol,
+            self._server,
+            ping_interval=PING_EVERY_S,
+            ping_timeout=PING_EVERY_S,
+            close_timeout=HANDSHAKE_S,
+            max_queue=8,
+            write_limit=WRITE_LIMIT,
+            limits=self._limits,
+            door=self._door,
+            cut_off_by=self._cut_off,
+            metrics=self._metrics,
+        )
 
     def _page_answer(self, headers: Headers, path: str) -> Answer | None:
         # A request that is refused is refused by `_admit`.
@@ -172,3 +189,10 @@ class PublicPort:
 
     def _cut_off(self, ws: MessageConnection, reason: str) -> None:
         self._refusals.note(Bound.CONTROL_FRAMES, ws.address, f"cut off for {reason}", ws.key)
+
+
+async def _unless_over(ws: ServerConnection, _: Request, __: Response) -> None:
+    """Drop whoever has sent nonsense behind its request: `websockets` has ended that connection, and would log a fault of its own."""
+    if ws.protocol.eof_sent:
+        ws.transport.abort()
+        await ws.wait_closed()

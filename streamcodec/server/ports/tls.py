@@ -1,4 +1,4 @@
-"""The first protocol of a connection with TLS: whoever connects is counted before the handshake, which takes bounded time."""
+"""The first protocol of a connection with TLS, whose handshake takes bounded time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, cast
 
-from streamcodec.server.addresses import host_of
 from streamcodec.server.door import Door
 from streamcodec.server.refusals import Bound, Refusals
 from streamcodec.server.websocket import FAREWELL_S, WRITE_LIMIT
@@ -16,14 +15,15 @@ __all__ = ["TlsEntrance"]
 
 
 class TlsEntrance(asyncio.Protocol):
-    """Asks the `door`, does TLS' handshake by `context` within `patience_s`, and hands on to the protocol that `others` makes.
+    """Does TLS' handshake by `context` within `patience_s`, and hands on to the protocol that `others` makes.
 
-    That one has entered. Whoever the door turns away is dropped without a word, as no answer can be read before the handshake.
-    `entrances` holds those whose handshake is not over.
+    Whoever connects has entered by the `door` from `host`, and leaves by it here where the handshake fails. `entrances` holds those whose
+    handshake is not over.
     """
 
     def __init__(
         self,
+        host: str,
         context: ssl.SSLContext,
         door: Door,
         refusals: Refusals,
@@ -31,6 +31,7 @@ class TlsEntrance(asyncio.Protocol):
         patience_s: float,
         entrances: set[TlsEntrance],
     ) -> None:
+        self._host = host
         self._context = context
         self._door = door
         self._refusals = refusals
@@ -48,10 +49,6 @@ class TlsEntrance(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is of no class of asyncio's
-        host = host_of(transport)
-        if self._door.enter(host) is not None:
-            self._transport.abort()
-            return
         self._entrances.add(self)
         # What TLS has encrypted waits here: that is latency, too.
         self._transport.set_write_buffer_limits(WRITE_LIMIT)
@@ -66,7 +63,7 @@ class TlsEntrance(asyncio.Protocol):
                 ssl_shutdown_timeout=FAREWELL_S,
             )
         )
-        self._task = loop.create_task(self._enter(handshake, host))
+        self._task = loop.create_task(self._enter(handshake))
 
     # What comes between the handshake's end and the next protocol.
 
@@ -79,17 +76,17 @@ class TlsEntrance(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._lost = True
 
-    async def _enter(self, handshake: Awaitable[asyncio.Transport | None], host: str) -> None:
+    async def _enter(self, handshake: Awaitable[asyncio.Transport | None]) -> None:
         try:
             transport = await handshake
         except OSError as exc:
             transport = None
             if not isinstance(exc, ConnectionResetError):  # that is a client that has changed its mind
-                self._refusals.note(Bound.TLS, host, f"no TLS: {getattr(exc, 'reason', None) or exc.strerror or exc}")
+                self._refusals.note(Bound.TLS, self._host, f"no TLS: {getattr(exc, 'reason', None) or exc.strerror or exc}")
         finally:
             self._entrances.discard(self)
         if transport is None or self._lost:
-            self._door.leave(host)
+            self._door.leave(self._host)
             self._transport.abort()
             return
         protocol = self._others()

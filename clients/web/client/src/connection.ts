@@ -118,6 +118,10 @@ export class Connection {
   readonly window = new SendWindow(WINDOW_S, { trips: TRIPS, guessS: 0 });
   /** The number up to which the server has taken a publisher's packets, as far as its pongs tell; null before the first. */
   acknowledged: number | null = null;
+  /** In how long (ms) the server closes, as its last pong says; null: it does not. */
+  closingMs: number | null = null;
+  /** Where the server sends this client when it closes, as its last pong says; null for the same address. */
+  goTo: string | null = null;
   /** How much audio (s) is under way, as its publisher counts it. */
   aheadS: () => number = () => 0;
   readonly #io: Io;
@@ -241,6 +245,8 @@ export class Connection {
   }
 
   #takePong(pong: Pong, receivedUs: number): void {
+    this.closingMs = pong.closing_ms;
+    this.goTo = this.#goTo(pong.go_to);
     for (let sent = this.#pings.shift(); sent !== undefined; sent = this.#pings.shift()) {
       if (sent.time !== pong.time) continue;
       this.acknowledged = sent.nextSeq;

@@ -71,6 +71,17 @@ export class KeptConnection {
     }
   }
 
+  /** Leave a server that closes, in order, and open another connection: where it sends this client, or at the address that was given. */
+  async leaveServer(): Promise<void> {
+    const why = new ConnectionFailed("the server is shutting down", false, this.current?.goTo ?? null);
+    this.current?.close();
+    this.#ended();
+    this.#user.onTrouble(why, 0);
+    // A moment that is drawn by chance: not all of a server's clients come at once.
+    await sleep(this.#io, backoff().next().value);
+    if (!this.#stopped) await this.#openAnew(why);
+  }
+
   /** Leave in order; nothing more is told. */
   close(): void {
     this.#stopped = true;
@@ -110,15 +121,20 @@ export class KeptConnection {
       },
       onLost: (why) => {
         if (this.#stopped) return;
-        this.current = null;
+        this.#ended();
         void this.#resume(connection, why);
       },
     });
   }
 
+  /** The connection is over, and its owner still wants one. */
+  #ended(): void {
+    this.current = null;
+    if (this.#io.now() - this.#openedUs > LASTED_US) this.#route.lasted();
+  }
+
   async #resume(broken: Connection, why: Error): Promise<void> {
     const { resume_ms } = broken.welcome;
-    if (this.#io.now() - this.#openedUs > LASTED_US) this.#route.lasted();
     try {
       if (!(why instanceof ConnectionFailed) || !why.resumable || resume_ms === 0 || !this.#user.mayResume(broken)) throw why;
       this.#user.onTrouble(why, 0);

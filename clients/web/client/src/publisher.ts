@@ -1,4 +1,5 @@
-// Publishing: packets in, messages out, with a bound in seconds on what waits for a slow uplink. A connection that breaks is resumed.
+// Publishing: packets in, messages out, with a bound in seconds on what waits for a slow uplink. A connection that breaks is resumed;
+// a server that closes is left in order, and a new stream begins.
 
 import { publishHello } from "@streamcodec/protocol";
 import type { Ended, PublishHello, Welcome } from "@streamcodec/protocol";
@@ -20,7 +21,7 @@ const MEASURED_S = 2; // how much more is kept than a resumption needs: the seco
 const QUEUE_S = 1;
 
 export class Publisher {
-  /** Audio (s) that was dropped because the uplink was too slow, and packets that the server says that it dropped. */
+  /** Audio (s) that was offered and never sent, and packets that the server says that it dropped. */
   droppedS = 0;
   serverDropped = 0;
   sent = 0;
@@ -33,6 +34,7 @@ export class Publisher {
   #catchingUp = false;
   #ending: ((ended: Ended | null) => void) | null = null;
   #endSent = false;
+  #serverCloses = false; // the server closes: this stream ends, and another one begins
 
   constructor(io: Io, url: string, asked: Parameters<typeof publishHello>[0], events: PublisherEvents) {
     this.#io = io;
@@ -49,8 +51,8 @@ export class Publisher {
           return;
         }
         // What was offered before belongs to no stream any longer.
-        this.droppedS += this.#queue.waitingS;
-        this.#queue = new SendQueue();
+        this.#dropQueue();
+        this.#serverCloses = false;
         this.#keep(connection.welcome);
         events.onOpen(connection.welcome);
         this.#attach(connection);
@@ -65,10 +67,17 @@ export class Publisher {
       onGivenUp: () => this.#ending?.(null),
       onMessage: (message) => {
         if (message.type === "gap") this.serverDropped += message.count;
-        else if (message.type === "ended") this.#ending?.(message);
+        else if (message.type === "ended") {
+          if (this.#ending !== null) this.#ending(message);
+          else if (this.#serverCloses) void this.#kept.leaveServer();
+        }
       },
-      onPong: ({ acknowledged }) => {
+      onPong: ({ acknowledged, closingMs }) => {
         if (acknowledged !== null) this.#queue.acknowledge(acknowledged);
+        if (closingMs !== null && !this.#isLeaving) {
+          this.#serverCloses = true;
+          this.#queue.nameSilence();
+        }
         this.#send();
       },
       onTrouble: events.onTrouble.bind(events),
@@ -88,6 +97,11 @@ export class Publisher {
     return this.#kept.roundTripMs;
   }
 
+  /** Whether the stream takes nothing more. */
+  get #isLeaving(): boolean {
+    return this.#serverCloses || this.#ending !== null;
+  }
+
   /** Seconds of audio that wait for the uplink. */
   get queuedS(): number {
     return this.#queue.waitingS;
@@ -95,16 +109,26 @@ export class Publisher {
 
   /** Queue a packet; `captured` is when its first sample was (us). Beyond a second of waiting audio the oldest is dropped, and the server told. */
   offer(packet: Omit<Audio, "kind">): void {
-    if (this.#ending !== null) return;
+    if (this.#isLeaving) {
+      this.droppedS += packet.durationS;
+      return;
+    }
     this.#queue.add({ kind: "audio", ...packet });
     // If the connection may be lost, its queue may be longer: what is dropped now would be missing after it is resumed.
     this.droppedS += this.#queue.dropBeyond(QUEUE_S + (this.#catchingUp ? this.#queue.keepS : 0));
     this.#send();
   }
 
+  /** Say that so many packets, behind those that were offered, were lost on this device because it did not keep up. */
+  lose(count: number): void {
+    if (this.#isLeaving || count === 0) return;
+    this.#queue.add({ kind: "lost", count, reason: "overload" });
+    this.#send();
+  }
+
   /** Leave out the next packet, because it is silence. */
   leaveOut(): void {
-    this.#queue.leaveOut();
+    if (!this.#isLeaving) this.#queue.leaveOut();
   }
 
   /** Send what waits, say that this is all, and return the server's count of it; null where the connection is gone. */
@@ -114,6 +138,7 @@ export class Publisher {
       this.#ending = (ended) => {
         stopWaiting();
         this.#kept.close();
+        if (ended === null) this.#dropQueue();
         resolve(ended);
       };
       this.#queue.nameSilence();
@@ -121,6 +146,11 @@ export class Publisher {
       if (this.#kept.clock === null) this.#ending(null);
       else this.#send();
     });
+  }
+
+  #dropQueue(): void {
+    this.droppedS += this.#queue.waitingS;
+    this.#queue = new SendQueue();
   }
 
   #hello(broken: Connection | null): PublishHello {
@@ -165,7 +195,7 @@ export class Publisher {
     }
     if (!this.#queue.isEmpty) return;
     this.#catchingUp = false;
-    if (this.#ending !== null) {
+    if (this.#isLeaving) {
       this.#endSent = true;
       session.end();
       connection.flush();

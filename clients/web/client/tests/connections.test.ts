@@ -111,6 +111,32 @@ test("beyond a second of waiting audio the oldest is dropped and the server told
   expect(publisher.queuedS + publisher.droppedS + 0.08 * sent().length).toBeCloseTo(40 * 0.08, 6);
 });
 
+test("what was lost before it was offered is told in its place", async () => {
+  const { io, publisher, answer, offer } = publishing();
+  await answer(0);
+  offer();
+  publisher.leaveOut();
+  publisher.lose(3);
+  publisher.lose(0);
+  offer();
+  expect(io.newest.got.slice(2)).toMatchObject([
+    { type: "gap", first_seq: 1, count: 1, reason: "silence" },
+    { type: "gap", first_seq: 2, count: 3, reason: "overload" },
+    { type: "packet", seq: 5 },
+  ]);
+});
+
+test("what an end could not send in time counts as dropped", async () => {
+  const { io, publisher, answer, offer } = publishing();
+  await answer(0);
+  io.newest.lose();
+  offer(3);
+  const ending = publisher.end();
+  await io.pass(2000);
+  expect(await ending).toBeNull();
+  expect(publisher.droppedS).toBeCloseTo(0.24, 6);
+});
+
 test("the end waits for what is queued and for the server's count", async () => {
   const { io, publisher, answer, offer } = publishing();
   await answer(0);

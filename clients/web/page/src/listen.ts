@@ -77,7 +77,7 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
     this.changed(true);
     this.#history.clear();
     // Made in the click, or the browser keeps it silent.
-    const context = run.hold(new AudioContext({ latencyHint: "interactive" }), (held) => held.close());
+    const context = run.openAudio();
     this.#context = context;
     await context.audioWorklet.addModule(parts.playout);
     const node = new AudioWorkletNode(context, "playout", { numberOfInputs: 0, outputChannelCount: [2] });
@@ -122,7 +122,10 @@ export class ListenPart extends Part<ToListenWorker, OfListenWorker> {
         this.state = message.state;
         if (message.state === "waiting") this.tell(`Nobody publishes “${this.#stream.value}” yet. It begins by itself when somebody does.`);
         else if (message.state === "playing") this.tell(`Playing “${this.#stream.value}”, published at ${rate(message.kbps ?? 0)}.`);
-        else this.tell(`The stream has ended (${message.reason}). It begins by itself when somebody publishes again.`);
+        else {
+          const why = message.reason === "" ? "" : ` (${message.reason})`;
+          this.tell(`The stream has ended${why}. It begins by itself when somebody publishes again.`);
+        }
         return;
       case "figures":
         this.#show(message, run);

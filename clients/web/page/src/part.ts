@@ -32,6 +32,19 @@ export class Run<To> {
     return held;
   }
 
+  /** Open an audio context. Where the system stops it, as for a call or on a page that is not seen, it goes on once the page is seen again. */
+  openAudio(): AudioContext {
+    const context = this.hold(new AudioContext({ latencyHint: "interactive" }), (held) => held.close());
+    const goOn = () => {
+      // A context that is closed or may not go on says so by rejecting.
+      if (document.visibilityState === "visible") context.resume().catch(() => undefined);
+    };
+    document.addEventListener("visibilitychange", goOn);
+    return this.hold(context, () => {
+      document.removeEventListener("visibilitychange", goOn);
+    });
+  }
+
   post(message: To, transfer: Transferable[] = []): void {
     this.#worker?.postMessage(message, transfer);
   }
@@ -141,6 +154,7 @@ export abstract class Part<To, From extends { readonly type: string }> {
     this.#button.disabled = false;
     this.state = "stopped";
     this.tell(why);
+    this.note(null);
     if (run === null) return;
     this.changed(false);
     void run.end();

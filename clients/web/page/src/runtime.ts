@@ -26,7 +26,7 @@ export async function openCodec(places: Places): Promise<OnnxCodec | null> {
     answer = await fetch(`${places.model}manifest.json`);
   }
   if (answer.status === 404) return null;
-  if (!answer.ok) throw new Error(`the model cannot be had: ${answer.status}`);
+  if (!answer.ok) throw new Error(`the server does not give its model (HTTP status ${answer.status})`);
   const manifest = readManifest(await answer.json());
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = { wasm: places.wasm };

@@ -67,7 +67,7 @@ export class TalkPart extends Part<ToTalkWorker, OfTalkWorker> {
       };
     }
     this.#setMuted(false);
-    const context = run.hold(new AudioContext({ latencyHint: "interactive" }), (held) => held.close());
+    const context = run.openAudio();
     await context.audioWorklet.addModule(parts.capture);
     const source = new MediaStreamAudioSourceNode(context, { mediaStream: microphone });
     const node = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
@@ -146,7 +146,8 @@ export class TalkPart extends Part<ToTalkWorker, OfTalkWorker> {
       figures.sentS > 0 ? `${seconds(figures.sentS)}, ${traffic(figures.kbps, figures.bytes)}` : "nothing yet",
     );
     say(element("encoded", HTMLElement), figures.sentS > 0 ? encodedBy(figures) : "–");
-    say(element("dropped", HTMLElement), seconds(figures.droppedS));
+    const byServer = figures.serverDropped > 0 ? `, and ${figures.serverDropped} packets by the server` : "";
+    say(element("dropped", HTMLElement), seconds(figures.droppedS) + byServer);
   }
 }
 

@@ -2,11 +2,12 @@
 
 import { DtxFilter, packCodes } from "@streamcodec/protocol";
 import type { Welcome } from "@streamcodec/protocol";
-import { DriftResampler, joined } from "../../audio/src/index.ts";
 import { Publisher, browserIo } from "../../client/src/index.ts";
 import type { OnnxCodec } from "../../codec/src/index.ts";
 import type { StreamEncoder } from "../../codec/src/codec.ts";
-import { CaptureClock } from "./capture_clock.ts";
+import type { CaptureAnswer, CaptureBlock } from "./capture_buffer.ts";
+import { CapturePackets } from "./capture_packets.ts";
+import type { Captured, CapturedPacket } from "./capture_packets.ts";
 import { Bitrate, StageTimes } from "./figures.ts";
 import { openCodec } from "./runtime.ts";
 import type { FromEitherWorker, OfTalkWorker, TalkCommand, ToTalkWorker } from "./thread_messages.ts";
@@ -17,7 +18,7 @@ const PCM_RATE = 24_000;
 const PCM_BLOCK_S = 0.04;
 const INAUDIBLE = 1e-5; // of full scale: a microphone that is muted
 const QUIET_AFTER = 4; // packets
-const LONGEST_BACKLOG = 25; // packets that wait for the encoder; what comes beyond is dropped
+const TOO_SLOW = "this device is too slow to encode";
 
 const tell = (message: FromEitherWorker | OfTalkWorker) => {
   postMessage(message);
@@ -28,7 +29,7 @@ const tap = globalThis as { streamcodecTap?: Float32Array[] };
 
 class Talking {
   readonly #command: TalkCommand;
-  readonly #clock: CaptureClock;
+  readonly #capture: CapturePackets;
   readonly #bitrate = new Bitrate();
   readonly #times = new StageTimes();
   readonly #keepsUp = new KeepsUp();
@@ -38,28 +39,26 @@ class Talking {
   #codec: OnnxCodec | null = null;
   #encoder: StreamEncoder | null = null;
   #publisher: Publisher | null = null;
-  #resampler: DriftResampler;
+  #isFallingBack = false; // the publisher is to be ended as soon as what waits is worked off
   #rate = PCM_RATE;
   #packet = Math.round(PCM_BLOCK_S * PCM_RATE);
   #nQ = 0;
   #bits = 10;
-  #collected: Float32Array = new Float32Array(0);
-  #collectedFromUs = 0;
   #quietRun = 0;
   #dtx = new DtxFilter();
-  #live = false;
   #epoch = 0; // counts up where samples that wait are no longer of what is published
   #sentS = 0;
+  // What was dropped here, and what publishers before this one have told.
   #droppedS = 0;
+  #serverDropped = 0;
   readonly #timer: ReturnType<typeof setInterval>;
   #over = false;
 
   constructor(command: TalkCommand) {
     this.#command = command;
-    this.#clock = new CaptureClock(command.rateIn, command.latencyS);
-    this.#resampler = new DriftResampler(command.rateIn, PCM_RATE);
-    command.port.onmessage = ({ data }: MessageEvent<Float32Array>) => {
-      this.#block(data);
+    this.#capture = new CapturePackets(command.rateIn, command.latencyS);
+    command.port.onmessage = ({ data }: MessageEvent<CaptureBlock>) => {
+      this.#hear(data);
     };
     this.#timer = setInterval(() => {
       this.#tellFigures();
@@ -94,7 +93,7 @@ class Talking {
     this.#over = true;
     clearInterval(this.#timer);
     this.#command.port.onmessage = null;
-    if (this.#live) this.#sendRest();
+    this.#take(this.#capture.rest(this.#codec?.manifest.hop_length ?? 1));
     this.#queue.run(async () => {
       await this.#publisher?.end();
       tell({ type: "stopped" });
@@ -124,8 +123,9 @@ class Talking {
       : { stream, token, bandwidth: kbps, format: "pcm_s16le" as const, sample_rate: PCM_RATE, channels: 1 };
     this.#publisher = new Publisher(browserIo, url, asked, {
       onOpen: (welcome) => {
+        if (this.#isFallingBack) return;
         // What waits for the encoder goes on from a stream that is over.
-        this.#live = false;
+        this.#capture.pause();
         this.#epoch++;
         this.#queue.run(() => this.#begin(welcome));
       },
@@ -142,82 +142,93 @@ class Talking {
   /** A stream begins, with an encoder that starts afresh. */
   async #begin(welcome: Welcome): Promise<void> {
     await this.#startEncoder();
-    if (this.#over) return;
-    this.#resampler = new DriftResampler(this.#command.rateIn, this.#rate);
-    this.#collected = new Float32Array(0);
+    if (this.#over || this.#isFallingBack) return;
+    this.#capture.begin(this.#rate, this.#packet);
+    this.#answer({ type: "begin" });
     this.#quietRun = 0;
     this.#dtx.restart();
-    this.#live = true;
     tell({ type: "live", kbps: welcome.bandwidth ?? 0 });
   }
 
-  #block(block: Float32Array): void {
-    const capturedUs = this.#clock.block(block.length, browserIo.now());
-    if (!this.#live || this.#over) return;
-    if (this.#queue.waiting > LONGEST_BACKLOG) {
-      this.#droppedS += block.length / this.#command.rateIn;
+  #hear(block: CaptureBlock): void {
+    this.#take(this.#capture.block(block, browserIo.now(), Math.max(0, Date.now() - block.atMs) / 1000));
+    const done: CaptureAnswer = { type: "done", samples: block.samples.length };
+    // Audio that waits here for the encoder counts as waiting, too.
+    if (this.#capture.isOpen) {
+      this.#queue.run(() => {
+        this.#answer(done);
+        return Promise.resolve();
+      });
+    } else this.#answer(done);
+  }
+
+  #answer(answer: CaptureAnswer): void {
+    this.#command.port.postMessage(answer);
+  }
+
+  #take(all: Captured[]): void {
+    const epoch = this.#epoch;
+    for (const captured of all) {
+      if (captured.kind === "packet") {
+        this.#queue.run(() => this.#send(captured, epoch));
+        continue;
+      }
+      this.#queue.run(() => {
+        if (epoch === this.#epoch || this.#isFallingBack) this.#lose(captured.count);
+        return Promise.resolve();
+      });
+      if (this.#encoder !== null && !this.#keepsUp.lost(captured.atS)) this.#fallBack(TOO_SLOW);
+    }
+  }
+
+  #lose(count: number): void {
+    this.#publisher?.lose(count);
+    this.#dtx.restart();
+  }
+
+  async #send({ samples, capturedUs, durationS }: CapturedPacket, epoch: number): Promise<void> {
+    const publisher = this.#publisher;
+    if (publisher === null || epoch !== this.#epoch) {
+      this.#droppedS += durationS;
+      if (this.#isFallingBack) this.#lose(1);
       return;
     }
-    const samples = this.#resampler.feed(block);
-    // What has come out ends before the block's end, by what the resampler withholds.
-    const endUs = capturedUs + (block.length / this.#command.rateIn - this.#resampler.withheldS) * 1e6;
-    this.#collected = joined(this.#collected, samples);
-    this.#collectedFromUs = endUs - (this.#collected.length / this.#rate) * 1e6;
-    while (this.#collected.length >= this.#packet) {
-      const packet = this.#collected.slice(0, this.#packet);
-      const from = this.#collectedFromUs;
-      this.#collected = this.#collected.slice(this.#packet);
-      this.#collectedFromUs += (this.#packet / this.#rate) * 1e6;
-      this.#enqueue(packet, from);
-    }
-  }
-
-  /** What is less than a packet, behind it zeros up to a whole frame. */
-  #sendRest(): void {
-    const samples = joined(this.#collected, this.#resampler.flush()).subarray(0, this.#packet);
-    if (samples.length === 0) return;
-    const hop = this.#codec?.manifest.hop_length ?? 1;
-    this.#enqueue(joined(samples, new Float32Array((hop - (samples.length % hop)) % hop)), this.#collectedFromUs);
-  }
-
-  #enqueue(samples: Float32Array, captured: number): void {
-    const epoch = this.#epoch;
-    this.#queue.run(() => this.#send(samples, captured, epoch));
-  }
-
-  async #send(samples: Float32Array, captured: number, epoch: number): Promise<void> {
-    const publisher = this.#publisher;
-    if (publisher === null || epoch !== this.#epoch) return;
-    const durationS = samples.length / this.#rate;
     if (this.#encoder === null) {
-      this.#offer(publisher, pcmOf(samples), captured, durationS, 0);
+      this.#offer(publisher, pcmOf(samples), capturedUs, durationS, 0);
       return;
     }
     tap.streamcodecTap?.push(samples.slice());
     const begun = browserIo.now();
     const codes = await this.#encoder.feed(samples);
     const tookMs = (browserIo.now() - begun) / 1000;
+    // The stream may have been replaced meanwhile; one that is to be ended still takes it.
+    if (epoch !== this.#epoch && !this.#isFallingBack) {
+      this.#droppedS += durationS;
+      return;
+    }
     this.#times.add({ way: 0, decode: tookMs, buffer: 0, total: tookMs });
     this.#quietRun = samples.every((sample) => Math.abs(sample) < INAUDIBLE) ? this.#quietRun + 1 : 0;
     // A packet of the first codebook stands for silence, and most of a run of them are left out.
     const quiet = this.#quietRun > QUIET_AFTER && this.#nQ > 1;
     if (this.#dtx.leavesOut(quiet, durationS)) publisher.leaveOut();
-    else this.#offer(publisher, packCodes(quiet ? codes.slice(0, 1) : codes, this.#bits), captured, durationS, quiet ? 1 : codes.length);
+    else this.#offer(publisher, packCodes(quiet ? codes.slice(0, 1) : codes, this.#bits), capturedUs, durationS, quiet ? 1 : codes.length);
     this.#sentS += durationS;
-    if (!this.#over && !this.#keepsUp.step(tookMs, 1000 * durationS)) this.#fallBack("this device is too slow to encode");
+    if (!this.#over && !this.#keepsUp.step(tookMs, 1000 * durationS)) this.#fallBack(TOO_SLOW);
   }
 
-  #offer(publisher: Publisher, payload: Uint8Array, captured: number, durationS: number, nQ: number): void {
-    publisher.offer({ payload, captured: Math.round(captured), durationS, nQ });
+  #offer(publisher: Publisher, payload: Uint8Array, capturedUs: number, durationS: number, nQ: number): void {
+    publisher.offer({ payload, captured: Math.round(capturedUs), durationS, nQ });
     this.#bitrate.add(browserIo.now(), payload.length);
     if (nQ === 0) this.#sentS += durationS;
   }
 
   /** From here on the server encodes, as a stream that begins anew. */
   #fallBack(reason: string): void {
+    if (this.#isFallingBack) return;
     const codec = this.#codec;
     const publisher = this.#publisher;
-    this.#live = false;
+    this.#isFallingBack = true;
+    this.#capture.pause();
     this.#epoch++;
     this.#codec = null;
     this.#encoder = null;
@@ -227,6 +238,10 @@ class Talking {
     this.#queue.run(async () => {
       await publisher?.end();
       await codec?.close();
+      this.#droppedS += publisher?.droppedS ?? 0;
+      this.#serverDropped += publisher?.serverDropped ?? 0;
+      this.#publisher = null;
+      this.#isFallingBack = false;
       this.#publish();
     });
   }
@@ -244,7 +259,8 @@ class Talking {
       sentS: this.#sentS,
       kbps: this.#bitrate.kbps(browserIo.now()),
       bytes: this.#bitrate.total,
-      droppedS: this.#droppedS + (this.#publisher?.droppedS ?? 0),
+      droppedS: this.#droppedS + this.#capture.droppedS + (this.#publisher?.droppedS ?? 0),
+      serverDropped: this.#serverDropped + (this.#publisher?.serverDropped ?? 0),
       encode: this.#times.percentiles()?.decode ?? null,
       roundTripMs: this.#publisher?.roundTripMs ?? null,
     });

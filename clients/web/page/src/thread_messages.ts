@@ -86,7 +86,9 @@ export interface TalkFigures {
   readonly sentS: number;
   readonly kbps: number;
   readonly bytes: number;
+  /** Audio (s) that was dropped here, and packets that the server dropped. */
   readonly droppedS: number;
+  readonly serverDropped: number;
   readonly encode: Percentiles | null;
   readonly roundTripMs: number | null;
 }

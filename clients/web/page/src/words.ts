@@ -21,7 +21,7 @@ const BY_CODE: Readonly<Partial<Record<string, string>>> = {
 export function wordsFor({ code, reason }: Trouble): string {
   const words = BY_CODE[code];
   if (words !== undefined) return `${words} It says: “${reason}”.`;
-  return code === "connection" ? `No connection: ${reason}.` : `Something went wrong: ${reason}`;
+  return code === "connection" ? `No connection: ${reason}.` : `Something went wrong: ${reason}.`;
 }
 
 /** Why the microphone cannot be had. */

@@ -29,6 +29,7 @@ export class Queue {
 }
 
 const MOST_DEBT_MS = 1000;
+const SOON_S = 60;
 
 /**
  * Whether steps take longer than there is time for, on the whole.
@@ -37,10 +38,18 @@ const MOST_DEBT_MS = 1000;
  */
 export class KeepsUp {
   #debtMs = 0;
+  #lostAtS = -Infinity;
 
   /** Enter a step's own time and the time there was for it; false where the device cannot keep up. */
   step(tookMs: number, haveMs: number): boolean {
     this.#debtMs = Math.max(0, this.#debtMs + Math.min(tookMs, 3 * haveMs) - haveMs);
     return this.#debtMs <= MOST_DEBT_MS;
+  }
+
+  /** Enter that audio was lost because no step came in time, and where (s); false where that is the second time within a minute. */
+  lost(atS: number): boolean {
+    const isRare = atS - this.#lostAtS > SOON_S;
+    this.#lostAtS = atS;
+    return isRare;
   }
 }

@@ -9,7 +9,7 @@ import { KeepsUp } from "../src/worker_tools.ts";
 test("blocks that come by fits and starts were captured evenly, as the quickest of them says", () => {
   const clock = new CaptureClock(48_000, 0.01);
   const late = [9000, 3000, 0, 7000, 20_000, 2000, 0, 11_000];
-  const captured = late.map((us, i) => clock.block(480, (i + 1) * 10_000 + us));
+  const captured = late.map((us, i) => clock.block(480 * i, 480, (i + 1) * 10_000 + us, 0));
   // From the third block on the quickest has been seen; forgetting moves each by at most five microseconds.
   captured.slice(2).forEach((us, i) => {
     expect(Math.abs(us - ((i + 2) * 10_000 - 10_000))).toBeLessThanOrEqual(25);
@@ -19,8 +19,16 @@ test("blocks that come by fits and starts were captured evenly, as the quickest 
 test("a sound card whose clock is slow is followed", () => {
   const clock = new CaptureClock(48_000, 0);
   let captured = 0;
-  for (let i = 0; i < 6000; i++) captured = clock.block(480, (i + 1) * 10_000 * 1.0002);
+  for (let i = 0; i < 6000; i++) captured = clock.block(480 * i, 480, (i + 1) * 10_000 * 1.0002, 0);
   expect(Math.abs(captured - 5999 * 10_000 * 1.0002)).toBeLessThan(1000);
+});
+
+test("blocks that are later than they waited tell that nothing was captured for a while, and those that waited do not", () => {
+  const clock = new CaptureClock(48_000, 0);
+  expect(clock.block(0, 480, 10_000, 0)).toBe(0);
+  expect(clock.block(480, 480, 5_020_000, 4_990_000)).toBeCloseTo(10_000, -2);
+  expect(clock.block(960, 480, 65_030_000, 60_000)).toBeCloseTo(64_960_000, -2);
+  expect(clock.block(1440, 480, 65_030_000, 50_000)).toBeCloseTo(64_970_000, -2);
 });
 
 test("percentiles are of the last packets", () => {
@@ -43,6 +51,11 @@ test("a device is too slow once its steps have taken a second too long, and not 
   expect(Array.from({ length: 200 }, (_, i) => single.step(i % 20 ? 60 : 5000, 80)).every(Boolean)).toBe(true);
   const slow = new KeepsUp();
   expect(Array.from({ length: 120 }, () => slow.step(90, 80)).indexOf(false)).toBe(100);
+});
+
+test("a device that loses audio once in a while is not too slow, one that loses some twice within a minute is", () => {
+  const keepsUp = new KeepsUp();
+  expect([10, 75, 140, 190, 300].map((atS) => keepsUp.lost(atS))).toEqual([true, true, true, false, true]);
 });
 
 test("the means are of what came since they were last asked for", () => {
