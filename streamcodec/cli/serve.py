@@ -89,7 +89,7 @@ def serve(
         typer.Option(
             parser=positive_int,
             metavar="N",
-            help="Serve by N processes behind the one port, each with its share of the processors, of the threads and of the limits; on Linux.",
+            help="Serve by N processes behind the one port, each with its share of processors, threads and limits; on Linux.",
         ),
     ] = None,
     capacity: Annotated[

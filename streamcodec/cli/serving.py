@@ -26,15 +26,15 @@ __all__ = ["ProcessPart", "more_lines", "room_for", "run_server", "sayer"]
 class ProcessPart:
     """What process `number` of several is besides its settings.
 
-    It meets the others at `nats`; None: at the servers that its settings name. It has a `share` of the processors, and `page_folder` is where the first
-    one leaves the page's model for the others. `address` is where clients reach all of them, None where nobody knows.
+    It meets the others at `nats`; None: at the servers that its settings name. It has a `share` of the processors,
+    and `page_folder` is where the first one leaves the page's model for the others. `address` is what they call the address of all of them.
     """
 
     number: int
     share: ProcessorShare
     page_folder: Path
     nats: NatsSettings | None = field(repr=False)
-    address: str | None
+    address: str
 
 
 def run_server(settings: Settings, origins: Origins, part: ProcessPart | None = None) -> Coroutine[Any, Any, int]:

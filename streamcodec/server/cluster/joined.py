@@ -163,13 +163,17 @@ class Joined:
         self.links.unwanted(name)
 
     def better(self, role: Role) -> str | None:
-        best = self.placement.place(role, self._fingerprint, self._now())
+        # Where a client goes that is sent to this address again, nobody knows.
+        here, now = self._address(), self._now()
+        best = self.placement.place(
+            role, self._fingerprint, now, without=[one.node for one in self.nodes.living(now) if one.address == here]
+        )
         return None if best is None else best.address
 
     def node_of(self, name: str) -> str | None:
         link = self.links.of(name)
         record = None if link is None or link.node is None else self.nodes.record(link.node)
-        return None if record is None else record.address
+        return None if record is None or record.address == self._address() else record.address
 
     @property
     def alternates(self) -> tuple[str, ...]:

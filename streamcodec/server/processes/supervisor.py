@@ -86,11 +86,17 @@ class Supervisor:
         self._failed = 0
         self._kill: asyncio.TimerHandle | None = None
         self.on_ready: Callable[[ServerProcess], None] = lambda _: None
+        self.on_drain: Callable[[float], None] = lambda _: None
 
     @property
     def ending(self) -> bool:
         """Whether it ends, and starts nothing any more."""
         return self._ending.is_set()
+
+    @property
+    def served(self) -> bool:
+        """Whether all have served at once."""
+        return self._up
 
     @property
     def answering(self) -> list[ServerProcess]:
@@ -132,7 +138,10 @@ class Supervisor:
 
     def drain(self, within_s: float | None = None) -> None:
         """Let all processes drain, and end those that have not ended soon after that time (s)."""
-        self._end(signal.SIGTERM, self._drain_s if within_s is None else within_s)
+        within_s = self._drain_s if within_s is None else within_s
+        log.info("draining: the processes stop within %g s", within_s)
+        self.on_drain(within_s + 2 * _MARGIN_S)
+        self._end(signal.SIGTERM, within_s)
 
     def kill(self) -> None:
         """End all processes wherever they are."""
