@@ -153,7 +153,8 @@ class Page:
         else:
             # Where it is to be kept, it is there as a whole or not at all.
             with tempfile.TemporaryDirectory(prefix="streamcodec-", dir=self._kept and self._kept.parent) as folder:
-                contents = {file.name: file.read_bytes() for file in export_model(self._model, made := Path(folder) / "model")}
+                made = Path(folder) / "model"
+                contents = {file.name: file.read_bytes() for file in export_model(self._model, made)}
                 if self._kept is not None:
                     made.rename(self._kept)
         base = f"/model/{json.loads(contents[MANIFEST])['weights_fingerprint']}"

@@ -164,10 +164,9 @@ class Joined:
 
     def better(self, role: Role) -> str | None:
         # Where a client goes that is sent to this address again, nobody knows.
-        here, now = self._address(), self._now()
-        best = self.placement.place(
-            role, self._fingerprint, now, without=[one.node for one in self.nodes.living(now) if one.address == here]
-        )
+        now, address = self._now(), self._address()
+        here = [record.node for record in self.nodes.living(now) if record.address == address]
+        best = self.placement.place(role, self._fingerprint, now, without=here)
         return None if best is None else best.address
 
     def node_of(self, name: str) -> str | None:

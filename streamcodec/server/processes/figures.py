@@ -25,7 +25,7 @@ def labelled_by_process(texts: Mapping[int, str]) -> list[Metric]:
     """
     found: dict[str, Metric] = {}
     for number, text in sorted(texts.items()):
-        for family in text_string_to_metric_families(text):
+        for family in text_string_to_metric_families(text):  # type: ignore[no-untyped-call]
             metric = found.setdefault(family.name, Metric(family.name, family.documentation, family.type, family.unit))
             metric.samples += [
                 Sample(one.name, {**one.labels, "process": str(number)}, one.value, one.timestamp, one.exemplar) for one in family.samples

@@ -12,7 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from streamcodec.errors import MissingDependencyError, StreamCodecError
+from streamcodec.errors import MissingDependencyError, StreamCodecError, printable
 from streamcodec.server.cluster.nats_settings import NatsSettings
 from streamcodec.server.processes import tether
 
@@ -70,13 +70,14 @@ class EmbeddedNats:
         told = self._folder / f"nats-server_{process.pid}.ports"
         try:
             async with asyncio.timeout(_STARTS_WITHIN_S):
-                while not (told.is_file() and (text := told.read_text(encoding="utf-8")).endswith("}")):  # noqa: ASYNC110, ASYNC240
+                while not (ports := _read(told)).endswith("}"):
                     if process.returncode is not None:
                         raise StreamCodecError(f"nats-server ends at once, with status {process.returncode}: {_last_line(said)}")
                     await asyncio.sleep(_LOOK_EVERY_S)
         except TimeoutError:
+            await self.stop()
             raise StreamCodecError(f"nats-server does not start within {_STARTS_WITHIN_S:g} s: {_last_line(said)}") from None
-        self._port = int(json.loads(text)["nats"][0].rpartition(":")[2])
+        self._port = int(json.loads(ports)["nats"][0].rpartition(":")[2])
 
     async def ended(self) -> int:
         """Wait until it has ended; its status."""
@@ -105,8 +106,12 @@ class EmbeddedNats:
         )
 
 
-def _last_line(file: Path) -> str:
+def _read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace").splitlines()[-1]
-    except (OSError, IndexError):
-        return "it has said nothing"
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_line(file: Path) -> str:
+    return ([printable(line) for line in _read(file).splitlines()] or ["it has said nothing"])[-1]
