@@ -100,6 +100,7 @@ def _starter(
     from pydantic import SecretStr
 
     from streamcodec.processors import available_processors, processor_shares, usable_processors
+    from streamcodec.server.settings import Settings
 
     shares = processor_shares(settings.processes, available_processors(), usable_processors())
     threads = None if settings.threads is None else max(1, settings.threads // settings.processes)
@@ -114,7 +115,9 @@ def _starter(
 
     async def start(number: int) -> Process:
         part = ProcessPart(number, shares[number - 1], folder / "page", None if nats is None else nats.settings, where["address"])
-        told = pickle.dumps((settings.model_copy(update={**own, "limits": limits[number - 1]}), origins, part))
+        # They were checked when they were read.
+        its_own = Settings.model_construct(**{**dict(settings), **own, "limits": limits[number - 1]})
+        told = pickle.dumps((its_own, origins, part))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "streamcodec.cli", "server-process", str(number), str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,

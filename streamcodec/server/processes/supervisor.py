@@ -114,9 +114,9 @@ class Supervisor:
             if self._nats is not None:
                 await self._nats.start()
                 keeping.append(self._loop.create_task(self._keep_nats(self._nats)))
-            keeping.append(self._loop.create_task(self._keep(first)))
+            keeping.append(self._loop.create_task(self._kept(first)))
             await self._until(first.prepared)
-            keeping += [self._loop.create_task(self._keep(one)) for one in others]
+            keeping += [self._loop.create_task(self._kept(one)) for one in others]
             for one in self.processes:
                 await self._until(one.ready)
             if not self.ending:
@@ -171,6 +171,14 @@ class Supervisor:
     def _fail(self, status: int) -> None:
         self._failed = self._failed or status
         self._end(signal.SIGTERM, self._drain_s)
+
+    async def _kept(self, one: ServerProcess) -> None:
+        try:
+            await self._keep(one)
+        except Exception:
+            log.exception("process %d is not looked after any longer", one.number)
+            one.send(signal.SIGKILL)
+            self._fail(1)
 
     async def _keep(self, one: ServerProcess) -> None:
         while not self.ending:
