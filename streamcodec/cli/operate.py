@@ -81,10 +81,10 @@ def recordings_of(settings: Settings) -> RecordingFolder | None:
 def cluster_of(settings: Settings) -> ClusterOptions | None:
     """The cluster that the server is a node of, if it is. Raises `InputError`, and `MissingDependencyError` without its extra."""
     if not settings.cluster:
-        if settings.cluster_address is not None or settings.cluster_credentials is not None:
-            raise InputError("cluster_address and cluster_credentials are for a node of a cluster: expected --cluster URL")
-        if settings.replicate and settings.processes == 1:
-            raise InputError("replicate is for a node of a cluster: expected --cluster URL, or --processes N")
+        if settings.cluster_credentials is not None:
+            raise InputError("cluster_credentials is for a node of a cluster: expected --cluster URL")
+        if (settings.replicate or settings.cluster_address is not None) and settings.processes == 1:
+            raise InputError("replicate and cluster_address are for a node of a cluster: expected --cluster URL, or --processes N")
         return None
     from streamcodec.server import ClusterOptions
     from streamcodec.server.cluster.joining import nats_bus
@@ -92,16 +92,19 @@ def cluster_of(settings: Settings) -> ClusterOptions | None:
 
     nats = NatsSettings(settings.cluster, settings.cluster_name, credentials_file=settings.cluster_credentials)
     bus = nats_bus(nats)
-    return ClusterOptions(lambda: bus, settings.cluster_name, settings.cluster_address, settings.replicate)
+    several = settings.processes > 1
+    return ClusterOptions(lambda: bus, settings.cluster_name, settings.cluster_address, settings.replicate, several)
 
 
 def cluster_of_processes(settings: Settings, nats: NatsSettings, address: str) -> ClusterOptions:
     """The cluster of the processes of one server, which all have one `address`. Raises `MissingDependencyError` without its extra."""
     from streamcodec.server import ClusterOptions
     from streamcodec.server.cluster.joining import nats_bus
+    from streamcodec.server.cluster.own_record import EVERY_NETWORK
 
     bus = nats_bus(nats)
-    return ClusterOptions(lambda: bus, nats.cluster, address, settings.replicate)
+    known = settings.cluster_address is not None or settings.host not in EVERY_NETWORK  # to clients
+    return ClusterOptions(lambda: bus, nats.cluster, address, settings.replicate, known)
 
 
 def tokens_and_keys_of(settings: Settings, origins: Origins) -> tuple[Tokens, TokenKeys | None]:

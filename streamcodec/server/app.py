@@ -142,7 +142,7 @@ class Server:
         self._gate: Gatekeeper
         self._door: Door
         self.refusals: Refusals
-        self._handshake = Handshake(model, codec.config, self.limits, program, lambda: self.registry.cluster.alternates)
+        self._handshake = Handshake(model, codec.config, self.limits, program, lambda: self.registry.cluster.named)
 
     @property
     def url(self) -> str:

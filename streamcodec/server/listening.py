@@ -9,7 +9,6 @@ from websockets.exceptions import ConnectionClosed
 from streamcodec.config import CodecConfig
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import ListenHello, Packet, Report, StreamEnd
-from streamcodec.server.draining import Draining
 from streamcodec.server.fanout.subscriber import Subscriber, SubscriberOptions
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.limits import Limits
@@ -41,7 +40,7 @@ async def serve_listener(
     # Before the welcome is sent: from then on the listener has what it was admitted for.
     if registry.subscribe(subscriber, hello.resume):
         registry.metrics.listeners_resumed += 1
-    writer = _ListenerWriter(peer, subscriber, registry.metrics, registry.draining)
+    writer = _ListenerWriter(peer, subscriber, registry)
     lost = False
     try:
         writer.begin()
@@ -83,11 +82,11 @@ def _take_report(subscriber: Subscriber, report: Report, config: CodecConfig, me
 class _ListenerWriter:
     """Sends what waits for a listener as soon as it may: nobody waits here, so a listener costs no task."""
 
-    def __init__(self, peer: PeerConnection, subscriber: Subscriber, metrics: Metrics, draining: Draining) -> None:
+    def __init__(self, peer: PeerConnection, subscriber: Subscriber, registry: Registry) -> None:
         self._peer = peer
         self._subscriber = subscriber
-        self._metrics = metrics
-        self._draining = draining
+        self._metrics = registry.metrics
+        self._registry = registry
 
     def begin(self) -> None:
         """Send what waits, and from now on whatever comes."""
@@ -116,10 +115,10 @@ class _ListenerWriter:
         try:
             while peer.writable and session.close_code is None and (messages := subscriber.take(_MESSAGES_AT_ONCE)):
                 for message in messages:
-                    if type(message) is StreamEnd and self._draining.begun:
-                        # Its publisher goes on elsewhere, as a rule: whoever listens has to go there, and not to take this for the end.
+                    if type(message) is StreamEnd and self._registry.draining.begun and self._may_go_on():
+                        # Whoever listens has to go there, and not to take this for the end.
                         peer.write()
-                        peer.fail(self._draining.farewell())
+                        peer.fail(self._registry.draining.farewell())
                         return
                     session.send(message)
                     if type(message) is Packet:
@@ -127,3 +126,8 @@ class _ListenerWriter:
                 peer.write()
         except Exception as exc:
             peer.fail(exc)
+
+    def _may_go_on(self) -> bool:
+        """Whether the publisher of the stream that ends goes on elsewhere, as a rule; one that moved has ended it itself."""
+        registry = self._registry
+        return self._subscriber.options.stream in registry.streams or not registry.cluster.alternates

@@ -168,9 +168,7 @@ class Registry:
     def _withdraw(self, stream: Stream) -> None:
         """Forget a stream that nobody has heard of."""
         if self.streams.get(stream.info.name) is stream:
-            del self.streams[stream.info.name]
-            stream.withdraw()
-            self.admission.left(stream.info.name)
+            stream.abandon()
 
     async def _moved_here(self, hello: PublishHello) -> Stream | None:
         stream = await self.cluster.take_over(hello)
@@ -284,7 +282,7 @@ class Registry:
         """Let whoever waits for a stream of another node have it; those who listen to it already go on."""
         self.links[link.info.name] = link
         if self.heard(link.info.name) is link:
-            there = set(link.fan_out.subscribers)
+            there = link.fan_out.known
             for listener in self.listeners.get(link.info.name, set()) - there:
                 link.fan_out.join(listener, "joined")
 

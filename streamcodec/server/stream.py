@@ -228,12 +228,6 @@ class Stream:
             self._source.end()
             self.back_pressure.release()
 
-    def withdraw(self) -> None:
-        """Forget a stream that nobody has fed or heard."""
-        self._end_reason = "its name is another's"
-        self._source.close()
-        self.ended.set()
-
     # To another server ---------------------------------------------------------------------------------------------------------------
 
     async def snapshot(self, pcm_s: float = 0.0) -> StreamSnapshot:
@@ -290,16 +284,13 @@ class Stream:
             if not self.ending:
                 self._wait_for_publisher()
             raise
-        self._leave()
+        self.abandon()
         return value
 
     def abandon(self) -> None:
-        """The stream goes on at another server without this one, as its publisher went there: it ends here as with `give`."""
+        """The stream ends here as with `give`, as another server has it, or another one of its name."""
         self._moving = True
         self.lease.take_away()
-        self._leave()
-
-    def _leave(self) -> None:
         self._end_reason = "it goes on at another server"
         self.lease.stop_waiting()
         self._source.close()

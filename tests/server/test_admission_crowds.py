@@ -12,7 +12,7 @@ import pytest
 from streamcodec.server import Limits
 from streamcodec.server.capacity.admission import Admission
 from streamcodec.server.capacity.load_model import Cost, Demand, Work
-from streamcodec.server.registry import _RECHECK_S
+from streamcodec.server.newcomers import _RECHECK_S
 
 ENCODE = ("encode", 6)
 ONE = Counter({ENCODE: 1})

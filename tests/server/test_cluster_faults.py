@@ -198,3 +198,31 @@ def test_a_node_that_is_full_says_which_one_is_not(role):
             assert refused.value.code == "server_full" and refused.value.go_to == b.url
 
     run(main())
+
+
+def test_nodes_that_do_not_reach_each_other_agree_on_names_and_hear_the_rest_when_they_do():
+    async def main():
+        async with nodes(2) as (a, b), contextlib.AsyncExitStack() as stack:
+            at_b = await coded(stack, b)
+            publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
+            x = voice(1, 30)
+            await feed(publisher, x, 0, 10)
+            await at_b.to(lambda heard: len(heard.of(Packet)) == 10)
+            one, other = cluster_of(a).bus, cluster_of(b).bus
+            one.hub.separate(one, other)
+            await feed(publisher, x, 10, 10)
+            await until(lambda: a.registry.streams["a"].numbering.next_seq == 20)
+            await seconds(3, [a, b])
+            assert knows(b, a) and b.registry.links["a"].fan_out.numbering.next_seq == 10
+            with pytest.raises(Refused) as refused:
+                async with publish(b.url, "a"):
+                    pass
+            assert refused.value.code == "stream_taken"
+            one.hub.reunite(one, other)
+            await seconds(2, [a, b])
+            await feed(publisher, x, 20, 10)
+            await publisher.end()
+            await at_b.to_end()
+            assert [type(event) for event in at_b.events] == [Waiting, StreamStart, *[Packet] * 30, StreamEnd]
+
+    run(main())

@@ -15,7 +15,7 @@ from server_rig import packet as wire_packet
 
 from streamcodec.client import PublishOptions, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
-from streamcodec.server.cluster.questions import Answer, Question, read_parts
+from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion, read_parts
 
 
 @pytest.mark.parametrize("format", ["pcm_s16le", "codes"])
@@ -82,6 +82,7 @@ def test_a_stream_whose_node_dies_goes_on_from_its_copy_in_the_same_epoch():
     async def main():
         async with nodes(3, replicate=True) as (a, b, c), contextlib.AsyncExitStack() as stack:
             heard = await coded(stack, c)
+            at_a = await coded(stack, a)
             pcm = await as_pcm(stack, c)
             publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(bandwidth=6.0, start="exact")))
             x = voice(1, 40)
@@ -90,20 +91,24 @@ def test_a_stream_whose_node_dies_goes_on_from_its_copy_in_the_same_epoch():
             await seconds(1, [a, b, c])
             await until(lambda: cluster_of(a).handover.copied >= 1)
             await feed(publisher, x, 10, 10)
-            await heard.to(lambda heard: len(heard.of(Packet)) == 20)
+            for one in (heard, at_a):
+                await one.to(lambda one: len(one.of(Packet)) == 20)
             cut(a)  # nobody hears of it any more
             await seconds(7, [b, c])
             publisher._uplink._kept._route.url = b.url
             publisher._uplink.connection._ws.transport.abort()
             await until(lambda: "a" in b.registry.streams, "the stream does not go on")
+            at_a.listener._kept._route.url = b.url  # it has heard more than the copy has
+            at_a.listener._connection._ws.transport.abort()
             heal(a)  # its stream went on elsewhere
             await until(lambda: not a.registry.streams, "the stream is at two nodes")
             await feed(publisher, x, 20, 20)
             await publisher.end()
-            for one in (heard, pcm):
+            for one in (heard, pcm, at_a):
                 await one.to_end()
                 assert [type(event) for event in one.events] == [Waiting, StreamStart, *[Packet] * 40, StreamEnd]
-            np.testing.assert_array_equal(live_codes(heard), counted_codes(x))
+            for one in (heard, at_a):
+                np.testing.assert_array_equal(live_codes(one), counted_codes(x))
             np.testing.assert_array_equal(pcm_of(pcm), counted_audio(counted_codes(x)))
             assert cluster_of(b).handover.restored == 1
 
@@ -146,9 +151,9 @@ def test_a_stream_is_given_to_nobody_who_does_not_know_its_secret():
             publisher = await stack.enter_async_context(raw(a.url))
             await publisher.send(publish_hello("a", model=MODEL))
             await publisher.receive()
-            question = Question("give", cluster_of(b).node, a.registry.streams["a"].fan_out.session, secret="guessed")
+            question = NodeQuestion("give", cluster_of(b).node, a.registry.streams["a"].fan_out.session, secret="guessed")
             data = await cluster_of(b).bus.ask(cluster_of(b).subjects.node(cluster_of(a).node), question.pack(), TIMEOUT_S)
-            assert Answer.parse(read_parts(data)[0]).kind == "unknown" and "a" in a.registry.streams
+            assert NodeAnswer.parse(read_parts(data)[0]).kind == "unknown" and "a" in a.registry.streams
             await publisher.send({"type": "end", "last_seq": None})
 
     run(main())

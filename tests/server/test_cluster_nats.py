@@ -7,13 +7,14 @@ import contextlib
 
 import numpy as np
 from bus_rig import NATS_SERVER, NatsServerProcess, Proxy
-from cluster_rig import as_pcm, cluster_of, coded, feed, knows, live_codes, nodes, pcm_of, run, voice
-from counting_engine import counted_audio, counted_codes
+from cluster_rig import RESUMING, as_pcm, cluster_of, coded, feed, knows, live_codes, nodes, pcm_of, run, voice
+from counting_engine import counted_audio, counted_codes, counting_codec
 from programs import needs
-from server_rig import until
+from server_rig import serving, until
 
 from streamcodec.client import PublishOptions, publish
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, Waiting
+from streamcodec.server import ClusterOptions
 from streamcodec.server.cluster.joining import nats_bus
 from streamcodec.server.cluster.nats_settings import NatsSettings
 
@@ -76,6 +77,33 @@ def test_streams_go_on_at_their_node_while_nats_is_gone_and_elsewhere_when_it_is
             await at_a.to_end()
             await at_b.to_end()
             assert len(at_b.of(Packet)) == 30 and not at_b.of(Gap)
+
+    run(main())
+
+
+def test_nodes_that_start_before_nats_are_a_cluster_when_it_is_there(tmp_path):
+    async def main():
+        process = NatsServerProcess(tmp_path)
+        await process.start()  # it keeps its port
+        await process.kill()
+        cluster = ClusterOptions(lambda: nats_bus(NatsSettings((f"nats://127.0.0.1:{process.port}",))))
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                a, b = [await stack.enter_async_context(serving(counting_codec(), limits=RESUMING, cluster=cluster)) for _ in range(2)]
+                at_b = await coded(stack, b)
+                publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(bandwidth=6.0)))
+                x = voice(1, 10)
+                await feed(publisher, x, 0, 5)
+                await until(lambda: a.registry.streams["a"].numbering.next_seq == 5)
+                await process.start()
+                await at_b.to(lambda heard: heard.of(StreamStart))
+                assert knows(a, b) and knows(b, a)
+                await feed(publisher, x, 5, 5)
+                await publisher.end()
+                await at_b.to_end()
+                assert at_b.of(Packet)[-1].seq == 9 and not at_b.of(Gap)
+        finally:
+            await process.kill()
 
     run(main())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamcodec.protocol import Gap, Packet, PublishHello, StreamEnd, StreamStart, Waiting
 from streamcodec.protocol.unpacking import pack
-from streamcodec.server.cluster.questions import Answer, Moved, Question, StreamState, read_live, read_parts, with_length
+from streamcodec.server.cluster.questions import Moved, NodeAnswer, NodeQuestion, StreamState, read_live, read_parts, with_length
 from streamcodec.server.cluster.records import RecordError
 from streamcodec.server.info import StreamInfo
 
@@ -21,14 +21,14 @@ MESSAGES = (Packet(7, 2, 5, 2, b"x" * 15), Gap(first_seq=8, count=2, reason="ove
 @pytest.mark.parametrize(
     "question",
     [
-        Question("join", "node", "session", None),
-        Question("fetch", "node", "session", 2**32, 255),
-        Question("alive", "node", sessions=tuple(f"session{number}" for number in range(200))),
-        Question("give", "node", "session", secret="s" * 200),
+        NodeQuestion("join", "node", "session", None),
+        NodeQuestion("join", "node", "session", 2**32, 255),
+        NodeQuestion("alive", "node", sessions=tuple(f"session{number}" for number in range(200))),
+        NodeQuestion("give", "node", "session", secret="s" * 200),
     ],
 )
 def test_a_question_is_read_as_it_was_asked(question):
-    assert Question.parse(question.pack()) == question
+    assert NodeQuestion.parse(question.pack()) == question
 
 
 @pytest.mark.parametrize(
@@ -47,26 +47,26 @@ def test_a_question_is_read_as_it_was_asked(question):
 )
 def test_what_is_no_question_is_refused(data):
     with pytest.raises(RecordError):
-        Question.parse(data)
+        NodeQuestion.parse(data)
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer("unknown"),
-        Answer("moved", node="there"),
-        Answer("ok", state=StreamState(INFO, 2, 3, 10), messages=MESSAGES),
-        Answer("ok", reached=(("one", 5), ("two", 2**32))),
+        NodeAnswer("unknown"),
+        NodeAnswer("moved", node="there"),
+        NodeAnswer("ok", state=StreamState(INFO, 2, 3, 10), messages=MESSAGES),
+        NodeAnswer("ok", reached=(("one", 5), ("two", 2**32))),
     ],
 )
 def test_an_answer_is_read_as_it_was_given(answer):
-    assert Answer.parse(answer.pack()) == answer
+    assert NodeAnswer.parse(answer.pack()) == answer
 
 
 def test_an_answer_that_would_be_too_long_leaves_out_the_oldest():
     packets = tuple(Packet(seq, 0, 0, 8, bytes(1000)) for seq in range(1000))
-    data = Answer("ok", state=StreamState(INFO, 0, 0, 1000), messages=packets).pack()
-    told = Answer.parse(data).messages
+    data = NodeAnswer("ok", state=StreamState(INFO, 0, 0, 1000), messages=packets).pack()
+    told = NodeAnswer.parse(data).messages
     assert len(data) <= 1 << 19 and 400 < len(told) < 600 and told == packets[-len(told) :]
 
 
@@ -80,18 +80,18 @@ def test_an_answer_that_would_be_too_long_leaves_out_the_oldest():
         with_length([pack({"kind": "ok"})]),
         with_length([pack({"kind": "ok", "node": "", "state": {"info": {}}, "reached": []})]),
         with_length([pack({"kind": "ok", "node": "", "state": None, "reached": [[1]]})]),
-        with_length([Answer("ok").pack()[4:], Moved("there").serialize()]),
-        with_length([Answer("ok").pack()[4:], Waiting(stream="a").serialize()]),
+        with_length([NodeAnswer("ok").pack()[4:], Moved("there").serialize()]),
+        with_length([NodeAnswer("ok").pack()[4:], Waiting(stream="a").serialize()]),
     ],
 )
 def test_what_is_no_answer_is_refused(data):
     with pytest.raises(RecordError):
-        Answer.parse(data)
+        NodeAnswer.parse(data)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_a_reader(data):
-    for read in (Question.parse, Answer.parse, read_live, read_parts):
+    for read in (NodeQuestion.parse, NodeAnswer.parse, read_live, read_parts):
         try:
             read(data)
         except RecordError:

@@ -9,7 +9,7 @@ import pytest
 from fake_worker import FakeWorker
 
 from streamcodec.protocol import Gap, Packet, Resume, StreamEnd, StreamStart, pack_codes
-from streamcodec.server.fanout.fan_out import FanOut, StreamEvents
+from streamcodec.server.fanout.fan_out import FanOut, FanOutState, StreamEvents
 from streamcodec.server.fanout.subscriber import Subscriber, SubscriberOptions
 from streamcodec.server.info import Numbering, StreamInfo
 from streamcodec.server.limits import Limits
@@ -19,9 +19,12 @@ HOP = 320
 
 
 class Rig:
-    """A fan-out of a live stream of 8 codebooks, on a worker that runs nothing; `reported` is what it has told its stream."""
+    """A fan-out of a live stream of 8 codebooks, on a worker that runs nothing; `reported` is what it has told its stream.
 
-    def __init__(self, **limits):
+    It goes on from a `saved` one.
+    """
+
+    def __init__(self, saved=None, **limits):
         self.reported = []
         self.worker = FakeWorker()
         self.numbering = Numbering()
@@ -44,7 +47,7 @@ class Rig:
             broke=self.reported.append,
         )
         self.limits = Limits(**limits)
-        self.fan_out = FanOut(info, self.numbering, events, self.worker, self.limits)
+        self.fan_out = FanOut(info, self.numbering, events, self.worker, self.limits, saved)
 
     def subscriber(self, format="codes", **options):
         return Subscriber(SubscriberOptions("alice", format, **options), self.limits)
@@ -221,3 +224,53 @@ def test_a_decoder_that_breaks_is_reported():
         ]
 
     asyncio.run(main())
+
+
+# Ahead of the stream ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_listener_that_has_heard_more_than_has_come_here_goes_on_when_it_comes():
+    rig = Rig(FanOutState("session", 0, (), None, ()))
+    rig.emit(5)
+    listener = rig.subscriber()
+    assert rig.resume(listener, 8) and taken(listener) == []
+    rig.emit(3)
+    [start] = taken(listener)
+    assert (start.start, start.first_seq, start.live_seq) == ("continued", 8, 8)
+    rig.emit(2)
+    assert [message.seq for message in taken(listener)] == [8, 9]
+
+
+def test_a_gap_that_reaches_beyond_what_it_has_heard_is_told_from_there_on():
+    rig = Rig(FanOutState("session", 0, (), None, ()))
+    rig.emit(5)
+    listener = rig.subscriber()
+    assert rig.resume(listener, 8)
+    rig.fan_out.gap(rig.numbering.skip(5, "overload"))
+    start, gap = taken(listener)
+    assert start.start == "continued" and gap == Gap(first_seq=8, count=2, reason="overload")
+
+
+@pytest.mark.parametrize("happens", ["an epoch", "the end"])
+def test_a_listener_that_is_ahead_begins_anew_where_the_stream_does_not_come_there(happens):
+    rig = Rig(FanOutState("session", 0, (), None, ()))
+    rig.emit(5)
+    listener, gone = rig.subscriber(), rig.subscriber()
+    assert rig.resume(listener, 8) and rig.resume(gone, 8)
+    rig.fan_out.leave(gone)
+    if happens == "an epoch":
+        rig.numbering.begin_epoch()
+        rig.fan_out.epoch("overload")
+        assert [(start.start, start.first_seq, start.epoch) for start in taken(listener)] == [("primed", 5, 1)]
+    else:
+        rig.fan_out.end(StreamEnd(next_seq=5, reason="over"), lambda: None)
+        start, *_, end = taken(listener)
+        assert start.live_seq == 5 and end == StreamEnd(next_seq=5, reason="over")
+    assert taken(gone) == []
+
+
+def test_a_listener_that_says_it_is_far_ahead_is_not_believed():
+    rig = Rig(FanOutState("session", 0, (), None, ()))
+    rig.emit(5)
+    assert not rig.resume(rig.subscriber(), 5 + 38)
+    assert not rig.resume(rig.subscriber(), 6, epoch=1)

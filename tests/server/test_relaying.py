@@ -235,7 +235,7 @@ class Prefixes:
 def test_a_packet_is_serialised_and_framed_once_for_all_listeners_of_a_bandwidth(monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[tuple[int, int]] = []
     framed: list[bytes] = []
-    pack = messages._packed
+    pack = messages.pack
 
     def packing(value: Any) -> bytes:
         if isinstance(value, tuple):
@@ -251,7 +251,7 @@ def test_a_packet_is_serialised_and_framed_once_for_all_listeners_of_a_bandwidth
         async with serving() as server:
             publisher = Publisher(server)
             listeners = [*await joined(server, publisher, 6), *await joined(server, publisher, 4, bandwidth=1.5)]
-            monkeypatch.setattr(messages, "_packed", packing)
+            monkeypatch.setattr(messages, "pack", packing)
             monkeypatch.setattr(websocket, "Frame", Framing)
             for at in range(1, 13):
                 publisher.send()

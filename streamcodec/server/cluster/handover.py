@@ -14,11 +14,11 @@ from streamcodec.errors import InputError, RemoteProtocolError, StreamCodecError
 from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import BusError
 from streamcodec.server.cluster.claims import Purpose
-from streamcodec.server.cluster.link import Link, LinkTools
+from streamcodec.server.cluster.link import LinkTools, StreamLink
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.names import Names, NameTakenError
-from streamcodec.server.cluster.origin import Origins
-from streamcodec.server.cluster.questions import Answer, Question, read_parts, with_length
+from streamcodec.server.cluster.origin import OriginTable
+from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion, read_parts, with_length
 from streamcodec.server.cluster.records import Claim, RecordError
 from streamcodec.server.registry import Registry
 from streamcodec.server.snapshot import StreamSnapshot
@@ -47,7 +47,7 @@ class HandOver:
         registry: Registry,
         names: Names,
         links: Links,
-        origins: Origins,
+        origins: OriginTable,
         lives: Callable[[str], bool],
         fingerprint: str,
         *,
@@ -112,11 +112,11 @@ class HandOver:
     async def _given(self, claim: Claim, secret: str) -> StreamSnapshot | None:
         if claim.node == self._tools.node or not self._lives(claim.node):
             return None
-        question = Question("give", self._tools.node, claim.session, secret=secret)
+        question = NodeQuestion("give", self._tools.node, claim.session, secret=secret)
         try:
             data = await self._tools.bus.ask(self._tools.subjects.node(claim.node), question.pack(), _GIVE_S)
             head, *rest = read_parts(data)
-            if Answer.parse(head).kind != "ok" or len(rest) != 1:
+            if NodeAnswer.parse(head).kind != "ok" or len(rest) != 1:
                 return None
             return self._read(rest[0])
         except (BusError, RecordError, InputError) as exc:
@@ -144,7 +144,7 @@ class HandOver:
         except InputError as exc:
             log.error("%s cannot go on here: %s", claim.name, exc)
             if fan_out is not None:
-                link = Link(self._tools, claim.name, claim.session, claim.node, fan_out)
+                link = StreamLink(self._tools, claim.name, claim.session, claim.node, fan_out)
                 self._links.adopt(link)
                 link.end("it could not go on at another server")
             await self._names.claims.free(claim.name, secret)
@@ -164,11 +164,11 @@ class HandOver:
 
     # From this node ------------------------------------------------------------------------------------------------------------------
 
-    async def give(self, question: Question) -> bytes:
+    async def give(self, question: NodeQuestion) -> bytes:
         """The answer to a node at which the publisher of a stream of this one has said hello."""
         stream = next((one for one in self._registry.streams.values() if one.fan_out.session == question.session), None)
         if stream is None or stream.ending or not stream.lease.matches(question.secret):
-            return with_length([Answer("unknown").pack()])
+            return with_length([NodeAnswer("unknown").pack()])
         self._given_to[question.session] = question.node
         try:
             snapshot = await stream.give(_PCM_S)
@@ -177,21 +177,22 @@ class HandOver:
             log.warning("%s cannot move, so it ends, as its publisher is at another node: %s", stream.info.name, exc)
             stream.end("its publisher went to another server")
             await self._freed(stream)
-            return with_length([Answer("unknown").pack()])
+            return with_length([NodeAnswer("unknown").pack()])
         finally:
             self._given_to.pop(question.session, None)
         self.given += 1
-        return with_length([Answer("ok").pack(), data])
+        return with_length([NodeAnswer("ok").pack(), data])
 
     def moved_away(self, stream: Stream) -> None:
-        """The stream was given: those who listen here follow it to where it goes."""
+        """The stream was given: those who listen here follow it. Nobody does where its name was another's from the start."""
         session = stream.fan_out.session
-        node = self._given_to[session]
+        if (node := self._given_to.get(session)) is None:
+            return
         if (entry := self._origins.entries.get(session)) is not None:
             entry.gone_to = node
             asyncio.get_running_loop().call_later(_TELL_S, self._origins.remove, entry)
         self._names.give_up(stream.info.name, session)
-        self._links.adopt(Link(self._tools, stream.info.name, session, node, stream.fan_out))
+        self._links.adopt(StreamLink(self._tools, stream.info.name, session, node, stream.fan_out))
 
     def lost_to(self, stream: Stream, claim: Claim) -> None:
         """The name of a stream of this node turned out to be another's: its publisher is told, and its listeners follow the other one."""

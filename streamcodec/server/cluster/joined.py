@@ -15,14 +15,14 @@ from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import Bus, BusError, Entry, Subscription
 from streamcodec.server.cluster.claims import Claims, Purpose
 from streamcodec.server.cluster.handover import HandOver
-from streamcodec.server.cluster.link import Link, LinkTools
+from streamcodec.server.cluster.link import LinkTools, StreamLink
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Membership, Placement, Role
 from streamcodec.server.cluster.names import Names, NameTakenError
 from streamcodec.server.cluster.node_lease import NodeLease
-from streamcodec.server.cluster.origin import OriginEntry, Origins
+from streamcodec.server.cluster.origin import OriginEntry, OriginTable
 from streamcodec.server.cluster.own_record import record_of
-from streamcodec.server.cluster.questions import Answer, Question
+from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion
 from streamcodec.server.cluster.records import NodeRecord, RecordError, new_node_id
 from streamcodec.server.cluster.subjects import CLUSTER_NAME, Subjects
 from streamcodec.server.fanout.entry import FanOutEntry
@@ -46,13 +46,14 @@ class ClusterOptions:
     """Which cluster a server is a node of.
 
     `make_bus` makes the connection to all nodes. Clients reach this node at `address`; None: at the server's own. With `replicate`
-    snapshots of its streams go to other nodes every second. `clock` (s) says how old entries are; None: the loop's.
+    snapshots of its streams go to other nodes every second. With `shares_address` others may have the same one. `clock` (s) says how old entries are; None: the loop's.
     """
 
     make_bus: Callable[[], Bus]
     name: str = CLUSTER_NAME
     address: str | None = None
     replicate: bool = False
+    shares_address: bool = False
     clock: Callable[[], float] | None = None
 
 
@@ -70,13 +71,14 @@ class Joined:
         self._registry = registry
         self._fingerprint = fingerprint
         self._address = address
+        self._shares_address = options.shares_address
         self._loop = asyncio.get_running_loop()
         self._now = options.clock or self._loop.time
         self._entries = self.bus.store(NODES, ttl_s=NODE_TTL_S)
         self._lease = NodeLease(self._entries, self.node)
         claims = Claims(self.bus.store(NAMES), self._entries)
         self.names = Names(self.bus, self.subjects, claims, self.node, address)
-        self.origins = Origins()
+        self.origins = OriginTable()
         tools = LinkTools(self.bus, self.subjects, self.node, registry.worker, registry.limits, self, self._count_lost)
         self.links = Links(tools, claims, registry, self._suits, self._now)
         self.handover = HandOver(
@@ -85,7 +87,7 @@ class Joined:
         self._subscriptions: list[Subscription] = []
         self._ticking: asyncio.Task[None] | None = None
         self._reconciling: asyncio.Task[None] | None = None
-        self._closed = False
+        self._opened = self._closed = False
 
     async def open(self) -> None:
         """Become known to the other nodes; where the bus is not there, that is tried again and again."""
@@ -95,11 +97,15 @@ class Joined:
             self.bus.answer(self.subjects.node(self.node), self._answer),
         ]
         try:
-            await self.bus.open()
-            await self._renew_entry()
+            await self._open_bus()
         except BusError as exc:
-            log.error("the cluster cannot be reached, this server goes on alone: %s", exc)
+            log.warning("the cluster cannot be reached, this server goes on alone until it is: %s", exc)
         self._ticking = self._loop.create_task(self._tick())
+
+    async def _open_bus(self) -> None:
+        await self.bus.open()
+        self._opened = True
+        await self._renew_entry()
 
     async def close(self) -> None:
         """Leave the cluster."""
@@ -178,6 +184,12 @@ class Joined:
     def alternates(self) -> tuple[str, ...]:
         return tuple(self.placement.alternates(self._fingerprint, self._now(), own_address=self._address()))
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        address = self._address()
+        beside = self._shares_address and any(one.address == address and one.node != self.node for one in self.nodes.living(self._now()))
+        return (address, *self.alternates) if beside else self.alternates
+
     def _suits(self, node: str) -> bool:
         """Whether a node lives and its streams can be heard here: they are of this node's model."""
         record = self.nodes.record(node)
@@ -197,7 +209,7 @@ class Joined:
     def decoder_closed(self, stream: Feeder) -> None:
         self._registry.decoder_closed(stream)
 
-    def origin_unknown(self, link: Link) -> None:
+    def origin_unknown(self, link: StreamLink) -> None:
         self.links.origin_unknown(link)
 
     def link_gone(self, link: Feeder) -> None:
@@ -212,10 +224,10 @@ class Joined:
 
     async def _answer(self, data: bytes) -> bytes:
         try:
-            question = Question.parse(data)
+            question = NodeQuestion.parse(data)
         except RecordError as exc:
             log.warning("%s", exc)
-            return Answer("unknown").pack()
+            return NodeAnswer("unknown").pack()
         if question.kind == "give":
             return await self.handover.give(question)
         return self.origins.answer(question).pack()
@@ -275,7 +287,7 @@ class Joined:
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
-                await self._renew_entry()
+                await (self._renew_entry() if self._opened else self._open_bus())
                 if not self.names.settled:
                     self._reconcile_soon()
             except BusError as exc:
@@ -322,6 +334,7 @@ class Joined:
         yield gauge_family("cluster_unclaimed", "Streams whose names no other node knows of.", self.names.num_unclaimed)
         yield counter_family("cluster_messages_published", "Messages of streams that went to other nodes.", self.origins.published)
         yield counter_family("cluster_packets_lost", "Packets that were lost between nodes, and told as gaps.", self.lost)
+        yield counter_family("cluster_copies", "Copies of streams' states that went to the bus.", self.handover.copied)
         yield counter_family("cluster_restored", "Streams that went on here from a copy, as their node was gone.", self.handover.restored)
         for direction, count in (("in", self.handover.taken), ("out", self.handover.given)):
             yield counter_family(f"cluster_handovers_{direction}", "Streams that moved to or from another node.", count)

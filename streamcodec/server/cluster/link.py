@@ -13,7 +13,7 @@ from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.load_model import Kind
 from streamcodec.server.cluster.bus import Bus, BusError, Subscription
 from streamcodec.server.cluster.follower import MAX_HELD, Follower
-from streamcodec.server.cluster.questions import Answer, Moved, Question, StreamState, Told, read_live
+from streamcodec.server.cluster.questions import Moved, NodeAnswer, NodeQuestion, StreamState, Told, read_live
 from streamcodec.server.cluster.records import RecordError
 from streamcodec.server.cluster.subjects import Subjects
 from streamcodec.server.fanout.events import StreamEvents
@@ -22,7 +22,7 @@ from streamcodec.server.feeder import Feeder
 from streamcodec.server.info import Numbering, StreamInfo
 from streamcodec.server.limits import Limits
 
-__all__ = ["FETCH_S", "JOIN_S", "Link", "LinkOwner", "LinkTools", "ask_node"]
+__all__ = ["FETCH_S", "JOIN_S", "LinkOwner", "LinkTools", "StreamLink", "ask_node"]
 
 JOIN_S = 1.0
 """An origin that has not said by then what its stream is counts as gone."""
@@ -45,7 +45,7 @@ class LinkOwner(Protocol):
     def decoder_closed(self, stream: Feeder) -> None:
         """The stream is not decoded any longer."""
 
-    def origin_unknown(self, link: Link) -> None:
+    def origin_unknown(self, link: StreamLink) -> None:
         """The node that should have the stream says that it has none."""
 
     def link_gone(self, link: Feeder) -> None:
@@ -65,7 +65,7 @@ class LinkTools:
     lost: Callable[[int], None]
 
 
-class Link:
+class StreamLink:
     """A `Feeder` that follows the stream with `session`, whose origin is `node`.
 
     `open` joins it and makes the fan-out, which `catch_up` begins to feed. A `fan_out` that something else has fed until now goes on where
@@ -269,13 +269,13 @@ class Link:
             self._settled()
             self._follower.answered(answer.messages)
 
-    async def _ask(self, next_seq: int | None, within_s: float) -> Answer:
+    async def _ask(self, next_seq: int | None, within_s: float) -> NodeAnswer:
         """The answer of the origin, wherever it went. Raises `BusError` where there is none now."""
         epoch = 0 if next_seq is None else self._fan_out.numbering.epoch
         for _ in range(_MOST_MOVES):
             if (node := self.node) is None:
                 break
-            question = Question("join", self._tools.node, self.session, next_seq, epoch)
+            question = NodeQuestion("join", self._tools.node, self.session, next_seq, epoch)
             answer = await ask_node(self._tools, node, question, within_s)
             if answer.kind != "moved":
                 return answer
@@ -293,10 +293,10 @@ class Link:
         self._tools.owner.link_gone(self)
 
 
-async def ask_node(tools: LinkTools, node: str, question: Question, within_s: float) -> Answer:
+async def ask_node(tools: LinkTools, node: str, question: NodeQuestion, within_s: float) -> NodeAnswer:
     """A node's answer to a question. Raises `BusError`."""
     data = await tools.bus.ask(tools.subjects.node(node), question.pack(), within_s)
     try:
-        return Answer.parse(data)
+        return NodeAnswer.parse(data)
     except RecordError as exc:
         raise BusError(str(exc)) from exc

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from streamcodec.server.cluster.bus import BusError, Subscription
 from streamcodec.server.cluster.claims import Claims
-from streamcodec.server.cluster.link import Link, LinkTools, ask_node
-from streamcodec.server.cluster.questions import Question
+from streamcodec.server.cluster.link import LinkTools, StreamLink, ask_node
+from streamcodec.server.cluster.questions import NodeQuestion
 from streamcodec.server.cluster.records import Claim, RecordError
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.feeder import Feeder
@@ -50,7 +50,7 @@ class Links:
         self._owner = owner
         self._suits = suits
         self._clock = clock
-        self._links: dict[str, Link] = {}
+        self._links: dict[str, StreamLink] = {}
         self._wanted: dict[str, Subscription] = {}
         self._seeking: dict[str, asyncio.Task[None]] = {}
         self._sought_at: dict[str, float] = {}
@@ -61,7 +61,7 @@ class Links:
     def __len__(self) -> int:
         return len(self._links)
 
-    def of(self, name: str) -> Link | None:
+    def of(self, name: str) -> StreamLink | None:
         """The link to the stream of a name."""
         return self._links.get(name)
 
@@ -86,10 +86,11 @@ class Links:
         """Nobody listens to a name any longer."""
         if (subscription := self._wanted.pop(name, None)) is not None:
             subscription.close()
+        self._sought_at.pop(name, None)
 
     # Streams -------------------------------------------------------------------------------------------------------------------------
 
-    def adopt(self, link: Link) -> None:
+    def adopt(self, link: StreamLink) -> None:
         """A stream that was this node's has moved: its listeners here follow it."""
         self._add(link)
 
@@ -127,15 +128,15 @@ class Links:
                 log.info("%s: its node is gone", link.name)
                 self._origin_gone(link)
 
-    def _origin_gone(self, link: Link) -> None:
+    def _origin_gone(self, link: StreamLink) -> None:
         link.origin_gone(lambda: link.end("the node of its publisher is gone"))
 
-    def origin_unknown(self, link: Link) -> None:
+    def origin_unknown(self, link: StreamLink) -> None:
         """A node has no such stream, so it is over, or it moves: the store says which."""
         link.origin_gone(lambda: link.end(_GONE))
         self._run(self._look_up(link))
 
-    async def _look_up(self, link: Link) -> None:
+    async def _look_up(self, link: StreamLink) -> None:
         try:
             claim = await self._claims.find_any(link.name)
         except BusError as exc:
@@ -191,7 +192,8 @@ class Links:
     def _seek(self, name: str) -> asyncio.Task[None]:
         task = self._seeking.get(name)
         if task is None:
-            self._sought_at[name] = self._clock()
+            if name in self._wanted:
+                self._sought_at[name] = self._clock()
             task = self._seeking[name] = asyncio.get_running_loop().create_task(self._find_and_follow(name))
             task.add_done_callback(lambda _: self._seeking.pop(name, None))
         return task
@@ -231,7 +233,7 @@ class Links:
             await self.end(name, "another stream has its name")
         if self._owner.heard(name) is not None or not self._suits(claim.node):
             return
-        link = Link(tools, name, claim.session, claim.node)
+        link = StreamLink(tools, name, claim.session, claim.node)
         if not await link.open() or link.ending:
             return
         if self._owner.heard(name) is None and name not in self._links:
@@ -241,13 +243,13 @@ class Links:
         else:
             link.close()
 
-    def _add(self, link: Link) -> None:
+    def _add(self, link: StreamLink) -> None:
         self._links[link.name] = link
         self._owner.follow(link)
 
-    def _close_unused(self, link: Link, now: float) -> None:
+    def _close_unused(self, link: StreamLink, now: float) -> None:
         # A decoder without listeners is kept for one whose connection was lost.
-        if link.fan_out.subscribers or link.decoding or link.ending:
+        if link.fan_out.known or link.decoding or link.ending:
             link.unused_since = None
         elif link.unused_since is None:
             link.unused_since = now
@@ -260,12 +262,12 @@ class Links:
 
     async def _leave(self, node: str, session: str) -> None:
         try:
-            await ask_node(self._tools, node, Question("leave", self._tools.node, session), 1.0)
+            await ask_node(self._tools, node, NodeQuestion("leave", self._tools.node, session), 1.0)
         except BusError as exc:
             log.debug("a stream was not left in order: %s", exc)
 
     def _tell_alive(self) -> None:
-        by_node: dict[str, list[Link]] = {}
+        by_node: dict[str, list[StreamLink]] = {}
         for link in self._links.values():
             if link.node is not None and not link.ending:
                 by_node.setdefault(link.node, []).append(link)
@@ -273,8 +275,8 @@ class Links:
             for at in range(0, len(links), _SESSIONS_AT_ONCE):
                 self._run(self._alive(node, links[at : at + _SESSIONS_AT_ONCE]))
 
-    async def _alive(self, node: str, links: list[Link]) -> None:
-        question = Question("alive", self._tools.node, sessions=tuple(link.session for link in links))
+    async def _alive(self, node: str, links: list[StreamLink]) -> None:
+        question = NodeQuestion("alive", self._tools.node, sessions=tuple(link.session for link in links))
         try:
             answer = await ask_node(self._tools, node, question, 1.0)
         except BusError as exc:

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable
 
 from streamcodec.protocol import Gap, Packet, StreamEnd
-from streamcodec.server.cluster.questions import Answer, Moved, Question, StreamState, Told
+from streamcodec.server.cluster.questions import Moved, NodeAnswer, NodeQuestion, StreamState, Told
 from streamcodec.server.fanout.entry import FanOutEntry
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.info import StreamInfo
 
-__all__ = ["JOINED_S", "OriginEntry", "Origins"]
+__all__ = ["JOINED_S", "OriginEntry", "OriginTable"]
 
 JOINED_S = 7.0
 """A node that has not said for so long that it wants a stream's messages gets them no longer."""
@@ -25,7 +25,7 @@ Publishing = Callable[[bytes], None]
 class OriginEntry:
     """A `FanOutEntry` before `behind`, from which a stream's messages also go to `publish` while a node has joined.
 
-    `clock` tells seconds. `moved_here`: others have followed the stream at another node until now.
+    `clock` tells seconds.
     """
 
     def __init__(
@@ -35,8 +35,6 @@ class OriginEntry:
         behind: FanOutEntry,
         publish: Publishing,
         clock: Callable[[], float],
-        *,
-        moved_here: bool = False,
     ) -> None:
         self.info = info
         self.fan_out = fan_out
@@ -47,7 +45,7 @@ class OriginEntry:
         self._publish = publish
         self._clock = clock
         self._end: StreamEnd | None = None
-        self._always_until = clock() + _AFTER_MOVE_S if moved_here else 0.0
+        self._always_until = 0.0
 
     @property
     def recorded(self) -> bool:
@@ -84,25 +82,25 @@ class OriginEntry:
 
     def announce(self, node: str) -> None:
         """Tell whoever follows the stream that this node has it now."""
+        self._always_until = self._clock() + _AFTER_MOVE_S
         self._publish(Moved(node).serialize())
 
     # Questions -----------------------------------------------------------------------------------------------------------------------
 
-    def answer(self, question: Question) -> Answer:
-        """The answer to `join`, `fetch` or `leave`."""
+    def answer(self, question: NodeQuestion) -> NodeAnswer:
+        """The answer to `join` or `leave`."""
         if self.gone_to is not None:
-            return Answer("moved", node=self.gone_to)
+            return NodeAnswer("moved", node=self.gone_to)
         if question.kind == "leave":
             self.followers.pop(question.node, None)
-            return Answer("ok")
+            return NodeAnswer("ok")
         if question.next_seq is None and self._end is not None:
-            return Answer("unknown")  # who has nothing of it yet has nothing to wait for
-        if question.kind == "join":
-            self.renew(question.node)
+            return NodeAnswer("unknown")  # who has nothing of it yet has nothing to wait for
+        self.renew(question.node)
         here = self.fan_out.numbering
         first_seq = self.fan_out.beginning("").first_seq
         state = StreamState(self.info, here.epoch, first_seq, here.next_seq)
-        return Answer("ok", state=state, messages=tuple(self._since(question, first_seq)))
+        return NodeAnswer("ok", state=state, messages=tuple(self._since(question, first_seq)))
 
     def renew(self, node: str) -> None:
         """A node wants the stream's messages for a while."""
@@ -116,7 +114,7 @@ class OriginEntry:
         if self._always_until < now:
             self._always_until = 0.0
 
-    def _since(self, question: Question, first_seq: int) -> list[Told]:
+    def _since(self, question: NodeQuestion, first_seq: int) -> list[Told]:
         history: list[Told] = list(self.fan_out.codes.history.entries)
         if question.next_seq is not None:
             history = [entry for entry in history if _next(entry) > question.next_seq]
@@ -130,7 +128,7 @@ class OriginEntry:
             self._publish(message.serialize())
 
 
-class Origins:
+class OriginTable:
     """The streams of this node that others may ask for, by session: those that are over are kept for `keep_s` by whoever adds them."""
 
     def __init__(self) -> None:
@@ -153,7 +151,7 @@ class Origins:
         """Pairs of a stream and a node that has joined it."""
         return sum(len(entry.followers) for entry in self.entries.values())
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: NodeQuestion) -> NodeAnswer:
         """The answer to any question about streams but `give`."""
         if question.kind == "alive":
             reached = []
@@ -162,9 +160,9 @@ class Origins:
                 if (entry := self.entries.get(session)) is not None and entry.lives:
                     entry.renew(question.node)
                     reached.append((session, entry.fan_out.numbering.next_seq))
-            return Answer("ok", reached=tuple(reached))
+            return NodeAnswer("ok", reached=tuple(reached))
         entry = self.entries.get(question.session)
-        return Answer("unknown") if entry is None else entry.answer(question)
+        return NodeAnswer("unknown") if entry is None else entry.answer(question)
 
     def forget(self, node: str | None = None) -> None:
         """Forget a node that is gone, and those that have not asked for too long."""

@@ -18,12 +18,12 @@ from streamcodec.protocol.unpacking import pack, unpack
 from streamcodec.server.cluster.records import RecordError
 from streamcodec.server.info import StreamInfo
 
-__all__ = ["Answer", "Moved", "Question", "StreamState", "Told", "read_live", "read_parts", "with_length"]
+__all__ = ["Moved", "NodeAnswer", "NodeQuestion", "StreamState", "Told", "read_live", "read_parts", "with_length"]
 
 _MOST_BYTES = 1 << 19
 """Of an answer: a bus carries messages of 1 MiB as a rule."""
 _LENGTH = struct.Struct(">I")
-_KINDS = ("join", "fetch", "alive", "leave", "give")
+_KINDS = ("join", "alive", "leave", "give")
 Told = Packet | Gap | StreamStart | StreamEnd
 """What a stream's listeners are told, and so what nodes tell each other of it."""
 
@@ -59,15 +59,15 @@ def _parsed(data: bytes) -> Message | Moved:
 
 
 @dataclass(frozen=True)
-class Question:
+class NodeQuestion:
     """A question of `node` to the origin of a stream.
 
     `join`: what is the stream, and let its messages come for a while; from `next_seq` of `epoch` on they are wanted (None: all that is
-    kept). `fetch`: the same without its messages. `alive`: how far are these `sessions`; they are wanted still. `leave`: its messages are
+    kept). `alive`: how far are these `sessions`; they are wanted still. `leave`: its messages are
     wanted no longer. `give`: the stream's publisher, who has this `secret`, goes on at the node that asks.
     """
 
-    kind: Literal["join", "fetch", "alive", "leave", "give"]
+    kind: Literal["join", "alive", "leave", "give"]
     node: str
     session: str = ""
     next_seq: int | None = None
@@ -80,7 +80,7 @@ class Question:
         return pack(asdict(self))
 
     @classmethod
-    def parse(cls, data: bytes) -> Question:
+    def parse(cls, data: bytes) -> NodeQuestion:
         """The question that `data` is. Raises `RecordError`."""
         try:
             value = unpack(data)
@@ -102,8 +102,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """`kind` is `ok`, `unknown` or `moved` (to `node`); `state` and `messages` answer `join` and `fetch`, `reached` answers `alive`."""
+class NodeAnswer:
+    """`kind` is `ok`, `unknown` or `moved` (to `node`); `state` and `messages` answer `join`, `reached` answers `alive`."""
 
     kind: Literal["ok", "unknown", "moved"]
     node: str = ""
@@ -124,7 +124,7 @@ class Answer:
         return with_length([head, *reversed(taken)])
 
     @classmethod
-    def parse(cls, data: bytes) -> Answer:
+    def parse(cls, data: bytes) -> NodeAnswer:
         """The answer that `data` is. Raises `RecordError`."""
         head, *rest = read_parts(data)
         messages = []

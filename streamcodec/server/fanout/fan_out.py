@@ -23,6 +23,7 @@ from streamcodec.server.limits import Limits
 __all__ = ["FanOut", "FanOutState", "JoinReason", "StreamEvents"]
 
 JoinReason = Literal["published", "joined"]
+_MOST_AHEAD_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ class FanOut:
         self.recorded = False
         self._first_seq = 0 if saved is None else saved.first_seq  # of the current epoch
         self._end: StreamEnd | None = None
+        self._went_on = saved is not None
+        self._ahead: dict[Subscriber, Resume] = {}  # who has heard more than has come here: the stream went on from an older state
         if saved is not None:
             self.codes.history.restore(saved.history)
             self.restore_decoder(saved, numbering.next_seq, numbering.epoch)
@@ -83,6 +86,11 @@ class FanOut:
         return [*self.codes.subscribers, *self.pcm.subscribers]
 
     @property
+    def known(self) -> set[Subscriber]:
+        """All who have the stream, or will have it when it is as far as they are."""
+        return {*self.subscribers, *self._ahead}
+
+    @property
     def backlog_s(self) -> float:
         """Seconds of audio that wait to be decoded."""
         return 0.0 if self.pcm.decoder is None else self.pcm.decoder.backlog_s
@@ -93,11 +101,14 @@ class FanOut:
         """A packet of codes for everybody: cut for some, decoded for others."""
         self.codes.packet(packet, frames)
         self.pcm.packet(packet, frames)
+        if self._ahead:
+            self._let_in()
 
     def gap(self, gap: Gap) -> None:
         """Packets of the stream will never come."""
         self.codes.gap(gap)
         self.pcm.pass_on(gap)
+        self._let_in()
 
     def epoch(self, reason: str) -> None:
         """The stream's encoder has started afresh."""
@@ -107,6 +118,7 @@ class FanOut:
             subscriber.put(self._start(subscriber, at, at, self.numbering.epoch, reason))
         if self.pcm.decoder is not None:
             self.pcm.pass_on(self._start(None, at, at, self.numbering.epoch, reason))
+        self._let_in()
 
     def moved(self) -> None:
         """The stream goes on elsewhere; whatever links to it feeds this fan-out from now on, and calls `report_to`."""
@@ -114,6 +126,7 @@ class FanOut:
 
     def end(self, message: StreamEnd, finished: Callable[[], None]) -> None:
         """The stream is over; calls `finished` when all of it was put."""
+        self._let_in(at_last=True)
         self._end = message
         self.codes.put(message)
         self.pcm.end(message, finished)
@@ -194,14 +207,31 @@ class FanOut:
         """Go on for a subscriber after what it has received, without a break. Returns False, and does nothing, where that is impossible."""
         if asked.session != self.session:
             return False
+        if subscriber.format == "codes" and self._may_be_ahead(asked):
+            self._ahead[subscriber] = asked
+            return True
         return self._resume_codes(subscriber, asked) if subscriber.format == "codes" else self._resume_pcm(subscriber, asked)
 
     def leave(self, subscriber: Subscriber, *, lost: bool = False) -> None:
         """A subscriber is gone; one whose connection was `lost` may resume."""
         if subscriber.format == "codes":
             self.codes.subscribers.discard(subscriber)
+            self._ahead.pop(subscriber, None)
         else:
             self.pcm.remove(subscriber, lost=lost)
+
+    def _may_be_ahead(self, asked: Resume) -> bool:
+        ahead_s = (asked.next_seq - self.numbering.next_seq) * self._info.packet_s
+        goes_on = self._went_on and self._end is None and asked.epoch == self.numbering.epoch
+        return goes_on and 0 < ahead_s <= _MOST_AHEAD_S
+
+    def _let_in(self, *, at_last: bool = False) -> None:
+        """Go on for those who are not ahead of the stream any longer, or for all of them."""
+        for subscriber, asked in list(self._ahead.items()):
+            if at_last or asked.next_seq <= self.numbering.next_seq or asked.epoch != self.numbering.epoch:
+                del self._ahead[subscriber]
+                if not self._resume_codes(subscriber, asked):
+                    self.join(subscriber)
 
     def _resume_codes(self, subscriber: Subscriber, asked: Resume) -> bool:
         missed = self.codes.history.since(asked.next_seq, self.numbering.next_seq)
