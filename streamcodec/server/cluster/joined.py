@@ -46,7 +46,8 @@ class ClusterOptions:
     """Which cluster a server is a node of.
 
     `make_bus` makes the connection to all nodes. Clients reach this node at `address`; None: at the server's own. With `replicate`
-    snapshots of its streams go to other nodes every second. With `shares_address` others may have the same one. `clock` (s) says how old entries are; None: the loop's.
+    snapshots of its streams go to other nodes every second. With `shares_address` other nodes may have the same address. `clock` (s) says
+    how old entries are; None: the loop's.
     """
 
     make_bus: Callable[[], Bus]
