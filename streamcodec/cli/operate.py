@@ -171,8 +171,11 @@ class Drained(Protocol):
         """Begin."""
 
 
-def end_in_time(server: Drained) -> None:
-    """Let SIGTERM drain the server, a second one end this process at once, and let nothing that hangs keep it beyond the time to drain."""
+def end_in_time(server: Drained, *, again: bool = True) -> None:
+    """Let SIGTERM drain the server, and let nothing that hangs keep this process beyond the time to drain.
+
+    With `again` a second SIGTERM ends this process at once. One of several processes may get it from their supervisor and from the system.
+    """
     server.on_drain = _end_within
     if sys.platform == "win32":
         return
@@ -181,7 +184,7 @@ def end_in_time(server: Drained) -> None:
     def terminate() -> None:
         nonlocal signals
         signals += 1
-        if signals > 1:
+        if signals > 1 and again:
             _exit("a second SIGTERM: ended at once", 128 + signal.SIGTERM)
         server.drain()
 

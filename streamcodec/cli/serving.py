@@ -79,7 +79,7 @@ def run_server(settings: Settings, origins: Origins, part: ProcessPart | None = 
         with contextlib.suppress(asyncio.CancelledError):
             async with server as running:
                 freeze_gc()
-                end_in_time(running)
+                end_in_time(running, again=part is None)
                 await tell(running, say)
                 read = partial(tokens_and_keys_of, settings, origins)
                 reloading = asyncio.create_task(reload_when_changed(running, watched, read))

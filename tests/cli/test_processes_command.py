@@ -32,7 +32,7 @@ def _nats_server(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--processes", "1", "--replicate"], "expected --cluster URL, or --processes N"),
         (
             ["--processes", "2", "--cluster-credentials", "a.creds"],
-            "cluster_credentials is for a node of a cluster: expected --cluster URL",
+            "cluster_credentials is for a node of a cluster",
         ),
         (["--processes", "2", "--admin-token-file", "token"], "the admin token is for the private port, expected --private-port"),
         (["--processes", "2", "--token-keys", "none.json"], "none.json"),

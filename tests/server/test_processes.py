@@ -149,6 +149,26 @@ def test_health_and_figures_are_those_of_all_processes(server: Processes) -> Non
     run(main())
 
 
+def test_nobody_reaches_what_joins_the_processes(server: Processes) -> None:
+    async def main() -> None:
+        listening_on = {
+            (one.name(), where.laddr.ip, where.laddr.port)
+            for one in psutil.Process(server.supervisor.pid).children()
+            for where in one.net_connections("tcp")
+            if where.status == psutil.CONN_LISTEN
+        }
+        assert {ip for _, ip, _ in listening_on} == {"127.0.0.1"}
+        [port] = [port for name, _, port in listening_on if "nats-server" in name]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert (await reader.readline()).startswith(b"INFO ")
+        writer.write(b"CONNECT {}\r\nPING\r\n")
+        assert b"Authorization Violation" in await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    run(main())
+
+
 def test_a_publisher_goes_on_at_whichever_process_takes_it_and_nobody_hears_that(server: Processes) -> None:
     codec, x = offline_codec(), voice(1, 30.0)
 

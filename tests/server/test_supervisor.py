@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 from live_rig import until
 from patience import pass_time, run_patiently
+from server_rig import listen_hello, raw, serving
+from server_rig import run as server_run
+from websockets.datastructures import Headers
 
 from streamcodec.errors import InputError, MissingDependencyError, StreamCodecError
 from streamcodec.processors import ProcessorShare, processor_shares
-from streamcodec.server import Limits, Metrics
+from streamcodec.server import Grant, Limits, Metrics, Operations, TokenKeys
+from streamcodec.server.admin import OperatorGuard
+from streamcodec.server.ports.routes import HttpRequest, Routes
 from streamcodec.server.processes import nats_server
 from streamcodec.server.processes.asking import AskedProcesses, ProcessAnswer
 from streamcodec.server.processes.figures import OPEN_METRICS, labelled_by_process, rendered
@@ -26,6 +31,7 @@ from streamcodec.server.processes.nats_server import EmbeddedNats, find_nats_ser
 from streamcodec.server.processes.restarts import FAILURES, Restarts
 from streamcodec.server.processes.shares import shared_limits
 from streamcodec.server.processes.supervisor import PREPARED, READY, Supervisor
+from streamcodec.server.refusals import Refusals
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 SERVES = f"print('{json.dumps({READY: {'private': 'nowhere'}})}', flush=True); print('{json.dumps({PREPARED: True})}', flush=True)"
@@ -291,6 +297,55 @@ def test_a_process_that_does_not_answer_is_no_failure_of_the_others() -> None:
             await asked.close()
 
     run_patiently(run())
+
+
+def test_a_token_that_is_barred_at_one_process_is_barred_at_all_also_at_one_that_starts_later() -> None:
+    keys, internal, operator = TokenKeys.generate("EdDSA"), "the-token-of-the-supervisor", "the-token-of-the-operator"
+    token = keys.sign(Grant(publish=["*"], listen=["*"], expires=4e9))
+
+    def process() -> Any:
+        return serving(private_port=0, operations=Operations(admin_token=internal, several=True), token_keys=keys)
+
+    async def entered(server: Any) -> bool:
+        async with raw(server.url) as client:
+            await client.send(listen_hello(token=token))
+            return bool((await client.receive())["type"] == "welcome")
+
+    async def main() -> None:
+        async with process() as first, process() as second, process() as third, raw(first.url) as client:
+            urls = {1: first.private.url, 2: second.private.url}
+            asked = AskedProcesses(lambda: urls, internal)
+            now = asyncio.get_running_loop().time
+            supervisor = Supervisor(3, Programs(), None, drain_s=5.0, stop_s=5.0)
+            front = Front(supervisor, asked, OperatorGuard(operator, Refusals(now), now), lambda _: None)
+            routes = Routes(front.routes)
+
+            async def ask(method: str, path: str, body: bytes = b"", as_: str = operator) -> tuple[int, dict[str, Any]]:
+                headers = Headers({"Authorization": f"Bearer {as_}"})
+                reply = await routes.answer(HttpRequest(method, path, headers, body, "127.0.0.1"))
+                return reply.status, json.loads(reply.payload())
+
+            await client.send(listen_hello(token=token))
+            assert (await client.receive())["type"] == "welcome" and await entered(second) and await entered(third)
+            assert (await ask("GET", "/admin/listeners", as_=internal))[0] == 401, "its own token alone is the operator's"
+            await until(lambda: second.registry.num_listeners == third.registry.num_listeners == 0)
+            _, told = await ask("GET", "/admin/listeners")
+            [one] = told["listeners"]
+            assert one["process"] == 1
+            path = f"/admin/sessions/{one['session']}/end"
+            assert (await ask("POST", path, b'{"bar": 1}'))[0] == 400
+            assert await ask("POST", path, b'{"bar": true}') == (200, {"done": True})
+            assert (await client.last_word())[0]["code"] == "unauthorized"
+            assert not await entered(first) and not await entered(second) and await entered(third)
+            urls[3] = third.private.url
+            await front.tell_narrowed(3)
+            assert not await entered(third)
+            assert (await ask("POST", path))[0] == 404
+            urls.clear()
+            assert (await ask("POST", path))[0] == 503
+            await asked.close()
+
+    server_run(main())
 
 
 def test_without_nats_server_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

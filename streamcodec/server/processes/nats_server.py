@@ -80,7 +80,7 @@ class EmbeddedNats:
         self._port = int(json.loads(ports)["nats"][0].rpartition(":")[2])
 
     async def ended(self) -> int:
-        """Wait until it has ended; its status."""
+        """Wait until it has ended; its status, as that of one that could not be started again."""
         assert self._process is not None
         return await self._process.wait()
 

@@ -110,10 +110,11 @@ class Supervisor:
         """
         first, *others = self.processes
         keeping: list[asyncio.Task[None]] = []
+        between: asyncio.Task[None] | None = None
         try:
             if self._nats is not None:
                 await self._nats.start()
-                keeping.append(self._loop.create_task(self._keep_nats(self._nats)))
+                between = self._loop.create_task(self._keep_nats(self._nats))
             keeping.append(self._loop.create_task(self._kept(first)))
             await self._until(first.prepared)
             keeping += [self._loop.create_task(self._kept(one)) for one in others]
@@ -132,6 +133,9 @@ class Supervisor:
             await asyncio.gather(*keeping)
             if self._kill is not None:
                 self._kill.cancel()
+            if between is not None:
+                between.cancel()
+                await asyncio.wait([between])
             if self._nats is not None:
                 await self._nats.stop()
         return self._failed or int(any(one.status for one in self.processes))
@@ -219,23 +223,18 @@ class Supervisor:
             log.info("process %d serves again", one.number)
 
     async def _keep_nats(self, nats: EmbeddedNats) -> None:
+        """Until it is cancelled: also processes that drain need it."""
         restarts = Restarts()
         while True:
             begun = self._loop.time()
-            ended = self._loop.create_task(nats.ended())
-            await self._until_done(ended)
-            if not ended.done():
-                ended.cancel()
-                return
+            status = await nats.ended()
             wait_s = restarts.died(self._loop.time() - begun)
-            log.error("nats-server has ended %s: it starts again in %g s, and the processes go on alone", _how(ended.result()), wait_s)
-            await self._pause(wait_s)
-            if self.ending:
-                return
+            log.error("nats-server has ended %s: it starts again in %g s, and the processes go on alone", _how(status), wait_s)
+            await asyncio.sleep(wait_s)
             try:
                 await nats.start()
-            except StreamCodecError as exc:
-                log.error("%s", exc)
+            except (StreamCodecError, OSError) as exc:
+                log.error("nats-server cannot be started again: %s", exc)
 
     async def _pause(self, wait_s: float) -> None:
         with contextlib.suppress(TimeoutError):
