@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.resources
 import json
 import os
 import re
@@ -141,6 +142,9 @@ def test_health_and_figures_are_those_of_all_processes(server: Processes) -> Non
             assert figures[f"cluster_nodes{{process={number}}}"] == 2
             # 256 and 1,024 in all, and 256 other connections.
             assert figures[f"connections_max{{process={number}}}"] == 128 + 512 + 128
+        page = importlib.resources.files("streamcodec.docs").joinpath("server.md").read_text(encoding="utf-8")
+        told = set(re.findall(r"`streamcodec_(processes_\w+)`", page))
+        assert told and told == {name.partition("{")[0] for name in figures if name.startswith("processes_")}
         async with httpx2.AsyncClient(trust_env=False) as client:
             answer = await client.get(f"{server.private}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
             assert answer.text.endswith("# EOF\n") and answer.headers["Content-Type"].startswith("application/openmetrics-text")

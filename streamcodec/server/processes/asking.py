@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx2
+if TYPE_CHECKING:
+    import httpx2
 
 __all__ = ["AskedProcesses", "ProcessAnswer"]
 
@@ -44,6 +45,8 @@ class AskedProcesses:
     """The processes whose private ports `urls` gives by their numbers; they take `token` for that of their operator. `close` it."""
 
     def __init__(self, urls: Callable[[], Mapping[int, str]], token: str) -> None:
+        import httpx2
+
         self._urls = urls
         self._headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"}
         self._client = httpx2.AsyncClient(timeout=_WITHIN_S, trust_env=False)
@@ -62,6 +65,8 @@ class AskedProcesses:
         await self._client.aclose()
 
     async def _ask(self, number: int, method: str, url: str, body: bytes, headers: dict[str, str]) -> ProcessAnswer:
+        from httpx2 import HTTPError
+
         try:
             async with asyncio.timeout(_WITHIN_S), self._client.stream(method, url, headers=headers, content=body) as answer:
                 data = b""
@@ -70,5 +75,5 @@ class AskedProcesses:
                     if len(data) > _MOST_BYTES:
                         return ProcessAnswer(number, None)
                 return ProcessAnswer(number, answer.status_code, data.decode("utf-8", errors="replace"))
-        except (httpx2.HTTPError, OSError):  # also a time that is over
+        except (HTTPError, OSError):  # also a time that is over
             return ProcessAnswer(number, None)
