@@ -7,10 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import httpx2
+from typing import Any
 
 __all__ = ["AskedProcesses", "ProcessAnswer"]
 
