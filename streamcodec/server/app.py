@@ -28,6 +28,7 @@ from streamcodec.server.capacity.recent import LoopLag
 from streamcodec.server.cluster.joined import ClusterOptions, Joined
 from streamcodec.server.cluster.own_record import address_for_clients
 from streamcodec.server.connection import ClientHandler
+from streamcodec.server.connections import Connections
 from streamcodec.server.door import Door, free_descriptors
 from streamcodec.server.draining import Draining
 from streamcodec.server.echo import EchoTests
@@ -119,12 +120,11 @@ class Server:
         program = f"streamcodec {streamcodec.__version__}"
         self._recorder: Recorder | None = None
         if recordings is not None:
-            limits = self.limits
-            self._recorder = Recorder(recordings, model, codec.config, program, limits.record_every_s, limits.record_backlog_s)
+            self._recorder = Recorder(recordings, model, codec.config, program, self.limits.record_every_s, self.limits.record_backlog_s)
             self.metrics.collect_from(self._recorder.families)
         # Longer steps take more memory, and many of their rows take no less time together.
         self._max_batch = max_batch if chunk_s is None else max(1, min(max_batch, int(_MAX_STEP_S / chunk_s)))
-        self._connections: set[ClientHandler] = set()
+        self._connections = Connections()
         self._stopping = False
         self._worker: Worker
         self._private_host, self._private_port = private_host, private_port

@@ -132,3 +132,20 @@ def test_a_system_that_gives_no_connection_is_told_and_asked_again(
 
     assert asyncio.run(main()) == b"127.0.0.1"
     assert "no connection can be taken for 0.01 s: Too many open files" in caplog.text
+
+
+def test_who_has_asked_already_can_read_why_it_is_turned_away() -> None:
+    async def main() -> bytes:
+        one = listening()
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.getsockname()[1])
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        await writer.drain()
+        accepting = Acceptor([one], Rate(1000, 1000), FakeDoor(AWAY), Greeting, told=True)  # type: ignore[arg-type]
+        async with asyncio.timeout(TIMEOUT_S):
+            said = await reader.read()
+        writer.close()
+        accepting.close()
+        await accepting.wait_closed()
+        return said
+
+    assert asyncio.run(main()) == AWAY.response()

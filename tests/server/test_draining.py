@@ -28,8 +28,9 @@ from streamcodec.client import Destination, keep_trying, listen, now_us, publish
 from streamcodec.client.publisher import PublishOptions
 from streamcodec.client.route import MAX_HOPS
 from streamcodec.errors import ConnectionFailed, InputError, Refused
-from streamcodec.protocol import Gap, Packet, Ping, unpack_codes
+from streamcodec.protocol import Gap, Packet, Ping, parse, unpack_codes
 from streamcodec.server import Operations
+from streamcodec.server.cluster.alone import Alone
 from streamcodec.server.draining import CLOSING_S, Draining
 
 
@@ -196,6 +197,33 @@ def test_newcomers_are_refused_health_fails_and_everybody_is_told_where_to_go():
                 word, code = await listener.last_word()
                 assert (word["type"], word["code"], word["go_to"], code) == ("error", "server_closing", ELSEWHERE, 4501)
                 assert await server.until_over() is None
+
+    run(main())
+
+
+def test_a_publisher_that_is_moved_is_not_told_before_that_the_server_closes(monkeypatch):
+    monkeypatch.setattr(Alone, "alternates", (ELSEWHERE,))
+    monkeypatch.setattr(Alone, "better", lambda *_: ELSEWHERE)
+
+    async def main():
+        async with serving(limits=small_limits(resume_s=0.5)) as server, raw(server.url) as publisher:
+            await until(lambda: server._connections, "the connection is not there")
+            [client] = server._connections
+            receive = client.peer._ws.recv
+
+            async def drain_at_the_second_ping():
+                if parse(data := await receive()) == Ping(time=2):
+                    server.drain(600)
+                return data
+
+            client.peer._ws.recv = drain_at_the_second_ping
+            await publisher.send(publish_hello("live", can_move=True))
+            assert (await publisher.receive())["type"] == "welcome"
+            await publisher.send({"type": "ping", "time": 1})
+            assert (await publisher.receive())["closing_ms"] is None
+            await publisher.send({"type": "ping", "time": 2})
+            word = await publisher.receive()
+            assert (word["type"], word.get("code"), word["go_to"]) == ("error", "moved", ELSEWHERE)
 
     run(main())
 

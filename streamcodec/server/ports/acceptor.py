@@ -20,6 +20,7 @@ __all__ = ["Acceptor"]
 
 _IN_A_ROW = 16  # then the loop has a turn
 _NO_DESCRIPTOR_S = 1.0
+_REQUEST = 65_536
 
 log = logging.getLogger("streamcodec.server")
 
@@ -98,6 +99,7 @@ class Acceptor:
             if self._told:
                 connected.setblocking(False)
                 connected.send(away.response())
+                connected.recv(_REQUEST)  # closed with something unread, a socket takes its answer back
 
     async def _enter(self, connected: socket.socket, host: str) -> None:
         made = False
