@@ -5,12 +5,17 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Coroutine
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 __all__ = ["server_process"]
 
 
-def server_process(number: int, parent: int) -> Coroutine[Any, Any, int]:  # noqa: ARG001 - `number` is for lists of processes
+def server_process(
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Which one, for whoever lists processes.")],  # noqa: ARG001
+    parent: Annotated[int, typer.Argument(metavar="PARENT", help="The process of `serve`, with which it ends.")],
+) -> Coroutine[Any, Any, int]:
     """Serve as process NUMBER of the server whose `serve` is the process PARENT."""
     from streamcodec.server.processes.tether import end_with_parent
 
