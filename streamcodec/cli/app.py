@@ -41,6 +41,7 @@ from streamcodec.cli.record import record
 from streamcodec.cli.replay import EXAMPLES as REPLAY_EXAMPLES
 from streamcodec.cli.replay import replay
 from streamcodec.cli.serve import ServeCommand, serve
+from streamcodec.cli.server_process import server_process
 from streamcodec.cli.token import token_app
 from streamcodec.cli.tokenize import tokenize
 from streamcodec.cli.train import PASSED_ON, train
@@ -83,6 +84,7 @@ def _overview(
 
 
 app.command(cls=ServeCommand)(serve)
+app.command("server-process", hidden=True)(server_process)
 app.command(epilog=MIC_EXAMPLES, cls=MicCommand)(mic)
 app.command(epilog=PLAY_EXAMPLES)(play)
 app.command(epilog=RECORD_EXAMPLES)(record)

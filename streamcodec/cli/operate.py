@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from streamcodec.cli.token import read_token_keys
 from streamcodec.errors import InputError, explain
@@ -21,16 +21,27 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from streamcodec.server import ClusterOptions, Operations, RecordingFolder, Server, TokenKeys, Tokens
+    from streamcodec.server.cluster.nats_settings import NatsSettings
     from streamcodec.server.settings import Origins, Settings
     from streamcodec.server.watched import WatchedFiles
 
-__all__ = ["cluster_of", "end_in_time", "files_of", "leave", "operations_of", "recordings_of", "reload_when_changed", "tokens_and_keys_of"]
+__all__ = [
+    "cluster_of",
+    "cluster_of_processes",
+    "end_in_time",
+    "files_of",
+    "leave",
+    "operations_of",
+    "recordings_of",
+    "reload_when_changed",
+    "tokens_and_keys_of",
+]
 
 log = logging.getLogger("streamcodec.server")
 
 
-def operations_of(settings: Settings) -> Operations:
-    """What the settings say about whoever runs the server. Raises `InputError`."""
+def operations_of(settings: Settings, *, several: bool = False) -> Operations:
+    """What the settings say about whoever runs the server, which is one of `several` processes. Raises `InputError`."""
     from streamcodec.server import AuthUrl, Operations, Webhooks
 
     auth_url = webhooks = None
@@ -44,7 +55,7 @@ def operations_of(settings: Settings) -> Operations:
     admin_token = _secret(settings, "admin_token")
     if admin_token is not None and settings.private_port is None:
         raise InputError("the admin token is for the private port, expected --private-port")
-    return Operations(auth_url, webhooks, admin_token, settings.drain_seconds, settings.drain_to)
+    return Operations(auth_url, webhooks, admin_token, settings.drain_seconds, settings.drain_to, several)
 
 
 def _secret(settings: Settings, name: str) -> str | None:
@@ -70,8 +81,10 @@ def recordings_of(settings: Settings) -> RecordingFolder | None:
 def cluster_of(settings: Settings) -> ClusterOptions | None:
     """The cluster that the server is a node of, if it is. Raises `InputError`, and `MissingDependencyError` without its extra."""
     if not settings.cluster:
-        if settings.replicate or settings.cluster_address is not None or settings.cluster_credentials is not None:
-            raise InputError("replicate, cluster_address and cluster_credentials are for a node of a cluster: expected --cluster URL")
+        if settings.cluster_credentials is not None:
+            raise InputError("cluster_credentials is for a node of a cluster: expected --cluster URL")
+        if (settings.replicate or settings.cluster_address is not None) and settings.processes == 1:
+            raise InputError("replicate and cluster_address are for a node of a cluster: expected --cluster URL, or --processes N")
         return None
     from streamcodec.server import ClusterOptions
     from streamcodec.server.cluster.joining import nats_bus
@@ -79,7 +92,19 @@ def cluster_of(settings: Settings) -> ClusterOptions | None:
 
     nats = NatsSettings(settings.cluster, settings.cluster_name, credentials_file=settings.cluster_credentials)
     bus = nats_bus(nats)
-    return ClusterOptions(lambda: bus, settings.cluster_name, settings.cluster_address, settings.replicate)
+    several = settings.processes > 1
+    return ClusterOptions(lambda: bus, settings.cluster_name, settings.cluster_address, settings.replicate, several)
+
+
+def cluster_of_processes(settings: Settings, nats: NatsSettings, address: str) -> ClusterOptions:
+    """The cluster of the processes of one server, which all have one `address`. Raises `MissingDependencyError` without its extra."""
+    from streamcodec.server import ClusterOptions
+    from streamcodec.server.cluster.joining import nats_bus
+    from streamcodec.server.cluster.own_record import EVERY_NETWORK
+
+    bus = nats_bus(nats)
+    known = settings.cluster_address is not None or settings.host not in EVERY_NETWORK  # to clients
+    return ClusterOptions(lambda: bus, nats.cluster, address, settings.replicate, known)
 
 
 def tokens_and_keys_of(settings: Settings, origins: Origins) -> tuple[Tokens, TokenKeys | None]:
@@ -137,8 +162,20 @@ async def reload_when_changed(server: Server, files: WatchedFiles, read: Callabl
             log.info("read the tokens and keys again")
 
 
-def end_in_time(server: Server) -> None:
-    """Let SIGTERM drain the server, a second one end this process at once, and let nothing that hangs keep it beyond the time to drain."""
+class Drained(Protocol):
+    """What SIGTERM drains: a server, or the processes of one. It calls `on_drain` with the time (s) within which this process is to end."""
+
+    on_drain: Callable[[float], None]
+
+    def drain(self) -> None:
+        """Begin."""
+
+
+def end_in_time(server: Drained, *, again: bool = True) -> None:
+    """Let SIGTERM drain the server, and let nothing that hangs keep this process beyond the time to drain.
+
+    With `again` a second SIGTERM ends this process at once. One of several processes may get it from their supervisor and from the system.
+    """
     server.on_drain = _end_within
     if sys.platform == "win32":
         return
@@ -147,7 +184,7 @@ def end_in_time(server: Server) -> None:
     def terminate() -> None:
         nonlocal signals
         signals += 1
-        if signals > 1:
+        if signals > 1 and again:
             _exit("a second SIGTERM: ended at once", 128 + signal.SIGTERM)
         server.drain()
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Coroutine
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 import typer.core
 
-from streamcodec.cli.options import EngineName, PrecisionName, load_codec, number, port_number, positive_int
-
-if TYPE_CHECKING:
-    from streamcodec.codec import Codec
-    from streamcodec.server import Server
-    from streamcodec.server.settings import Origins, Settings
+from streamcodec.cli.options import EngineName, PrecisionName, number, port_number, positive_int
 
 __all__ = ["OTHER_NAMES", "ServeCommand", "serve"]
 
@@ -89,6 +82,14 @@ def serve(
             metavar="N",
             help="Run N steps of the model at a time, each on a thread of its own (default: as many as there are processors for this "
             "program).",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            parser=positive_int,
+            metavar="N",
+            help="Serve by N processes behind the one port, each with its share of processors, threads and limits; on Linux.",
         ),
     ] = None,
     capacity: Annotated[
@@ -250,101 +251,10 @@ def serve(
     if print_config:
         print(written(settings, origins), end="")
         return 0
-    return _run(settings, origins)
+    if settings.processes > 1:
+        from streamcodec.cli.processes import run_processes
 
+        return run_processes(settings, origins)
+    from streamcodec.cli.serving import run_server
 
-def _run(settings: Settings, origins: Origins) -> Coroutine[Any, Any, int]:
-    import asyncio
-    import contextlib
-    import logging
-
-    import streamcodec
-    from streamcodec.cli.operate import end_in_time, files_of, leave, reload_when_changed, tokens_and_keys_of
-    from streamcodec.gc_freeze import freeze_gc
-    from streamcodec.processors import available_processors
-    from streamcodec.server.door import ask_for_descriptors
-    from streamcodec.server.logs import set_up_logs
-    from streamcodec.server.watched import WatchedFiles
-
-    set_up_logs(settings.log_format, logging.DEBUG if settings.verbose else logging.INFO)
-    ask_for_descriptors(settings.limits.max_publishers + settings.limits.max_listeners + 1024)
-    processors = available_processors()
-    watched = WatchedFiles(files_of(settings))  # before they are read, as loading the model takes a while
-    server, codec = _server(settings, origins, processors)
-
-    log = logging.getLogger("streamcodec.server")
-
-    def say(line: str) -> None:
-        if settings.log_format == "json":
-            log.info(line)
-        else:
-            print(line, flush=True)
-
-    async def run() -> int:
-        status = 0
-        # An interrupt is how a server ends.
-        with contextlib.suppress(asyncio.CancelledError):
-            async with server as running:
-                told = f"model {codec.name} ({codec.fingerprint}), {codec.capabilities.audio}"
-                described = f"{told}, {codec.engine.name}, {processors} processor(s)"
-                packets = f"{1000 * codec.config.packet_frames_for() / codec.frame_rate:.0f} ms packets"
-                room = "" if running.room is None else f", room for about {running.room} live publisher(s) at {packets}"
-                freeze_gc()
-                say(f"streamcodec {streamcodec.__version__} at {running.url}: {described}{room}")
-                if running.page_url is not None:
-                    say(f"talk and listen in a browser: {running.page_url}")
-                elif settings.page:
-                    say("no page for browsers: it was not built (make page)")
-                if running.private is not None:
-                    say(f"private port: {running.private.url}")
-                end_in_time(running)
-                read = partial(tokens_and_keys_of, settings, origins)
-                reloading = asyncio.create_task(reload_when_changed(running, watched, read))
-                try:
-                    lost = await running.until_over()  # the log tells it, too
-                finally:
-                    reloading.cancel()
-                if lost is not None:
-                    status = 1
-                    if settings.log_format == "text":
-                        print(f"streamcodec: the engine is lost: {lost}", file=sys.stderr)
-        say("stopped")
-        if server.engine_hangs or server.draining.begun:
-            # The interpreter waits for the engine's threads, and takes seconds to end on a busy machine. A drain has promised a time.
-            leave(1 if server.engine_hangs else status)
-        return status
-
-    return run()
-
-
-def _server(settings: Settings, origins: Origins, processors: int) -> tuple[Server, Codec]:
-    from streamcodec.cli.operate import cluster_of, operations_of, recordings_of, tokens_and_keys_of
-    from streamcodec.server import Page, Proxies, Server, Sites
-
-    tokens, keys = tokens_and_keys_of(settings, origins)
-    cluster = cluster_of(settings)
-    recordings = recordings_of(settings)
-    offered = Page(settings.model) if settings.page else None
-    steps = settings.threads or processors
-    codec = load_codec(settings.model, settings.device, settings.engine, settings.precision, steps, workers=steps, wait_for_compile=False)
-    server = Server(
-        codec,
-        settings.host,
-        settings.port,
-        tokens=tokens,
-        token_keys=keys,
-        insecure=settings.insecure,
-        sites=Sites(settings.allow_origin, settings.allow_host),
-        page=offered,
-        proxies=Proxies(settings.trusted_proxy, settings.forwarded_header),
-        tls_certificate=settings.tls_certificate,
-        tls_key=settings.tls_key,
-        private_port=settings.private_port,
-        private_host=settings.private_host,
-        operations=operations_of(settings),
-        recordings=recordings,
-        echo=settings.echo,
-        cluster=cluster,
-        limits=settings.limits,
-    )
-    return server, codec
+    return run_server(settings, origins)

@@ -11,19 +11,20 @@ from typing import Any
 
 from streamcodec.errors import StreamCodecError
 
-__all__ = ["explain_refusal", "is_loopback", "listening_sockets", "url_of", "where_to_listen"]
+__all__ = ["explain_refusal", "is_loopback", "listening_sockets", "reserved_port", "url_of", "where_to_listen"]
 
 _EVERYWHERE = ("", "::", "*")
 
 
-async def where_to_listen(host: str, port: int) -> dict[str, Any]:
+async def where_to_listen(host: str, port: int, *, shared: bool = False) -> dict[str, Any]:
     """The arguments of `websockets.serve` that say where: {sock}, or {host, port}.
 
     "" and "::" are every address of this machine, IPv4 and IPv6, on one socket. A name with several addresses (localhost) gets one port
-    for all of them, also if `port` is 0, which takes any free one. Raises `OSError`.
+    for all of them, also if `port` is 0, which takes any free one. A `shared` port other processes of this user may have, too, if they
+    share it as well. Raises `OSError`.
     """
     if host in _EVERYWHERE and socket.has_dualstack_ipv6():
-        return {"sock": socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)}
+        return {"sock": socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=shared)}
     host = "0.0.0.0" if host in _EVERYWHERE else host
     if port == 0:
         loop = asyncio.get_running_loop()
@@ -32,9 +33,9 @@ async def where_to_listen(host: str, port: int) -> dict[str, Any]:
     return {"host": host, "port": port}
 
 
-async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.socket]:
+async def listening_sockets(host: str, port: int, backlog: int, *, shared: bool = False) -> list[socket.socket]:
     """Sockets that listen as `where_to_listen` says, each with room for `backlog` connections before they are taken. Raises `OSError`."""
-    where = await where_to_listen(host, port)
+    where = await where_to_listen(host, port, shared=shared)
     if "sock" in where:
         sockets: list[socket.socket] = [where["sock"]]
     else:
@@ -43,7 +44,7 @@ async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.s
         sockets = []
         try:
             for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-                sockets.append(socket.create_server(address[:2], family=family))
+                sockets.append(socket.create_server(address[:2], family=family, reuse_port=shared))
         except OSError:
             for one in sockets:
                 one.close()
@@ -51,6 +52,26 @@ async def listening_sockets(host: str, port: int, backlog: int) -> list[socket.s
     for one in sockets:
         one.listen(backlog)
     return sockets
+
+
+async def reserved_port(host: str, port: int) -> tuple[int, list[socket.socket]]:
+    """The port that several processes are to share, 0 for any free one, and sockets that keep it for them until they are closed.
+
+    These do not listen, so they get no clients. Raises `OSError` where somebody else listens: each would get some of the other's clients.
+    """
+    sockets = await listening_sockets(host, port, 1)
+    kept = []
+    for one in sockets:
+        keeper = socket.socket(one.family, socket.SOCK_STREAM)
+        kept.append(keeper)
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+            keeper.setsockopt(socket.SOL_SOCKET, option, 1)
+        if one.family == socket.AF_INET6:
+            keeper.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+        address = one.getsockname()[:2]
+        one.close()
+        keeper.bind(address)
+    return kept[0].getsockname()[1], kept
 
 
 def is_loopback(host: str) -> bool:

@@ -68,8 +68,9 @@ class Server:
     `port` 0 takes any free one; `port` then says which. With `tls_certificate` and `tls_key`, PEM files, it speaks TLS. With a
     `private_port`, health, figures and what else whoever runs the server may ask for are answered there, on `private_host`, and `/metrics`
     nowhere else. Each stream is recorded where `recordings` name a folder for it. With `echo` everybody may test their connection, see
-    `EchoTests`. With `cluster` it is a node among others. Everything runs on the loop that entered it, the model on threads of its own.
-    Raises `InputError` where others could reach it and need no token, unless it is `insecure` on purpose.
+    `EchoTests`. With `cluster` it is a node among others; those on this machine may have the same port (`shares_port`). Everything runs on
+    the loop that entered it, the model on threads of its own. Raises `InputError` where others could reach it and need no token, unless it
+    is `insecure` on purpose.
     """
 
     def __init__(
@@ -94,14 +95,11 @@ class Server:
         cluster: ClusterOptions | None = None,
         limits: Limits | None = None,
         max_batch: int = 16,
+        shares_port: bool = False,
     ) -> None:
         self._operations = operations or Operations()
         self._access = Access(tokens or Tokens(), token_keys, asks=self._operations.auth_url is not None)
-        if not (insecure or is_loopback(host)) and (open_roles := self._access.open_roles):
-            raise InputError(
-                f"everybody who reaches {host or 'this machine'} could {' and '.join(open_roles)} without a token. Expected --token-keys, "
-                "--auth-url, or --publish-token-file and --listen-token-file; or --insecure, where that is meant"
-            )
+        self._access.check_reach(host, insecure=insecure)
         if (tls_certificate is None) != (tls_key is None):
             raise InputError("TLS needs a certificate and its key: --tls-certificate and --tls-key")
         self._certificates = None if tls_certificate is None or tls_key is None else Certificates(tls_certificate, tls_key)
@@ -130,6 +128,7 @@ class Server:
         self._stopping = False
         self._worker: Worker
         self._private_host, self._private_port = private_host, private_port
+        self._shares_port = shares_port
         self._public: PublicPort
         self.private: PrivatePort | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -143,7 +142,7 @@ class Server:
         self._gate: Gatekeeper
         self._door: Door
         self.refusals: Refusals
-        self._handshake = Handshake(model, codec.config, self.limits, program, lambda: self.registry.cluster.alternates)
+        self._handshake = Handshake(model, codec.config, self.limits, program, lambda: self.registry.cluster.named)
 
     @property
     def url(self) -> str:
@@ -231,6 +230,7 @@ class Server:
             refusals=self.refusals,
             metrics=self.metrics,
             handle=self._handle,
+            shares_port=self._shares_port,
         )
         if self._private_port is not None:
             routes = Routes([*http.health, http.figures])

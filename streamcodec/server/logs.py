@@ -18,7 +18,7 @@ __all__ = ["LogFormat", "SubjectLog", "set_up_logs"]
 
 LogFormat = Literal["text", "json"]
 
-_SUBJECTS = ("connection", "stream", "address")
+_SUBJECTS = ("connection", "stream", "address", "of_process")
 _OWN_HANDLERS = ("streamcodec.engine", "streamcodec.audio")  # the command line tells of these by handlers of their own
 
 
@@ -65,10 +65,15 @@ class _JsonFormatter(logging.Formatter):
         return json.dumps(made, ensure_ascii=True, default=str)
 
 
-def set_up_logs(form: LogFormat, level: int) -> None:
-    """Let this process's records go to standard error in that form: this package's from `level` on, those of libraries from WARNING on."""
+def set_up_logs(form: LogFormat, level: int, of_process: int | None = None) -> None:
+    """Let this process's records go to standard error in that form: this package's from `level` on, those of libraries from WARNING on.
+
+    Each says `of_process`, where that is given: which of several processes of one server this is.
+    """
     formatter = _JsonFormatter() if form == "json" else _TextFormatter()
     handler = logging.StreamHandler(sys.stderr)
+    if of_process is not None:
+        handler.addFilter(_OfProcess(of_process))
     handler.setFormatter(formatter)
     # Libraries tell the addresses that they ask, and those may be secret.
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -78,8 +83,20 @@ def set_up_logs(form: LogFormat, level: int) -> None:
             own.setFormatter(formatter)
 
 
+class _OfProcess(logging.Filter):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.of_process = self._number
+        return True
+
+
 def _subjects(record: logging.LogRecord) -> dict[str, str]:
-    return {name: str(value) for name in _SUBJECTS if (value := getattr(record, name, ""))}
+    """Whom a record is about. An attribute `process` of it is the number that the system gave, which nobody asks for."""
+    found = {name: str(value) for name in _SUBJECTS if (value := getattr(record, name, ""))}
+    return {name.removeprefix("of_"): value for name, value in found.items()}
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from streamcodec.server.admin import Admin, AdminRoutes
+from streamcodec.server.admin import Admin, AdminRoutes, OperatorGuard
 from streamcodec.server.auth import AuthUrl
 from streamcodec.server.draining import DEFAULT_DRAIN_S, checked_address
 from streamcodec.server.events import Observer
@@ -21,19 +21,23 @@ _WEBHOOKS_S = 1.0  # how long a stop waits until the last events are told
 
 @dataclass(frozen=True)
 class Operations:
-    """The authentication URL, the webhook, the admin token of the private port, and how long a stop may take and where clients go then."""
+    """The authentication URL, the webhook, the admin token of the private port, and how long a stop may take and where clients go then.
+
+    `several` says that this is one of several processes, which act as one.
+    """
 
     auth_url: AuthUrl | None = None
     webhooks: Webhooks | None = None
     admin_token: str | None = field(default=None, repr=False)
     drain_s: float = DEFAULT_DRAIN_S
     drain_to: str | None = None
+    several: bool = False
 
     def __post_init__(self) -> None:
         if self.drain_to is not None:
             checked_address(self.drain_to)
         if self.admin_token is not None:
-            AdminRoutes.check_token(self.admin_token)
+            OperatorGuard.check_token(self.admin_token)
 
     @property
     def observer(self) -> Observer:
@@ -50,7 +54,9 @@ class Operations:
         self, admin: Admin, drain: Callable[[float | None, str | None], None], refusals: Refusals, clock: Callable[[], float]
     ) -> list[Route]:
         """For the private port; none without an admin token."""
-        return [] if self.admin_token is None else AdminRoutes(admin, self.admin_token, drain, refusals, clock).routes
+        if self.admin_token is None:
+            return []
+        return AdminRoutes(admin, OperatorGuard(self.admin_token, refusals, clock), drain, several=self.several).routes
 
     def start(self) -> None:
         """Begin to tell, on the running loop."""

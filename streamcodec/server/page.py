@@ -96,11 +96,13 @@ class Page:
     """The files of the page, and those of `model`: a name, a file, a folder or a hub id, the one that the server runs.
 
     `is_built` is False in a checkout whose page was removed; then nothing is served. `export` reads and converts the model and takes a
-    second or more; until then a browser is told to ask again.
+    second or more; until then a browser is told to ask again. Where several processes serve one model, the first one to export it leaves
+    what it has made in the folder `kept`, for the others.
     """
 
-    def __init__(self, model: str | Path, folder: Traversable | None = None) -> None:
+    def __init__(self, model: str | Path, folder: Traversable | None = None, kept: Path | None = None) -> None:
         self._model = model
+        self._kept = kept
         self._model_is_coming = True
         self._files: dict[str, _File] = {}
         folder = folder or importlib.resources.files("streamcodec.server").joinpath("page")
@@ -146,8 +148,15 @@ class Page:
         from streamcodec.codec.export import export_model
         from streamcodec.engine.onnx.export import MANIFEST
 
-        with tempfile.TemporaryDirectory(prefix="streamcodec-") as folder:
-            contents = {file.name: file.read_bytes() for file in export_model(self._model, Path(folder))}
+        if self._kept is not None and self._kept.is_dir():
+            contents = {file.name: file.read_bytes() for file in self._kept.iterdir()}
+        else:
+            # Where it is to be kept, it is there as a whole or not at all.
+            with tempfile.TemporaryDirectory(prefix="streamcodec-", dir=self._kept and self._kept.parent) as folder:
+                made = Path(folder) / "model"
+                contents = {file.name: file.read_bytes() for file in export_model(self._model, made)}
+                if self._kept is not None:
+                    made.rename(self._kept)
         base = f"/model/{json.loads(contents[MANIFEST])['weights_fingerprint']}"
         found = {f"{base}/{name}": _File.of(name, body, caching=_FOR_EVER) for name, body in contents.items() if name != MANIFEST}
         return found | {f"/model/{MANIFEST}": _File.of(MANIFEST, contents[MANIFEST], caching=_ASK_AGAIN)}

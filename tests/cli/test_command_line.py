@@ -29,10 +29,10 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_every_option_and_argument_says_what_it_is():
     group = typer.main.get_command(app)
-    assert set(group.commands) == {*COMMANDS, "train"}
+    assert {name for name, command in group.commands.items() if not command.hidden} == {*COMMANDS, "train"}
     within = {f"{name} {sub}": command for name, group in group.commands.items() for sub, command in getattr(group, "commands", {}).items()}
     tokens = {"token new-key", "token public-keys", "token issue", "token inspect"}
-    assert set(within) == tokens | {f"admin {one}" for one in ("list", "listeners", "nodes", "end", "grant", "drain")}
+    assert set(within) == tokens | {"admin list", "admin listeners", "admin nodes", "admin end", "admin grant", "admin drain"}
     for name, command in {**group.commands, **within}.items():
         assert command.help, name
         for param in command.params:

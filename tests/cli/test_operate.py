@@ -65,6 +65,33 @@ def test_sigterm_drains_and_a_second_one_ends_at_once(model):
 
 
 @posix
+def test_one_of_several_processes_drains_however_often_it_is_told_so(monkeypatch):
+    """Its supervisor tells it, and so does a system that signals all processes of a service."""
+    statuses = []
+    monkeypatch.setattr(operate, "_exit", lambda why, status: statuses.append(status))  # noqa: ARG005
+
+    class Drains:
+        times = 0
+        drained = asyncio.Event()
+
+        def drain(self):
+            self.times += 1
+            self.drained.set()
+
+    async def scene():
+        server = Drains()
+        operate.end_in_time(server, again=False)
+        for times in (1, 2):
+            server.drained.clear()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await server.drained.wait()
+            assert server.times == times
+
+    run(scene())
+    assert statuses == []
+
+
+@posix
 def test_a_server_that_hangs_ends_in_time(monkeypatch, capsys):
     """The timer runs on a thread of its own, and the process is ended from there."""
     ended, statuses = threading.Event(), []

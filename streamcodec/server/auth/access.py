@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
+from streamcodec.server.address import is_loopback
 from streamcodec.server.auth.credential import EVERYTHING, Basis, Credential
 from streamcodec.server.auth.grant import NEVER, Grant
 from streamcodec.server.auth.keys import LEEWAY_S, TokenKeys, check_time
@@ -34,6 +35,14 @@ class Access:
     def open_roles(self) -> list[str]:
         """Those that need no token."""
         return [role for role in ROLES if self.keys is None and not self.asks and not self.tokens.guards(role)]
+
+    def check_reach(self, host: str, *, insecure: bool) -> None:
+        """Raise `InputError` where others reach a server on `host` and need no token, unless it is `insecure` on purpose."""
+        if not (insecure or is_loopback(host)) and (open_roles := self.open_roles):
+            raise InputError(
+                f"everybody who reaches {host or 'this machine'} could {' and '.join(open_roles)} without a token. Expected --token-keys, "
+                "--auth-url, or --publish-token-file and --listen-token-file; or --insecure, where that is meant"
+            )
 
     def check(self, role: str, stream: str, token: str | None) -> Credential:
         """What lets the holder of `token` have `role` for `stream`. Raises `RemoteProtocolError` UNAUTHORIZED where nothing does."""

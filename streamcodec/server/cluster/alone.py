@@ -17,6 +17,7 @@ class Alone:
     """A `Cluster` of one."""
 
     alternates: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
     async def claim(self, stream: Stream) -> None:
         pass

@@ -61,3 +61,7 @@ class Cluster(Protocol):
     @property
     def alternates(self) -> tuple[str, ...]:
         """The addresses of a few other nodes, which a client may try where this one is gone."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Those that a welcome names: these, and this node's own one where others have it as well."""

@@ -46,13 +46,15 @@ class ClusterOptions:
     """Which cluster a server is a node of.
 
     `make_bus` makes the connection to all nodes. Clients reach this node at `address`; None: at the server's own. With `replicate`
-    snapshots of its streams go to other nodes every second. `clock` (s) says how old entries are; None: the loop's.
+    snapshots of its streams go to other nodes every second. With `shares_address` other nodes may have the same address. `clock` (s) says
+    how old entries are; None: the loop's.
     """
 
     make_bus: Callable[[], Bus]
     name: str = CLUSTER_NAME
     address: str | None = None
     replicate: bool = False
+    shares_address: bool = False
     clock: Callable[[], float] | None = None
 
 
@@ -70,6 +72,7 @@ class Joined:
         self._registry = registry
         self._fingerprint = fingerprint
         self._address = address
+        self._shares_address = options.shares_address
         self._loop = asyncio.get_running_loop()
         self._now = options.clock or self._loop.time
         self._entries = self.bus.store(NODES, ttl_s=NODE_TTL_S)
@@ -167,17 +170,26 @@ class Joined:
         self.links.unwanted(name)
 
     def better(self, role: Role) -> str | None:
-        best = self.placement.place(role, self._fingerprint, self._now())
+        # Where a client goes that is sent to this address again, nobody knows.
+        now, address = self._now(), self._address()
+        here = [record.node for record in self.nodes.living(now) if record.address == address]
+        best = self.placement.place(role, self._fingerprint, now, without=here)
         return None if best is None else best.address
 
     def node_of(self, name: str) -> str | None:
         link = self.links.of(name)
         record = None if link is None or link.node is None else self.nodes.record(link.node)
-        return None if record is None else record.address
+        return None if record is None or record.address == self._address() else record.address
 
     @property
     def alternates(self) -> tuple[str, ...]:
         return tuple(self.placement.alternates(self._fingerprint, self._now(), own_address=self._address()))
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        address = self._address()
+        beside = self._shares_address and any(one.address == address and one.node != self.node for one in self.nodes.living(self._now()))
+        return (address, *self.alternates) if beside else self.alternates
 
     def _suits(self, node: str) -> bool:
         """Whether a node lives and its streams can be heard here: they are of this node's model."""
@@ -324,6 +336,7 @@ class Joined:
         yield gauge_family("cluster_unclaimed", "Streams whose names no other node knows of.", self.names.num_unclaimed)
         yield counter_family("cluster_messages_published", "Messages of streams that went to other nodes.", self.origins.published)
         yield counter_family("cluster_packets_lost", "Packets that were lost between nodes, and told as gaps.", self.lost)
+        yield counter_family("cluster_copies", "Copies of streams' states that went to the bus.", self.handover.copied)
         yield counter_family("cluster_restored", "Streams that went on here from a copy, as their node was gone.", self.handover.restored)
         for direction, count in (("in", self.handover.taken), ("out", self.handover.given)):
             yield counter_family(f"cluster_handovers_{direction}", "Streams that moved to or from another node.", count)

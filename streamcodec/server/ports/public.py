@@ -47,7 +47,8 @@ class PublicPort:
     """Lets clients in by the `door` and hands each that completes WebSocket's handshake to `handle`. `open` it, then `close` it.
 
     `sites` says which websites may come through a browser, `routes` what is answered to plain HTTP; `page` is given to browsers.
-    With `certificates` all of it goes by TLS. `proxies` are believed when they say whom they pass on.
+    With `certificates` all of it goes by TLS. `proxies` are believed when they say whom they pass on. With `shares_port` other
+    processes of the same server may have the port, too, and the system chooses one of them for each connection.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class PublicPort:
         refusals: Refusals,
         metrics: Metrics,
         handle: Callable[[MessageConnection], Awaitable[None]],
+        shares_port: bool = False,
     ) -> None:
         self.host = host
+        self._shares_port = shares_port
         self.entrances: set[Entrance] = set()
         self._routes = routes
         self._sites = sites
@@ -86,7 +89,7 @@ class PublicPort:
         # Many may come at once; one that finds no place waits for a second before it asks again.
         backlog = self._limits.max_listeners + self._limits.max_publishers
         try:
-            sockets = await listening_sockets(self.host, port, backlog)
+            sockets = await listening_sockets(self.host, port, backlog, shared=self._shares_port)
         except (OSError, UnicodeError) as exc:
             raise explain_refusal(self.host, port, exc) from exc
         acceptor = Acceptor(sockets, self._limits.accepted, self._door, self._first_protocol, told=self._certificates is None)

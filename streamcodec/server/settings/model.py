@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     engine: EngineName = "auto"
     precision: PrecisionName = "fp32"
     threads: Count | None = None
+    processes: Count = 1
     publish_token: SecretStr | None = None
     publish_token_file: Path | None = None
     listen_token: SecretStr | None = None
