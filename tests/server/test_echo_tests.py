@@ -85,6 +85,7 @@ def test_an_echo_test_ends_when_its_time_is_over() -> None:
             with pytest.raises(Refused, match="lasts 300 s at most"):
                 await publisher.end()
             await publisher.__aexit__(Refused, None, None)
+            await until(lambda: not server.registry.streams)
             # Another one may begin, and one that has ended before its time is left alone.
             await publish_all(server.url, "echo.mine", voice(2))
             await pass_time(server.limits.echo_test_s + 1)
