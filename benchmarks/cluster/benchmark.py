@@ -14,7 +14,7 @@ from benchmarks.cluster.cuts import HOW, measure_cut
 from benchmarks.cluster.drain import measure_drain
 from benchmarks.cluster.hop import measure_hop
 from benchmarks.cluster.kills import measure_kill_nats, measure_kill_node
-from benchmarks.cluster.nats_server import NatsServer, nats_program
+from benchmarks.cluster.nats_server import NatsProgram, nats_program
 from benchmarks.cluster.render import draw, headlines, render
 from benchmarks.cluster.site import Site
 from benchmarks.harness.machine import Observed
@@ -91,7 +91,7 @@ def _at_a_site(args: argparse.Namespace, case: Case) -> Figures:
     async def run() -> Figures:
         return await case(args, Site(nats, processes, Loading(args.model, args.engine)), processes)
 
-    with tempfile.TemporaryDirectory() as folder, NatsServer(Path(folder)) as nats, Processes() as processes:
+    with tempfile.TemporaryDirectory() as folder, NatsProgram(Path(folder)) as nats, Processes() as processes:
         return run_loop(run())
 
 

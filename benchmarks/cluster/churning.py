@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.churn.benchmark import slope_per_minute
-from benchmarks.cluster.company import Company, Talk, missed
+from benchmarks.cluster.company import Company, CompanyTalk, missed
 from benchmarks.cluster.nats_server import stored_messages
 from benchmarks.cluster.site import Site, until
-from benchmarks.cluster.speaker import Speaker
+from benchmarks.cluster.speaker import ClusterSpeaker
 from benchmarks.harness.processes import Address, Processes
 from benchmarks.harness.sections import Figures
 
@@ -40,7 +40,7 @@ class ChurnLog:
     repeated: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
-    def add(self, talk: Talk) -> None:
+    def add(self, talk: CompanyTalk) -> None:
         """Enter a stream that is over."""
         self.streams += 1
         ears = list(talk.ears.values())
@@ -95,9 +95,11 @@ async def _keep(args: argparse.Namespace, place: int, addresses: list[Address], 
     rng, number = random.Random(place), place
     await asyncio.sleep(rng.uniform(0, 1))
     while not stopped.is_set():
-        speaker = Speaker(f"churn-{place}", rng.choice(addresses).url, addresses[0].fingerprint, rng.choice(("pcm", "codes")), seed=number)
+        speaker = ClusterSpeaker(
+            f"churn-{place}", rng.choice(addresses).url, addresses[0].fingerprint, rng.choice(("pcm", "codes")), seed=number
+        )
         number += args.places
-        talk = Talk(speaker, rng.sample(addresses, 2), rng.choice((("codes",), ("codes",), ("codes", "pcm"))))
+        talk = CompanyTalk(speaker, rng.sample(addresses, 2), rng.choice((("codes",), ("codes",), ("codes", "pcm"))))
         try:
             async with Company() as company:
                 await company.begin([talk])

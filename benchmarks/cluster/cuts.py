@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.cluster.company import Company, Talk, heard_again_s, missed, silence_ms, worst
+from benchmarks.cluster.company import Company, CompanyTalk, heard_again_s, missed, silence_ms, worst
 from benchmarks.cluster.site import Site, until
-from benchmarks.cluster.speaker import Speaker
+from benchmarks.cluster.speaker import ClusterSpeaker
 from benchmarks.harness.processes import Address, Processes
 from benchmarks.harness.sections import Figures
 from benchmarks.link.conditions import Conditions, Direction
@@ -34,13 +34,13 @@ async def measure_cut(args: argparse.Namespace, site: Site, processes: Processes
     async with Link(site.nats.port, conditions) as link:
         here, there = await site.start([f"nats://127.0.0.1:{link.port}", site.nats.url])
         talks = {
-            "here": Talk(Speaker("here", here.url, here.fingerprint), (here, there)),
-            "there": Talk(Speaker("there", there.url, there.fingerprint, seed=1), (here, there)),
-            "contested": Talk(Speaker("contested", here.url, here.fingerprint, seed=2, gives_up=_LOST), (here, there)),
-            "new": Talk(Speaker("new", here.url, here.fingerprint, seed=3, gives_up=_LOST), (here, there)),
+            "here": CompanyTalk(ClusterSpeaker("here", here.url, here.fingerprint), (here, there)),
+            "there": CompanyTalk(ClusterSpeaker("there", there.url, there.fingerprint, seed=1), (here, there)),
+            "contested": CompanyTalk(ClusterSpeaker("contested", here.url, here.fingerprint, seed=2, gives_up=_LOST), (here, there)),
+            "new": CompanyTalk(ClusterSpeaker("new", here.url, here.fingerprint, seed=3, gives_up=_LOST), (here, there)),
         }
         # Who wants a name at the other node meanwhile: one that is published at this node, and one that is new at both.
-        rivals = {name: Speaker(name, there.url, there.fingerprint, seed=4) for name in ("contested", "new")}
+        rivals = {name: ClusterSpeaker(name, there.url, there.fingerprint, seed=4) for name in ("contested", "new")}
         async with Company() as company:
             await company.begin([talks[name] for name in ("here", "there", "contested")])
             await asyncio.sleep(args.settle_seconds)
@@ -73,20 +73,20 @@ async def measure_cut(args: argparse.Namespace, site: Site, processes: Processes
     return {"how": how, "cut_s": seconds, **figures_of(talks, rivals, states, here, (cut, back, agreed, over))}
 
 
-def _agree(states: Sequence[Mapping[str, Any]], talks: Mapping[str, Talk], rivals: Mapping[str, Speaker]) -> bool:
+def _agree(states: Sequence[Mapping[str, Any]], talks: Mapping[str, CompanyTalk], rivals: Mapping[str, ClusterSpeaker]) -> bool:
     """Whether each name is published at one node, and nobody else believes that it publishes it."""
     names = [name for state in states for name in state["streams"]]
     connected = all(state["connected"] and state["nodes"] == len(states) for state in states)
     return connected and sorted(names) == sorted(talks) and not any(_both(talks[name].speaker, rival) for name, rival in rivals.items())
 
 
-def _both(one: Speaker, other: Speaker) -> bool:
+def _both(one: ClusterSpeaker, other: ClusterSpeaker) -> bool:
     return one.publishes and other.publishes
 
 
 def figures_of(
-    talks: Mapping[str, Talk],
-    rivals: Mapping[str, Speaker],
+    talks: Mapping[str, CompanyTalk],
+    rivals: Mapping[str, ClusterSpeaker],
     states: Sequence[Mapping[str, Any]],
     here: Address,
     times: tuple[float, float, float, float],

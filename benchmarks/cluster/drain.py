@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.churn.check import FLOAT_WITHIN, EndedStream, RunOf, Tally, check
-from benchmarks.cluster.company import Company, Talk, missed, silence_ms, worst
-from benchmarks.cluster.ear import Ear
+from benchmarks.cluster.company import Company, CompanyTalk, missed, silence_ms, worst
+from benchmarks.cluster.ear import ClusterEar
 from benchmarks.cluster.site import Site, until
-from benchmarks.cluster.speaker import N_Q, Kind, Speaker, voice
+from benchmarks.cluster.speaker import N_Q, ClusterSpeaker, Kind, voice
 from benchmarks.harness.models import Loading
 from benchmarks.harness.parity import rule_of
 from benchmarks.harness.processes import Processes
@@ -31,8 +31,8 @@ async def measure_drain(args: argparse.Namespace, site: Site, processes: Process
     """Let the first node drain."""
     here, there = await site.start([site.nats.url] * 2)
     kinds: list[Kind] = ["pcm", "codes"] * args.streams
-    speakers = [Speaker(f"drain-{at}", here.url, here.fingerprint, kind, seed=at) for at, kind in enumerate(kinds)]
-    talks = [Talk(speaker, (here, there), _KINDS, keep=True) for speaker in speakers]
+    speakers = [ClusterSpeaker(f"drain-{at}", here.url, here.fingerprint, kind, seed=at) for at, kind in enumerate(kinds)]
+    talks = [CompanyTalk(speaker, (here, there), _KINDS, keep=True) for speaker in speakers]
     async with Company() as company:
         await company.begin(talks)
         begun = time.perf_counter()
@@ -62,7 +62,7 @@ async def measure_drain(args: argparse.Namespace, site: Site, processes: Process
     return {**figures, "failures": [*figures["failures"], *found["failures"]]}
 
 
-def figures_of(talks: Sequence[Talk], begun: float, drained: float, moved: float | None, over: float) -> Figures:
+def figures_of(talks: Sequence[CompanyTalk], begun: float, drained: float, moved: float | None, over: float) -> Figures:
     """What was heard: before the drain from `begun` on, and from the drain until `over`."""
     ears = [ear for talk in talks for ear in talk.ears.values()]
     speakers = [talk.speaker for talk in talks]
@@ -99,7 +99,7 @@ def figures_of(talks: Sequence[Talk], begun: float, drained: float, moved: float
     }
 
 
-def compared(talks: Sequence[Talk], loading: Loading) -> Figures:
+def compared(talks: Sequence[CompanyTalk], loading: Loading) -> Figures:
     """Codes against one call of the encoder on what was sent, and audio against one call of the decoder on these codes."""
     codec = loading()
     rule, tally, failures = rule_of(codec), Tally(), list[str]()
@@ -133,7 +133,7 @@ def compared(talks: Sequence[Talk], loading: Loading) -> Figures:
     }
 
 
-def _codes(ear: Ear) -> Any:
+def _codes(ear: ClusterEar) -> Any:
     """All codes [n_q, F] that a listener got; None without any."""
     packets = [unpack_codes(payload, N_Q, _BITS) for payload in ear.kept]
     return np.concatenate(packets, axis=1) if packets else None

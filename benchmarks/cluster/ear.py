@@ -13,7 +13,7 @@ from streamcodec.client import listen
 from streamcodec.errors import StreamCodecError, printable
 from streamcodec.protocol import Format, Gap, Packet, StreamEnd, StreamStart
 
-__all__ = ["PACKET_S", "Ear", "longest_silence"]
+__all__ = ["PACKET_S", "ClusterEar", "longest_silence"]
 
 PACKET_S = 0.08
 """Of all streams."""
@@ -21,7 +21,7 @@ _AGAIN_S = 0.1
 
 
 @dataclass
-class Ear:
+class ClusterEar:
     """Listens to `name` at `url` until cancelled; times are seconds of `perf_counter`.
 
     Packets as they `came`, with their numbers, and with payloads where they are `kept`; `gaps` with their counts and reasons; `sessions` in

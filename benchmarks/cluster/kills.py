@@ -9,10 +9,10 @@ import signal
 import time
 from collections.abc import Sequence
 
-from benchmarks.cluster.company import Company, Talk, heard_again_s, missed, silence_ms, worst
+from benchmarks.cluster.company import Company, CompanyTalk, heard_again_s, missed, silence_ms, worst
 from benchmarks.cluster.ear import PACKET_S
 from benchmarks.cluster.site import Site
-from benchmarks.cluster.speaker import Kind, Speaker
+from benchmarks.cluster.speaker import ClusterSpeaker, Kind
 from benchmarks.harness.processes import Address, Processes
 from benchmarks.harness.sections import Figures
 
@@ -22,7 +22,7 @@ __all__ = ["measure_kill_nats", "measure_kill_node", "nats_figures", "node_figur
 async def measure_kill_node(args: argparse.Namespace, site: Site, processes: Processes, *, replicate: bool) -> Figures:  # noqa: ARG001
     """Kill the node that has all publishers."""
     here, there = await site.start([site.nats.url] * 2, replicate=replicate)
-    talks = [Talk(speaker, (here, there)) for speaker in _speakers(here, "kill", args.streams)]
+    talks = [CompanyTalk(speaker, (here, there)) for speaker in _speakers(here, "kill", args.streams)]
     async with Company() as company:
         await company.begin(talks)
         await asyncio.sleep(args.settle_seconds)
@@ -36,7 +36,7 @@ async def measure_kill_node(args: argparse.Namespace, site: Site, processes: Pro
     return {"replicate": replicate, "restored": state["restored"], **node_figures(talks, killed)}
 
 
-def node_figures(talks: Sequence[Talk], killed: float) -> Figures:
+def node_figures(talks: Sequence[CompanyTalk], killed: float) -> Figures:
     """What was heard after the kill at the node that lives, place 1, and by those who listened at the one that was killed, place 0."""
     rows: list[Figures] = []
     for talk in talks:
@@ -81,8 +81,8 @@ async def measure_kill_nats(args: argparse.Namespace, site: Site, processes: Pro
     """Kill NATS under two nodes, and start it again after a while."""
     here, there = await site.start([site.nats.url] * 2)
     speakers = [*_speakers(here, "here", args.streams), *_speakers(there, "there", args.streams)]
-    talks = [Talk(speaker, (here, there)) for speaker in speakers]
-    new = Talk(Speaker("new", here.url, here.fingerprint), (here, there))
+    talks = [CompanyTalk(speaker, (here, there)) for speaker in speakers]
+    new = CompanyTalk(ClusterSpeaker("new", here.url, here.fingerprint), (here, there))
     async with Company() as company:
         await company.begin(talks)
         await asyncio.sleep(args.settle_seconds)
@@ -102,7 +102,7 @@ async def measure_kill_nats(args: argparse.Namespace, site: Site, processes: Pro
     return nats_figures([*talks, new], here, killed, back, over)
 
 
-def nats_figures(talks: Sequence[Talk], here: Address, killed: float, back: float, over: float) -> Figures:
+def nats_figures(talks: Sequence[CompanyTalk], here: Address, killed: float, back: float, over: float) -> Figures:
     """What was heard from the kill on: by those at the publisher's node, and by the others."""
     local, remote = [], []
     for talk in talks:
@@ -132,6 +132,6 @@ def nats_figures(talks: Sequence[Talk], here: Address, killed: float, back: floa
     }
 
 
-def _speakers(address: Address, name: str, streams: int) -> list[Speaker]:
+def _speakers(address: Address, name: str, streams: int) -> list[ClusterSpeaker]:
     kinds: list[Kind] = ["pcm", "codes"] * streams
-    return [Speaker(f"{name}-{at}", address.url, address.fingerprint, kind, seed=at) for at, kind in enumerate(kinds)]
+    return [ClusterSpeaker(f"{name}-{at}", address.url, address.fingerprint, kind, seed=at) for at, kind in enumerate(kinds)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-__all__ = ["NatsServer", "nats_program", "stored_messages"]
+__all__ = ["NatsProgram", "nats_program", "stored_messages"]
 
 _PATIENCE_S, _LOOK_EVERY_S = 60.0, 0.02
 
@@ -22,7 +22,7 @@ def nats_program() -> str | None:
     return str(beside) if beside.is_file() else shutil.which("nats-server")
 
 
-class NatsServer:
+class NatsProgram:
     """NATS with JetStream on loopback, with its files in `folder`; it keeps its port when it is started again."""
 
     def __init__(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from benchmarks.cluster.nats_server import NatsServer
+from benchmarks.cluster.nats_server import NatsProgram
 from benchmarks.cluster.node import Node, serve_node
 from benchmarks.harness.models import Loading
 from benchmarks.harness.processes import Address, Process, Processes
@@ -22,7 +22,7 @@ _LOOK_EVERY_S = 0.1
 class Site:
     """NATS, and nodes that know each other once `start` has returned."""
 
-    def __init__(self, nats: NatsServer, processes: Processes, loading: Loading) -> None:
+    def __init__(self, nats: NatsProgram, processes: Processes, loading: Loading) -> None:
         self.nats = nats
         self.nodes: list[Process] = []
         self.addresses: list[Address] = []

@@ -18,7 +18,7 @@ from streamcodec.client.publisher import Publisher
 from streamcodec.client.reconnect import Destination, keep_trying
 from streamcodec.errors import ConnectionFailed, StreamCodecError, printable
 
-__all__ = ["BANDWIDTH", "N_Q", "Kind", "Speaker", "Told", "voice"]
+__all__ = ["BANDWIDTH", "N_Q", "ClusterSpeaker", "Kind", "Told", "voice"]
 
 Kind = Literal["pcm", "codes"]
 BANDWIDTH, N_Q = 6.0, 8
@@ -53,7 +53,7 @@ class Told:
 
 
 @dataclass
-class Speaker:
+class ClusterSpeaker:
     """Publishes `name` at `url` from `run` on: until `stop`, a refusal in `gives_up`, or an error that no other attempt can change.
 
     `sessions` counts streams that it began, and `resumed` connections with which one of them went on. `sent` are blocks of the last stream,

@@ -12,11 +12,11 @@ from programs import needs
 from tiny_benchmark import run_tiny
 
 from benchmarks.cluster import churning, cuts, drain, hop, kills
-from benchmarks.cluster.company import Talk, heard_again_s, silence_ms, worst
-from benchmarks.cluster.ear import PACKET_S, Ear, longest_silence
+from benchmarks.cluster.company import CompanyTalk, heard_again_s, silence_ms, worst
+from benchmarks.cluster.ear import PACKET_S, ClusterEar, longest_silence
 from benchmarks.cluster.nats_server import nats_program
 from benchmarks.cluster.render import headlines, render
-from benchmarks.cluster.speaker import Speaker, Told, voice
+from benchmarks.cluster.speaker import ClusterSpeaker, Told, voice
 from benchmarks.harness.processes import Address
 from benchmarks.relay.listener import RelayLog
 from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart
@@ -37,8 +37,8 @@ def packet(seq: int) -> Packet:
     return Packet(seq=seq, epoch=0, timestamp=0, n_q=8, payload=b"p")
 
 
-def heard(*events: object) -> Ear:
-    ear = Ear("a", HERE.url, "f")
+def heard(*events: object) -> ClusterEar:
+    ear = ClusterEar("a", HERE.url, "f")
     for event in events:
         ear._hear(event)
     return ear
@@ -60,7 +60,7 @@ def test_a_new_stream_begins_anywhere_and_a_new_epoch_of_one_does_not() -> None:
 
 
 def test_silences_and_when_somebody_is_heard_again() -> None:
-    ear = Ear("a", HERE.url, "f", came=[1.0, 1.08, 1.1, 3.0, 3.08])
+    ear = ClusterEar("a", HERE.url, "f", came=[1.0, 1.08, 1.1, 3.0, 3.08])
     assert longest_silence(ear.came, 1.05, 2.0) == (1.0, 1.08)
     assert silence_ms(ear, 1.05, 4.0) == pytest.approx(1000 * (1.9 - PACKET_S))
     assert silence_ms(ear, 5.0, 6.0) == 1000, "a span in which nothing came is a silence"
@@ -122,27 +122,27 @@ def test_each_check_of_the_hop_fails_where_it_should(other: RelayLog, lost: int)
 # What goes, and what is left --------------------------------------------------------------------------------------------------------
 
 
-def talk(name: str = "a", address: Address = HERE, kinds: tuple[str, ...] = ("codes",), **said: Any) -> Talk:
+def talk(name: str = "a", address: Address = HERE, kinds: tuple[str, ...] = ("codes",), **said: Any) -> CompanyTalk:
     """A stream that both nodes have heard as a whole."""
-    speaker = Speaker(name, address.url, "f", **{"sessions": 1, "ended": True, "begun": 0.0, "over": TIMES[-1], **said})
-    made = Talk(speaker, (HERE, THERE), kinds)
+    speaker = ClusterSpeaker(name, address.url, "f", **{"sessions": 1, "ended": True, "begun": 0.0, "over": TIMES[-1], **said})
+    made = CompanyTalk(speaker, (HERE, THERE), kinds)
     for ear in made.ears.values():
         ear.came, ear.sessions, ear.ends = list(TIMES), ["s"], [(9.0, "over")]
     return made
 
 
-def silent(made: Talk, at: int, begin: float, end: float) -> Talk:
+def silent(made: CompanyTalk, at: int, begin: float, end: float) -> CompanyTalk:
     ear = made.ears[at, "codes"]
     ear.came = [time for time in TIMES if not begin < time < end]
     return made
 
 
 def test_a_drain_that_loses_nothing_passes_and_each_check_fails_where_it_should() -> None:
-    def failures(made: Talk, moved: float | None = 3.5) -> list[str]:
+    def failures(made: CompanyTalk, moved: float | None = 3.5) -> list[str]:
         found: list[str] = drain.figures_of([made], 0.0, 3.0, moved, 7.0)["failures"]
         return found
 
-    def whole() -> Talk:
+    def whole() -> CompanyTalk:
         return talk(kinds=("codes", "pcm"))
 
     assert failures(whole()) == []
@@ -163,7 +163,7 @@ def test_a_drain_that_loses_nothing_passes_and_each_check_fails_where_it_should(
 
 
 def test_a_killed_node_s_publishers_are_heard_again_and_what_was_lost_is_told() -> None:
-    def row(made: Talk) -> tuple[dict[str, Any], list[str]]:
+    def row(made: CompanyTalk) -> tuple[dict[str, Any], list[str]]:
         figures = kills.node_figures([made], 3.0)
         return figures["streams"][0], figures["failures"]
 
@@ -181,7 +181,7 @@ def test_a_killed_node_s_publishers_are_heard_again_and_what_was_lost_is_told() 
 
 
 def test_local_streams_may_not_lose_anything_while_nats_is_gone() -> None:
-    def figures(made: Talk) -> dict[str, Any]:
+    def figures(made: CompanyTalk) -> dict[str, Any]:
         return kills.nats_figures([made, talk("new")], HERE, 2.0, 4.0, 7.0)
 
     good = figures(silent(talk(), 1, 2.0, 4.5))
@@ -197,7 +197,7 @@ def test_local_streams_may_not_lose_anything_while_nats_is_gone() -> None:
 
 def cut_figures(published: tuple[list[str], list[str]], told: dict[str, list[Told]]) -> dict[str, Any]:
     talks = {name: talk(name, THERE if name == "there" else HERE) for name in ("here", "there", "contested", "new")}
-    rivals = {name: Speaker(name, THERE.url, "f", told=told.get(name, [])) for name in ("contested", "new")}
+    rivals = {name: ClusterSpeaker(name, THERE.url, "f", told=told.get(name, [])) for name in ("contested", "new")}
     return cuts.figures_of(talks, rivals, [{"streams": names} for names in published], HERE, (2.0, 3.0, 3.5, 7.0))
 
 
