@@ -267,7 +267,7 @@ def test_the_streams_of_a_process_that_dies_go_on_at_another_and_the_others_do_n
         await server.until(lambda figures: figures[f"processes_up{{process={dies}}}"] == 1)
         figures = await server.figures()
         assert figures[f"processes_restarted_total{{process={dies}}}"] == 1
-        assert figures[f"cluster_restored_total{{process={3 - dies}}}"] == 1
+        assert 1 <= figures[f"cluster_restored_total{{process={3 - dies}}}"] <= streams  # those that found the one that dies came along
         assert await server.get("/readyz") == (200, "ok\n")
 
     run(main())
