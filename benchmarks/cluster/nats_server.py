@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from streamcodec.errors import MissingDependencyError
+from streamcodec.server.processes.nats_server import find_nats_server
 
 __all__ = ["NatsProgram", "nats_program", "stored_messages"]
 
@@ -17,17 +18,21 @@ _PATIENCE_S, _LOOK_EVERY_S = 60.0, 0.02
 
 
 def nats_program() -> str | None:
-    """Where `nats-server` is: beside the interpreter, as its wheel puts it there, or on the path; None where it is not installed."""
-    beside = Path(sys.executable).parent / "nats-server"
-    return str(beside) if beside.is_file() else shutil.which("nats-server")
+    """Where `nats-server` is; None where it is not installed."""
+    try:
+        return str(find_nats_server())
+    except MissingDependencyError:
+        return None
 
 
 class NatsProgram:
-    """NATS with JetStream on loopback, with its files in `folder`; it keeps its port when it is started again."""
+    """NATS with JetStream on loopback, with its files in `folder` and further `options`; it keeps its port when it is started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str, patience_s: float = _PATIENCE_S) -> None:
         self.port = -1
         self._folder = folder
+        self._options = options
+        self._patience_s = patience_s
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -58,10 +63,10 @@ class NatsProgram:
         self._process = subprocess.Popen(
             [
                 *(program, "--addr", "127.0.0.1", "--port", str(self.port), "--ports_file_dir", str(ports)),
-                *("--jetstream", "--store_dir", str(self._folder / "store"), "--log", str(log)),
+                *("--jetstream", "--store_dir", str(self._folder / "store"), "--log", str(log), *self._options),
             ]
         )
-        told, give_up = ports / f"nats-server_{self._process.pid}.ports", time.perf_counter() + _PATIENCE_S
+        told, give_up = ports / f"nats-server_{self._process.pid}.ports", time.perf_counter() + self._patience_s
         while not (told.is_file() and told.read_text().endswith("}")):
             if self._process.poll() is not None or time.perf_counter() > give_up:
                 raise RuntimeError(f"nats-server does not start: {log.read_text() if log.exists() else 'it has no log'}")

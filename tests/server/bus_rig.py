@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import shutil
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from live_rig import until
-from patience import run_patiently
+from patience import TIMEOUT_S, run_patiently
 
+from benchmarks.cluster.nats_server import NatsProgram, nats_program
 from streamcodec.server.cluster.bus import Bus
 from streamcodec.server.cluster.joining import nats_bus
 from streamcodec.server.cluster.memory import MemoryBus, MemoryHub
@@ -20,8 +18,7 @@ from streamcodec.server.cluster.nats_settings import NatsSettings
 
 __all__ = ["NATS_SERVER", "MemorySite", "NatsServerProcess", "NatsSite", "Proxy", "Site", "at"]
 
-_BESIDE_PYTHON = Path(sys.executable).parent / "nats-server"
-NATS_SERVER = str(_BESIDE_PYTHON) if _BESIDE_PYTHON.is_file() else shutil.which("nats-server") or "nats-server"
+NATS_SERVER = nats_program() or "nats-server"
 
 
 class MemorySite:
@@ -130,32 +127,21 @@ class Proxy:
 
 
 class NatsServerProcess:
-    """A server of NATS on loopback, on a free port that it keeps."""
+    """A server of NATS on loopback, on a free port that it keeps, for tests that must not wait in the loop's thread."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.port = -1
-        self._folder = folder
-        self._options = options
-        self._process: asyncio.subprocess.Process | None = None
+        self._program = NatsProgram(folder, *options, patience_s=TIMEOUT_S / 2)
+
+    @property
+    def port(self) -> int:
+        return self._program.port
 
     async def start(self) -> None:
-        ports = self._folder / "ports"
-        ports.mkdir(parents=True, exist_ok=True)
-        self._process = await asyncio.create_subprocess_exec(
-            *(NATS_SERVER, "--addr", "127.0.0.1", "--port", str(self.port), "--ports_file_dir", str(ports)),
-            *("--jetstream", "--store_dir", str(self._folder / "store"), "--log", str(self._folder / "log"), *self._options),
-        )
-        process = self._process
-        told = ports / f"nats-server_{process.pid}.ports"
-        await until(lambda: process.returncode is not None or (told.is_file() and told.read_text().endswith("}")), "NATS does not start")
-        assert process.returncode is None, (self._folder / "log").read_text()
-        self.port = int(json.loads(told.read_text())["nats"][0].rpartition(":")[2])
+        await asyncio.to_thread(self._program.start)
 
     async def kill(self) -> None:
         """End it without a word."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.kill()
-            await self._process.wait()
+        await asyncio.to_thread(self._program.kill)
 
 
 class NatsSite:

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,6 +20,7 @@ import tomli_w
 from bus_rig import NATS_SERVER
 from made_up_models import small_model
 from patience import PATIENT, TIMEOUT_S
+from programs import needs
 from server_rig import Heard, listen_hello, listening, offline_codec, raw, run, same_codes, samples, voice
 from test_resuming import cut, feed
 
@@ -33,7 +33,7 @@ TOKEN = "the-token-of-the-operator"
 PACKETS = 4  # in a round
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the kernel spreads the connections of one port on Linux"),
-    pytest.mark.skipif(not Path(NATS_SERVER).is_file(), reason="nats-server is not installed"),
+    needs(NATS_SERVER),
 ]
 
 
