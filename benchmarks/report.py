@@ -45,6 +45,7 @@ BENCHMARKS = (
         "failures",
         "cluster",
         "cluster_simulation",
+        "cluster_growth",
         "quality",
         "long_streams",
         "tokenize",

@@ -54,6 +54,7 @@ PLAN: tuple[tuple[str, tuple[tuple[str, ...], ...]], ...] = (
     ("failures", (("--all",),)),
     ("cluster", (("--all", "--cut-seconds", "1", "10", "60", "--minutes", "15"),)),
     ("cluster_simulation", ((),)),
+    ("cluster_growth", ((),)),
     ("soak", (("--minutes", "60"),)),
     ("chunks", ((),)),
     ("tokenize", ((),)),
