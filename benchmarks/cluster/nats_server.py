@@ -26,12 +26,13 @@ def nats_program() -> str | None:
 
 
 class NatsProgram:
-    """NATS with JetStream on loopback, with its files in `folder` and further `options`; it keeps its port when it is started again."""
+    """NATS on loopback, with its files in `folder` and further `options`; it keeps its port when it is started again."""
 
-    def __init__(self, folder: Path, *options: str, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, folder: Path, *options: str, jetstream: bool = True, patience_s: float = _PATIENCE_S) -> None:
         self.port = -1
+        self.log = folder / "log"
         self._folder = folder
-        self._options = options
+        self._options = ("--jetstream", "--store_dir", str(folder / "store"), *options) if jetstream else options
         self._patience_s = patience_s
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,17 +60,16 @@ class NatsProgram:
         if program is None:
             raise RuntimeError("nats-server is not installed")
         ports.mkdir(parents=True, exist_ok=True)
-        log = self._folder / "log"
         self._process = subprocess.Popen(
             [
                 *(program, "--addr", "127.0.0.1", "--port", str(self.port), "--ports_file_dir", str(ports)),
-                *("--jetstream", "--store_dir", str(self._folder / "store"), "--log", str(log), *self._options),
+                *("--log", str(self.log), *self._options),
             ]
         )
         told, give_up = ports / f"nats-server_{self._process.pid}.ports", time.perf_counter() + self._patience_s
         while not (told.is_file() and told.read_text().endswith("}")):
             if self._process.poll() is not None or time.perf_counter() > give_up:
-                raise RuntimeError(f"nats-server does not start: {log.read_text() if log.exists() else 'it has no log'}")
+                raise RuntimeError(f"nats-server does not start: {self.log.read_text() if self.log.exists() else 'it has no log'}")
             time.sleep(_LOOK_EVERY_S)
         self.port = int(json.loads(told.read_text())["nats"][0].rpartition(":")[2])
 

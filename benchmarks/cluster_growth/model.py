@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from streamcodec.server.cluster.links import ALIVE_EVERY_S
 from streamcodec.server.cluster.membership import RENEW_EVERY_S
 
-__all__ = ["PACKETS_PER_S", "Bounds", "Costs", "Load", "Regions", "Room", "Sizes", "breaks_first", "grow", "part"]
+__all__ = ["PACKETS_PER_S", "Bounds", "ClusterLoad", "Costs", "Regions", "Room", "Sizes", "breaks_first", "grow", "part"]
 
 PACKETS_PER_S = 12.5
 _COPIES_PER_S = 1.0
@@ -59,7 +59,7 @@ class Bounds:
 
 
 @dataclass(frozen=True)
-class Load:
+class ClusterLoad:
     """What `grow` finds; all rates are per second.
 
     `followed` is at how many other nodes a stream is heard, on average. Names with `node_` are of each node, with `nats_` of all of NATS.
@@ -86,11 +86,11 @@ class Load:
 
 
 def breaks_first(used: Mapping[str, float]) -> str:
-    """What is used most, of `Load.used`."""
+    """What is used most, of `ClusterLoad.used`."""
     return max(used, key=lambda what: used[what])
 
 
-def grow(streams: int, listeners: int, life_s: float, room: Room, sizes: Sizes, costs: Costs, bounds: Bounds) -> Load:
+def grow(streams: int, listeners: int, life_s: float, room: Room, sizes: Sizes, costs: Costs, bounds: Bounds) -> ClusterLoad:
     """The load of `streams`, each with `listeners` and over after `life_s`, on as many nodes as have room for them.
 
     Listeners come to any node, as those of a load balancer do.
@@ -116,7 +116,7 @@ def grow(streams: int, listeners: int, life_s: float, room: Room, sizes: Sizes, 
     heard_bytes = nodes * (into * sizes.packet_out + renewals * sizes.record_out)
     copy_bits = 8.0 * copies * sizes.copy_in
     nats_bits = 8.0 * heard_bytes
-    return Load(
+    return ClusterLoad(
         nodes=nodes,
         followed=followed,
         node_packets_in=packets / nodes,

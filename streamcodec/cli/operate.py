@@ -90,7 +90,13 @@ def cluster_of(settings: Settings) -> ClusterOptions | None:
     from streamcodec.server.cluster.joining import nats_bus
     from streamcodec.server.cluster.nats_settings import NatsSettings
 
-    nats = NatsSettings(settings.cluster, settings.cluster_name, credentials_file=settings.cluster_credentials)
+    nats = NatsSettings(
+        settings.cluster,
+        settings.cluster_name,
+        credentials_file=settings.cluster_credentials,
+        replicas=settings.cluster_replicas,
+        domain=settings.cluster_domain,
+    )
     bus = nats_bus(nats)
     several = settings.processes > 1
     return ClusterOptions(lambda: bus, settings.cluster_name, settings.cluster_address, settings.replicate, several)

@@ -225,6 +225,14 @@ def serve(
     cluster_credentials: Annotated[
         Path | None, typer.Option(metavar="FILE", help="By which the NATS servers know this node: a .creds file.")
     ] = None,
+    cluster_replicas: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="On how many servers NATS keeps names and nodes: 1 to 5, 3 where there are three or more."),
+    ] = None,
+    cluster_domain: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The JetStream domain with names and nodes, where this node is at a leaf node of NATS."),
+    ] = None,
     replicate: Annotated[
         bool | None,
         typer.Option(

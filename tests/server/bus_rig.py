@@ -129,12 +129,17 @@ class Proxy:
 class NatsServerProcess:
     """A server of NATS on loopback, on a free port that it keeps, for tests that must not wait in the loop's thread."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self._program = NatsProgram(folder, *options, patience_s=TIMEOUT_S / 2)
+    def __init__(self, folder: Path, *options: str, jetstream: bool = True) -> None:
+        self._program = NatsProgram(folder, *options, jetstream=jetstream, patience_s=TIMEOUT_S / 2)
 
     @property
     def port(self) -> int:
         return self._program.port
+
+    @property
+    def log(self) -> Path:
+        """What it has written so far."""
+        return self._program.log
 
     async def start(self) -> None:
         await asyncio.to_thread(self._program.start)

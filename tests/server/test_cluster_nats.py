@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import socket
 
 import numpy as np
+import pytest
 from bus_rig import NATS_SERVER, NatsServerProcess, Proxy
 from cluster_rig import RESUMING, as_pcm, cluster_of, coded, feed, knows, live_codes, nodes, pcm_of, run, voice
 from counting_engine import counted_audio, counted_codes, counting_codec
@@ -32,9 +35,34 @@ async def on_nats(tmp_path, count=2):
         await process.kill()
 
 
-def test_a_stream_is_heard_on_both_nodes_and_moves_with_its_publisher(tmp_path):
+@contextlib.asynccontextmanager
+async def in_two_regions(tmp_path):
+    """A node at NATS, and one at a leaf node of that, which has no stores of its own."""
+    folders = [tmp_path / "hub", tmp_path / "leaf"]
+    for folder in folders:
+        folder.mkdir()
+    (folders[0] / "conf").write_text("leafnodes { host: 127.0.0.1, port: -1 }\njetstream { domain: hub }\n")
+    hub = NatsServerProcess(folders[0], "--config", str(folders[0] / "conf"))
+    await hub.start()
+    told = re.search(r"leafnode connections on (127\.0\.0\.1:\d+)", hub.log.read_text())
+    assert told is not None
+    (folders[1] / "conf").write_text(f'leafnodes {{ remotes [ {{ url: "nats-leaf://{told[1]}" }} ] }}')
+    leaf = NatsServerProcess(folders[1], "--config", str(folders[1] / "conf"), jetstream=False)
+    try:
+        await leaf.start()
+        await until(lambda: "Leafnode connection created" in leaf.log.read_text(), "the leaf node is not connected")
+        ports = iter([hub.port, leaf.port])
+        async with nodes(2, lambda: nats_bus(NatsSettings((f"nats://127.0.0.1:{next(ports)}",), domain="hub"))) as servers:
+            yield leaf, servers
+    finally:
+        await leaf.kill()
+        await hub.kill()
+
+
+@pytest.mark.parametrize("place", [on_nats, in_two_regions], ids=["one NATS", "a leaf node"])
+def test_a_stream_is_heard_on_both_nodes_and_moves_with_its_publisher(tmp_path, place):
     async def main():
-        async with on_nats(tmp_path) as (_, (a, b)), contextlib.AsyncExitStack() as stack:
+        async with place(tmp_path) as (_, (a, b)), contextlib.AsyncExitStack() as stack:
             heard = [await coded(stack, server) for server in (a, b)]
             pcm = [await as_pcm(stack, server) for server in (a, b)]
             publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(pace="fast", bandwidth=6.0, start="exact")))
@@ -142,5 +170,56 @@ def test_a_stream_whose_node_is_cut_off_goes_on_from_its_copy(tmp_path):
             for proxy in proxies:
                 await proxy.close()
             await process.kill()
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def on_three_servers(tmp_path):
+    """Three servers of NATS that are one, and two nodes."""
+    with contextlib.ExitStack() as stack:  # the routes' ports must be known before
+        held = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        ports = [one.getsockname()[1] for one in held]
+    processes = []
+    for number, port in enumerate(ports):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        routes = ", ".join(f'"nats-route://127.0.0.1:{other}"' for other in ports)
+        (folder / "conf").write_text(
+            f"server_name: n{number}\ncluster {{ name: c, host: 127.0.0.1, port: {port}, routes: [{routes}], pool_size: 1 }}\n"
+        )
+        processes.append(NatsServerProcess(folder, "--config", str(folder / "conf")))
+    try:
+        await asyncio.gather(*(process.start() for process in processes))
+        urls = tuple(f"nats://127.0.0.1:{process.port}" for process in processes)
+        async with nodes(2, lambda: nats_bus(NatsSettings(urls, replicas=3))) as servers:
+            yield processes, servers
+    finally:
+        await asyncio.gather(*(process.kill() for process in processes))
+
+
+def test_a_cluster_outlives_one_of_three_servers_of_nats(tmp_path):
+    async def main():
+        async with on_three_servers(tmp_path) as (processes, (a, b)), contextlib.AsyncExitStack() as stack:
+            heard = await coded(stack, b)
+            publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(pace="fast", bandwidth=6.0)))
+            x = voice(1, 20)
+            await feed(publisher, x, 0, 10)
+            await heard.to(lambda heard: len(heard.of(Packet)) == 10)
+            used = cluster_of(a).bus._client.connected_url.port
+            await next(process for process in processes if process.port == used).kill()
+            await until(lambda: not cluster_of(a).bus.connected)
+            await until(lambda: cluster_of(a).bus.connected and cluster_of(b).bus.connected)
+            await feed(publisher, x, 10, 10)
+            await publisher.end()
+            await heard.to_end()
+            assert len(heard.of(Packet)) == 20 and not heard.of(Gap)
+            later = await coded(stack, b, "later")
+            async with publish(a.url, "later", PublishOptions(bandwidth=6.0)) as another:
+                await later.to(lambda heard: heard.of(StreamStart))  # the stores have another leader first
+                await feed(another, x, 0, 5)
+                await another.end()
+            await later.to_end()
+            assert len(later.of(Packet)) == 5 and not later.of(Gap)
 
     run(main())

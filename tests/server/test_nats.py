@@ -246,6 +246,7 @@ def test_a_message_that_is_too_long_is_lost_and_the_next_one_is_not(tmp_path: Pa
         {"servers": ("nats://",)},
         {"cluster": "a.b"},
         {"replicas": 0},
+        {"domain": "a.b"},
         {"user": "node"},
         {"user": "node", "password": PASSWORD, "token": PASSWORD},
         {"key_file": Path(__file__)},

@@ -134,7 +134,8 @@ class NatsBus:
 
     def store(self, name: str, *, ttl_s: float | None = None) -> Store:
         if name not in self._stores:
-            self._stores[name] = NatsStore(self, f"streamcodec_{self.settings.cluster}_{name}", ttl_s, self.settings.replicas)
+            bucket = f"streamcodec_{self.settings.cluster}_{name}"
+            self._stores[name] = NatsStore(self, bucket, ttl_s, self.settings.replicas, self.settings.domain)
         return self._stores[name]
 
     # For the stores and the subscriptions ------------------------------------------------------------------------------------------

@@ -53,8 +53,9 @@ class NatsServer:
 class NatsSettings:
     """Where the servers of NATS are, and how a node proves who it is: by a user and password, a token, a credentials file or a seed's file.
 
-    `cluster` is part of all subjects, so several clusters may share one NATS. `replicas` is on how many servers the stores are kept. With
-    `ca_file`, or `cert_file` and `key_file`, the connection is by TLS. Raises `InputError`.
+    `cluster` is part of all subjects, so several clusters may share one NATS. `replicas` is on how many servers the stores are kept, and
+    `domain` names the JetStream that has them where another one, or none, is nearer. With `ca_file`, or `cert_file` and `key_file`, the
+    connection is by TLS. Raises `InputError`.
     """
 
     servers: tuple[str, ...]
@@ -68,12 +69,15 @@ class NatsSettings:
     cert_file: Path | None = None
     key_file: Path | None = None
     replicas: int = 1
+    domain: str | None = None
 
     def __post_init__(self) -> None:
         if not self.servers:
             raise InputError(f"no server of NATS is named, expected one at least: {_EXPECTED}")
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.cluster):
             raise InputError(f"the cluster is {shown(self.cluster)}, expected 1 to 64 of A-Z a-z 0-9 _ -")
+        if self.domain is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.domain):
+            raise InputError(f"the domain is {shown(self.domain)}, expected 1 to 64 of A-Z a-z 0-9 _ -")
         if not 1 <= self.replicas <= 5:
             raise InputError(f"the stores are to be on {shown(self.replicas)} servers of NATS, expected 1 to 5")
         if (self.user is None) is not (self.password is None):

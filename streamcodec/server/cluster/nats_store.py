@@ -50,11 +50,12 @@ class _NatsConnection(Protocol):
 class NatsStore:
     """The keys of one bucket, as `Store` describes them. A bucket that is not there is made."""
 
-    def __init__(self, connection: _NatsConnection, bucket: str, ttl_s: float | None, replicas: int) -> None:
+    def __init__(self, connection: _NatsConnection, bucket: str, ttl_s: float | None, replicas: int, domain: str | None) -> None:
         self.connection = connection
         self.bucket = bucket
         self.ttl_s = ttl_s
         self._replicas = replicas
+        self._domain = domain
         self._found: tuple[Client, KeyValue] | None = None
 
     async def get(self, key: str) -> Entry | None:
@@ -95,7 +96,7 @@ class NatsStore:
 
         async def delete(client: Client) -> None:
             await self.keys(client)
-            await _jetstream(client).publish(f"$KV.{self.bucket}.{key}", headers=dict(headers), msg_ttl=_TOMBSTONE_S)
+            await self.jetstream(client).publish(f"$KV.{self.bucket}.{key}", headers=dict(headers), msg_ttl=_TOMBSTONE_S)
 
         await self._do(delete)
 
@@ -106,8 +107,12 @@ class NatsStore:
         """The bucket, made where it is not there."""
         if self._found is None or self._found[0] is not client:
             config = api.KeyValueConfig(self.bucket, ttl=self.ttl_s, replicas=self._replicas, storage=api.StorageType.MEMORY)
-            self._found = client, await _jetstream(client).create_key_value(config)
+            self._found = client, await self.jetstream(client).create_key_value(config)
         return self._found[1]
+
+    def jetstream(self, client: Client) -> JetStreamContext:
+        """The JetStream that has the bucket."""
+        return client.jetstream(domain=self._domain, timeout=_WITHIN_S)
 
     async def _do(self, what: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
         try:
@@ -159,7 +164,7 @@ class _NatsWatch:
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox, cb=heard)
         try:
-            info = await _jetstream(client).add_consumer(
+            info = await self._store.jetstream(client).add_consumer(
                 f"KV_{self._store.bucket}",
                 api.ConsumerConfig(
                     deliver_subject=inbox,
@@ -228,10 +233,6 @@ class _NatsWatch:
                 self._changed(key, entry)
             except Exception:
                 log.exception("a change of the store %r could not be taken", self._store.bucket)
-
-
-def _jetstream(client: Client) -> JetStreamContext:
-    return client.jetstream(timeout=_WITHIN_S)
 
 
 def _told(error: Exception) -> str:

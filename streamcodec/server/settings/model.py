@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     cluster_name: Annotated[str, AfterValidator(_token)] = CLUSTER_NAME
     cluster_address: Annotated[str, AfterValidator(checked_address)] | None = None
     cluster_credentials: Path | None = None
+    cluster_replicas: Annotated[int, Ge(1), Le(5)] = 1
+    cluster_domain: Annotated[str, AfterValidator(_token)] | None = None
     replicate: bool = False
     page: bool = True
     log_format: LogFormat = "text"

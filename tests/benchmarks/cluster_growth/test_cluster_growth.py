@@ -10,7 +10,7 @@ import pytest
 from tiny_benchmark import files_of, run_tiny
 
 from benchmarks.cluster_growth.benchmark import BENCHMARK
-from benchmarks.cluster_growth.model import PACKETS_PER_S, Bounds, Costs, Load, Room, Sizes, breaks_first, grow, part
+from benchmarks.cluster_growth.model import PACKETS_PER_S, Bounds, ClusterLoad, Costs, Room, Sizes, breaks_first, grow, part
 from benchmarks.report import benchmark
 
 TINY = [
@@ -24,7 +24,7 @@ COSTS = Costs(send_us=10, take_us=20, write_us=30, nats_in_us=1, nats_out_us=2, 
 ROOM = Room(10, 100)
 
 
-def load(streams: int, listeners: int, room: Room = ROOM, costs: Costs = COSTS) -> Load:
+def load(streams: int, listeners: int, room: Room = ROOM, costs: Costs = COSTS) -> ClusterLoad:
     return grow(streams, listeners, 600.0, room, SIZES, costs, Bounds(nats_bits_per_s=1e15))
 
 
