@@ -206,7 +206,7 @@ def serve(
         bool | None,
         typer.Option(
             "--echo/--no-echo",
-            help="Let everybody test their connection: streams named echo.* need no token, 16 at a time, 5 min each.",
+            help="Let everybody test their connection: streams named echo.* need no token, 16 at a time, 2 of an address, 5 min each.",
         ),
     ] = None,
     cluster: Annotated[

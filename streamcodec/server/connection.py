@@ -6,12 +6,15 @@ Whatever a client does wrong ends its own connection with a code and a reason; t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
 from websockets.exceptions import ConnectionClosed
 
 from streamcodec.errors import InputError, RemoteProtocolError, WireCode
 from streamcodec.protocol import ListenHello, PublishHello
+from streamcodec.server.auth.credential import Basis
 from streamcodec.server.auth.gatekeeper import Gatekeeper
 from streamcodec.server.auth.permits import Permit, Permits
 from streamcodec.server.door import Door
@@ -119,13 +122,23 @@ class ClientHandler:
             return
         try:
             async with peer.unless_failed():
-                if isinstance(hello, PublishHello):
-                    with self._door.publishing(peer.host):
+                with self._place(hello):
+                    if isinstance(hello, PublishHello):
                         await serve_publisher(peer, hello, registry, self._handshake)
-                else:
-                    await serve_listener(peer, hello, registry, self._handshake, self._listens)
+                    else:
+                        await serve_listener(peer, hello, registry, self._handshake, self._listens)
         except InputError as exc:
             raise RemoteProtocolError(WireCode.BAD_REQUEST, str(exc)) from exc
+
+    @contextlib.contextmanager
+    def _place(self, hello: PublishHello | ListenHello) -> Iterator[None]:
+        """One of the places that the client's address has."""
+        with contextlib.ExitStack() as stack:
+            if self.permit is not None and self.permit.credential.basis is Basis.ECHO:
+                stack.enter_context(self._door.testing(self.peer.host, publishes=isinstance(hello, PublishHello)))
+            if isinstance(hello, PublishHello):
+                stack.enter_context(self._door.publishing(self.peer.host))
+            yield
 
 
 def _code(exc: Exception) -> WireCode:

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from streamcodec.errors import WireCode
 from streamcodec.server.addresses import AddressRates, peer_key
+from streamcodec.server.echo import MAX_ECHO_LISTENERS
 from streamcodec.server.limits import Limits
 from streamcodec.server.proxies import Proxies
 from streamcodec.server.refusals import Bound, LimitReached, Refusals
@@ -57,7 +59,7 @@ def _refusal(status: HTTPStatus, reason: str, retry_after: str) -> bytes:
 
 
 class Door:
-    """Counts connections, and the publishers among them: `most` in all.
+    """Counts connections, and the publishers and echo tests among them: `most` in all.
 
     `clock` tells seconds; `available` is how many descriptors this process may still open, None where nobody knows. `proxies` have one
     address for many clients, so each connection of theirs is counted by its client's as soon as that is known (`know`).
@@ -81,6 +83,8 @@ class Door:
         self._rates = AddressRates(limits.new_connections, clock)
         self._connections: Counter[str] = Counter()
         self._publishers: Counter[str] = Counter()
+        self._tests: Counter[str] = Counter()
+        self._test_listeners: Counter[str] = Counter()
 
     def warn_of_few_files(self) -> None:
         """Tell whoever runs the server where this process may open too few files for all publishers and listeners."""
@@ -118,21 +122,32 @@ class Door:
         self.num_connections -= 1
         self._count(host, -1)
 
-    @contextlib.contextmanager
-    def publishing(self, host: str) -> Iterator[None]:
+    def publishing(self, host: str) -> AbstractContextManager[None]:
         """Count a publisher from `host` inside this block. Raises `LimitReached` SERVER_FULL where it has too many."""
-        key, most = self._key(host), self._limits.max_publishers_per_address
-        if key is not None and self._publishers[key] >= most:
-            told = f"this address has its {most} publishers"
-            self._refusals.note(Bound.PUBLISHERS_OF_ADDRESS, host, told)
+        return self._counted(host, self._publishers, self._limits.max_publishers_per_address, "publishers", Bound.PUBLISHERS_OF_ADDRESS)
+
+    def testing(self, host: str, *, publishes: bool) -> AbstractContextManager[None]:
+        """As `publishing`, for who publishes or hears an echo test."""
+        most = self._limits.max_echo_tests_per_address
+        if publishes:
+            return self._counted(host, self._tests, most, "echo tests", Bound.ECHO_TESTS_OF_ADDRESS)
+        most *= MAX_ECHO_LISTENERS
+        return self._counted(host, self._test_listeners, most, "listeners of echo tests", Bound.ECHO_TESTS_OF_ADDRESS)
+
+    @contextlib.contextmanager
+    def _counted(self, host: str, counts: Counter[str], most: int, what: str, bound: Bound) -> Iterator[None]:
+        if (key := self._key(host)) is None:
+            yield
+            return
+        if counts[key] >= most:
+            told = f"this address has its {most} {what}"
+            self._refusals.note(bound, host, told)
             raise LimitReached(WireCode.SERVER_FULL, told)
-        if key is not None:
-            self._publishers[key] += 1
+        counts[key] += 1
         try:
             yield
         finally:
-            if key is not None:
-                _decrease(self._publishers, key)
+            _decrease(counts, key)
 
     def _key(self, host: str) -> str | None:
         """By what somebody from `host` is counted; None where they are not."""

@@ -34,6 +34,7 @@ class Limits:
     accepted: Rate = Rate(1000, 500)  # connections of all, those that are refused too; who comes faster waits in the system's queue
     handshakes: Rate = Rate(250, 10)  # of all; who comes faster waits, addresses take turns, and HTTP's status 503 after 10 s
     max_echo_tests: Count = 16  # where everybody may test their connection: streams named echo.*; refuse: server_full
+    max_echo_tests_per_address: Count = 2  # refuse: server_full
     echo_test_s: Seconds = 300.0  # so long such a stream lasts; error: timeout
     # Refuse publishers of PCM, and listeners of PCM whose stream has no decoder yet: server_full. "auto": when this machine is full by its
     # own measure; a number: when it has so many streams to encode or decode; None, or "off" in a file: never.

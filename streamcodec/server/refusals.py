@@ -26,6 +26,7 @@ class Bound(StrEnum):
     CONTROL_FRAMES = "control_frames"
     CONNECTIONS = "connections"
     CONNECTIONS_OF_ADDRESS = "connections_of_address"
+    ECHO_TESTS_OF_ADDRESS = "echo_tests_of_address"
     HANDSHAKES = "handshakes"
     HOST = "host"
     NEW_CONNECTIONS = "new_connections"

@@ -18,6 +18,9 @@ from streamcodec.protocol import Packet
 from streamcodec.server import AuthUrl, Operations, RecordingFolder, Server, Tokens
 from streamcodec.server.admin import Admin
 from streamcodec.server.auth.credential import Credential
+from streamcodec.server.door import Door
+from streamcodec.server.limits import Limits
+from streamcodec.server.refusals import Bound, Refusals
 
 TOKENS = Tokens(publish=("secret",), listen=("secret",))
 
@@ -71,6 +74,43 @@ def test_so_many_echo_tests_run_at_a_time_and_streams_with_a_token_besides() -> 
                 await listening(stack, server.url, name, format="pcm_s16le")
             with pytest.raises(Refused, match="has its 4 listeners of echo tests"):
                 await listen(server.url, "echo.x", format="pcm_s16le").__aenter__()
+
+    run(main())
+
+
+def test_an_address_has_so_many_echo_tests_and_leaves_places_for_others() -> None:
+    limits = Limits(max_echo_tests_per_address=1)
+    entrance = Door(limits, refusals := Refusals(lambda: 0.0), lambda: 0.0)
+    for publishes, told in ((True, "1 echo tests"), (False, "2 listeners of echo tests")):
+        with contextlib.ExitStack() as stack:
+            for _ in range(int(told[0])):
+                stack.enter_context(entrance.testing("203.0.113.7", publishes=publishes))
+            with pytest.raises(RemoteProtocolError, match=f"this address has its {told}") as caught:
+                stack.enter_context(entrance.testing("203.0.113.7", publishes=publishes))
+            assert caught.value.code == WireCode.SERVER_FULL
+            for other in ("203.0.113.8", "127.0.0.1", "127.0.0.1", "127.0.0.1"):
+                stack.enter_context(entrance.testing(other, publishes=publishes))
+        with entrance.testing("203.0.113.7", publishes=publishes):
+            pass
+    assert refusals.counts[Bound.ECHO_TESTS_OF_ADDRESS] == 2
+
+
+def test_a_server_counts_the_echo_tests_of_an_address_and_no_other_streams() -> None:
+    async def main() -> None:
+        limits = patient_limits(max_echo_tests_per_address=1, bound_loopback=True)
+        async with Server(tiny_codec(), port=0, echo=True, limits=limits, tokens=TOKENS) as server, contextlib.AsyncExitStack() as stack:
+            for name in ("alice", "bob"):
+                await stack.enter_async_context(publish(server.url, name, PublishOptions(token="secret")))
+            first = await stack.enter_async_context(publish(server.url, "echo.a"))
+            with pytest.raises(Refused, match="this address has its 1 echo tests"):
+                await publish(server.url, "echo.b").__aenter__()
+            for _ in range(2):
+                await listening(stack, server.url, "echo.a", format="pcm_s16le")
+            with pytest.raises(Refused, match="this address has its 2 listeners of echo tests"):
+                await listen(server.url, "echo.b", format="pcm_s16le").__aenter__()
+            await first.end()
+            await until(lambda: "echo.a" not in server.registry.streams)
+            await stack.enter_async_context(publish(server.url, "echo.b"))
 
     run(main())
 
