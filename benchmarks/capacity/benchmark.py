@@ -30,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("auto", "fp32", "bf16"), default="fp32")
     add("--threads", type=int, default=2, help="of the model, all together")
     add("--workers", type=int, default=1, help="steps at a time, which share the threads")
+    add("--processes", type=int, default=1, help="through WebSockets: of the server, as `serve --processes` starts them")
     add("--packet-frames", type=int, default=6)
     add("--bandwidth", type=float, default=6.0, help="kbps")
     add("--block-ms", type=float, help="through WebSockets: what a publisher sends at once (default: a packet)")
@@ -51,13 +52,16 @@ def refuse(args: argparse.Namespace) -> str | None:
     """Blocks are no longer than packets."""
     if args.block_ms is not None and not 0 < args.block_ms <= 1000 * args.packet_frames * _HOP_S:
         return f"--block-ms {args.block_ms:g}: expected at most a packet, {1000 * args.packet_frames * _HOP_S:g} ms"
+    if args.processes > 1 and args.way != "websocket":
+        return f"--processes {args.processes}: expected --way websocket"
     return None
 
 
 def case_name(args: argparse.Namespace) -> str:
     """Way, model and precision."""
     pcm = f", {args.pcm_listeners} PCM listeners" if args.way == "websocket" and args.pcm_listeners else ""
-    return f"{_way(args)}, {model_name(args.model)}, {args.precision}{pcm}"
+    several = f", {args.processes} processes" if args.processes > 1 else ""
+    return f"{_way(args)}, {model_name(args.model)}, {args.precision}{pcm}{several}"
 
 
 def _way(args: argparse.Namespace) -> str:
@@ -89,6 +93,7 @@ def _measure(args: argparse.Namespace, loading: Loading, course: PhasePlan) -> F
         "precision": args.precision,
         "threads": args.threads,
         "workers": args.workers,
+        "processes": args.processes,
         "packet_ms": 1000 * args.packet_frames * _HOP_S,
         "block_ms": args.block_ms or 1000 * args.packet_frames * _HOP_S,
         "kbps": args.bandwidth,
@@ -104,13 +109,13 @@ def _measure(args: argparse.Namespace, loading: Loading, course: PhasePlan) -> F
             url, fingerprint, args.packet_frames, args.bandwidth, block_s, args.pcm_listeners, args.joins_per_second, args.seed
         )
 
-    figures = _finished(CapacityRun(ThroughWebSockets(loading, plan, admission=False)), lambda run: run_phases(run, course))
+    def through(*, admission: bool) -> CapacityRun:
+        return CapacityRun(ThroughWebSockets(loading, plan, admission=admission, processes=args.processes))
+
+    figures = _finished(through(admission=False), lambda run: run_phases(run, course))
     streams = figures["overload"]["streams"]
     print(f"{streams} for {course.overload_s:g} s at a server that may refuse", file=sys.stderr)
-    admitted = _finished(
-        CapacityRun(ThroughWebSockets(loading, plan, admission=True)),
-        lambda run: run_admission(run, streams, course.overload_s, course.joins_per_s),
-    )
+    admitted = _finished(through(admission=True), lambda run: run_admission(run, streams, course.overload_s, course.joins_per_s))
     return {**told, **figures, "admission": admitted, "failures": figures["failures"] + admitted["failures"]}
 
 

@@ -27,7 +27,8 @@ def render(cases: Cases) -> str:
         "by the time from there until its codes are out: in process, at the sink of the worker's stream; through WebSockets, parsed by a "
         "listener, one for each stream, in the load's process on the same cores. Growth adds publishers until, twice in a row, the 99th "
         f"percentile of a step's packets reaches {limit:g} ms or one is dropped; then a count is held. *Cores* are those of the model's "
-        "process: in process with the thread that hands the packets over, else the server's. *Handed over* is how late the load itself "
+        "process: in process with the thread that hands the packets over, else the server's, all of them where it has several (`serve "
+        "--processes`). *Handed over* is how late the load itself "
         "was: it is part of the lateness.",
         table(
             [

@@ -14,11 +14,11 @@ __all__ = ["ThroughWebSockets"]
 
 
 class ThroughWebSockets:
-    """A server's process and a load's; without `admission` the server lets everybody in."""
+    """A server, of one process or several, and a load's process; without `admission` the server lets everybody in."""
 
-    def __init__(self, loading: Loading, plan: Callable[[str, str], WebSocketLoad], *, admission: bool) -> None:
+    def __init__(self, loading: Loading, plan: Callable[[str, str], WebSocketLoad], *, admission: bool, processes: int = 1) -> None:
         everybody = Limits(max_publishers=100_000, max_listeners=100_000, max_waiting_listeners=100_000, capacity=None)
-        self._serving = Serving(loading, limits=Limits() if admission else everybody)
+        self._serving = Serving(loading, limits=Limits() if admission else everybody, processes=processes)
         self._plan = plan
         self._processes = Processes()
         self._server: Process
@@ -45,5 +45,5 @@ class ThroughWebSockets:
         return sample
 
     def usage(self) -> dict[str, dict[str, float]]:
-        """Processor seconds so far and resident memory of the server's process, and of the load's."""
+        """Processor seconds so far and resident memory of the server, and of the load."""
         return {"model": self._server.ask("usage"), "load": self._load.ask("usage")}

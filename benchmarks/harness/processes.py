@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import multiprocessing
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from benchmarks.harness.machine import usage
 from benchmarks.harness.models import Loading
+from benchmarks.harness.several import server_command
 from streamcodec.gc_freeze import freeze_gc
 from streamcodec.server import Limits, Server
 
@@ -122,7 +123,7 @@ class Processes:
 class Serving:
     """What a server's process is told: the codec, where to listen, its limits, and the packet to warm up with (frames).
 
-    With `traces` it notes each packet's way.
+    With `traces` it notes each packet's way. With several `processes` it is `serve --processes`, which warms up by itself, on loopback.
     """
 
     loading: Loading
@@ -130,6 +131,7 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
     warm_up_frames: int | None = None
     traces: bool = False
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,9 @@ class Served:
 
 def serve(pipe: Connection, serving: Serving) -> None:
     """Serve until told to stop: sends an `Address`, answers "usage" with what it has used so far, and "stop" with a `Served`."""
+    if serving.processes > 1:
+        _serve_several(pipe, serving)
+        return
     codec = serving.loading()
     if serving.warm_up_frames is not None:
         codec.warm_up(serving.warm_up_frames)
@@ -174,3 +179,23 @@ async def _serve(pipe: Connection, codec: Any, serving: Serving) -> None:
             pipe.send(usage())
         stats = server._worker.stats
     pipe.send(Served(traces, stats.steps, stats.rows, stats.busy_s))
+
+
+def _serve_several(pipe: Connection, serving: Serving) -> None:
+    loading, limits = serving.loading, serving.limits
+    told = {one.name: getattr(limits, one.name) for one in fields(limits) if getattr(limits, one.name) != getattr(Limits(), one.name)}
+    if limits.capacity is None:
+        told["capacity"] = "off"
+    settings = {
+        "model": str(loading.model),
+        "engine": loading.engine,
+        "precision": loading.precision,
+        "threads": loading.threads,
+        "processes": serving.processes,
+        "limits": told,
+    }
+    with server_command(settings) as server:
+        pipe.send(Address(int(server.url.rpartition(":")[2]), Loading(loading.model, "torch")().fingerprint))
+        while pipe.recv() != "stop":
+            pipe.send(server.usage())
+    pipe.send(Served())

@@ -30,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     add = parser.add_argument
     add("--listeners", type=int, default=1000)
+    add("--processes", type=int, default=1, help="of the server, as `serve --processes` starts them")
     add("--join-seconds", type=float, default=5.0, help="in which they come")
     add("--hold-seconds", type=float, default=20.0, help="in which they listen")
     add("--over-seconds", type=float, default=10.0, help="with half as many again that have asked to come; 0: they do not")
@@ -41,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     """Run the load against a server with its default limits."""
     with observed, Processes() as processes:
-        server = processes.start(serve, Serving(Loading(args.model, args.engine)))
+        server = processes.start(serve, Serving(Loading(args.model, args.engine), processes=args.processes))
         address: Address = server.receive()
         load = RelayLoad(
             address.url, address.fingerprint, args.listeners, args.join_seconds, args.hold_seconds, args.over_seconds, seed=args.seed
@@ -163,5 +164,5 @@ BENCHMARK = Benchmark(
     measure=measure,
     render=render,
     headlines=headlines,
-    case=lambda args: f"{args.listeners} listeners",
+    case=lambda args: f"{args.listeners} listeners" + (f", {args.processes} processes" if args.processes > 1 else ""),
 )

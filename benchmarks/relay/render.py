@@ -19,9 +19,9 @@ def render(cases: Mapping[str, Figures]) -> str:
     parts = [
         f"One publisher sends codes at {first['kbps']:g} kbps, in packets of {first['packet_ms']:g} ms and in real time. As many "
         f"listeners as the case says come at an even pace within {first['join_s']:g} s; they report as the protocol says. Server and "
-        "listeners are a process each, on the same cores. *Hello* is the time from opening the connection to the answer to the hello; "
-        "*late* that from a packet's last sample to the listener. *Delivered* is what came within 1 s, of all that was due to those "
-        "that were let in.",
+        "listeners are a process each, on the same cores; where the case names several, they are the server's (`serve --processes`). "
+        "*Hello* is the time from opening the connection to the answer to the hello; *late* that from a packet's last sample to the "
+        "listener. *Delivered* is what came within 1 s, of all that was due to those that were let in.",
         table(
             ["held", "let in", "refused", "hello p99 ms", "max", *columns, "server's cores", "load's"],
             [[name, *_answers(case["hold"]), *_delivered(case["hold"]), *_cores(case["hold"])] for name, case in ordered.items()],
