@@ -102,6 +102,9 @@ class Settings(BaseSettings):
     cluster_name: Annotated[str, AfterValidator(_token)] = CLUSTER_NAME
     cluster_address: Annotated[str, AfterValidator(checked_address)] | None = None
     cluster_credentials: Path | None = None
+    cluster_tls_ca: Path | None = None
+    cluster_tls_certificate: Path | None = None
+    cluster_tls_key: Path | None = None
     replicate: bool = False
     page: bool = True
     log_format: LogFormat = "text"
