@@ -27,8 +27,10 @@ This file imports nothing from the package.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from enum import StrEnum
+from typing import Any
 
 __all__ = [
     "AudioError",
@@ -54,6 +56,7 @@ __all__ = [
     "WireCode",
     "explain",
     "printable",
+    "without_credentials",
 ]
 
 
@@ -275,3 +278,12 @@ class Refused(ConnectionFailed):
     def __str__(self) -> str:
         again = "try again later" if self.retry else "do not retry unchanged"
         return printable(f"refused by the server: {self.reason} ({self.code}; {again})")
+
+
+def without_credentials(value: Any) -> Any:
+    """A URL, or several in lists and tables, for a line of a log or a terminal: *** is where a user, a password or a token is."""
+    if isinstance(value, str):
+        return re.sub(r"^(\w+://)?.*@", r"\1***@", value, flags=re.DOTALL)
+    if isinstance(value, (list, tuple)):
+        return [without_credentials(item) for item in value]
+    return {key: without_credentials(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcodec.errors import ConnectionFailed, Refused, RemoteProtocolError, WireCode, explain, printable
+from streamcodec.errors import ConnectionFailed, Refused, RemoteProtocolError, WireCode, explain, printable, without_credentials
 
 NASTY = "\x1b[31mred\x1b]0;title\x07\n12:00:00 forged line\r\x85\u2028\u202egnp.exe\u200b\x00\ud800"
 
@@ -56,3 +56,15 @@ def test_a_file_whose_folder_is_closed_is_told_too(monkeypatch):
     denied = PermissionError(errno.EACCES, "Permission denied", "secrets/keys.json")
     monkeypatch.setattr(os, "stat", closed)
     assert explain(denied) == f"secrets/keys.json: Permission denied for user {os.geteuid()}, who may not look into its folder"
+
+
+def test_a_url_is_told_without_its_credentials_wherever_it_stands():
+    for url, told in (
+        ("nats://user:pass/word@host:1", "nats://***@host:1"),
+        ("user:password@host", "***@host"),
+        ("https://token@host/path", "https://***@host/path"),
+        ("https://host/path", "https://host/path"),
+        ("a\nb@host", "***@host"),
+    ):
+        assert without_credentials(url) == told
+    assert without_credentials({"a": ["nats://x@h", 5, None]}) == {"a": ["nats://***@h", 5, None]}

@@ -81,8 +81,9 @@ def recordings_of(settings: Settings) -> RecordingFolder | None:
 def cluster_of(settings: Settings) -> ClusterOptions | None:
     """The cluster that the server is a node of, if it is. Raises `InputError`, and `MissingDependencyError` without its extra."""
     if not settings.cluster:
-        if settings.cluster_credentials is not None:
-            raise InputError("cluster_credentials is for a node of a cluster: expected --cluster URL")
+        for name in ("cluster_credentials", "cluster_tls_ca", "cluster_tls_certificate", "cluster_tls_key"):
+            if getattr(settings, name) is not None:
+                raise InputError(f"{name} is for a node of a cluster: expected --cluster URL")
         if (settings.replicate or settings.cluster_address is not None) and settings.processes == 1:
             raise InputError("replicate and cluster_address are for a node of a cluster: expected --cluster URL, or --processes N")
         return None
@@ -96,6 +97,9 @@ def cluster_of(settings: Settings) -> ClusterOptions | None:
         credentials_file=settings.cluster_credentials,
         replicas=settings.cluster_replicas,
         domain=settings.cluster_domain,
+        tls_ca=settings.cluster_tls_ca,
+        tls_certificate=settings.cluster_tls_certificate,
+        tls_key=settings.cluster_tls_key,
     )
     bus = nats_bus(nats)
     several = settings.processes > 1

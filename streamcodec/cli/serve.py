@@ -233,6 +233,18 @@ def serve(
         str | None,
         typer.Option(metavar="NAME", help="The JetStream domain with names and nodes, where this node is at a leaf node of NATS."),
     ] = None,
+    cluster_tls_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Trust NATS servers that an authority in this PEM file has signed (default: the system's).",
+        ),
+    ] = None,
+    cluster_tls_certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Show this certificate, or chain of them, to NATS servers that ask for one; PEM."),
+    ] = None,
+    cluster_tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of that certificate, as PEM.")] = None,
     replicate: Annotated[
         bool | None,
         typer.Option(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
-from streamcodec.errors import InputError, explain
+from streamcodec.errors import InputError
+from streamcodec.pem import trusting_context
 
 __all__ = ["trusting"]
 
@@ -19,9 +20,4 @@ def trusting(url: str, tls_ca: str | Path | None) -> ssl.SSLContext | None:
         return None
     if not url.startswith("wss:"):
         raise InputError(f"{url!r} has no TLS, so no certificate is looked at: expected a URL that begins with wss:")
-    try:
-        return ssl.create_default_context(cafile=tls_ca)
-    except ssl.SSLError as exc:
-        raise InputError(f"{tls_ca}: is no certificate, expected one or more as PEM") from exc
-    except OSError as exc:
-        raise InputError(f"{tls_ca}: {explain(exc)}") from exc
+    return trusting_context(tls_ca)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
-from streamcodec.errors import InputError, LocalProtocolError, RemoteProtocolError, WireCode
+from streamcodec.errors import InputError, LocalProtocolError, RemoteProtocolError, WireCode, without_credentials
 from streamcodec.protocol import Error, Ping, Pong, now_us
 from streamcodec.protocol.fields import shown
 
@@ -81,5 +82,8 @@ def checked_address(url: str) -> str:
     try:
         Error(code=WireCode.SERVER_CLOSING, reason="", go_to=url)
     except LocalProtocolError:
-        raise InputError(f"{shown(url)} is no address of a server, expected for instance wss://voice.example.org") from None
+        told = shown(without_credentials(url))
+        raise InputError(f"{told} is no address of a server, expected for instance wss://voice.example.org") from None
+    if urlsplit(url).username is not None:
+        raise InputError("the address has a name or a password in it, which every client would be told: expected one without")
     return url

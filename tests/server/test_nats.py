@@ -7,12 +7,13 @@ import base64
 import itertools
 import json
 import logging
+import ssl
 from pathlib import Path
 
 import nkeys
 import pytest
 from bus_rig import NATS_SERVER, NatsServerProcess, NatsSite, at
-from certificates import make_pair
+from certificates import Pair, make_pair
 from live_rig import until
 from patience import run_patiently
 from programs import needs
@@ -129,12 +130,84 @@ def test_a_connection_by_tls_is_to_the_server_that_was_meant(tmp_path: Path) -> 
 
     async def try_it(port: int) -> None:
         url = f"tls://127.0.0.1:{port}"
-        await opened_and_closed(NatsSettings((url,), ca_file=ours.certificate))
-        await opened_and_closed(NatsSettings((f"127.0.0.1:{port}",), ca_file=ours.certificate))
-        with pytest.raises(BusError, match="certificate is not trusted"):
-            await opened_and_closed(NatsSettings((url,), ca_file=others.certificate))
+        await opened_and_closed(NatsSettings((url,), tls_ca=ours.certificate))
+        with pytest.raises(BusError, match=r"certificate is not trusted$"):
+            await opened_and_closed(NatsSettings((url,), tls_ca=others.certificate))
+        with pytest.raises(BusError, match="not trusted, expected a URL that begins with tls: and cluster_tls_ca"):
+            await opened_and_closed(NatsSettings((f"nats://127.0.0.1:{port}",)))
 
     with_server(tmp_path, config, try_it)
+
+
+@pytest.mark.parametrize("newest", ["TLSv1_2", "TLSv1_3"])
+def test_a_server_that_asks_for_a_certificate_lets_in_a_node_that_has_one_and_tells_others_why_not(
+    tmp_path: Path, newest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, node, other = (make_pair(tmp_path, name) for name in ("server", "node", "other"))
+    options = ["--jetstream", "--tlsverify", "--tlscert", server.certificate, "--tlskey", server.key, "--tlscacert", node.certificate]
+    make = NatsSettings.tls_context
+
+    def up_to_newest(settings: NatsSettings) -> ssl.SSLContext:
+        context = make(settings)
+        context.maximum_version = ssl.TLSVersion[newest]
+        return context
+
+    monkeypatch.setattr(NatsSettings, "tls_context", up_to_newest)
+
+    async def main() -> None:
+        process = NatsServerProcess(tmp_path, *map(str, options))
+        await process.start()
+        try:
+            url = f"tls://127.0.0.1:{process.port}"
+
+            def proving(pair: Pair) -> NatsSettings:
+                return NatsSettings((url,), tls_ca=server.certificate, tls_certificate=pair.certificate, tls_key=pair.key)
+
+            await opened_and_closed(proving(node))
+            with pytest.raises(BusError, match="asks for this node's certificate, expected cluster_tls_certificate and cluster_tls_key"):
+                await opened_and_closed(NatsSettings((url,), tls_ca=server.certificate))
+            with pytest.raises(BusError, match="does not trust this node's certificate, expected one in cluster_tls_certificate"):
+                await opened_and_closed(proving(other))
+        finally:
+            await process.kill()
+
+    run_patiently(main())
+
+
+def test_a_renewed_certificate_is_read_for_the_next_connection(tmp_path: Path) -> None:
+    server, node, new = (make_pair(tmp_path, name) for name in ("server", "node", "new"))
+    settings = NatsSettings(("tls://h",), tls_ca=server.certificate, tls_certificate=node.certificate, tls_key=node.key)
+    settings.tls_context()
+    node.certificate.write_bytes(new.certificate.read_bytes())
+    with pytest.raises(InputError, match=r"cluster_tls_key: .*node\.key: belongs to another certificate"):
+        settings.tls_context()
+    node.key.write_bytes(new.key.read_bytes())
+    settings.tls_context()
+
+
+def test_files_for_tls_that_cannot_be_used_are_told_by_setting_and_file(tmp_path: Path) -> None:
+    node, other, locked = make_pair(tmp_path, "node"), make_pair(tmp_path, "other"), make_pair(tmp_path, "locked", password=b"hush")
+    missing, junk = tmp_path / "none.pem", tmp_path / "junk.pem"
+    junk.write_text("junk")
+    pair = {"tls_certificate": node.certificate, "tls_key": node.key}
+    for given, told in (
+        ({"tls_ca": missing}, f"cluster_tls_ca: {missing}: No such file or directory"),
+        ({"tls_ca": junk}, f"cluster_tls_ca: {junk}: is no certificate, expected one or more as PEM"),
+        ({**pair, "tls_certificate": missing}, f"cluster_tls_certificate: {missing}: No such file or directory"),
+        ({**pair, "tls_certificate": node.key}, f"cluster_tls_certificate: {node.key}: is no certificate, expected one or more as PEM"),
+        ({**pair, "tls_key": missing}, f"cluster_tls_key: {missing}: No such file or directory"),
+        ({**pair, "tls_key": junk}, f"cluster_tls_key: {junk}: is no private key, expected one as PEM"),
+        ({**pair, "tls_key": other.key}, f"cluster_tls_key: {other.key}: belongs to another certificate than {node.certificate}"),
+        ({"tls_certificate": locked.certificate, "tls_key": locked.key}, f"cluster_tls_key: {locked.key}: needs a password"),
+        ({"tls_key": node.key}, "cluster_tls_key is given alone, expected cluster_tls_certificate with it"),
+        ({"tls_certificate": node.certificate}, "cluster_tls_certificate is given alone, expected cluster_tls_key with it"),
+    ):
+        with pytest.raises(InputError) as raised:
+            NatsSettings(("tls://nats.example",), **given)
+        assert told in str(raised.value)
+    for url in ("nats://nats.example", "nats.example"):
+        with pytest.raises(InputError, match=r"cluster_tls_ca is for TLS, and cluster names 'nats://nats.example:4222': expected .* tls:"):
+            NatsSettings(("tls://nats.example", url), tls_ca=node.certificate)
 
 
 @pytest.mark.parametrize("own", [{"user": "node", "password": PASSWORD}, {"token": PASSWORD}, {}])
@@ -249,7 +322,6 @@ def test_a_message_that_is_too_long_is_lost_and_the_next_one_is_not(tmp_path: Pa
         {"domain": "a.b"},
         {"user": "node"},
         {"user": "node", "password": PASSWORD, "token": PASSWORD},
-        {"key_file": Path(__file__)},
         {"credentials_file": Path("/nonexistent/credentials")},
         {"credentials_file": Path(__file__)},  # it has a password, and no credentials
     ],

@@ -73,12 +73,14 @@ async def connected_client(
             await client.connect(**options)
         if server.tls and not _is_encrypted(client):
             raise BusError("it does not speak TLS")
+        if not client.is_connected:
+            raise ConnectionResetError("it ends the connection")
     except (BusError, InputError) as exc:
         await discard(client)
         raise BusError(f"NATS at {server.url} cannot be used: {exc}") from None
     except Exception as exc:
         # Whatever a file of credentials or a server makes the library do.
-        told = reason_of(last if isinstance(exc, nats.errors.NoServersError) else exc)
+        told = _refusal(client, server, settings, last if isinstance(exc, nats.errors.NoServersError) else exc)
         await discard(client)
         raise BusError(f"NATS at {server.url} cannot be reached: {told}") from None
     except BaseException:
@@ -114,6 +116,24 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError):
         return explain(error)
     return type(error).__name__
+
+
+def _refusal(client: Client, server: NatsServer, settings: NatsSettings, error: Exception) -> str:
+    """Why a connection came to nothing, with what to set where that would help.
+
+    By TLS 1.3 a server that does not take a node's certificate says so behind the handshake, or only ends the connection: what it has said
+    of itself before is surer.
+    """
+    said: dict[str, Any] = getattr(client, "_server_info", {})
+    if isinstance(error, ssl.SSLCertVerificationError):
+        told = reason_of(error)
+        return told if server.tls else f"{told}, expected a URL that begins with tls: and cluster_tls_ca, as it speaks TLS alone"
+    if said.get("tls_required") and said.get("tls_verify"):
+        if not server.tls or settings.tls_certificate is None:
+            return "it asks for this node's certificate, expected cluster_tls_certificate and cluster_tls_key, and a URL with tls:"
+        if isinstance(error, (ssl.SSLError, ConnectionError)):
+            return "it does not trust this node's certificate, expected one in cluster_tls_certificate that its authority has signed"
+    return reason_of(error)
 
 
 def _is_encrypted(client: Client) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from streamcodec.errors import InputError, explain
+from streamcodec.errors import InputError, explain, without_credentials
+from streamcodec.pem import load_pair, trusting_context
 from streamcodec.protocol.fields import shown
 from streamcodec.server.cluster.subjects import CLUSTER_NAME
 
@@ -38,8 +41,7 @@ class NatsServer:
         except ValueError:
             parts, host, port = urlsplit(""), None, 0
         if host is None or parts.scheme not in _SCHEMES or parts.path not in ("", "/") or parts.query or parts.fragment:
-            without_credentials = re.sub(r"(://|^).*@", r"\1***@", url)
-            raise InputError(f"{shown(without_credentials)} names no server of NATS, expected {_EXPECTED}")
+            raise InputError(f"{shown(without_credentials(url))} names no server of NATS, expected {_EXPECTED}")
         return cls(host, port, parts.scheme == "tls", parts.username, parts.password)
 
     @property
@@ -54,8 +56,9 @@ class NatsSettings:
     """Where the servers of NATS are, and how a node proves who it is: by a user and password, a token, a credentials file or a seed's file.
 
     `cluster` is part of all subjects, so several clusters may share one NATS. `replicas` is on how many servers the stores are kept, and
-    `domain` names the JetStream that has them where another one, or none, is nearer. With `ca_file`, or `cert_file` and `key_file`, the
-    connection is by TLS. Raises `InputError`.
+    `domain` names the JetStream that has them where another one, or none, is nearer. Servers with TLS are trusted where an authority in
+    `tls_ca` has signed them, and a node proves itself by `tls_certificate` with its `tls_key`: PEM files that are read for each connection.
+    Raises `InputError`, which names the setting of `serve`.
     """
 
     servers: tuple[str, ...]
@@ -65,9 +68,9 @@ class NatsSettings:
     token: str | None = field(default=None, repr=False)
     credentials_file: Path | None = None
     nkey_file: Path | None = None
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
+    tls_ca: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
     replicas: int = 1
     domain: str | None = None
 
@@ -82,54 +85,72 @@ class NatsSettings:
             raise InputError(f"the stores are to be on {shown(self.replicas)} servers of NATS, expected 1 to 5")
         if (self.user is None) is not (self.password is None):
             raise InputError("a user of NATS needs a password, and a password a user")
-        if self.key_file is not None and self.cert_file is None:
-            raise InputError("the key of a certificate for NATS needs the certificate")
         if sum(way is not None for way in (self.user, self.token, self.credentials_file, self.nkey_file)) > 1:
             raise InputError(
                 "there are several credentials for NATS, expected one of: user and password, token, credentials file, nkey file"
             )
-        for file in (self.credentials_file, self.nkey_file, self.ca_file, self.cert_file, self.key_file):
-            _readable(file)
-        self.parsed()
+        self._check_tls()
+        if self.nkey_file is not None:
+            with _setting("the seed for NATS"):
+                _bytes_of(self.nkey_file)
         self.credentials()
 
     def __repr__(self) -> str:
         return f"NatsSettings({', '.join(server.url for server in self.parsed())}; cluster {self.cluster})"
 
     def parsed(self) -> tuple[NatsServer, ...]:
-        """The servers that `servers` names; all are reached by TLS where files for it are given."""
-        found = [NatsServer.parse(url) for url in self.servers]
-        tls = self.ca_file is not None or self.cert_file is not None
-        return tuple(NatsServer(one.host, one.port, tls or one.tls, one.user, one.password) for one in found)
+        """The servers that `servers` names."""
+        return tuple(map(NatsServer.parse, self.servers))
 
     def credentials(self) -> str | None:
         """What the file of credentials says now. Raises `InputError`, which tells nothing of it."""
         if self.credentials_file is None:
             return None
-        try:
-            text = self.credentials_file.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise InputError(
-                f"the credentials for NATS cannot be read: {explain(exc) if isinstance(exc, OSError) else 'not text'}"
-            ) from None
-        if not all(re.search(f"-BEGIN {part}-+\n.+\n", text) for part in ("NATS USER JWT", "USER NKEY SEED")):
-            raise InputError(f"{self.credentials_file} has no user's JWT and seed, expected what `nsc generate creds` writes")
+        expected = "expected what `nsc generate creds` writes"
+        with _setting("cluster_credentials"):
+            try:
+                text = _bytes_of(self.credentials_file).decode("ascii")
+            except UnicodeDecodeError:
+                raise InputError(f"{self.credentials_file}: is no text, {expected}") from None
+            if not all(re.search(f"-BEGIN {part}-+\n.+\n", text) for part in ("NATS USER JWT", "USER NKEY SEED")):
+                raise InputError(f"{self.credentials_file}: has no user's JWT and seed, {expected}")
         return text
 
     def tls_context(self) -> ssl.SSLContext:
-        """What makes a connection by TLS. Raises `InputError`."""
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-            if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except OSError as exc:  # an `ssl.SSLError` is one
-            raise InputError(f"the files for TLS to NATS cannot be used: {explain(exc)}") from exc
+        """What makes a connection by TLS, from what the files say now. Raises `InputError`."""
+        with _setting("cluster_tls_ca"):
+            context = trusting_context(self.tls_ca)
+        if self.tls_certificate is not None and self.tls_key is not None:
+            with _setting("cluster_tls_certificate"):
+                trusting_context(self.tls_certificate)  # whether it is a certificate
+            with _setting("cluster_tls_key"):
+                load_pair(context, self.tls_certificate, self.tls_key)
         return context
 
+    def _check_tls(self) -> None:
+        files = {"cluster_tls_ca": self.tls_ca, "cluster_tls_certificate": self.tls_certificate, "cluster_tls_key": self.tls_key}
+        given = [name for name, file in files.items() if file is not None]
+        for server in self.parsed():
+            if given and not server.tls:
+                raise InputError(f"{given[0]} is for TLS, and cluster names {shown(server.url)}: expected a URL that begins with tls:")
+        if (self.tls_certificate is None) is not (self.tls_key is None):
+            found, missing = ("certificate", "key") if self.tls_key is None else ("key", "certificate")
+            raise InputError(f"cluster_tls_{found} is given alone, expected cluster_tls_{missing} with it")
+        if given:
+            self.tls_context()
 
-def _readable(file: Path | None) -> None:
+
+@contextlib.contextmanager
+def _setting(name: str) -> Iterator[None]:
+    """Errors of within say which setting they are about."""
     try:
-        if file is not None:
-            file.open("rb").close()
+        yield
+    except InputError as exc:
+        raise InputError(f"{name}: {exc}") from exc
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
     except OSError as exc:
-        raise InputError(f"{explain(exc)}, expected a file for NATS that this server may read") from exc
+        raise InputError(f"{explain(exc)}, expected a file that this server may read") from exc

@@ -11,6 +11,7 @@ from cryptography import x509
 from prometheus_client.core import Metric
 
 from streamcodec.errors import InputError, explain
+from streamcodec.pem import load_pair
 from streamcodec.server.metrics import counter_family, gauge_family
 from streamcodec.server.watched import WatchedFiles
 
@@ -63,15 +64,5 @@ class Certificates:
             raise InputError(explain(exc)) from exc
         except ValueError as exc:
             raise InputError(f"{self.certificate}: is no certificate, expected one or a chain of them as PEM") from exc
-        try:
-            context.load_cert_chain(self.certificate, self.key, password=self._no_password)
-        except ssl.SSLError as exc:
-            wrong = "belongs to another certificate" if exc.reason == "KEY_VALUES_MISMATCH" else "is no private key, expected one as PEM"
-            raise InputError(f"{self.key}: {wrong}") from exc
-        except OSError as exc:
-            exc.filename = exc.filename or str(self.key)  # OpenSSL's errors name no file
-            raise InputError(explain(exc)) from exc
+        load_pair(context, self.certificate, self.key)
         return context, expires
-
-    def _no_password(self) -> str:
-        raise InputError(f"{self.key}: needs a password, expected a key without one")

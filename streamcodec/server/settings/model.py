@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     cluster_credentials: Path | None = None
     cluster_replicas: Annotated[int, Ge(1), Le(5)] = 1
     cluster_domain: Annotated[str, AfterValidator(_token)] | None = None
+    cluster_tls_ca: Path | None = None
+    cluster_tls_certificate: Path | None = None
+    cluster_tls_key: Path | None = None
     replicate: bool = False
     page: bool = True
     log_format: LogFormat = "text"

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource, SettingsError
 
-from streamcodec.errors import InputError, explain, printable
+from streamcodec.errors import InputError, explain, printable, without_credentials
 from streamcodec.protocol.fields import shown
 from streamcodec.server.limits import Limits
 from streamcodec.server.settings.model import SECRETS, Settings
@@ -129,7 +129,7 @@ def _told(error: ErrorDetails, origins: Origins) -> str:
     source = origins.of(key)
     if error["type"] == "value_error":
         return f"{source}: {key}: {error['msg'].removeprefix('Value error, ')}"
-    value = "hidden" if key in SECRETS else shown(origins.value(key))
+    value = "hidden" if key in SECRETS else shown(without_credentials(origins.value(key)))
     return f"{source}: {key} is {value}, expected {_expected(key, error)}"
 
 
