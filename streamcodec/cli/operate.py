@@ -81,7 +81,7 @@ def recordings_of(settings: Settings) -> RecordingFolder | None:
 def cluster_of(settings: Settings) -> ClusterOptions | None:
     """The cluster that the server is a node of, if it is. Raises `InputError`, and `MissingDependencyError` without its extra."""
     if not settings.cluster:
-        for name in ("cluster_credentials", "cluster_tls_ca", "cluster_tls_certificate", "cluster_tls_key"):
+        for name in ("cluster_credentials", "cluster_tls_ca", "cluster_tls_certificate", "cluster_tls_key", "cluster_domain"):
             if getattr(settings, name) is not None:
                 raise InputError(f"{name} is for a node of a cluster: expected --cluster URL")
         if (settings.replicate or settings.cluster_address is not None) and settings.processes == 1:

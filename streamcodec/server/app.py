@@ -35,7 +35,7 @@ from streamcodec.server.echo import EchoTests
 from streamcodec.server.gauges import Gauges
 from streamcodec.server.handshake import Handshake, model_info
 from streamcodec.server.http import HttpEndpoints
-from streamcodec.server.leaving import all_sent, everybody_left, move_publishers, send_away
+from streamcodec.server.leaving import all_sent, everybody_left, send_away
 from streamcodec.server.limits import Limits
 from streamcodec.server.metrics import Metrics
 from streamcodec.server.operations import Operations
@@ -175,7 +175,7 @@ class Server:
         admission = await measured_admission(self.codec.engine, self.limits, self._max_batch)
         self._lag = LoopLag(admission.lags, now_us() / 1e6)
         recorded = None if self._recorder is None else self._recorder.record
-        self.draining = Draining(self._loop.time, self._operations.drain_to, lambda: self.registry.cluster.better("publish"))
+        self.draining = Draining(self._loop.time, self._operations.drain_to, lambda: self.registry.cluster)
         self.registry = Registry(self._worker, self.limits, self.metrics, admission, self.draining, echo=self._echo, wrapped=recorded)
         if self._joining is not None:
             self.registry.cluster = self.cluster = Joined(self._joining, self.registry, self.codec.fingerprint, self._address)
@@ -258,7 +258,6 @@ class Server:
         """
         within_s = self._operations.drain_s if within_s is None else within_s
         self.draining.begin(within_s, go_to)
-        move_publishers(self.registry, self._connections)
         log.info("draining: nobody new is let in, and the server stops within %g s", within_s)
         self.on_drain(within_s)
         if self._leaving is None:

@@ -22,6 +22,7 @@ from streamcodec.server.events import ServerEvent
 from streamcodec.server.fanout.subscriber import Subscriber
 from streamcodec.server.handshake import Handshake
 from streamcodec.server.listening import serve_listener
+from streamcodec.server.moving import check_hello
 from streamcodec.server.peer import PeerConnection
 from streamcodec.server.publishing import serve_publisher
 from streamcodec.server.refusals import LimitReached
@@ -99,8 +100,7 @@ class ClientHandler:
         # No turn of the loop lies between the grant and the permit: whoever takes the grant back finds the permit.
         credential = await self._gate.admit(hello, peer.bearer, peer.host)
         self._handshake.check(hello)
-        if registry.draining.begun and hello.resume is None:
-            raise registry.draining.farewell()
+        await check_hello(registry, hello)
         with self._permits.holding(Permit(hello.role, hello.stream, credential, peer.fail)) as self.permit:
             asking = None
             if credential.revalidate_s is not None:
@@ -117,6 +117,7 @@ class ClientHandler:
     async def _serve_role(self, hello: PublishHello | ListenHello) -> None:
         peer, registry = self.peer, self._registry
         await registry.newcomers.wait_for_room(hello, lambda: peer.gone)
+        await check_hello(registry, hello)  # the drain may have begun while it waited
         await peer.refuse_early()
         if peer.gone:
             return

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection
 
-from streamcodec.errors import RemoteProtocolError, WireCode
+from streamcodec.errors import RemoteProtocolError
 from streamcodec.protocol import PublishHello
 from streamcodec.server.connection import ClientHandler
+from streamcodec.server.moving import farewell, heir, moved
 from streamcodec.server.registry import Registry
 
-__all__ = ["all_sent", "everybody_left", "move_publishers", "send_away"]
+__all__ = ["all_sent", "everybody_left", "send_away"]
 
 _LOOK_EVERY_S = 0.05
 _LOOK_OFTEN_S = 0.01
@@ -19,39 +20,36 @@ _LOOK_OFTEN_S = 0.01
 log = logging.getLogger("streamcodec.server")
 
 
-def move_publishers(registry: Registry, connections: Collection[ClientHandler]) -> None:
+def _move_publishers(registry: Registry, connections: Collection[ClientHandler]) -> None:
     """Send publishers to other servers of the cluster, if there are any, where their streams go on. Who cannot move leaves by itself."""
     for client in list(connections):
-        hello = client.peer.session.hello
-        if isinstance(hello, PublishHello) and hello.can_move and client.permit is not None and _can_move(registry):
-            to = registry.draining.go_to or registry.cluster.better("publish")
-            if to is not None:
-                client.peer.fail(_moved(to))
-
-
-def _farewell(registry: Registry, name: str) -> RemoteProtocolError:
-    """What a listener is told whose stream is elsewhere: to go on there, as only there PCM goes on as if nothing had happened."""
-    to = registry.cluster.node_of(name) if _can_move(registry) else None
-    return registry.draining.farewell() if to is None else _moved(to)
-
-
-def _can_move(registry: Registry) -> bool:
-    return registry.limits.resume_s > 0 and bool(registry.cluster.alternates)
-
-
-def _moved(to: str) -> RemoteProtocolError:
-    return RemoteProtocolError(WireCode.MOVED, "the server is closing: this session goes on at another one", resumable=True, go_to=to)
+        hello, peer = client.peer.session.hello, client.peer
+        if not isinstance(hello, PublishHello) or not hello.can_move or peer.failing:
+            continue
+        stream = registry.streams.get(hello.stream)
+        # One that has ended its stream waits here for the counts, and one that says hello is not the stream's publisher yet.
+        if stream is None or not stream.lease.held_by(peer) or stream.ending:
+            continue
+        if (to := heir(registry)) is None:
+            return  # there is room for nobody else either
+        peer.fail(moved(to))
 
 
 async def everybody_left(registry: Registry, connections: Collection[ClientHandler]) -> None:
-    """Wait until no client that was let in is left, and no stream, but no longer than the registry's draining lasts."""
+    """Wait until no client that was let in is left, and no stream, but no longer than the registry's draining lasts.
+
+    Whoever can move is sent to another server as soon as there is one, also who has come back here meanwhile.
+    """
     draining = registry.draining
     while not draining.over and (registry.streams or any(client.permit is not None for client in connections)):
+        _move_publishers(registry, connections)
         for client in list(connections):
             listener = client.subscriber
             # Its stream will not come back here: it is to be elsewhere before its publisher begins there.
-            if listener is not None and listener.empty and listener.options.stream not in registry.streams:
-                client.peer.fail(_farewell(registry, listener.options.stream))
+            if listener is None or client.peer.failing:
+                continue
+            if listener.empty and listener.options.stream not in registry.streams:
+                client.peer.fail(farewell(registry, listener.options.stream))
         await asyncio.sleep(_LOOK_EVERY_S)
 
 

@@ -118,7 +118,7 @@ class _ListenerWriter:
                     if type(message) is StreamEnd and self._registry.draining.begun and self._may_go_on():
                         # Whoever listens has to go there, and not to take this for the end.
                         peer.write()
-                        peer.fail(self._registry.draining.farewell())
+                        peer.fail(self._registry.draining.farewell("listen"))
                         return
                     session.send(message)
                     if type(message) is Packet:

@@ -79,6 +79,11 @@ class PeerConnection:
         """Whether it failed for a reason that lets its client go on with another connection."""
         return isinstance(self._failure, RemoteProtocolError) and self._failure.resumable
 
+    @property
+    def failing(self) -> bool:
+        """Whether it was said why the connection cannot go on."""
+        return self._failure is not None
+
     def fail(self, exc: Exception) -> None:
         """Say why the connection cannot go on: the block in `unless_failed` is left with `exc`."""
         if self._failure is None:
@@ -177,7 +182,10 @@ class PeerConnection:
                 if isinstance(message, Ping):
                     if self._failure is not None:
                         continue  # a publisher that is about to be moved would read that the server closes, and end its stream
-                    self.session.send(self._draining.pong(message))
+                    hello = self.session.hello
+                    assert hello is not None
+                    can_move = hello.role == "publish" and hello.can_move
+                    self.session.send(self._draining.pong(message, hello.role, can_move=can_move))
                     await self.flush()
                 elif isinstance(message, Error):
                     self.log.info("%s gave up: %s (%s)", self.name, printable(message.reason), message.code)

@@ -95,7 +95,7 @@ class Registry:
         Raises `RemoteProtocolError` STREAM_TAKEN, SERVER_FULL, UNKNOWN_SESSION or BAD_REQUEST.
         """
         if hello.resume is not None:
-            moves = not self.closing and self._resumed(hello, hello.resume) is None
+            moves = not self.closing and self.resumed(hello) is None
             return (await self._moved_here(hello) if moves else None) or self.publish(hello)
         stream = self.publish(hello)
         self._claiming.add(hello.stream)
@@ -116,7 +116,7 @@ class Registry:
         if self.closing:
             raise self.draining.farewell()
         if hello.resume is not None:
-            if (found := self._resumed(hello, hello.resume)) is None:
+            if (found := self.resumed(hello)) is None:
                 raise RemoteProtocolError(
                     WireCode.UNKNOWN_SESSION,
                     f"stream {hello.stream!r} has no such session: a lost one is kept for {self.limits.resume_s:g} s",
@@ -176,8 +176,10 @@ class Registry:
             _check_same(hello, stream.hello)
         return stream
 
-    def _resumed(self, hello: PublishHello, asked: Resume) -> Stream | None:
-        """The stream that `hello` resumes, if this node has it."""
+    def resumed(self, hello: PublishHello) -> Stream | None:
+        """The stream that `hello` resumes, if this node has it. Raises `RemoteProtocolError` BAD_REQUEST where it asks for another one."""
+        if (asked := hello.resume) is None:
+            return None
         stream = self.streams.get(hello.stream)
         if stream is None or not stream.may_resume(asked.session):
             # The publisher may have missed only the answer to its end, and another stream may have the name by now.

@@ -90,6 +90,23 @@ def test_there_is_time_left_to_close(within_s, lasts_s):
     assert draining.over and draining.pong(Ping(time=7)).closing_ms == 0
 
 
+@pytest.mark.parametrize(("within_s", "after_s"), [(60, 51), (8, 2.5), (2, 0.5)])
+def test_who_may_still_move_is_told_late_that_the_server_closes(within_s, after_s):
+    clock, others = Clock(), Alone()
+    others.moves = True
+    draining = Draining(clock, others=lambda: others)
+    draining.begin(within_s)
+    ping = Ping(time=7)
+    assert draining.pong(ping).closing_ms is not None and draining.pong(ping, can_move=True).closing_ms is None
+    clock.now += after_s - 0.01
+    assert draining.pong(ping, can_move=True).closing_ms is None
+    clock.now += 0.02
+    assert draining.pong(ping, can_move=True).closing_ms > 0
+    others.moves = False
+    clock.now = 50.0
+    assert draining.pong(ping, can_move=True).closing_ms is not None, "there is nowhere to go with the stream"
+
+
 def test_each_part_of_a_stop_leaves_time_for_the_others():
     clock = Clock()
     draining = Draining(clock)
@@ -202,7 +219,8 @@ def test_newcomers_are_refused_health_fails_and_everybody_is_told_where_to_go():
 
 
 def test_a_publisher_that_is_moved_is_not_told_before_that_the_server_closes(monkeypatch):
-    monkeypatch.setattr(Alone, "alternates", (ELSEWHERE,))
+    monkeypatch.setattr(Alone, "moves", True)
+    monkeypatch.setattr(Alone, "reached", True)
     monkeypatch.setattr(Alone, "better", lambda *_: ELSEWHERE)
 
     async def main():
@@ -222,7 +240,8 @@ def test_a_publisher_that_is_moved_is_not_told_before_that_the_server_closes(mon
             await publisher.send({"type": "ping", "time": 1})
             assert (await publisher.receive())["closing_ms"] is None
             await publisher.send({"type": "ping", "time": 2})
-            word = await publisher.receive()
+            while (word := await publisher.receive())["type"] == "pong":
+                assert word["closing_ms"] is None
             assert (word["type"], word.get("code"), word["go_to"]) == ("error", "moved", ELSEWHERE)
 
     run(main())

@@ -18,6 +18,8 @@ class Alone:
 
     alternates: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    moves = False
+    reached = False
 
     async def claim(self, stream: Stream) -> None:
         pass
@@ -44,6 +46,9 @@ class Alone:
         pass
 
     def node_of(self, name: str) -> str | None:  # noqa: ARG002
+        return None
+
+    async def where(self, name: str) -> str | None:  # noqa: ARG002
         return None
 
     def listed(self) -> list[dict[str, object]]:

@@ -58,6 +58,17 @@ class Cluster(Protocol):
     def listed(self) -> list[dict[str, object]]:
         """All nodes, this one first, for whoever runs the server; none without a cluster."""
 
+    async def where(self, name: str) -> str | None:
+        """The address of the other node that has the stream of a name; None where none has, or nobody can say it."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether streams can go on at other nodes, be there any or not."""
+
+    @property
+    def reached(self) -> bool:
+        """Whether other nodes can ask this one for its streams now."""
+
     @property
     def alternates(self) -> tuple[str, ...]:
         """The addresses of a few other nodes, which a client may try where this one is gone."""

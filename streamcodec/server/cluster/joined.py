@@ -181,6 +181,24 @@ class Joined:
         record = None if link is None or link.node is None else self.nodes.record(link.node)
         return None if record is None or record.address == self._address() else record.address
 
+    async def where(self, name: str) -> str | None:
+        if (followed := self.node_of(name)) is not None:
+            return followed
+        try:
+            claim = await self.names.claims.find(name)
+        except BusError as exc:
+            log.debug("%s: %s", name, exc)
+            return None
+        return None if claim is None or claim.node == self.node or claim.address == self._address() else claim.address
+
+    @property
+    def moves(self) -> bool:
+        return self._registry.limits.resume_s > 0 and self._registry.worker.engine.config.granularity == "frames"
+
+    @property
+    def reached(self) -> bool:
+        return self.bus.connected
+
     @property
     def alternates(self) -> tuple[str, ...]:
         return tuple(self.placement.alternates(self._fingerprint, self._now(), own_address=self._address()))
@@ -312,20 +330,7 @@ class Joined:
         """All nodes, this one first."""
         others = [record for record in self.nodes.living(self._now()) if record.node != self.node]
         records = [self._own_record(), *sorted(others, key=lambda one: one.address)]
-        return [
-            {
-                "node": record.node,
-                "here": record.node == self.node,
-                "address": record.address,
-                "publishers": record.publishers,
-                "listeners": record.listeners,
-                "room": record.room,
-                "load": round(record.load, 3),
-                "draining": record.draining,
-                "version": record.version,
-            }
-            for record in records
-        ]
+        return [record.listed(here=record.node == self.node) for record in records]
 
     def families(self) -> Iterable[Metric]:
         """For `Metrics.collect_from`."""

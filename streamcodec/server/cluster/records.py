@@ -84,6 +84,20 @@ class NodeRecord(_ClusterRecord):
 
     type: ClassVar[str] = "node record"
 
+    def listed(self, *, here: bool) -> dict[str, object]:
+        """What whoever runs a node is shown of it; `here` says that it is that node."""
+        return {
+            "node": self.node,
+            "here": here,
+            "address": self.address,
+            "publishers": self.publishers,
+            "listeners": self.listeners,
+            "room": self.room,
+            "load": round(self.load, 3),
+            "draining": self.draining,
+            "version": self.version,
+        }
+
 
 @dataclass(frozen=True)
 class Claim(_ClusterRecord):
