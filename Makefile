@@ -8,7 +8,7 @@ WEB = clients/web
 # even where the shell asks for the opposite, as container images do: each program that a test starts would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-.PHONY: demo setup test lint bench page page-setup container clean
+.PHONY: demo setup test lint bench page page-setup container container-cluster clean
 
 demo: $(VENV)/.demo
 	$(BIN)/streamcodec demo
@@ -53,6 +53,10 @@ $(VENV)/.dev: $(VENV)/bin/python pyproject.toml constraints.txt
 # Builds the server's image and tries it: needs podman or docker, and nothing else does.
 container: $(VENV)/.demo
 	.ci/try-container
+
+# Starts three nodes with NATS and Prometheus, and tries them: needs podman and podman-compose, or docker with its compose.
+container-cluster: $(VENV)/.demo
+	.ci/try-cluster
 
 clean:
 	rm -rf $(VENV) $(WEB)/node_modules demo-out build *.egg-info
