@@ -11,8 +11,9 @@ import numpy as np
 
 from benchmarks.capacity.connection import LoadConnection, close_all
 from benchmarks.harness.processes import run_loop
+from streamcodec.errors import printable
 from streamcodec.gc_freeze import freeze_gc
-from streamcodec.protocol import Gap, ListenHello, Message, Packet, PublishHello, Report, StreamEnd, StreamStart, Welcome
+from streamcodec.protocol import Error, Gap, ListenHello, Message, Packet, PublishHello, Refuse, Report, StreamEnd, StreamStart, Welcome
 
 __all__ = ["OrdinaryStream", "OrdinaryStreams", "StreamLog", "stream"]
 
@@ -111,6 +112,8 @@ class OrdinaryStream:
             self._welcome.set()
         elif isinstance(message, Gap):
             self.log.told.update(range(message.first_seq, message.next_seq))
+        elif isinstance(message, (Refuse, Error)):
+            self._lost(f"the server said {message.code}; {printable(message.reason)}")
         else:
             self._lost(f"the server said {message.type!r}")
 

@@ -114,7 +114,8 @@ def growth(figures: Figures) -> Figures:
 
 def failures(figures: Figures) -> list[str]:
     """What is wrong, in words."""
-    found = [f"{count} x {what}" for what, count in figures["errors"].items()]
+    first = figures["first"]
+    found = [f"{count} x {what}" + (f", first: {first[what]}" if first.get(what) else "") for what, count in figures["errors"].items()]
     if figures["lost"] or figures["told"]:
         found.append(f"{figures['lost']} packets lost, {figures['told']} named by gaps, expected none")
     if not figures["packets"]:

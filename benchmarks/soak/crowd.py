@@ -30,7 +30,10 @@ class CrowdPlan:
 
 @dataclass
 class CrowdLog:
-    """What all streams saw together; `late_ms` are percentiles of how late packets were."""
+    """What all streams saw together; `late_ms` are percentiles of how late packets were.
+
+    `errors` counts what went wrong by its kind, and `first` has what was told of the first one of each kind.
+    """
 
     streams: int = 0
     packets: int = 0
@@ -38,6 +41,7 @@ class CrowdLog:
     told: int = 0
     late_ms: dict[str, float] = field(default_factory=dict)
     errors: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
 
 
 def crowd(pipe: Pipe, asked: CrowdPlan) -> None:
@@ -84,7 +88,9 @@ def add(log: CrowdLog, one: StreamLog, late: list[float]) -> None:
     """Enter what one stream saw: from the first packet that its listener got to the last."""
     log.streams += 1
     if one.error:
-        log.errors[one.error.partition(": ")[2]] += 1
+        kind, _, reason = one.error.partition(": ")[2].partition("; ")
+        log.errors[kind] += 1
+        log.first.setdefault(kind, reason)
     log.told += len(one.told)
     if one.came:
         first, last = min(one.came), max(one.came)

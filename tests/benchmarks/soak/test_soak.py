@@ -19,7 +19,7 @@ def figures(rss: list[float] | None = None, **changes: Any) -> dict[str, Any]:
     course = {"seconds": seconds, "rss_mib": rss or [300.0] * 1200, "descriptors": [40] * 1200, "threads": [9] * 1200}
     counts = {"rss_mib": 300.0, "descriptors": 20, "threads": 9}
     found = {"course": course, "warm_up_s": 60.0, "mib_per_minute_allowed": 0.2, "idle": counts, "left": counts}
-    found |= {"errors": {}, "lost": 0, "told": 0, "packets": 7, **changes}
+    found |= {"errors": {}, "first": {}, "lost": 0, "told": 0, "packets": 7, **changes}
     return {**found, "growth": growth(found)}
 
 
@@ -35,6 +35,7 @@ def test_what_holds_is_no_failure() -> None:
         ({"told": 1}, "1 named by gaps"),
         ({"packets": 0}, "no packet came"),
         ({"errors": {"the stream ended": 3}}, "3 x the stream ended"),
+        ({"errors": {"the server said full": 2}, "first": {"the server said full": "no room"}}, "2 x the server said full, first: no room"),
         ({"rss": [300.0 + at / 100 for at in range(1200)]}, "memory grows by 0.60 MiB a minute"),
         ({"left": {"rss_mib": 300.0, "descriptors": 30, "threads": 9}}, "30 descriptors at the end, 20 before"),
         ({"left": {"rss_mib": 300.0, "descriptors": 20, "threads": 19}}, "19 threads at the end"),
