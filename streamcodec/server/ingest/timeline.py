@@ -36,6 +36,8 @@ class TimelineState:
             )
         if positions != sorted(positions) or bool(positions) != (self.fed_s > 0):
             raise SnapshotError(f"a run of {self.fed_s} s has {len(positions)} timestamps, expected some, in their order")
+        if not all(0 <= timestamp < TIMESTAMP_MODULUS for _, timestamp in self.anchors):
+            raise SnapshotError(f"a run has timestamps beyond those of packets, expected 0 to {TIMESTAMP_MODULUS - 1}")
 
 
 class EncoderRun:
