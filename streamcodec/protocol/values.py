@@ -5,6 +5,7 @@ A dataclass is an array of its name and its fields; a message of the wire is the
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -128,8 +129,13 @@ def _record(records: Mapping[str, Any], plain: Any, where: str) -> Any:
     names = [field.name for field in fields(cls)]
     if len(names) != len(plain) - 1:
         raise SnapshotError(f"{where} has {len(plain) - 1} fields, expected {len(names)} of {cls.__name__}")
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints_of(cls)
     return cls(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in zip(names, plain[1:], strict=True)})
+
+
+@functools.cache
+def _hints_of(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _several(hint: Any, plain: Any, where: str) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from counting_engine import CountingEngine
 
+from streamcodec.audio.dsp.vad import QuietPackets
 from streamcodec.errors import SnapshotError
 from streamcodec.protocol import Gap, Packet, PayloadLayout, PublishHello, StreamEnd, StreamStart, pack_codes
 from streamcodec.scheduler.rows import DecoderRowState, EncoderRowState
@@ -19,7 +21,7 @@ from streamcodec.server.cluster.subjects import Subjects, escaped, unescaped
 from streamcodec.server.fanout.decode import DecodedPacket, SharedDecoderState
 from streamcodec.server.fanout.fan_out import FanOutState
 from streamcodec.server.info import Numbering, StreamInfo
-from streamcodec.server.ingest.frontend import FrontendState
+from streamcodec.server.ingest.frontend import FrontendState, PcmFrontend
 from streamcodec.server.ingest.pcm import PcmFed, PcmState
 from streamcodec.server.ingest.relay import CodesState
 from streamcodec.server.ingest.timeline import TimelineState
@@ -286,7 +288,17 @@ def _snapshots() -> list[StreamSnapshot]:
     common = {"taken_us": 10, "taken_s": 1.7e9, "since": 1.6e9, "next_seq": 3, "epoch": 0, "secret": "x", "lease_next_seq": 3}
     counts = {"lease_epoch": 0, "received": 3, "emitted": 2, "dropped": 0}
     hello = PublishHello(stream="a", format="pcm_s16le", sample_rate=24_000, channels=1, bandwidth=6.0)
+    resampled = PublishHello(stream="a", format="pcm_f32le", sample_rate=8_000, channels=2, bandwidth=6.0, silence_db=-50.0)
+    frontend = PcmFrontend("pcm_f32le", 8_000, 2, QuietPackets(_ENGINE.config, 6, -50.0), _ENGINE.config)
+    frontend.prepare(bytes(40 * 2 * 4))
     return [
         StreamSnapshot(hello=_HELLO, fan_out=FanOutState("s_1", 0, history, None, ()), source=CodesState(0), **common, **counts),
         StreamSnapshot(hello=hello, fan_out=FanOutState("s_1", 0, history, decoder, decoded), source=pcm, **common, **counts),
+        StreamSnapshot(
+            hello=resampled,
+            fan_out=FanOutState("s_1", 0, (), None, ()),
+            source=replace(pcm, frontend=frontend.snapshot()),
+            **common,
+            **counts,
+        ),
     ]

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import tracemalloc
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import msgpack
 import pytest
 from bus_targets import BUS_TARGETS, bus_seeds, framed, unframed
+from changed_values import changed
 
 from streamcodec.errors import SnapshotError
 from streamcodec.protocol.messages import Gap
 from streamcodec.protocol.values import MAX_VALUE_BYTES, unpack_value
 from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion, read_live, read_parts, with_length
 from streamcodec.server.cluster.records import Claim, NodeRecord, RecordError
-
-_NASTY: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    256,
-    2**32,
-    2**53,
-    2**63,
-    -(2**63),
-    0.5,
-    math.nan,
-    math.inf,
-    -math.inf,
-    1e308,
-    "",
-    "a.b.>",
-    "\x1b[31m\r\n",
-    "\u202e",
-    "ä" * 40,
-    b"",
-    b"\x00" * 32,
-    [],
-    [[]],
-    [math.inf, math.inf],
-    ["s_1", math.inf],
-    {},
-    {"": None},
-]
 
 
 def pieces(target: str, data: bytes) -> tuple[list[bytes], Callable[[list[bytes]], bytes]]:
@@ -55,21 +24,6 @@ def pieces(target: str, data: bytes) -> tuple[list[bytes], Callable[[list[bytes]
     if target == "node_answer":
         return list(read_parts(data)), with_length
     return [data], b"".join
-
-
-def changed(value: Any) -> Iterator[Any]:
-    """`value` with one thing in it replaced, or left out, in each way."""
-    yield from _NASTY
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield {name: one for name, one in value.items() if name != key}
-            for other in changed(item):
-                yield {**value, key: other}
-    elif isinstance(value, list):
-        for at, item in enumerate(value):
-            yield [*value[:at], *value[at + 1 :]]
-            for other in changed(item):
-                yield [*value[:at], other, *value[at + 1 :]]
 
 
 @pytest.mark.parametrize("target", BUS_TARGETS)
