@@ -5,6 +5,7 @@ A dataclass is an array of its name and its fields; a message of the wire is the
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ __all__ = ["MAX_VALUE_BYTES", "pack_value", "unpack_value"]
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 1 << 22
-_MAX_ELEMENTS = 1 << 15
+_MAX_ELEMENTS = 1 << 14  # of an array: what it says of itself is taken in memory before its elements are there
+_MAX_ARRAYS = 1 << 16  # a byte may be an array, which takes 60 times as much in memory
 _MAX_AXES = 3
 
 
@@ -37,20 +39,35 @@ def pack_value(value: object) -> bytes:
 def unpack_value(cls: type[T], data: bytes) -> T:
     """The dataclass that `pack_value` has packed. Raises `SnapshotError` for anything else."""
     _check_size(data)
+    arrays = 0
+
+    def count(array: list[Any]) -> list[Any]:
+        nonlocal arrays
+        arrays += 1
+        if arrays > _MAX_ARRAYS:
+            raise ValueError(f"more than {_MAX_ARRAYS} arrays")
+        return array
+
     try:
         plain = msgpack.unpackb(
             data,
             raw=False,
             max_str_len=1 << 12,
             max_bin_len=MAX_VALUE_BYTES,
-            max_array_len=_MAX_ELEMENTS,
-            max_map_len=0,
+            max_array_len=min(_MAX_ELEMENTS, len(data)),
+            list_hook=count,
+            object_hook=_no_map,
+            max_map_len=0,  # an empty one is left to the hook
             max_ext_len=0,
         )
     except (ValueError, msgpack.UnpackException) as exc:
         raise SnapshotError(f"the bytes are not one msgpack value: {str(exc) or type(exc).__name__}") from exc
     value: T = _value(cls, plain, cls.__name__)
     return value
+
+
+def _no_map(value: dict[Any, Any]) -> Any:  # noqa: ARG001
+    raise ValueError("a map, expected arrays alone")
 
 
 def _check_size(data: bytes) -> None:
@@ -64,6 +81,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return [value.dtype.str, list(value.shape), value.tobytes()]
     if isinstance(value, tuple):
+        if len(value) > _MAX_ELEMENTS:
+            raise SnapshotError(f"a value has {len(value)} elements, expected at most {_MAX_ELEMENTS}")
         return [_plain(item) for item in value]
     if is_dataclass(value):
         return [type(value).__name__, *(_plain(getattr(value, field.name)) for field in fields(value))]
@@ -110,8 +129,13 @@ def _record(records: Mapping[str, Any], plain: Any, where: str) -> Any:
     names = [field.name for field in fields(cls)]
     if len(names) != len(plain) - 1:
         raise SnapshotError(f"{where} has {len(plain) - 1} fields, expected {len(names)} of {cls.__name__}")
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints_of(cls)
     return cls(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in zip(names, plain[1:], strict=True)})
+
+
+@functools.cache
+def _hints_of(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
 
 
 def _several(hint: Any, plain: Any, where: str) -> Any:

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from streamcodec.config import CodecConfig, Start
+from streamcodec.config import CodecConfig
 from streamcodec.engine.base import Engine
-from streamcodec.protocol import Format, Gap, PublishHello
-from streamcodec.protocol.messages import MAX_EPOCH, MAX_SEQ
+from streamcodec.protocol import Gap, PublishHello
+from streamcodec.protocol.fields import Checked, flag, number
+from streamcodec.protocol.messages import (
+    MAX_EPOCH,
+    MAX_SEQ,
+    AnyFormat,
+    AnyPacketFrames,
+    Bandwidth,
+    Length,
+    NumCodebooks,
+    StartKind,
+    StreamName,
+)
 
 __all__ = ["Numbering", "StreamInfo", "packet_frames_of"]
 
 
 @dataclass(frozen=True)
-class StreamInfo:
+class StreamInfo(Checked):
     """What does not change while a stream lives.
 
     `format` is the publisher's. `n_q` is the largest number of codebooks that a packet has (a quiet packet has fewer) and `bandwidth`
@@ -21,15 +33,17 @@ class StreamInfo:
     the publisher sends in real time.
     """
 
-    name: str
-    format: Format
-    n_q: int
-    bandwidth: float
-    packet_frames: int
-    start: Start
-    live: bool
-    packet_samples: int
-    packet_s: float
+    name: StreamName
+    format: AnyFormat
+    n_q: NumCodebooks
+    bandwidth: Bandwidth
+    packet_frames: AnyPacketFrames
+    start: StartKind
+    live: Annotated[bool, flag]
+    packet_samples: Length
+    packet_s: Annotated[float, number(3600)]
+
+    type: ClassVar[str] = "stream"
 
     @classmethod
     def of(cls, hello: PublishHello, engine: Engine) -> StreamInfo:

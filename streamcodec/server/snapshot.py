@@ -8,6 +8,7 @@ session. No step of the model is repeated. A snapshot is of one moment: it has w
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -15,13 +16,14 @@ import numpy as np
 
 from streamcodec.engine.base import Engine
 from streamcodec.errors import InputError, SnapshotError, UnsupportedModelError
-from streamcodec.protocol import Gap, Packet, PayloadLayout, PublishHello, StreamStart
+from streamcodec.protocol import Packet, PayloadLayout, PublishHello, StreamStart
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 from streamcodec.protocol.fields import shown
 from streamcodec.protocol.messages import Count, Epoch, Micros, NextSeq, Session
 from streamcodec.protocol.values import pack_value, unpack_value
 from streamcodec.server.fanout.decode import DecodedPacket
 from streamcodec.server.fanout.fan_out import FanOutState
+from streamcodec.server.fanout.fitting import check_history, check_order, fitting_frames
 from streamcodec.server.info import StreamInfo
 from streamcodec.server.ingest.pcm import PcmState
 from streamcodec.server.ingest.relay import CodesState
@@ -31,6 +33,7 @@ __all__ = ["StreamSnapshot", "check_movable"]
 T = TypeVar("T")
 
 _VERSION = 1
+_LATEST_S = 2**53
 _SAME_CLOCK_US = 1000
 """Two clocks that differ by less than the time of day can tell are one."""
 
@@ -88,7 +91,7 @@ class StreamSnapshot:
     def check(self, engine: Engine) -> None:
         """Raise `InputError` unless the parts fit one another and the model; what samples and silence keep is checked where it is used."""
         check_movable(engine)
-        if not (math.isfinite(self.taken_s) and math.isfinite(self.since)):
+        if not (0 <= self.taken_s <= _LATEST_S and 0 <= self.since <= _LATEST_S):
             raise SnapshotError(f"the snapshot was taken at {self.taken_s}, and its stream began at {self.since}, expected times")
         info = StreamInfo.of(self.hello, engine)
         if isinstance(self.source, PcmState) is (info.format == "codes"):
@@ -129,23 +132,12 @@ def _layout(engine: Engine) -> str:
 
 def _check_fan_out(saved: FanOutState, info: StreamInfo, engine: Engine, next_seq: int, epoch: int) -> None:
     layout = PayloadLayout.of(engine.config)
-    if not 1 <= len(saved.session) <= 128 or not 0 <= saved.first_seq <= next_seq:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", saved.session) or not 0 <= saved.first_seq <= next_seq:
         raise SnapshotError(
-            f"an epoch begins with number {saved.first_seq}, expected 0 to {next_seq}, and a session of 1 to 128 characters"
+            f"an epoch begins with number {saved.first_seq}, expected 0 to {next_seq}, and a session of 1 to 128 of A-Z a-z 0-9 _ -"
         )
 
-    def check_packet(packet: Packet) -> None:
-        frames = layout.frames(packet.payload, packet.n_q)
-        if not 1 <= packet.n_q <= info.n_q or frames > info.packet_frames:
-            told = f"{packet.n_q} codebooks and {frames} frames"
-            raise SnapshotError(f"packet {packet.seq} has {told}, expected at most {info.n_q} and {info.packet_frames}")
-
-    for item in saved.history:
-        if isinstance(item, Packet):
-            check_packet(item)
-            if item.epoch != epoch or item.seq < saved.first_seq:
-                raise SnapshotError(f"packet {item.seq} is of epoch {item.epoch}, expected {epoch}, from number {saved.first_seq} on")
-    _check_order(saved.history, next_seq)
+    check_history(saved.history, info, layout, epoch=epoch, first_seq=saved.first_seq, next_seq=next_seq)
     decoder = saved.decoder
     if decoder is None:
         if saved.pcm:
@@ -154,30 +146,26 @@ def _check_fan_out(saved: FanOutState, info: StreamInfo, engine: Engine, next_se
     decoder.row.check(engine)
     for entry in decoder.waiting:
         if isinstance(entry, Packet):
-            check_packet(entry)
+            fitting_frames(entry, info, layout)
     waiting_from = min([decoder.next_seq, *(entry.seq for entry in decoder.waiting if isinstance(entry, Packet))])
-    _check_order([entry for entry in decoder.waiting if not isinstance(entry, StreamStart)], next_seq)
+    check_order([entry for entry in decoder.waiting if not isinstance(entry, StreamStart)], next_seq)
     if (not decoder.waiting and decoder.next_seq != next_seq) or not waiting_from <= decoder.next_seq <= next_seq:
         raise SnapshotError(f"the decoder's next number is {decoder.next_seq}, expected {next_seq}, or that of a packet that waits")
     most = engine.config.packet_samples(info.packet_frames)
     if decoder.samples.ndim != 1 or decoder.samples.size > most or not np.isfinite(decoder.samples).all():
         raise SnapshotError(f"decoded samples have shape {list(decoder.samples.shape)}, expected [T] with T up to {most}, all finite")
     for one in saved.pcm:
-        if isinstance(one, DecodedPacket) and (one.samples.ndim != 1 or not 1 <= one.samples.size <= most or one.epoch != decoder.epoch):
-            raise SnapshotError(f"decoded packet {one.seq} has shape {list(one.samples.shape)}, expected [T] with T up to {most}")
-    _check_order(saved.pcm, decoder.next_seq)
+        if isinstance(one, DecodedPacket):
+            _check_decoded(one, decoder.epoch, most)
+    check_order(saved.pcm, decoder.next_seq)
 
 
-def _check_order(items: tuple[Packet | Gap | DecodedPacket, ...] | list[Packet | Gap], next_seq: int) -> None:
-    """Raise `SnapshotError` unless each number up to `next_seq` comes once, from the first one on."""
-    expected: int | None = None
-    for item in items:
-        first = item.first_seq if isinstance(item, Gap) else item.seq
-        if expected not in (None, first):
-            raise SnapshotError(f"number {first} follows on {expected}, expected that one")
-        expected = item.next_seq if isinstance(item, Gap) else first + 1
-    if expected not in (None, next_seq):
-        raise SnapshotError(f"numbers go up to {expected}, expected {next_seq}")
+def _check_decoded(packet: DecodedPacket, epoch: int, most: int) -> None:
+    samples = packet.samples
+    if samples.ndim != 1 or not 1 <= samples.size <= most or packet.epoch != epoch or not np.isfinite(samples).all():
+        raise SnapshotError(f"decoded packet {packet.seq} has shape {list(samples.shape)}, expected [T] with T up to {most}, all finite")
+    if not 0 <= packet.timestamp < TIMESTAMP_MODULUS or not math.isfinite(packet.due):
+        raise SnapshotError(f"decoded packet {packet.seq} has the timestamp {shown(packet.timestamp)} and was due at {packet.due}")
 
 
 def _later(timestamp: int, us: int) -> int:

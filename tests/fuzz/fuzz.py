@@ -22,6 +22,7 @@ from typing import Any
 
 __all__ = ["minimized"]
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "rigs"))
 _MOST_BYTES = 40_000
 """Of a target's corpus: all of them have less than 300 KB."""
 _HANGS_S = 60

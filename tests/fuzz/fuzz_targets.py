@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
+from bus_targets import BUS_TARGETS, bus_seeds, framed
 from websockets.datastructures import Headers
 
 from streamcodec.bitstream.codes_file import parse_codes
@@ -147,6 +148,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "ecdc_file": ecdc_file,
     "token": token,
     "http_request": http_request,
+    **BUS_TARGETS,
 }
 
 
@@ -172,12 +174,10 @@ def _one_line(error: Exception) -> None:
     assert text and text.isprintable(), f"not one line: {text!r}"
 
 
-def _framed(messages: Iterable[bytes]) -> bytes:
-    return b"".join(len(one).to_bytes(2, "big") + one for one in messages)
-
-
 def seeds_of(target: str) -> list[bytes]:
     """Inputs that are legal, from which the others grow."""
+    if target in BUS_TARGETS:
+        return bus_seeds(target)
     hello = {"type": "hello", "version": 1, "role": "publish", "stream": "a", "format": "codes", "model": "f" * 32, "bandwidth": 6.0}
     listen = {"type": "hello", "version": 1, "role": "listen", "stream": "a", "format": "pcm_s16le"}
     packet = msgpack.packb([0, 0, 0, 8, pack_codes(np.ones((8, 6), np.int32), 10)])
@@ -195,7 +195,7 @@ def seeds_of(target: str) -> list[bytes]:
         case "message":
             return [packet, *said]
         case "session":
-            return [_framed([said[0], packet, said[2], said[3]]), _framed([said[1], said[5], said[4]])]
+            return [framed([said[0], packet, said[2], said[3]]), framed([said[1], said[5], said[4]])]
         case "codes_file":
             header = {"format": "streamcodec codes 1", "n_q": 2, "bits": 10, "frames": 2, "samples": 640, "model": "m", "fingerprint": "f"}
             return [msgpack.packb(header) + bytes(5)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 
 import numpy as np
 import pytest
 from bus_rig import NATS_SERVER, NatsServerProcess, Proxy
+from certificates import make_pair
 from cluster_rig import RESUMING, as_pcm, cluster_of, coded, feed, knows, live_codes, nodes, pcm_of, run, voice
 from counting_engine import counted_audio, counted_codes, counting_codec
 from programs import needs
@@ -223,3 +225,34 @@ def test_a_cluster_outlives_one_of_three_servers_of_nats(tmp_path):
             assert len(later.of(Packet)) == 5 and not later.of(Gap)
 
     run(main())
+
+
+def test_nodes_with_certificates_are_a_cluster_and_one_without_goes_on_alone_and_says_why(tmp_path, caplog):
+    nats, ours = make_pair(tmp_path, "nats"), make_pair(tmp_path, "node")
+    options = ["--tlsverify", "--tlscert", nats.certificate, "--tlskey", nats.key, "--tlscacert", ours.certificate]
+
+    async def main():
+        process = NatsServerProcess(tmp_path, *map(str, options))
+        await process.start()
+        url = f"tls://127.0.0.1:{process.port}"
+        known = NatsSettings((url,), tls_ca=nats.certificate, tls_certificate=ours.certificate, tls_key=ours.key)
+        unknown = NatsSettings((url,), tls_ca=nats.certificate)
+        try:
+            async with nodes(2, lambda: nats_bus(known)) as (a, b), contextlib.AsyncExitStack() as stack:
+                alone = ClusterOptions(lambda: nats_bus(unknown))
+                third = await stack.enter_async_context(serving(counting_codec(), limits=RESUMING, cluster=alone))
+                assert "asks for this node's certificate, expected cluster_tls_certificate and cluster_tls_key" in caplog.text
+                heard = [await coded(stack, server) for server in (a, b)]
+                publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(pace="fast", bandwidth=6.0, start="exact")))
+                await feed(publisher, voice(1, 5), 0, 5)
+                for one in heard:
+                    await one.to(lambda one: len(one.of(Packet)) == 5)
+                await publisher.end()
+                for one in heard:
+                    await one.to_end()
+                assert not any(knows(server, third) for server in (a, b)) and not cluster_of(third).bus.connected
+        finally:
+            await process.kill()
+
+    with caplog.at_level(logging.WARNING):
+        run(main())

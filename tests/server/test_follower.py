@@ -36,13 +36,14 @@ def start(seq, epoch, reason=""):
 class Rig:
     """A follower, and what it gave, asked for and lost; `told` is what a listener would be told."""
 
-    def __init__(self, next_seq=0, epoch=0):
+    def __init__(self, next_seq=0, epoch=0, misfits=()):
         self.numbering = Numbering(epoch, next_seq)
         self.told = []
         self.asked = []
         self.lost = 0
         self.ended = []
-        self.follower = Follower(self, self.numbering, lambda _: 6, ask=self.asked.append, lost=self._lose, ended=self.ended.append)
+        frames_of = lambda packet: None if packet.payload in misfits else 6  # noqa: E731
+        self.follower = Follower(self, self.numbering, frames_of, ask=self.asked.append, lost=self._lose, ended=self.ended.append)
 
     def _lose(self, count):
         self.lost += count
@@ -64,6 +65,16 @@ class Rig:
 
     def all(self):
         return [*self.told, *self.ended]
+
+
+def test_a_packet_that_does_not_fit_is_as_one_that_never_came():
+    rig = Rig(misfits={b"no"})
+    bad = Packet(1, 7, 0, 2, b"no")
+    rig.take(packet(0), bad, packet(1), bad, packet(2))
+    assert rig.all() == [packet(0), packet(1), packet(2)] and not rig.asked and rig.numbering.epoch == 0
+    rig.take(packet(4))
+    rig.follower.answered([Packet(3, 0, 0, 2, b"no"), packet(4)])
+    assert rig.asked == [3] and rig.all()[3:] == [Gap(first_seq=3, count=1, reason="link"), packet(4)] and rig.lost == 1
 
 
 def test_what_comes_in_order_goes_on_as_it_is():

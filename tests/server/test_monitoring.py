@@ -10,7 +10,9 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import promql_parser
 import pytest
 import yaml
 from certificates import make_pair
@@ -19,7 +21,10 @@ from test_private_port import ask
 
 from streamcodec.errors import WireCode
 from streamcodec.protocol import Report
-from streamcodec.server import AuthUrl, Metrics, Operations, RecordingFolder, Webhooks
+from streamcodec.server import AuthUrl, ClusterOptions, Metrics, Operations, RecordingFolder, Webhooks
+from streamcodec.server.cluster.memory import MemoryBus, MemoryHub
+from streamcodec.server.processes.figures import rendered
+from streamcodec.server.processes.front import Front
 from streamcodec.server.refusals import Bound
 
 FOLDER = importlib.resources.files("streamcodec.server").joinpath("monitoring")
@@ -28,6 +33,13 @@ ALERTS = yaml.safe_load(FOLDER.joinpath("alerts.yml").read_text(encoding="utf-8"
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 ASKED = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]] + [rule["expr"] for rule in RULES]
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the process's memory and descriptors are told on Linux")
+
+
+def of_processes() -> str:
+    """What is told besides by the private port of several processes."""
+    processes = [SimpleNamespace(number=number, told={}, restarts=SimpleNamespace(count=0)) for number in (1, 2)]
+    front = Front(SimpleNamespace(processes=processes), None, None, lambda _: None)  # type: ignore[arg-type]
+    return rendered(front._families(), "")[0]
 
 
 def scraped(tmp_path: Path) -> dict[str, dict[str, set[str]]]:
@@ -40,8 +52,10 @@ def scraped(tmp_path: Path) -> dict[str, dict[str, set[str]]]:
         auth_url = AuthUrl("https://auth.example", time.time)
         operations = Operations(auth_url, Webhooks("https://hooks.example", f"whsec_{'A' * 40}", time.time))
         ways = {"tls_certificate": pair.certificate, "tls_key": pair.key, "recordings": RecordingFolder(tmp_path / "recordings")}
-        async with serving(private_port=0, operations=operations, **ways) as server:
+        cluster = ClusterOptions(lambda: MemoryBus(MemoryHub()))
+        async with serving(private_port=0, operations=operations, cluster=cluster, **ways) as server:
             _, _, text = await ask(server, "GET", "/metrics")
+            text += of_processes()
             for name, labels in re.findall(r"^(streamcodec_\w+)(?:\{(.*)\})? ", text, re.M):
                 of = found.setdefault(name, {})
                 for label, value in re.findall(r'(\w+)="([^"]*)"', labels):
@@ -70,8 +84,35 @@ def test_every_metric_of_the_page_is_there(tmp_path: Path) -> None:
     page = importlib.resources.files("streamcodec.docs").joinpath("server.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(streamcodec_\w+)`", page))
     there = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in scraped(tmp_path)} | set(scraped(tmp_path))
-    of_several = {name for name in named if name.startswith("streamcodec_processes_")}  # test_processes.py has several
-    assert len(named) > 25 and named - of_several <= there, named - of_several - there
+    assert len(named) > 25 and named <= there, named - there
+
+
+@ON_LINUX
+def test_every_metric_of_a_cluster_and_of_several_processes_is_on_its_page_and_watched(tmp_path: Path) -> None:
+    page = importlib.resources.files("streamcodec.docs").joinpath("cluster.md").read_text(encoding="utf-8")
+    found = {re.sub(r"_created$", "_total", name) for name in scraped(tmp_path)}
+    of_cluster, of_processes = ({name for name in found if name.startswith(f"streamcodec_{of}_")} for of in ("cluster", "processes"))
+    assert of_cluster == set(re.findall(r"`(streamcodec_cluster_\w+)`", page)) and len(of_cluster) > 10 and len(of_processes) == 2
+    watched = {name for expression in ASKED for name in re.findall(r"streamcodec_\w+", expression)}
+    assert of_cluster | of_processes <= watched, (of_cluster | of_processes) - watched
+
+
+@pytest.mark.parametrize("expression", ASKED)
+def test_every_expression_is_one_that_prometheus_takes(expression: str) -> None:
+    read = promql_parser.parse(expression.replace("$__rate_interval", "5m"))
+    assert isinstance(read, promql_parser.Expr)
+
+
+def test_a_rule_has_only_what_prometheus_knows_and_waits_for_a_time_that_it_understands() -> None:
+    assert len({group["name"] for group in ALERTS["groups"]}) == len(ALERTS["groups"]) and ALERTS.keys() == {"groups"}
+    for group in ALERTS["groups"]:
+        assert group.keys() == {"name", "rules"} and re.fullmatch(r"streamcodec(-[a-z]+)?", group["name"])
+    for rule in RULES:
+        assert rule.keys() <= {"alert", "expr", "for", "labels", "annotations"} and re.fullmatch(r"Streamcodec[A-Za-z]+", rule["alert"])
+        assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
+        named = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) - {"instance"}
+        by = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", rule["expr"]))))
+        assert named <= by | ({"process"} if "streamcodec_processes_" in rule["expr"] else set()), rule["alert"]
 
 
 def test_the_dashboard_has_a_title_a_place_and_a_unit_for_each_panel() -> None:

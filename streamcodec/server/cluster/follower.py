@@ -24,16 +24,16 @@ MAX_HELD = 1000
 class Follower:
     """Feeds `entry` in order with what comes; `numbering` is that of its fan-out.
 
-    `frames_of` gives a packet's frames. `ask` is called with a first number where something is missing: call `answered` with all that the
-    origin has from there on, or with None where no answer comes. `lost` is told how many packets will never come, and `ended` that the
-    stream is over.
+    `frames_of` gives a packet's frames; None: it does not fit the stream, and is left out. `ask` is called with a first number where
+    something is missing: call `answered` with all that the origin has from there on, or with None where no answer comes. `lost` is
+    told how many packets will never come, and `ended` that the stream is over.
     """
 
     def __init__(
         self,
         entry: FanOutEntry,
         numbering: Numbering,
-        frames_of: Callable[[Packet], int],
+        frames_of: Callable[[Packet], int | None],
         *,
         ask: Callable[[int], None],
         lost: Callable[[int], None],
@@ -52,7 +52,7 @@ class Follower:
 
     def take(self, message: Told) -> None:
         """The next message of the stream's subject."""
-        if self._over or self._is_old(message):
+        if self._over or self._is_old(message) or not self._fits(message):
             return
         if self.asking:
             self._held.append(message)
@@ -81,7 +81,8 @@ class Follower:
             return
         self.asking = False
         for message in messages or ():
-            self._apply_whatever_is_missing(message, authoritative=True)
+            if self._fits(message):
+                self._apply_whatever_is_missing(message, authoritative=True)
         held, self._held = self._held, []
         if held and not self._over and not self._is_old(held[0]):
             self._apply_whatever_is_missing(held[0])
@@ -99,6 +100,9 @@ class Follower:
     def _ask_for_missing(self) -> None:
         self.asking = True
         self._ask(self._numbering.next_seq)
+
+    def _fits(self, message: Told) -> bool:
+        return not isinstance(message, Packet) or self._frames_of(message) is not None
 
     def _is_old(self, message: Told) -> bool:
         """Whether all of it is known already."""
@@ -131,8 +135,10 @@ class Follower:
     def _apply(self, message: Told) -> None:
         here = self._numbering
         if isinstance(message, Packet):
+            frames = self._frames_of(message)
+            assert frames is not None
             here.next_seq = message.seq + 1
-            self._entry.packet(message, self._frames_of(message))
+            self._entry.packet(message, frames)
         elif isinstance(message, Gap):
             gap = message.since(here.next_seq)
             here.next_seq = gap.next_seq

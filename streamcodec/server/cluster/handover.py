@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamcodec.errors import InputError, RemoteProtocolError, StreamCodecError, WireCode
+from streamcodec.errors import InputError, RemoteProtocolError, SnapshotError, StreamCodecError, WireCode
 from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import BusError, NobodyAnswersError
 from streamcodec.server.cluster.claims import Purpose
@@ -142,7 +142,7 @@ class HandOver:
                 data = await self._tools.bus.ask(self._tools.subjects.node(claim.node), question.pack(), _GIVE_S)
             head, *rest = read_parts(data)
             if NodeAnswer.parse(head).kind == "ok" and len(rest) == 1:
-                return self._read(rest[0])
+                return self._read(rest[0], claim)
         except (NobodyAnswersError, RecordError, InputError) as exc:
             log.warning("%s is not given by its node: %s", claim.name, exc)
         except BusError as exc:
@@ -159,7 +159,7 @@ class HandOver:
         if entry is None:
             return None
         try:
-            snapshot = self._read(entry.value)
+            snapshot = self._read(entry.value, claim)
         except InputError as exc:
             log.warning("the copy of %s cannot be used: %s", claim.name, exc)
             return None
@@ -189,8 +189,12 @@ class HandOver:
         log.info("%s has moved here from %s", claim.name, claim.address)
         return stream
 
-    def _read(self, data: bytes) -> StreamSnapshot:
-        return StreamSnapshot.from_bytes(data, self._fingerprint, self._tools.worker.engine)
+    def _read(self, data: bytes, claim: Claim) -> StreamSnapshot:
+        """The stream of a claim. Raises `SnapshotError`, also for another stream's."""
+        found = StreamSnapshot.from_bytes(data, self._fingerprint, self._tools.worker.engine)
+        if (found.hello.stream, found.session) != (claim.name, claim.session) or not claim.is_publishers(found.secret):
+            raise SnapshotError("the snapshot is of another stream than the claim, or of another publisher")
+        return found
 
     # From this node ------------------------------------------------------------------------------------------------------------------
 
@@ -204,7 +208,7 @@ class HandOver:
             loop = asyncio.get_running_loop()
             gift = self._gifts[session] = _Gift(stream.info.name, question.secret, loop.create_task(self._give(stream, question)))
             loop.call_later(_GIFT_S, self._forget, session, gift)
-        elif gift is None or not hmac.compare_digest(gift.secret, question.secret):
+        elif gift is None or not hmac.compare_digest(gift.secret.encode(), question.secret.encode()):
             return with_length([NodeAnswer("unknown").pack()])
         elif question.node != self._tools.node:
             if gift.answer.done():

@@ -12,6 +12,7 @@ from prometheus_client.core import Metric
 
 from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.protocol import PublishHello
+from streamcodec.protocol.fields import shown
 from streamcodec.server.cluster.bus import Bus, BusError, Entry, Subscription
 from streamcodec.server.cluster.claims import Claims, Purpose
 from streamcodec.server.cluster.handover import HandOver
@@ -254,6 +255,8 @@ class Joined:
     def _node_changed(self, node: str, entry: Entry | None) -> None:
         try:
             record = None if entry is None else NodeRecord.parse(entry.value)
+            if record is not None and record.node != node:
+                raise RecordError(f"the store of nodes has node {record.node} under the key {shown(node)}")
         except RecordError as exc:
             log.warning("%s", exc)
             return

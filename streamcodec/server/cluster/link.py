@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from streamcodec.protocol import Gap, Packet, StreamEnd
+from streamcodec.errors import InputError
+from streamcodec.protocol import Gap, Packet, PayloadLayout, StreamEnd
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.load_model import Kind
 from streamcodec.server.cluster.bus import Bus, BusError, Subscription
@@ -18,6 +20,7 @@ from streamcodec.server.cluster.records import RecordError
 from streamcodec.server.cluster.subjects import Subjects
 from streamcodec.server.fanout.events import StreamEvents
 from streamcodec.server.fanout.fan_out import FanOut, FanOutState
+from streamcodec.server.fanout.fitting import check_history, fitting_frames
 from streamcodec.server.feeder import Feeder
 from streamcodec.server.info import Numbering, StreamInfo
 from streamcodec.server.limits import Limits
@@ -133,7 +136,11 @@ class StreamLink:
         if answer.state is None:
             self.close()
             return False
-        self._begin(answer.state, answer.messages)
+        try:
+            self._begin(answer.state, answer.messages)
+        except InputError as exc:
+            self.close()
+            raise BusError(f"what the node of {self.name} says of it does not fit: {exc}") from exc
         return True
 
     def catch_up(self) -> None:
@@ -200,6 +207,11 @@ class StreamLink:
     def _begin(self, state: StreamState, messages: tuple[Told, ...]) -> None:
         tools, self._info = self._tools, state.info
         history = tuple(one for one in messages if isinstance(one, (Packet, Gap)))
+        config, most_n_q = tools.worker.engine.config, tools.worker.engine.config.num_quantizers
+        if state.info.name != self.name or state.info.n_q > most_n_q:
+            raise InputError(f"it is {state.info.name} with {state.info.n_q} codebooks, expected {self.name} with at most {most_n_q}")
+        layout = PayloadLayout.of(config)
+        check_history(history, state.info, layout, epoch=state.epoch, first_seq=state.first_seq, next_seq=state.next_seq)
         numbering, first = Numbering(state.epoch, state.next_seq), history[0] if history else None
         if isinstance(first, Packet) and first.seq == state.first_seq == 0 and state.next_seq * state.info.packet_s <= _YOUNG_S:
             # It has just begun: who has waited for it hears it from its first packet on, in PCM too.
@@ -209,9 +221,22 @@ class StreamLink:
 
     def _feed(self, fan_out: FanOut) -> None:
         self._fan_out, self._info = fan_out, fan_out.info
+        layout = PayloadLayout.of(self._tools.worker.engine.config)
         self._follower = Follower(
-            fan_out, fan_out.numbering, fan_out.codes.frames, ask=self._ask_for, lost=self._tools.lost, ended=self._end_with
+            fan_out,
+            fan_out.numbering,
+            partial(self._frames_of, layout=layout),
+            ask=self._ask_for,
+            lost=self._tools.lost,
+            ended=self._end_with,
         )
+
+    def _frames_of(self, packet: Packet, layout: PayloadLayout) -> int | None:
+        try:
+            return fitting_frames(packet, self._info, layout)
+        except InputError as exc:
+            log.warning("%s: a packet of its node is left out: %s", self.name, exc)
+            return None
 
     def _events(self) -> StreamEvents:
         owner = self._tools.owner

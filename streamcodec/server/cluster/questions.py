@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
-from streamcodec.errors import ProtocolError
+from streamcodec.errors import LocalProtocolError, ProtocolError
 from streamcodec.protocol import Gap, Message, Packet, StreamEnd, StreamStart, parse
-from streamcodec.protocol.fields import shown
-from streamcodec.protocol.messages import MAX_EPOCH, MAX_SEQ
-from streamcodec.protocol.unpacking import pack, unpack
-from streamcodec.server.cluster.records import RecordError
+from streamcodec.protocol.fields import Check, Checked, from_map, matching, secret, several, text, whole, word
+from streamcodec.protocol.messages import MAX_SEQ, Epoch, NextSeq
+from streamcodec.protocol.unpacking import MAX_ELEMENTS, pack, unpack
+from streamcodec.server.cluster.records import SESSION, ClusterRecord, NodeId, RecordError
 from streamcodec.server.info import StreamInfo
 
 __all__ = ["Moved", "NodeAnswer", "NodeQuestion", "StreamState", "Told", "read_live", "read_parts", "with_length"]
@@ -23,20 +23,37 @@ __all__ = ["Moved", "NodeAnswer", "NodeQuestion", "StreamState", "Told", "read_l
 _MOST_BYTES = 1 << 19
 """Of an answer: a bus carries messages of 1 MiB as a rule."""
 _LENGTH = struct.Struct(">I")
-_KINDS = ("join", "alive", "leave", "give")
+_NEXT_SEQ = whole(0, MAX_SEQ + 1)
+_AnySession = Annotated[str, secret(Check(f"nothing, or {SESSION.expected}", lambda value: value == "" or SESSION.accepts(value)))]
+_Sessions = Annotated[tuple[str, ...], secret(several(SESSION, MAX_ELEMENTS))]
+_Secret = Annotated[str, secret(text(0, 256))]
+_Reached = Annotated[
+    tuple[list[Any], ...],
+    secret(
+        several(
+            Check(
+                "a session and the number of its next packet",
+                lambda value: isinstance(value, list) and len(value) == 2 and SESSION.accepts(value[0]) and _NEXT_SEQ.accepts(value[1]),
+            ),
+            MAX_ELEMENTS,
+        )
+    ),
+]
 Told = Packet | Gap | StreamStart | StreamEnd
 """What a stream's listeners are told, and so what nodes tell each other of it."""
 
 
 @dataclass(frozen=True)
-class Moved:
+class Moved(Checked):
     """The stream has another origin from now on: that node."""
 
-    node: str
+    node: NodeId
+
+    type: ClassVar[str] = "moved"
 
     def serialize(self) -> bytes:
         """The message's bytes."""
-        return pack({"type": "moved", "node": self.node})
+        return pack({"type": self.type, "node": self.node})
 
 
 def read_live(data: bytes) -> Told | Moved:
@@ -53,13 +70,13 @@ def read_live(data: bytes) -> Told | Moved:
 def _parsed(data: bytes) -> Message | Moved:
     if len(data) < 256 and data[:1] >= b"\x80" and data[:1] < b"\x90":
         value = unpack(data)
-        if isinstance(value, dict) and value.get("type") == "moved" and isinstance(node := value.get("node"), str):
-            return Moved(node)
+        if isinstance(value, dict) and value.get("type") == Moved.type:
+            return from_map(Moved, value)
     return parse(data)
 
 
 @dataclass(frozen=True)
-class NodeQuestion:
+class NodeQuestion(ClusterRecord):
     """A question of `node` to the origin of a stream.
 
     `join`: what is the stream, and let its messages come for a while; from `next_seq` of `epoch` on they are wanted (None: all that is
@@ -67,38 +84,47 @@ class NodeQuestion:
     wanted no longer. `give`: the stream's publisher, who has this `secret`, goes on at the node that asks.
     """
 
-    kind: Literal["join", "alive", "leave", "give"]
-    node: str
-    session: str = ""
-    next_seq: int | None = None
-    epoch: int = 0
-    sessions: tuple[str, ...] = ()
-    secret: str = ""
+    kind: Annotated[Literal["join", "alive", "leave", "give"], word("join", "alive", "leave", "give")]
+    node: NodeId
+    session: _AnySession = ""
+    next_seq: NextSeq | None = None
+    epoch: Epoch = 0
+    sessions: _Sessions = ()
+    secret: _Secret = ""
 
-    def pack(self) -> bytes:
-        """The question's bytes."""
-        return pack(asdict(self))
+    type: ClassVar[str] = "question"
 
-    @classmethod
-    def parse(cls, data: bytes) -> NodeQuestion:
-        """The question that `data` is. Raises `RecordError`."""
-        try:
-            value = unpack(data)
-        except ProtocolError as exc:
-            raise RecordError(f"a node's question is none: {exc}") from exc
-        if not isinstance(value, dict):
-            raise RecordError(f"a node's question is {shown(value)}, expected a map")
-        found = {one.name: value[one.name] for one in fields(cls) if one.name in value}
-        sessions = found.get("sessions", [])
-        texts = [found.get(name, "") for name in ("kind", "node", "session", "secret")]
-        if not isinstance(sessions, list) or not all(isinstance(text, str) and len(text) <= 256 for text in (*texts, *sessions)):
-            raise RecordError("a node's question has other values than texts where texts were expected")
-        if found.get("kind") not in _KINDS or not found.get("node"):
-            raise RecordError(f"a node's question is {shown(found.get('kind'))}, expected one of {', '.join(_KINDS)}, and who asks")
-        next_seq, epoch = found.get("next_seq"), found.get("epoch", 0)
-        if (next_seq is not None and not _whole(next_seq, MAX_SEQ + 1)) or not _whole(epoch, MAX_EPOCH):
-            raise RecordError(f"a node asks from number {shown(next_seq)} of epoch {shown(epoch)} on")
-        return cls(**{**found, "sessions": tuple(sessions)})
+
+@dataclass(frozen=True)
+class StreamState(Checked):
+    """Where a stream is: the number of its next packet, its epoch, and the number with which that began."""
+
+    info: StreamInfo
+    epoch: Epoch
+    first_seq: NextSeq
+    next_seq: NextSeq
+
+    type: ClassVar[str] = "state"
+
+    def _check_together(self) -> None:
+        if self.first_seq > self.next_seq:
+            raise LocalProtocolError(f"state: first_seq is {self.first_seq}, expected at most {self.next_seq}, which is next_seq")
+
+
+@dataclass(frozen=True)
+class _AnswerHead(ClusterRecord):
+    """An answer without the messages that belong to it."""
+
+    kind: Annotated[Literal["ok", "unknown", "moved"], word("ok", "unknown", "moved")]
+    node: Annotated[str, matching(r"[A-Za-z0-9_-]{0,64}", "at most 64 of A-Z a-z 0-9 _ -")]
+    state: StreamState | None
+    reached: _Reached
+
+    type: ClassVar[str] = "answer"
+
+    def _check_together(self) -> None:
+        if self.kind == "moved" and not self.node:
+            raise LocalProtocolError("answer: the stream has moved, and node is empty")
 
 
 @dataclass(frozen=True)
@@ -113,9 +139,9 @@ class NodeAnswer:
 
     def pack(self) -> bytes:
         """The answer's bytes; where they would be too many, the oldest packets are left out."""
-        state = None if self.state is None else {**asdict(self.state), "info": asdict(self.state.info)}
+        state = None if self.state is None else asdict(self.state)
         head = pack({"kind": self.kind, "node": self.node, "state": state, "reached": [list(one) for one in self.reached]})
-        size, taken = len(head), list[bytes]()
+        size, taken = len(head) + _LENGTH.size, list[bytes]()
         for message in reversed(self.messages):
             data = message.serialize()
             if (size := size + len(data) + _LENGTH.size) > _MOST_BYTES:
@@ -126,34 +152,17 @@ class NodeAnswer:
     @classmethod
     def parse(cls, data: bytes) -> NodeAnswer:
         """The answer that `data` is. Raises `RecordError`."""
-        head, *rest = read_parts(data)
+        if len(data) > _MOST_BYTES:
+            raise RecordError(f"a node's answer has {len(data)} bytes, expected at most {_MOST_BYTES}")
+        first, *rest = read_parts(data)
+        head = _AnswerHead.parse(first)
         messages = []
         for part in rest:
             if isinstance(message := read_live(part), Moved):
                 raise RecordError("a node's answer has 'moved' among its messages")
             messages.append(message)
-        try:
-            value: Any = unpack(head)
-            state = value["state"]
-            return cls(
-                kind=value["kind"],
-                node=str(value["node"]),
-                state=None if state is None else StreamState(**{**state, "info": StreamInfo(**state["info"])}),
-                messages=tuple(messages),
-                reached=tuple((str(session), int(next_seq)) for session, next_seq in value["reached"]),
-            )
-        except (ProtocolError, LookupError, TypeError, ValueError) as exc:
-            raise RecordError(f"a node's answer makes no sense: {exc}") from exc
-
-
-@dataclass(frozen=True)
-class StreamState:
-    """Where a stream is: the number of its next packet, its epoch, and the number with which that began."""
-
-    info: StreamInfo
-    epoch: int
-    first_seq: int
-    next_seq: int
+        reached = tuple((session, next_seq) for session, next_seq in head.reached)
+        return cls(head.kind, head.node, head.state, tuple(messages), reached)
 
 
 def with_length(parts: Iterable[bytes]) -> bytes:
@@ -176,7 +185,3 @@ def read_parts(data: bytes) -> Sequence[bytes]:
     if not parts:
         raise RecordError("a node's answer is empty")
     return parts
-
-
-def _whole(value: object, most: int) -> bool:
-    return type(value) is int and 0 <= value <= most

@@ -16,12 +16,14 @@ from streamcodec.protocol.fields import Check, Checked, between, flag, from_map,
 from streamcodec.protocol.messages import Address, Count, Fingerprint, StreamName
 from streamcodec.protocol.unpacking import MAX_CONTROL_BYTES, pack, unpack
 
-__all__ = ["Claim", "NodeRecord", "RecordError", "new_node_id", "secret_hash"]
+__all__ = ["SESSION", "Claim", "ClusterRecord", "NodeId", "NodeRecord", "RecordError", "new_node_id", "secret_hash"]
 
 _HASH_BYTES = 32
 
 NodeId = Annotated[str, matching(r"[A-Za-z0-9_-]{1,64}", "1 to 64 of A-Z a-z 0-9 _ -")]
-StreamSession = Annotated[str, secret(text(1, 128))]
+SESSION = secret(matching(r"[A-Za-z0-9_-]{1,128}", "1 to 128 of A-Z a-z 0-9 _ -"))
+"""A session is a part of subjects: nothing with a meaning for the bus is one."""
+StreamSession = Annotated[str, SESSION]
 SecretHash = Annotated[bytes, secret(Check(f"{_HASH_BYTES} bytes", lambda value: isinstance(value, bytes) and len(value) == _HASH_BYTES))]
 Room = Annotated[int, whole(0, 2**31 - 1)]
 Load = Annotated[float, between(0, 1000)]
@@ -42,7 +44,9 @@ def secret_hash(publisher_secret: str) -> bytes:
     return hashlib.sha256(publisher_secret.encode()).digest()
 
 
-class _ClusterRecord(Checked):
+class ClusterRecord(Checked):
+    """A map of a node's, as it goes over the bus."""
+
     __slots__ = ()
 
     def pack(self) -> bytes:
@@ -64,7 +68,7 @@ class _ClusterRecord(Checked):
 
 
 @dataclass(frozen=True)
-class NodeRecord(_ClusterRecord):
+class NodeRecord(ClusterRecord):
     """A node, as it was when it wrote this.
 
     Clients reach it at `address`. It has room for `room` more live publishers of PCM and `listener_room` more listeners; None: not known.
@@ -100,7 +104,7 @@ class NodeRecord(_ClusterRecord):
 
 
 @dataclass(frozen=True)
-class Claim(_ClusterRecord):
+class Claim(ClusterRecord):
     """That a name is a node's, for a stream of its publisher's; good while the node lives.
 
     Listeners resume by `session`. `secret_hash` is of the secret by which the publisher resumes. `since` (s since 1970) is when the stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from streamcodec.scheduler.streams import Result, WorkerStream
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.ingest.frontend import FrontendState, PcmFrontend
 from streamcodec.server.ingest.source import MAX_BACKLOG_S, IngestSink
-from streamcodec.server.ingest.timeline import Timeline, TimelineState, WaitMeter
+from streamcodec.server.ingest.timeline import LONGEST_S, Timeline, TimelineState, WaitMeter
 
 __all__ = ["PcmSource", "PcmState"]
 
@@ -47,7 +46,7 @@ class PcmState:
         """Raise `SnapshotError` where it contradicts itself; what depends on the engine is not looked at."""
         self.timeline.check()
         seconds = self.fed.fed_s, self.fed.dropping_s, self.fed.lost_s, self.fed.last_s
-        if not all(map(math.isfinite, seconds)) or min(seconds) < 0:
+        if not all(0 <= one <= LONGEST_S for one in seconds):
             raise SnapshotError(f"a source of PCM counts {seconds} s, expected 0 or more")
 
 

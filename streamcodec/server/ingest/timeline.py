@@ -5,14 +5,17 @@ Arithmetic on the loop's side. Positions are seconds of the publisher's time, wh
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
 
 from streamcodec.errors import SnapshotError
 from streamcodec.protocol.clock import TIMESTAMP_MODULUS
 
-__all__ = ["EncoderRun", "Timeline", "TimelineState", "WaitMeter"]
+__all__ = ["LONGEST_S", "EncoderRun", "Timeline", "TimelineState", "WaitMeter"]
+
+
+LONGEST_S = 2.0**32
+"""No stream lives longer; microseconds of it are exact enough."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,16 @@ class TimelineState:
     def check(self) -> None:
         """Raise `SnapshotError` where it contradicts itself."""
         positions = [position_s for position_s, _ in self.anchors]
-        whole = all(map(math.isfinite, (self.begins_s, self.fed_s, self.out_s, *positions)))
-        if not whole or not 0 <= self.out_s <= self.fed_s + 1 or self.begins_s < 0 or self.numbered < 0:
+        possible = all(0 <= seconds <= LONGEST_S for seconds in (self.begins_s, self.fed_s, self.out_s, *positions))
+        if not possible or not self.out_s <= self.fed_s + 1 or self.numbered < 0:
             raise SnapshotError(
                 f"a run at {self.begins_s} s took {self.fed_s} s and gave {self.out_s} s, expected 0 or more, and less given"
             )
-        if positions != sorted(positions) or bool(positions) != (self.fed_s > 0):
-            raise SnapshotError(f"a run of {self.fed_s} s has {len(positions)} timestamps, expected some, in their order")
+        ordered = positions == sorted(positions) and all(position_s < self.fed_s for position_s in positions)
+        if not ordered or bool(positions) != (self.fed_s > 0):
+            raise SnapshotError(f"a run of {self.fed_s} s has {len(positions)} timestamps, expected some, in their order, within it")
+        if not all(0 <= timestamp < TIMESTAMP_MODULUS for _, timestamp in self.anchors):
+            raise SnapshotError(f"a run has timestamps beyond those of packets, expected 0 to {TIMESTAMP_MODULUS - 1}")
 
 
 class EncoderRun:
