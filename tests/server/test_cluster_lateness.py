@@ -157,6 +157,21 @@ def test_where_the_bus_goes_away_meanwhile_what_is_missing_is_there_when_it_is_b
     run(main())
 
 
+def test_the_bound_begins_anew_when_the_bus_is_back():
+    async def main():
+        async with with_a_loss() as ((a, b), heard, publisher, *_):
+            cut(b)
+            await seconds(2 * HELD_S - 2, [a, b])
+            heal(b)
+            await seconds(4, [a, b])
+            assert cluster_of(b).lost == 0 and b.registry.links["a"]._follower.holds
+            cluster_of(b).bus.late.set()
+            await ends(heard, publisher)
+            assert [type(event) for event in heard.events] == [Waiting, StreamStart, *[Packet] * 6, StreamEnd]
+
+    run(main())
+
+
 def test_where_the_stream_moves_meanwhile_its_new_node_is_asked_at_once():
     async def main():
         async with with_a_loss(3) as ((_, b, c), heard, publisher, session, stack):

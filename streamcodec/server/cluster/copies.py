@@ -16,7 +16,7 @@ from streamcodec.engine.base import Engine
 from streamcodec.errors import InputError, StreamCodecError
 from streamcodec.protocol import Gap, Packet
 from streamcodec.protocol.values import pack_value, unpack_value
-from streamcodec.server.cluster.bus import Entry, Store
+from streamcodec.server.cluster.bus import Store
 from streamcodec.server.fanout.replay import entries_since, first_number, next_number
 from streamcodec.server.snapshot import StreamSnapshot
 from streamcodec.server.stream import Stream
@@ -76,6 +76,7 @@ class Copies:
         self._fingerprint = fingerprint
         self._engine = engine
         self._known: dict[str, StreamCopy] = {}  # by session
+        self._packing = asyncio.Lock()
 
     async def write(self, streams: Iterable[Stream]) -> None:
         """Copy all these streams, a few at a time."""
@@ -89,10 +90,14 @@ class Copies:
         known = self._known[session]
         try:
             snapshot = await stream.snapshot(None)
-            piece, rest = known.next(snapshot)
+            async with self._packing:  # one in each turn of the loop: what waits for it are live packets
+                piece, rest = known.next(snapshot)
+                history = b"" if piece is None else pack_value(piece[1])
+                copy = rest.to_bytes(self._fingerprint, self._engine)
+                await asyncio.sleep(0)
             if piece is not None:
-                await self._store.put(_key(session, piece[0]), pack_value(piece[1]))
-            await self._store.put(session, rest.to_bytes(self._fingerprint, self._engine))
+                await self._store.put(_key(session, piece[0]), history)
+            await self._store.put(session, copy)
         except StreamCodecError as exc:  # it ends, its model is one in chunks, or the bus is gone
             log.debug("%s is not copied: %s", stream.info.name, exc)
             return
@@ -111,7 +116,9 @@ class Copies:
             log.warning("the copy of %s cannot be used: %s", name, exc)
             return None
         try:
-            whole = with_history(snapshot, _read(pieces))
+            # What was written last counts: a stream that went on from a copy before has made some of its packets again.
+            written = sorted((piece for piece in pieces if piece is not None), key=lambda piece: piece.revision)
+            whole = with_history(snapshot, [unpack_value(HistoryPiece, piece.value) for piece in written])
             whole.check(self._engine)
         except InputError as exc:
             log.warning("the history of %s cannot be used: %s", name, exc)
@@ -120,7 +127,7 @@ class Copies:
 
 
 def with_history(snapshot: StreamSnapshot, pieces: Iterable[HistoryPiece]) -> StreamSnapshot:
-    """The snapshot with as much of its epoch as follows one on the other up to it, from pieces in any order and its own history."""
+    """The snapshot with as much of its epoch as follows one on the other up to it, from its own history and pieces; the last ones count."""
     fan_out = snapshot.fan_out
     by_end = {next_number(item): item for items in (*(piece.items for piece in pieces), fan_out.history) for item in items}
     history: deque[Packet | Gap] = deque()
@@ -131,10 +138,6 @@ def with_history(snapshot: StreamSnapshot, pieces: Iterable[HistoryPiece]) -> St
             break
         history.appendleft(item)
     return replace(snapshot, fan_out=replace(fan_out, history=tuple(history)))
-
-
-def _read(pieces: Iterable[Entry | None]) -> list[HistoryPiece]:
-    return [unpack_value(HistoryPiece, entry.value) for entry in pieces if entry is not None]
 
 
 def _key(session: str, number: int) -> str:

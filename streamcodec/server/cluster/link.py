@@ -165,6 +165,10 @@ class StreamLink:
 
     def bus_back(self) -> None:
         """Messages were lost while the bus was gone. The origin may find it again a moment later than this node."""
+        if self._giving_up is not None:  # only now there may be an answer
+            self._giving_up.cancel()
+            self._giving_up = None
+            self._look_at_held()
         if self.node is not None:
             self._look_anew()
 
