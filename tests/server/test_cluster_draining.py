@@ -187,6 +187,25 @@ def test_a_publisher_that_no_node_takes_is_told_in_time_that_the_server_closes()
     run(main())
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_process_whose_cluster_is_one_machine_sends_nobody_on(others):
+    async def main():
+        async with nodes(1 + others) as (a, *rest), contextlib.AsyncExitStack() as stack:
+            cluster_of(a)._shares_address = True
+            publisher, _ = await begun(stack, a)
+            cluster_of(a)._address = lambda: rest[0].url if rest else a.url  # the other one is a process of this machine
+            await seconds(1, [a, *rest])
+            a.drain(DRAIN_S, "wss://elsewhere.example.org")
+            await publisher.send({"type": "ping", "time": 1})
+            pong = await publisher.receive()
+            assert pong["closing_ms"] > 0 and pong["go_to"] == "wss://elsewhere.example.org"
+            for _ in range(3):
+                await pass_time(1.0)
+            await ends(publisher, 0)
+
+    run(main())
+
+
 def test_a_publisher_that_has_ended_its_stream_is_told_its_counts_where_it_is():
     async def main():
         async with nodes(2) as (a, b), contextlib.AsyncExitStack() as stack:

@@ -193,7 +193,10 @@ class Joined:
 
     @property
     def moves(self) -> bool:
-        return self._registry.limits.resume_s > 0 and self._registry.worker.engine.config.granularity == "frames"
+        registry, address = self._registry, self._address()
+        # The processes of one machine drain together, and nobody is sent to his own address.
+        alone = self._shares_address and all(one.address == address for one in self.nodes.living(self._now()))
+        return registry.limits.resume_s > 0 and registry.worker.engine.config.granularity == "frames" and not alone
 
     @property
     def reached(self) -> bool:
