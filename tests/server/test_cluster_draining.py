@@ -5,6 +5,7 @@
 | publisher that is connected, another node has room | here                     | `moved` at once                                     |
 | the same, no node has room, is known or is reached | here                     | not told that the server closes; `moved` when it is |
 | the same, and no node comes                        | here                     | told in time that the server closes                 |
+| publisher at one of the processes of one machine   | here                     | told at once that the server closes                 |
 | publisher that has ended its stream                | here, going out          | told the counts here                                |
 | publisher whose connection was lost, resumes       | here                     | `moved`; where no node has room, let in, then moved |
 | the same                                           | at another node          | `moved` to that one                                 |
