@@ -13,6 +13,7 @@
 | publisher that does not know `moved`, resumes      | here                     | let in                                              |
 | publisher whose first hello is not answered yet    | not there                | `server_closing`, with another node's address       |
 | publisher that resumes at another node             | here, nobody connected   | given, as long as the draining lasts                |
+| publisher that resumes after the draining          | here, nobody connected   | goes on from the copy, with `--replicate`           |
 | listener that resumes                              | here                     | let in; `moved` as soon as the stream has moved     |
 | the same                                           | at another node          | `moved` to that one                                 |
 | the same                                           | nowhere                  | let in, then told that the server closes            |
@@ -52,10 +53,10 @@ async def begun(stack, server, stream="a", **options):
     return publisher, session
 
 
-async def lost(server, client):
+async def lost(server, client, stream="a"):
     """Break a publisher's connection."""
     client.ws.transport.abort()
-    await until(lambda: all(stream.lease.holder is None for stream in server.registry.streams.values()))
+    await until(lambda: server.registry.streams[stream].lease.holder is None)
 
 
 def resuming(session, next_seq=1, **options):
@@ -347,6 +348,26 @@ def test_a_stream_whose_publisher_stays_away_ends_with_the_draining():
             await heard.to_end()
             _, word = await answered(stack, b, resuming(session))
             assert (word["type"], word["code"]) == ("refuse", "unknown_session")
+
+    run(main())
+
+
+def test_a_stream_whose_publisher_stays_away_goes_on_from_its_copy_where_there_are_copies():
+    async def main():
+        async with nodes(2, replicate=True) as (a, b), contextlib.AsyncExitStack() as stack:
+            heard = await coded(stack, b)
+            publisher, session = await begun(stack, a)
+            stays, _ = await begun(stack, a, "other", can_move=False)
+            await lost(a, publisher, "a")
+            a.drain(8.0)
+            await seconds(6, [a, b])
+            assert await a.until_over() is None
+            a.draining._stops += TIMEOUT_S  # no verdict depends on how fast the machine is
+            await all_sent(a.registry)
+            assert not a.registry.streams
+            await goes_on(stack, b, session, heard)
+            assert (cluster_of(b).handover.restored, cluster_of(b).handover.taken) == (1, 1)
+            await stays.send({"type": "end", "last_seq": 0})
 
     run(main())
 

@@ -83,11 +83,12 @@ class Copies:
         lasting = [stream for stream in streams if not stream.ending]
         self._known = {session: self._known.get(session) or StreamCopy() for session in (one.fan_out.session for one in lasting)}
         for at in range(0, len(lasting), _AT_ONCE):
-            await asyncio.gather(*map(self._copy, lasting[at : at + _AT_ONCE]))
+            await asyncio.gather(*map(self.write_one, lasting[at : at + _AT_ONCE]))
 
-    async def _copy(self, stream: Stream) -> None:
+    async def write_one(self, stream: Stream) -> bool:
+        """Copy a stream; returns whether it was copied."""
         session = stream.fan_out.session
-        known = self._known[session]
+        known = self._known.setdefault(session, StreamCopy())
         try:
             snapshot = await stream.snapshot(None)
             async with self._packing:  # one in each turn of the loop: what waits for it are live packets
@@ -100,9 +101,10 @@ class Copies:
             await self._store.put(session, copy)
         except StreamCodecError as exc:  # it ends, its model is one in chunks, or the bus is gone
             log.debug("%s is not copied: %s", stream.info.name, exc)
-            return
+            return False
         known.written(piece, snapshot.next_seq)
         self.copied += 1
+        return True
 
     async def find(self, session: str, name: str) -> StreamSnapshot | None:
         """The last copy of a stream, with its history. Raises `BusError`."""

@@ -287,6 +287,10 @@ class HandOver:
         if self._replicates and self._tools.bus.connected and (self._copying is None or self._copying.done()):
             self._copying = asyncio.get_running_loop().create_task(self._copies.write(self._registry.streams.values()))
 
+    async def keep(self, stream: Stream) -> bool:
+        """Leave a copy of a stream, from which it goes on where its publisher resumes; returns whether there is one."""
+        return self._replicates and self._tools.bus.connected and await self._copies.write_one(stream)
+
     async def close(self) -> None:
         """Keep no copies, and take no streams any longer; what was given is still given to who has not got it, for a moment."""
         with contextlib.suppress(BusError, TimeoutError):
