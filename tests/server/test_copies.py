@@ -101,10 +101,10 @@ def test_a_listener_that_was_away_when_a_node_died_gets_what_it_missed_from_the_
             for at in range(0, 20, 5):
                 for seq in range(at, at + 5):
                     await publisher.send(wire_packet(seq))
-                await until(lambda at=at: a.registry.streams["a"].numbering.next_seq == at + 5)
+                await until(lambda: a.registry.streams["a"].numbering.next_seq == at + 5)  # noqa: B023
                 copied = cluster_of(a).handover.copied
                 await seconds(1, [a, b])
-                await until(lambda copied=copied: cluster_of(a).handover.copied > copied)
+                await until(lambda: cluster_of(a).handover.copied > copied)  # noqa: B023
             known = a.registry.streams["a"].fan_out.session
             if damaged:
                 for number in range(7):
