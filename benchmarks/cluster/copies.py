@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import math
 import time
 from dataclasses import replace
@@ -30,7 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "codes": {"format": "codes"},
 }
 _KBPS = 6.0
-_PACKETS, _FRAMES, _PACKET_S = 12, 6, 0.08  # between two copies: next to a second
+_FRAMES, _PACKET_S = 6, 0.08
 _GIVEN_PCM_S = 1.0  # as in a hand-over
 _LOOK_S = 0.005
 
@@ -46,16 +47,15 @@ async def measure_copies(args: argparse.Namespace, loading: Loading) -> Figures:
 
 
 async def _measure(server: Server, codec: Codec, options: dict[str, Any], copies: int) -> Figures:
-    speech = _speech(codec, options, copies * _PACKETS * _PACKET_S)
-    size = speech.shape[-1] // copies
+    blocks = _blocks(codec, options, copies)
     model = codec.fingerprint if "format" in options else None
     copy, sizes, pack_ms = StreamCopy(), list[tuple[int, int]](), list[float]()
     async with publish(server.url, "copied", PublishOptions(model=model, bandwidth=_KBPS, pace="fast", **options)) as publisher:
         stream = server.registry.streams["copied"]
-        for at in range(copies):
-            for packet in np.split(speech[..., at * size : (at + 1) * size], _PACKETS, axis=-1):
-                await publisher.send(packet)
-            while stream.numbering.next_seq < (at + 1) * _PACKETS - 1:  # noqa: ASYNC110 - a resampler may hold a little back
+        for at, second in enumerate(blocks, 1):
+            for block in second:
+                await publisher.send(block)
+            while stream.numbering.next_seq < int(at / _PACKET_S) - 1:  # noqa: ASYNC110 - a resampler may hold a little back
                 await asyncio.sleep(_LOOK_S)
             snapshot = await stream.snapshot(None)
             begun = time.perf_counter()
@@ -88,13 +88,14 @@ def _parts(copy: StreamSnapshot, codec: Codec) -> Figures:
     return {**parts, "else": len(copy.to_bytes(codec.fingerprint, codec.engine)) - sum(parts.values())}
 
 
-def _speech(codec: Codec, options: dict[str, Any], seconds: float) -> Any:
-    """So many seconds of speech as the publisher has it: samples [T], or codes [n_q, F]."""
+def _blocks(codec: Codec, options: dict[str, Any], seconds: int) -> list[list[Any]]:
+    """Speech as the publisher has it, second by second: blocks of samples [T], or packets of codes [n_q, F]."""
     clip, clip_rate = bundled_clip()
     rate = options.get("sample_rate", codec.sample_rate)
-    samples = resample(np.tile(clip, math.ceil(seconds * clip_rate / clip.size)), clip_rate, rate)[: round(seconds * rate)]
+    samples = resample(np.tile(clip, math.ceil(seconds * clip_rate / clip.size)), clip_rate, rate)[: seconds * rate]
     if "sample_rate" in options:
-        return samples
+        return [np.split(second, 10) for second in np.split(samples, seconds)]
     encoder = codec.stream_encoder(_KBPS)
     codes = np.concatenate([*encoder.feed(samples), *encoder.flush()], axis=1)
-    return codes[:, : round(seconds / _PACKET_S) * _FRAMES]
+    ends = [int(at / _PACKET_S) for at in range(seconds + 1)]
+    return [[codes[:, at * _FRAMES : (at + 1) * _FRAMES] for at in range(first, end)] for first, end in itertools.pairwise(ends)]

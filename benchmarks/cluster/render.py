@@ -175,7 +175,7 @@ def _copies(case: Figures) -> list[str]:
     ]
     history_s = max(one["history_s"] for one in kinds.values())
     return [
-        f"**What `--replicate` writes**, in bytes, of one stream of speech at {case['kbps']:g} kbps: the parts of one copy, then the mean "
+        f"**What `--replicate` writes**, in bytes, of one stream of speech at {case['kbps']:g} kbps: the parts of the last copy, then the mean "
         "of all copies and of the pieces of history, both each second. All the history "
         f"({history_s:.1f} s) and a stream that is handed over are there to compare with.",
         table(
