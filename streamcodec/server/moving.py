@@ -16,7 +16,7 @@ async def check_hello(registry: Registry, hello: PublishHello | ListenHello) -> 
     """
     if not registry.draining.begun:
         return
-    if hello.resume is None:
+    if hello.resume is None:  # it has waited, and the drain has begun meanwhile
         raise registry.draining.farewell(hello.role)
     if not (hello.can_move and registry.cluster.moves):
         return
