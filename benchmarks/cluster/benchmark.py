@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.cluster.churning import measure_churn
+from benchmarks.cluster.copies import measure_copies
 from benchmarks.cluster.cuts import HOW, measure_cut
 from benchmarks.cluster.drain import measure_drain
 from benchmarks.cluster.hop import measure_hop
@@ -26,7 +27,7 @@ from benchmarks.harness.sections import Figures
 __all__ = ["BENCHMARK", "CASES"]
 
 Case = Callable[[argparse.Namespace, Site, Processes], Awaitable[Figures]]
-_CUT = "cut network"
+_CUT, _COPIES = "cut network", "copies"
 _ONE_SITE: dict[str, Case] = {
     "hop": measure_hop,
     "drain": measure_drain,
@@ -35,7 +36,7 @@ _ONE_SITE: dict[str, Case] = {
     "kill nats": measure_kill_nats,
     "churn": measure_churn,
 }
-CASES = (*_ONE_SITE, _CUT)
+CASES = (*_ONE_SITE, _CUT, _COPIES)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="that a node's memory may grow by, least squares, where that is looked at for 5 min",
     )
+    add("--copies", type=int, default=14, help="of a stream of each kind, one after each second")
     add("--model", default="speech-24k")
     add("--engine", choices=("auto", "torch", "openvino"), default="auto")
 
@@ -76,6 +78,8 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     with observed:
         if args.case == _CUT:
             figures = _measure_cuts(args)
+        elif args.case == _COPIES:
+            figures = run_loop(measure_copies(args, Loading(args.model, args.engine)))
         else:
             figures = _at_a_site(args, _ONE_SITE[args.case])
     print(f"{args.case}: done", file=sys.stderr, flush=True)

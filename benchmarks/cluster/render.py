@@ -162,12 +162,39 @@ def _churn(case: Figures) -> list[str]:
     ]
 
 
+def _copies(case: Figures) -> list[str]:
+    kinds = case["kinds"]
+    rows = [
+        [
+            kind,
+            *(f"{one['parts'][part]:,}" for part in ("states", "resampler", "samples", "history", "else")),
+            *(f"{one[size]:,.0f}" for size in ("copy", "piece", "history", "given")),
+            f"{one['pack_ms']:.2f}",
+        ]
+        for kind, one in kinds.items()
+    ]
+    history_s = max(one["history_s"] for one in kinds.values())
+    return [
+        f"**What `--replicate` writes**, in bytes, of one stream of speech at {case['kbps']:g} kbps: the parts of the last copy, then the "
+        f"mean of all copies and of the pieces of history, both each second. All the history ({history_s:.1f} s) and a stream that is "
+        "handed over are there to compare with.",
+        table(
+            [
+                *("stream", "model's states", "resampler", "samples that wait", "history since the last piece", "all else"),
+                *("a copy", "pieces", "all history", "handed over", "packed in, ms"),
+            ],
+            rows,
+        ),
+    ]
+
+
 _TOLD: dict[str, Callable[[Figures], list[str]]] = {
     "hop": _hop,
     "drain": _drain,
     "kill nats": _kill_nats,
     "cut network": _cuts,
     "churn": _churn,
+    "copies": _copies,
 }
 
 
@@ -211,6 +238,9 @@ def headlines(cases: Mapping[str, Figures]) -> list[Headline]:
             lost = sum(case["told"].values()) + case["unnamed"]
             left = sum(case["left"].values())
             found.append(Headline(f"{case['streams']:,} streams at three nodes: packets lost, left behind", f"{lost}, {left}", case=name))
+        elif name == "copies":
+            sizes = ", ".join(f"{(one['copy'] + one['piece']) / 1000:.1f} kB ({kind})" for kind, one in case["kinds"].items())
+            found.append(Headline("`--replicate`: bytes of a stream each second", sizes, case=name))
     return found
 
 

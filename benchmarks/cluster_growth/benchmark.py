@@ -6,17 +6,21 @@ import argparse
 import itertools
 from dataclasses import asdict
 
+from benchmarks.cluster.copies import measure_copies
 from benchmarks.cluster.nats_server import nats_program
+from benchmarks.cluster.speaker import BANDWIDTH, N_Q
 from benchmarks.cluster_growth.bus_costs import measure_costs, sizes
-from benchmarks.cluster_growth.copies import copy_bytes
 from benchmarks.cluster_growth.model import Bounds, Room, grow, part
 from benchmarks.cluster_growth.render import draw, headlines, render
 from benchmarks.harness.machine import Observed
 from benchmarks.harness.models import Loading
+from benchmarks.harness.processes import run_loop
 from benchmarks.harness.run import Benchmark
 from benchmarks.harness.sections import Figures
 
 __all__ = ["BENCHMARK"]
+
+_KIND = "PCM, 24 kHz"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +30,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--node-listeners", type=int, default=1000, help="of codes that a node holds, as benchmarks.relay finds (default: %(default)s)")
     add("--streams", type=int, nargs="+", default=[10, 1000, 100_000])
     add("--listeners", type=int, nargs="+", default=[1, 10, 1000], help="of each stream")
-    add("--kbps", type=float, default=6.0, help="of each stream")
     add("--life-seconds", type=float, default=600.0, help="of a stream")
     add("--regions", type=int, default=4)
     add("--messages-per-s", type=int, default=2000, help="at which a message's cost is measured")
@@ -34,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--writes-per-s", type=int, default=500, help="at which a write's cost is measured")
     add("--copies-per-s", type=int, default=100, help="at which the cost of a stream's copy is measured")
     add("--seconds", type=float, default=8.0, help="of each of these measurements")
-    add("--talk-seconds", type=float, default=12.0, help="after which a stream's copy is looked at")
+    add("--copies", type=int, default=12, help="of a stream, whose sizes are looked at")
     add("--model", default="speech-24k")
     add("--engine", choices=("auto", "torch", "openvino"), default="auto")
 
@@ -50,9 +53,10 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
     """Measure what one of each costs, and ask the model."""
     room, bounds = Room(args.publishers, args.node_listeners), Bounds()
     with observed:
-        n_q, copy = copy_bytes(Loading(args.model, args.engine), args.kbps, args.talk_seconds)
-        costs, runs = measure_costs(args, n_q, sum(copy.values()))
-    found = sizes(n_q, sum(copy.values()))
+        written = run_loop(measure_copies(args, Loading(args.model, args.engine)))["kinds"][_KIND]
+        copy = round(written["copy"] + written["piece"])
+        costs, runs = measure_costs(args, N_Q, copy)
+    found = sizes(N_Q, copy)
     loads, regions = [], []
     for streams, listeners in itertools.product(args.streams, args.listeners):
         load = grow(streams, listeners, args.life_seconds, room, found, costs, bounds)
@@ -60,7 +64,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
         loads.append({"streams": streams, "listeners": listeners, **asdict(load)})
         regions.append({"streams": streams, "listeners": listeners, **asdict(parted)})
     return {
-        "kbps": args.kbps,
+        "kbps": BANDWIDTH,
         "room": asdict(room),
         "sizes": asdict(found),
         "copy_bytes": copy,

@@ -21,8 +21,7 @@ def render(figures: Figures) -> str:
         f"A model, fed with what this machine has measured. A node holds {room['publishers']} live publishers of PCM, or "
         f"{room['listeners']:,} listeners of codes, or some of both. Listeners of a stream come to any node. A packet of 80 ms at "
         f"{figures['kbps']:g} kbps has {sizes['packet_in']} bytes on its way to NATS and {sizes['packet_out']} from it. A stream lasts "
-        f"{figures['life_s']:g} s. A stream's copy (`--replicate`) has {sum(copies.values()):,} bytes: "
-        f"{', '.join(f'{count:,} of {what}' for what, count in copies.items())}."
+        f"{figures['life_s']:g} s. A stream's copy (`--replicate`) has {copies:,} bytes."
     )
     return "\n\n".join([intro, *_costs(figures), *_loads(figures, bounds), *_regions(figures)])
 

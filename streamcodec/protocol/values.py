@@ -16,6 +16,7 @@ import msgpack
 import numpy as np
 
 from streamcodec.errors import LocalProtocolError, RemoteProtocolError, SnapshotError
+from streamcodec.protocol.arrays import pack_array, unpack_array
 from streamcodec.protocol.fields import Check, shown
 from streamcodec.protocol.messages import Control, Packet, parse
 
@@ -79,7 +80,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (Packet, Control)):
         return value.serialize()
     if isinstance(value, np.ndarray):
-        return [value.dtype.str, list(value.shape), value.tobytes()]
+        return [value.dtype.str, list(value.shape), *pack_array(value)]
     if isinstance(value, tuple):
         if len(value) > _MAX_ELEMENTS:
             raise SnapshotError(f"a value has {len(value)} elements, expected at most {_MAX_ELEMENTS}")
@@ -154,14 +155,18 @@ def _several(hint: Any, plain: Any, where: str) -> Any:
 
 
 def _array(dtype: np.dtype[Any], plain: list[Any], where: str) -> Any:
-    if len(plain) != 3 or plain[0] != dtype.str or not isinstance(plain[1], list) or not isinstance(plain[2], bytes):
+    types_ok = [type(one) for one in plain[1:]] == [list, str, bytes]
+    if len(plain) != 4 or plain[0] != dtype.str or not types_ok:
         raise SnapshotError(f"{where} is {shown(plain)}, expected an array of {dtype}")
-    shape, data = plain[1], plain[2]
+    _, shape, how, data = plain
     if len(shape) > _MAX_AXES or not all(type(size) is int and 0 <= size <= MAX_VALUE_BYTES for size in shape):
         raise SnapshotError(f"{where} has the shape {shown(shape)}, expected at most {_MAX_AXES} sizes of 0 or more")
-    if len(data) != dtype.itemsize * int(np.prod(shape, dtype=object)):
-        raise SnapshotError(f"{where} has {len(data)} bytes, expected those of {dtype} of shape {shape}")
-    return np.frombuffer(data, dtype).reshape(shape)
+    if (size := int(np.prod(shape, dtype=object))) * dtype.itemsize > MAX_VALUE_BYTES:
+        raise SnapshotError(f"{where} has the shape {shape}, expected at most {MAX_VALUE_BYTES} bytes of {dtype}")
+    try:
+        return unpack_array(how, data, dtype, size).reshape(shape)
+    except SnapshotError as exc:
+        raise SnapshotError(f"{where}: {exc}") from exc
 
 
 def _wrong(where: str, value: object, expected: str, check: Check | None) -> SnapshotError:

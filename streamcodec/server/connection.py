@@ -100,7 +100,8 @@ class ClientHandler:
         # No turn of the loop lies between the grant and the permit: whoever takes the grant back finds the permit.
         credential = await self._gate.admit(hello, peer.bearer, peer.host)
         self._handshake.check(hello)
-        await check_hello(registry, hello)
+        if registry.draining.begun and hello.resume is None:
+            raise registry.draining.farewell(hello.role)
         with self._permits.holding(Permit(hello.role, hello.stream, credential, peer.fail)) as self.permit:
             asking = None
             if credential.revalidate_s is not None:
@@ -117,7 +118,7 @@ class ClientHandler:
     async def _serve_role(self, hello: PublishHello | ListenHello) -> None:
         peer, registry = self.peer, self._registry
         await registry.newcomers.wait_for_room(hello, lambda: peer.gone)
-        await check_hello(registry, hello)  # the drain may have begun while it waited
+        await check_hello(registry, hello)
         await peer.refuse_early()
         if peer.gone:
             return

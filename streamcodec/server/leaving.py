@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Collection
 
@@ -11,6 +12,7 @@ from streamcodec.protocol import PublishHello
 from streamcodec.server.connection import ClientHandler
 from streamcodec.server.moving import farewell, heir, moved
 from streamcodec.server.registry import Registry
+from streamcodec.server.stream import Stream
 
 __all__ = ["all_sent", "everybody_left", "send_away"]
 
@@ -54,12 +56,27 @@ async def everybody_left(registry: Registry, connections: Collection[ClientHandl
 
 
 async def all_sent(registry: Registry) -> None:
-    """End all streams, and wait until what was accepted has gone out; each of these two takes its part of a stop at most."""
+    """End all streams, and wait until what was accepted has gone out; each of these two takes its part of a stop at most.
+
+    A stream whose publisher is away, and may resume elsewhere, does not end where other servers have its state.
+    """
+    await _keep_waiting(registry)
     streams = list(registry.streams.values())
     for stream in streams:
         stream.end("the server is closing")
     await _until(registry, lambda: all(stream.ended.is_set() for stream in streams))
     await _until(registry, lambda: all(listener.empty for group in registry.listeners.values() for listener in group))
+
+
+async def _keep_waiting(registry: Registry) -> None:
+    async def keep(stream: Stream) -> None:
+        if await registry.cluster.keep(stream) and stream.lease.waiting:  # its publisher may be back by now
+            stream.abandon()
+
+    waiting = [keep(stream) for stream in registry.streams.values() if stream.lease.waiting]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(registry.draining.part_s(registry.limits.drain_s)):
+            await asyncio.gather(*waiting)
 
 
 async def _until(registry: Registry, condition: Callable[[], bool]) -> None:

@@ -16,7 +16,7 @@ async def check_hello(registry: Registry, hello: PublishHello | ListenHello) -> 
     """
     if not registry.draining.begun:
         return
-    if hello.resume is None:
+    if hello.resume is None:  # it has waited, and the drain has begun meanwhile
         raise registry.draining.farewell(hello.role)
     if not (hello.can_move and registry.cluster.moves):
         return
@@ -33,9 +33,10 @@ async def check_hello(registry: Registry, hello: PublishHello | ListenHello) -> 
 
 def heir(registry: Registry) -> str | None:
     """The address of a server that takes a stream of this one now; None where there is none."""
-    if not (registry.cluster.moves and registry.cluster.reached):
-        return None  # who is asked for a stream now could not ask for it here
-    return registry.draining.go_to or registry.cluster.better("publish")
+    cluster = registry.cluster
+    if not (cluster.moves and cluster.reached and cluster.alternates):
+        return None  # without a bus another node could not ask for the stream
+    return registry.draining.go_to or cluster.better("publish")
 
 
 def farewell(registry: Registry, name: str) -> RemoteProtocolError:

@@ -32,7 +32,7 @@ __all__ = ["StreamSnapshot", "check_movable"]
 
 T = TypeVar("T")
 
-_VERSION = 1
+_VERSION = 2
 _LATEST_S = 2**53
 _SAME_CLOCK_US = 1000
 """Two clocks that differ by less than the time of day can tell are one."""

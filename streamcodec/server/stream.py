@@ -230,11 +230,12 @@ class Stream:
 
     # To another server ---------------------------------------------------------------------------------------------------------------
 
-    async def snapshot(self, pcm_s: float = 0.0) -> StreamSnapshot:
+    async def snapshot(self, pcm_s: float | None = 0.0) -> StreamSnapshot:
         """The stream as a value, while it goes on; it holds nothing up.
 
         It has what came of all messages before this call, and the last `pcm_s` of decoded packets, 96 kB a second, for listeners of PCM
-        that resume. Raises `UnsupportedModelError` for a model in chunks, and `StreamCodecError` where the stream ends or breaks.
+        that resume; with None nothing that was decoded, nor the decoder. Raises `UnsupportedModelError` for a model in chunks, and
+        `StreamCodecError` where the stream ends or breaks.
         """
         check_movable(self._engine)
         if self.ending:

@@ -67,7 +67,7 @@ def in_one_process() -> Iterator[None]:
         for serving in (processes, node):
             patch.setattr(serving, "freeze_gc", lambda: None)
             patch.setattr(serving, "Server", _patient_server)
-        patch.setattr(link, "FETCH_S", TIMEOUT_S)
+        patch.setattr(link, "HELD_S", TIMEOUT_S)
         patch.setattr(Loading, "__call__", _load_small)
         patch.setattr(gemm, "_SIZES", (64, 128))
         for benchmark in (accelerator, step, tokenize):

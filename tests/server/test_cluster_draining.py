@@ -5,6 +5,7 @@
 | publisher that is connected, another node has room | here                     | `moved` at once                                     |
 | the same, no node has room, is known or is reached | here                     | not told that the server closes; `moved` when it is |
 | the same, and no node comes                        | here                     | told in time that the server closes                 |
+| publisher at one of the processes of one machine   | here                     | told at once that the server closes                 |
 | publisher that has ended its stream                | here, going out          | told the counts here                                |
 | publisher whose connection was lost, resumes       | here                     | `moved`; where no node has room, let in, then moved |
 | the same                                           | at another node          | `moved` to that one                                 |
@@ -12,6 +13,7 @@
 | publisher that does not know `moved`, resumes      | here                     | let in                                              |
 | publisher whose first hello is not answered yet    | not there                | `server_closing`, with another node's address       |
 | publisher that resumes at another node             | here, nobody connected   | given, as long as the draining lasts                |
+| publisher that resumes after the draining          | here, nobody connected   | goes on from the copy, with `--replicate`           |
 | listener that resumes                              | here                     | let in; `moved` as soon as the stream has moved     |
 | the same                                           | at another node          | `moved` to that one                                 |
 | the same                                           | nowhere                  | let in, then told that the server closes            |
@@ -51,10 +53,10 @@ async def begun(stack, server, stream="a", **options):
     return publisher, session
 
 
-async def lost(server, client):
+async def lost(server, client, stream="a"):
     """Break a publisher's connection."""
     client.ws.transport.abort()
-    await until(lambda: all(stream.lease.holder is None for stream in server.registry.streams.values()))
+    await until(lambda: server.registry.streams[stream].lease.holder is None)
 
 
 def resuming(session, next_seq=1, **options):
@@ -183,6 +185,25 @@ def test_a_publisher_that_no_node_takes_is_told_in_time_that_the_server_closes()
             await ends(publisher, 0)
             assert await a.until_over() is None
             await ends(other, 0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_process_whose_cluster_is_one_machine_sends_nobody_on(others):
+    async def main():
+        async with nodes(1 + others) as (a, *rest), contextlib.AsyncExitStack() as stack:
+            cluster_of(a)._shares_address = True
+            publisher, _ = await begun(stack, a)
+            cluster_of(a)._address = lambda: rest[0].url if rest else a.url  # the other one is a process of this machine
+            await seconds(1, [a, *rest])
+            a.drain(DRAIN_S, "wss://elsewhere.example.org")
+            await publisher.send({"type": "ping", "time": 1})
+            pong = await publisher.receive()
+            assert pong["closing_ms"] > 0 and pong["go_to"] == "wss://elsewhere.example.org"
+            for _ in range(3):
+                await pass_time(1.0)
+            await ends(publisher, 0)
 
     run(main())
 
@@ -327,6 +348,26 @@ def test_a_stream_whose_publisher_stays_away_ends_with_the_draining():
             await heard.to_end()
             _, word = await answered(stack, b, resuming(session))
             assert (word["type"], word["code"]) == ("refuse", "unknown_session")
+
+    run(main())
+
+
+def test_a_stream_whose_publisher_stays_away_goes_on_from_its_copy_where_there_are_copies():
+    async def main():
+        async with nodes(2, replicate=True) as (a, b), contextlib.AsyncExitStack() as stack:
+            heard = await coded(stack, b)
+            publisher, session = await begun(stack, a)
+            stays, _ = await begun(stack, a, "other", can_move=False)
+            await lost(a, publisher, "a")
+            a.drain(8.0)
+            await seconds(6, [a, b])
+            assert await a.until_over() is None
+            a.draining._stops += TIMEOUT_S  # no verdict depends on how fast the machine is
+            await all_sent(a.registry)
+            assert not a.registry.streams
+            await goes_on(stack, b, session, heard)
+            assert (cluster_of(b).handover.restored, cluster_of(b).handover.taken) == (1, 1)
+            await stays.send({"type": "end", "last_seq": 0})
 
     run(main())
 

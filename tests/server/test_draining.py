@@ -221,6 +221,7 @@ def test_newcomers_are_refused_health_fails_and_everybody_is_told_where_to_go():
 def test_a_publisher_that_is_moved_is_not_told_before_that_the_server_closes(monkeypatch):
     monkeypatch.setattr(Alone, "moves", True)
     monkeypatch.setattr(Alone, "reached", True)
+    monkeypatch.setattr(Alone, "alternates", (ELSEWHERE,))
     monkeypatch.setattr(Alone, "better", lambda *_: ELSEWHERE)
 
     async def main():

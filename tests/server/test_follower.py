@@ -202,3 +202,50 @@ def test_each_number_comes_once_whatever_is_lost(rng: random.Random, count, loss
     assert all(message in stream for message in packets)
     lost = sum(message.count for message in rig.told if isinstance(message, Gap) and message.reason == "link")
     assert lost == rig.lost and (lost == 0 or loss > 0)
+
+
+def test_what_comes_in_order_is_not_held_back_by_a_question_whether_anything_is_missing():
+    rig = Rig()
+    rig.follower.look()
+    rig.take(packet(0), packet(1))
+    assert rig.told == [packet(0), packet(1)] and rig.asked == [0] and not rig.follower.holds
+    rig.take(packet(3), packet(4))
+    assert rig.follower.holds and rig.told[-1] == packet(1)
+    rig.follower.answered([packet(0), packet(1), packet(2), packet(3)])
+    assert rig.told == [packet(seq) for seq in range(5)] and not rig.follower.holds and not rig.lost
+
+
+def test_where_nobody_answers_nothing_that_came_is_waited_with_any_longer():
+    rig = Rig()
+    rig.take(packet(1), packet(3), packet(4), packet(6))
+    rig.follower.answered(None)
+    assert [type(message) for message in rig.told] == [Gap, Packet, Gap, Packet, Packet, Gap, Packet]
+    assert rig.asked == [0] and rig.lost == 3 and not rig.follower.holds and check_books(rig.told) == 7
+
+
+def test_what_is_held_back_is_heard_before_the_end():
+    rig = Rig()
+    rig.take(packet(0), packet(2))
+    rig.follower.end("gone")
+    gap = Gap(first_seq=1, count=1, reason="link")
+    assert rig.all() == [packet(0), gap, packet(2), StreamEnd(next_seq=3, reason="gone")]
+
+
+def test_what_is_held_back_is_not_lost_where_the_origin_says_meanwhile_how_far_it_is():
+    rig = Rig()
+    rig.take(packet(1), packet(2))
+    rig.follower.reached(5)
+    rig.take(packet(3))
+    rig.follower.answered(None)
+    gaps = [Gap(first_seq=0, count=1, reason="link"), Gap(first_seq=4, count=1, reason="link")]
+    assert rig.told == [gaps[0], packet(1), packet(2), packet(3), gaps[1]] and rig.asked == [0]
+
+
+def test_what_the_origin_has_sent_since_it_was_asked_is_asked_for_once_more():
+    rig = Rig()
+    rig.take(packet(1))
+    rig.follower.reached(4)
+    rig.follower.answered([packet(0), packet(1)])
+    assert rig.told == [packet(0), packet(1)] and rig.asked == [0, 2]
+    rig.follower.answered([packet(2)])
+    assert rig.told[2:] == [packet(2), Gap(first_seq=3, count=1, reason="link")] and not rig.follower.asking

@@ -134,7 +134,7 @@ def test_a_snapshot_of_another_version_model_or_layout_is_refused(snapshot: Stre
     with pytest.raises(SnapshotError, match="is of the model 'other'"):
         from_bytes(snapshot.to_bytes("other", engine))
     plain = msgpack.unpackb(to_bytes(snapshot))
-    for at, value, reason in [(1, 2, "version 2, expected 1"), (3, "layers 1+1", "laid out as 'layers 1")]:
+    for at, value, reason in [(1, 3, "version 3, expected 2"), (3, "layers 1+1", "laid out as 'layers 1")]:
         with pytest.raises(SnapshotError, match=reason):
             from_bytes(msgpack.packb([*plain[:at], value, *plain[at + 1 :]]))
 

@@ -33,6 +33,9 @@ class Alone:
     def stream_moved(self, stream: Stream) -> None:
         pass
 
+    async def keep(self, stream: Stream) -> bool:  # noqa: ARG002
+        return False
+
     def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:  # noqa: ARG002
         return behind
 

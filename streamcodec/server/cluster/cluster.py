@@ -33,6 +33,9 @@ class Cluster(Protocol):
     def stream_moved(self, stream: Stream) -> None:
         """A stream of this node was given to another one: its listeners here go on."""
 
+    async def keep(self, stream: Stream) -> bool:
+        """Leave the state of a stream with the other nodes, before this one is gone; returns whether it can go on there then."""
+
     def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:
         """What a stream of this node goes into, so that other nodes can have it as well; `behind` is where it goes from there."""
 

@@ -25,8 +25,8 @@ class Follower:
     """Feeds `entry` in order with what comes; `numbering` is that of its fan-out.
 
     `frames_of` gives a packet's frames; None: it does not fit the stream, and is left out. `ask` is called with a first number where
-    something is missing: call `answered` with all that the origin has from there on, or with None where no answer comes. `lost` is
-    told how many packets will never come, and `ended` that the stream is over.
+    something is missing: call `answered` with all that the origin has from there on, or with None where no answer comes; what `holds`
+    waits for that. `lost` is told how many packets will never come, and `ended` that the stream is over.
     """
 
     def __init__(
@@ -49,12 +49,20 @@ class Follower:
         self.asking = False
         self._held: list[Told] = []
         self._reach = 0  # the origin is known to be there
+        self._asked_to = 0  # and was known to be there when it was asked
+
+    @property
+    def holds(self) -> bool:
+        """Whether something that came waits for what is missing before it."""
+        return bool(self._held)
 
     def take(self, message: Told) -> None:
         """The next message of the stream's subject."""
         if self._over or self._is_old(message) or not self._fits(message):
             return
-        if self.asking:
+        if self.asking and not self._held and isinstance(message, Packet) and self._is_next(message):
+            self._apply(message)  # it was asked whether anything is missing, and nothing is
+        elif self.asking:
             self._held.append(message)
             if len(self._held) > MAX_HELD:
                 self.answered(None)
@@ -76,7 +84,7 @@ class Follower:
             self._ask_for_missing()
 
     def answered(self, messages: Iterable[Told] | None) -> None:
-        """What the origin has of what was asked for, and behind it; None: nobody has answered."""
+        """What the origin has of what was asked for, and behind it; None: nobody has answered, and nothing is waited for any longer."""
         if not self.asking:
             return
         self.asking = False
@@ -86,12 +94,18 @@ class Follower:
         held, self._held = self._held, []
         if held and not self._over and not self._is_old(held[0]):
             self._apply_whatever_is_missing(held[0])
-        self._lose_up_to(self._reach)
         for message in held[1:]:
-            self.take(message)
+            if messages is None:
+                self._apply_whatever_is_missing(message)
+            else:
+                self.take(message)
+        if not self.asking:
+            self._lose_up_to(self._reach if messages is None else self._asked_to)
+            self.reached(self._reach)
 
     def end(self, reason: str) -> None:
-        """Nothing more comes: the stream is over, wherever it was."""
+        """Nothing more comes: the stream is over, wherever it was. What was held back is heard before."""
+        self.answered(None)
         if not self._over:
             self._apply(StreamEnd(next_seq=self._numbering.next_seq, reason=reason))
 
@@ -99,6 +113,7 @@ class Follower:
 
     def _ask_for_missing(self) -> None:
         self.asking = True
+        self._asked_to = self._reach
         self._ask(self._numbering.next_seq)
 
     def _fits(self, message: Told) -> bool:

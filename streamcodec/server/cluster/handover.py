@@ -13,10 +13,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamcodec.errors import InputError, RemoteProtocolError, SnapshotError, StreamCodecError, WireCode
+from streamcodec.errors import InputError, RemoteProtocolError, StreamCodecError, WireCode
 from streamcodec.protocol import PublishHello
 from streamcodec.server.cluster.bus import BusError, NobodyAnswersError
 from streamcodec.server.cluster.claims import Purpose
+from streamcodec.server.cluster.copies import COPIES, COPY_TTL_S, Copies, read_snapshot
 from streamcodec.server.cluster.link import LinkTools, StreamLink
 from streamcodec.server.cluster.links import Links
 from streamcodec.server.cluster.names import Names, NameTakenError
@@ -27,12 +28,8 @@ from streamcodec.server.registry import Registry
 from streamcodec.server.snapshot import StreamSnapshot
 from streamcodec.server.stream import Stream
 
-__all__ = ["SNAPSHOTS", "HandOver"]
+__all__ = ["HandOver"]
 
-SNAPSHOTS = "snapshots"
-"""The store of copies."""
-_COPY_TTL_S = 10.0
-_COPIES_AT_ONCE = 32
 _GIVE_S = 1.0  # a node that lives finishes the steps that have begun; one that does not is known not to answer much sooner
 _PCM_S = 1.0  # of decoded packets, for listeners of PCM that resume at the other node
 _FREED_S = 1.0
@@ -70,7 +67,6 @@ class HandOver:
         self.taken = 0
         self.given = 0
         self.restored = 0
-        self.copied = 0
         self._tools = tools
         self._registry = registry
         self._names = names
@@ -79,12 +75,17 @@ class HandOver:
         self._lives = lives
         self._fingerprint = fingerprint
         self._replicates = replicate
-        self._copies = tools.bus.store(SNAPSHOTS, ttl_s=_COPY_TTL_S)
+        self._copies = Copies(tools.bus.store(COPIES, ttl_s=COPY_TTL_S), fingerprint, tools.worker.engine)
         self._copying: asyncio.Task[None] | None = None
         self._taking: dict[str, asyncio.Task[Stream | None]] = {}  # by secret
         self._given_to: dict[str, str] = {}  # nodes by session, while a stream is on its way
         self._gifts: dict[str, _Gift] = {}  # by session
         self._freeing: set[asyncio.Task[None]] = set()
+
+    @property
+    def copied(self) -> int:
+        """Copies of streams that went to the bus."""
+        return self._copies.copied
 
     # To this node --------------------------------------------------------------------------------------------------------------------
 
@@ -142,7 +143,7 @@ class HandOver:
                 data = await self._tools.bus.ask(self._tools.subjects.node(claim.node), question.pack(), _GIVE_S)
             head, *rest = read_parts(data)
             if NodeAnswer.parse(head).kind == "ok" and len(rest) == 1:
-                return self._read(rest[0], claim)
+                return read_snapshot(rest[0], claim, self._fingerprint, self._tools.worker.engine)
         except (NobodyAnswersError, RecordError, InputError) as exc:
             log.warning("%s is not given by its node: %s", claim.name, exc)
         except BusError as exc:
@@ -155,15 +156,8 @@ class HandOver:
     async def _copied(self, claim: Claim) -> StreamSnapshot | None:
         if not self._replicates or claim.node == self._tools.node:
             return None
-        entry = await self._copies.get(claim.session)
-        if entry is None:
-            return None
-        try:
-            snapshot = self._read(entry.value, claim)
-        except InputError as exc:
-            log.warning("the copy of %s cannot be used: %s", claim.name, exc)
-            return None
-        self.restored += 1
+        snapshot = await self._copies.find(claim)
+        self.restored += snapshot is not None
         return snapshot
 
     async def _begin(self, claim: Claim, snapshot: StreamSnapshot, secret: str) -> Stream | None:
@@ -188,13 +182,6 @@ class HandOver:
         self.taken += 1
         log.info("%s has moved here from %s", claim.name, claim.address)
         return stream
-
-    def _read(self, data: bytes, claim: Claim) -> StreamSnapshot:
-        """The stream of a claim. Raises `SnapshotError`, also for another stream's."""
-        found = StreamSnapshot.from_bytes(data, self._fingerprint, self._tools.worker.engine)
-        if (found.hello.stream, found.session) != (claim.name, claim.session) or not claim.is_publishers(found.secret):
-            raise SnapshotError("the snapshot is of another stream than the claim, or of another publisher")
-        return found
 
     # From this node ------------------------------------------------------------------------------------------------------------------
 
@@ -295,20 +282,11 @@ class HandOver:
     def tick(self) -> None:
         """To be called once a second."""
         if self._replicates and self._tools.bus.connected and (self._copying is None or self._copying.done()):
-            self._copying = asyncio.get_running_loop().create_task(self._copy_all())
+            self._copying = asyncio.get_running_loop().create_task(self._copies.write(self._registry.streams.values()))
 
-    async def _copy_all(self) -> None:
-        streams = [stream for stream in self._registry.streams.values() if not stream.ending]
-        for at in range(0, len(streams), _COPIES_AT_ONCE):
-            await asyncio.gather(*map(self._copy, streams[at : at + _COPIES_AT_ONCE]))
-
-    async def _copy(self, stream: Stream) -> None:
-        try:
-            snapshot = await stream.snapshot()
-            await self._copies.put(stream.fan_out.session, snapshot.to_bytes(self._fingerprint, self._tools.worker.engine))
-            self.copied += 1
-        except StreamCodecError as exc:  # it ends, its model is one in chunks, or the bus is gone
-            log.debug("%s is not copied: %s", stream.info.name, exc)
+    async def keep(self, stream: Stream) -> bool:
+        """Leave a copy of a stream, from which it goes on where its publisher resumes; returns whether there is one."""
+        return self._replicates and self._tools.bus.connected and await self._copies.write_one(stream)
 
     async def close(self) -> None:
         """Keep no copies, and take no streams any longer; what was given is still given to who has not got it, for a moment."""

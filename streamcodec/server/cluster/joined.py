@@ -155,6 +155,9 @@ class Joined:
     def stream_moved(self, stream: Stream) -> None:
         self.handover.moved_away(stream)
 
+    async def keep(self, stream: Stream) -> bool:
+        return await self.handover.keep(stream)
+
     def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:
         subject, bus = self.subjects.live(fan_out.session), self.bus
         entry = OriginEntry(info, fan_out, behind, lambda data: bus.publish(subject, data), self._now)
@@ -183,18 +186,14 @@ class Joined:
         return None if record is None or record.address == self._address() else record.address
 
     async def where(self, name: str) -> str | None:
-        if (followed := self.node_of(name)) is not None:
-            return followed
-        try:
-            claim = await self.names.claims.find(name)
-        except BusError as exc:
-            log.debug("%s: %s", name, exc)
-            return None
-        return None if claim is None or claim.node == self.node or claim.address == self._address() else claim.address
+        return self.node_of(name) or await self.names.elsewhere(name)
 
     @property
     def moves(self) -> bool:
-        return self._registry.limits.resume_s > 0 and self._registry.worker.engine.config.granularity == "frames"
+        registry, address = self._registry, self._address()
+        # The processes of one machine drain together, and nobody is sent to his own address.
+        alone = self._shares_address and all(one.address == address for one in self.nodes.living(self._now()))
+        return registry.limits.resume_s > 0 and registry.worker.engine.config.granularity == "frames" and not alone
 
     @property
     def reached(self) -> bool:

@@ -14,6 +14,7 @@ from streamcodec.protocol import Gap, Packet, PayloadLayout, StreamEnd
 from streamcodec.scheduler.worker import Worker
 from streamcodec.server.capacity.load_model import Kind
 from streamcodec.server.cluster.bus import Bus, BusError, Subscription
+from streamcodec.server.cluster.fetching import Fetching
 from streamcodec.server.cluster.follower import MAX_HELD, Follower
 from streamcodec.server.cluster.questions import Moved, NodeAnswer, NodeQuestion, StreamState, Told, read_live
 from streamcodec.server.cluster.records import RecordError
@@ -25,16 +26,14 @@ from streamcodec.server.feeder import Feeder
 from streamcodec.server.info import Numbering, StreamInfo
 from streamcodec.server.limits import Limits
 
-__all__ = ["FETCH_S", "JOIN_S", "LinkOwner", "LinkTools", "StreamLink", "ask_node"]
+__all__ = ["HELD_S", "JOIN_S", "LinkOwner", "LinkTools", "StreamLink", "ask_node"]
 
 JOIN_S = 1.0
 """An origin that has not said by then what its stream is counts as gone."""
-FETCH_S = 0.5
-"""So long what is missing is waited for; then it is a gap."""
+HELD_S = 2.0
+"""So long messages are held back for what is missing before them; then that is a gap."""
 _MOST_MOVES = 4
 _YOUNG_S = 2.0
-_BUS_BACK_S = 2.0
-_AGAIN_S = 0.05
 
 log = logging.getLogger("streamcodec.server")
 
@@ -86,11 +85,12 @@ class StreamLink:
         self._caught_up = fan_out is not None
         self._follower: Follower | None = None
         self._subscription: Subscription | None = None
-        self._asking: set[asyncio.Task[None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
         self._ending = False
         self._closed = False
-        self._patient_until = 0.0
+        self._giving_up: asyncio.TimerHandle | None = None  # there while something is held back
+        bus, limits = tools.bus, tools.limits
+        self._fetching = Fetching(self._ask, lambda: bus.connected, max(limits.history_s, limits.resume_s), self._fetched)
         self._info: StreamInfo
         self._fan_out: FanOut
         if fan_out is not None:
@@ -148,8 +148,7 @@ class StreamLink:
         held, self._held = self._held, []
         self._caught_up = True
         for message in held:
-            if self._follower is not None:
-                self._follower.take(message)
+            self._follow_on(message)
 
     def follow(self, node: str) -> None:
         """The stream's origin is that node from now on."""
@@ -158,7 +157,7 @@ class StreamLink:
         self.node = self.origin = node
         if self._follower is not None:
             self._fan_out.expect_burst()
-            self._follower.look()
+            self._look_anew()
 
     def origin_gone(self, expired: Callable[[], None]) -> None:
         """The origin is gone: call `expired` where no node has the stream within the time in which its publisher may resume."""
@@ -173,8 +172,12 @@ class StreamLink:
 
     def bus_back(self) -> None:
         """Messages were lost while the bus was gone. The origin may find it again a moment later than this node."""
-        self._patient_until = asyncio.get_running_loop().time() + _BUS_BACK_S
-        self.look()
+        if self._giving_up is not None:  # only now there may be an answer
+            self._giving_up.cancel()
+            self._giving_up = None
+            self._look_at_held()
+        if self.node is not None:
+            self._look_anew()
 
     def reached(self, next_seq: int) -> None:
         """The origin says that it has come so far."""
@@ -193,8 +196,10 @@ class StreamLink:
             self._subscription.close()
             self._subscription = None
         self._settled()
-        for task in self._asking:
-            task.cancel()
+        self._fetching.stop()
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
 
     # -------------------------------------------------------------------------------------------------------------------------------
 
@@ -226,7 +231,7 @@ class StreamLink:
             fan_out,
             fan_out.numbering,
             partial(self._frames_of, layout=layout),
-            ask=self._ask_for,
+            ask=self._fetching.ask,
             lost=self._tools.lost,
             ended=self._end_with,
         )
@@ -262,37 +267,54 @@ class StreamLink:
             if message.node != self._tools.node:
                 self.follow(message.node)
         elif self._follower is not None and self._caught_up:
-            self._follower.take(message)
+            self._follow_on(message)
         elif len(self._held) < MAX_HELD:
             self._held.append(message)
 
-    def _ask_for(self, next_seq: int) -> None:
-        task = asyncio.get_running_loop().create_task(self._fetch(next_seq))
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
+    def _follow_on(self, message: Told) -> None:
+        if self._follower is not None:
+            self._follower.take(message)
+            self._look_at_held()
 
-    async def _fetch(self, next_seq: int) -> None:
-        assert self._follower is not None
-        loop = asyncio.get_running_loop()
-        give_up = max(loop.time() + FETCH_S, self._patient_until)
-        while True:
-            try:
-                answer = await self._ask(next_seq, max(_AGAIN_S, give_up - loop.time()))
-                break
-            except BusError as exc:
-                if not self._tools.bus.connected:  # then nothing that is newer comes either
-                    give_up = loop.time() + _BUS_BACK_S
-                if loop.time() >= give_up:
-                    log.debug("%s: %s", self.name, exc)
-                    self._follower.answered(None)
-                    return
-                await asyncio.sleep(_AGAIN_S)
-        if answer.kind == "unknown":
-            self._follower.answered(None)
-            self._tools.owner.origin_unknown(self)
+    def _look_at_held(self) -> None:
+        """What is held back makes listeners wait: that is bounded, while nothing else is."""
+        if self._closed or self._follower is None or not self._follower.holds:
+            if self._giving_up is not None:
+                self._giving_up.cancel()
+                self._giving_up = None
+        elif self._giving_up is None:
+            self._giving_up = asyncio.get_running_loop().call_later(HELD_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        if self._tools.bus.connected:
+            self._fetching.stop()
+            self._go_on(None, late=True)
+        else:  # nothing that is newer comes either
+            self._look_at_held()
+
+    def _fetched(self, answer: NodeAnswer | None, late: bool) -> None:
+        if answer is None or answer.kind == "unknown":
+            self._go_on(None, late=late)
+            if answer is not None:
+                self._tools.owner.origin_unknown(self)
         else:
             self._settled()
-            self._follower.answered(answer.messages)
+            self._go_on(answer.messages, late=late)
+
+    def _go_on(self, messages: tuple[Told, ...] | None, *, late: bool) -> None:
+        assert self._follower is not None
+        if late:
+            self._fan_out.expect_burst()
+        self._follower.answered(messages)
+        self._look_at_held()
+
+    def _look_anew(self) -> None:
+        """Ask for what comes next, and do not wait for an answer to what was asked before."""
+        if self._follower is not None and self._follower.asking:
+            self._fetching.ask(self._fan_out.numbering.next_seq)
+        else:
+            self.look()
 
     async def _ask(self, next_seq: int | None, within_s: float) -> NodeAnswer:
         """The answer of the origin, wherever it went. Raises `BusError` where there is none now."""

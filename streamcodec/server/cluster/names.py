@@ -98,6 +98,15 @@ class Names:
         for claim in list(self._to_free.values()):
             await self._release(claim)
 
+    async def elsewhere(self, name: str) -> str | None:
+        """The address of another node, that lives, whose stream has the name; None where there is none, or the store is not reached."""
+        try:
+            claim = await self.claims.find(name)
+        except BusError as exc:
+            log.debug("%s: %s", name, exc)
+            return None
+        return None if claim is None or claim.node == self._node or claim.address == self._address() else claim.address
+
     async def freed(self) -> None:
         """Wait until names are free that were given back."""
         if self._freeing:

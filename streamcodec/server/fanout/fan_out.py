@@ -155,8 +155,10 @@ class FanOut:
         for subscriber in self.subscribers:
             subscriber.progressed = events.progressed
 
-    def snapshot(self, numbering: Numbering, pcm_s: float, taken: Callable[[FanOutState], None]) -> None:
+    def snapshot(self, numbering: Numbering, pcm_s: float | None, taken: Callable[[FanOutState], None]) -> None:
         """Call `taken` with the fan-out as it is now, and the last `pcm_s` of decoded packets, as soon as the decoder is as far.
+
+        With None it has neither, and the decoder is not waited for.
 
         `numbering` is its stream's, which has its own where it went on from a snapshot that was older than this fan-out.
         """
@@ -168,10 +170,10 @@ class FanOut:
 
         def take(decoder: SharedDecoderState | None) -> None:
             there = decoder is not None and self.pcm.decoder is not None and self.pcm.decoder.epoch == decoder.epoch
-            pcm = self.pcm.recent(pcm_s, decoder.next_seq) if there and decoder is not None else ()
+            pcm = self.pcm.recent(pcm_s, decoder.next_seq) if there and decoder is not None and pcm_s is not None else ()
             taken(FanOutState(self.session, first_seq, history, decoder, pcm))
 
-        if self.pcm.decoder is None:
+        if self.pcm.decoder is None or pcm_s is None:
             take(None)
         else:
             self.pcm.decoder.snapshot(first_seq, next_seq, epoch, take)

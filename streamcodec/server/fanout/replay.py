@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 
 from streamcodec.protocol import SILENCE, Gap, append_gap
 
-__all__ = ["Numbered", "ReplayBuffer"]
+__all__ = ["Numbered", "ReplayBuffer", "entries_since", "first_number", "next_number"]
 
 
 class Numbered(Protocol):
@@ -82,20 +82,27 @@ class ReplayBuffer(Generic[P]):
         """All from number `seq` on, where `next_seq` is the next packet's; None where it is not known any longer, or not yet."""
         if seq == next_seq:
             return []
-        if not self._entries or not _first(self._entries[0]) <= seq < next_seq:
+        if not self._entries or not first_number(self._entries[0]) <= seq < next_seq:
             return None
-        found = [entry for entry in self._entries if _next(entry) > seq]
-        if isinstance(found[0], Gap) and found[0].first_seq < seq:
-            found[0] = found[0].since(seq)
-        return found
+        return entries_since(self._entries, seq)
 
     def _size(self, entry: P | Gap) -> int:
         return 0 if isinstance(entry, Gap) else self._frames_of(entry)
 
 
-def _first(entry: Numbered | Gap) -> int:
+def entries_since(entries: Iterable[P | Gap], seq: int) -> list[P | Gap]:
+    """Those from number `seq` on, of entries in their order; the first of a gap's numbers are left out where it begins before."""
+    found = [entry for entry in entries if next_number(entry) > seq]
+    if found and isinstance(first := found[0], Gap) and first.first_seq < seq:
+        found[0] = first.since(seq)
+    return found
+
+
+def first_number(entry: Numbered | Gap) -> int:
+    """The number of a packet, or the first that a gap stands for."""
     return entry.first_seq if isinstance(entry, Gap) else entry.seq
 
 
-def _next(entry: Numbered | Gap) -> int:
+def next_number(entry: Numbered | Gap) -> int:
+    """The number behind a packet or a gap."""
     return entry.next_seq if isinstance(entry, Gap) else entry.seq + 1

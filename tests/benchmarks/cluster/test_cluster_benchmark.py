@@ -240,6 +240,7 @@ TINY = {
     "kill node, replicated": ["--streams", "1", "--settle-seconds", "1.5", "--after-seconds", "0.2"],
     "kill nats": ["--streams", "1", "--settle-seconds", "0.2", "--after-seconds", "0.2", "--nats-down-seconds", "0.5"],
     "cut network": ["--cut-seconds", "0.5", "--settle-seconds", "0.2", "--after-seconds", "0.2", "--cut", "reset"],
+    "copies": ["--copies", "4"],
     "churn": ["--minutes", "0.05", "--places", "2", "--mean-life-seconds", "1"],
 }
 
