@@ -29,13 +29,12 @@ def render(figures: Figures) -> str:
 def _costs(figures: Figures) -> list[str]:
     costs = figures["costs"]
     lost = sum(run.get("lost", 0) for run in figures["runs"])
-    paces = "; ".join(
-        f"{run['per_s']:,} a second " + (f"to {run['takers']}" if "takers" in run else f"of {run['bytes']:,} bytes")
-        for run in figures["runs"]
+    paces = ", ".join(
+        f"{run['per_s']:,} " + (f"messages to {run['takers']}" if "takers" in run else f"writes of {run['bytes']:,} bytes")
         for run in figures["runs"]
     )
     return [
-        f"**What one costs**, processor time in us, measured at an even pace ({paces}; {lost} messages were lost).",
+        f"**What one costs**, processor time in us, measured at an even pace: {paces} a second; {lost} were lost.",
         table(
             ["", "a node", "NATS"],
             [
