@@ -29,7 +29,7 @@ async def serve_listener(
     `subscribed` is told of the subscriber.
     """
     config = registry.worker.engine.config
-    await registry.find(hello.stream)
+    await registry.find(hello)
     stream = registry.expect(hello)
     subscriber = Subscriber(_options(hello, registry.limits, config), registry.limits, observer=registry.metrics)
     subscriber.failed = peer.fail

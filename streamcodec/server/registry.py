@@ -196,10 +196,14 @@ class Registry:
         for listener in self.listeners.get(stream.info.name, set()):
             stream.fan_out.join(listener, "published")
 
-    async def find(self, name: str) -> None:
-        """Have what there is to hear under a name, before somebody listens to it: another node may have it."""
-        if self.heard(name) is None:
-            await self.cluster.find(name)
+    async def find(self, hello: ListenHello) -> None:
+        """Have what there is to hear under a name, before somebody listens to it: another node may have it.
+
+        Raises `RemoteProtocolError` TIMEOUT where a session that is resumed may go on and cannot be heard now.
+        """
+        if self.heard(hello.stream) is None:
+            session = None if hello.resume is None or hello.resume.session in self.past else hello.resume.session
+            await self.cluster.find(hello.stream, session)
 
     def expect(self, hello: ListenHello) -> Feeder | None:
         """The stream that `hello` wants to hear, if it is there. Raises `RemoteProtocolError` SERVER_FULL where there is no room."""

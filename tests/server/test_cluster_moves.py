@@ -10,7 +10,7 @@ import pytest
 from cluster_rig import MODEL, as_pcm, cluster_of, coded, contents, cut, feed, heal, live_codes, nodes, pcm_of, run, seconds, voice
 from counting_engine import counted_audio, counted_codes
 from patience import TIMEOUT_S
-from server_rig import figures, publish_hello, raw, until
+from server_rig import figures, listen_hello, publish_hello, raw, until
 from server_rig import packet as wire_packet
 
 from streamcodec.client import PublishOptions, publish
@@ -112,6 +112,38 @@ def test_a_stream_whose_node_dies_goes_on_from_its_copy_in_the_same_epoch():
                 np.testing.assert_array_equal(live_codes(one), counted_codes(x))
             np.testing.assert_array_equal(pcm_of(pcm), counted_audio(counted_codes(x)))
             assert cluster_of(b).handover.restored == 1
+
+    run(main())
+
+
+def test_a_listener_whose_node_died_and_that_is_faster_than_the_publisher_does_not_take_this_for_the_end():
+    async def main():
+        async with nodes(2, replicate=True) as (a, b), contextlib.AsyncExitStack() as stack:
+            at_a = await coded(stack, a)
+            publisher = await stack.enter_async_context(publish(a.url, "a", PublishOptions(bandwidth=6.0, start="exact")))
+            x = voice(1, 20)
+            await feed(publisher, x, 0, 10)
+            await at_a.to(lambda one: len(one.of(Packet)) == 10)
+            await seconds(1, [a, b])
+            await until(lambda: cluster_of(a).handover.copied >= 1)
+            cut(a)
+            await seconds(7, [b])
+            [session] = [event.session for event in at_a.of(StreamStart)]
+            hello = listen_hello("a", format="codes", model=MODEL, resume={"session": session, "epoch": 0, "next_seq": 10})
+            early = await stack.enter_async_context(raw(b.url))
+            await early.send(hello)
+            assert (await early.last_word())[0]["code"] == "timeout"
+            publisher._uplink._kept._route.url = b.url
+            publisher._uplink.connection._ws.transport.abort()
+            await until(lambda: "a" in b.registry.streams, "the stream does not go on")
+            again = await stack.enter_async_context(raw(b.url))
+            await again.send(hello)
+            assert (await again.receive())["type"] == "welcome"
+            start = await again.receive()
+            assert (start["type"], start["start"], start["session"]) == ("start", "continued", session)
+            over = await stack.enter_async_context(raw(b.url))
+            await over.send(listen_hello("b", format="codes", model=MODEL, resume={"session": session, "epoch": 0, "next_seq": 10}))
+            assert [(await over.receive())["type"] for _ in range(2)] == ["welcome", "waiting"], "nobody has a stream of this name"
 
     run(main())
 

@@ -39,7 +39,7 @@ class Alone:
     def entry(self, info: StreamInfo, fan_out: FanOut, behind: FanOutEntry) -> FanOutEntry:  # noqa: ARG002
         return behind
 
-    async def find(self, name: str) -> None:
+    async def find(self, name: str, session: str | None = None) -> None:
         pass
 
     def wanted(self, name: str) -> None:

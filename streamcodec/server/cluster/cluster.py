@@ -41,8 +41,11 @@ class Cluster(Protocol):
 
     # Listeners -----------------------------------------------------------------------------------------------------------------------
 
-    async def find(self, name: str) -> None:
-        """Where another node has a stream of this name, let the registry have it, before somebody begins to listen to it here."""
+    async def find(self, name: str, session: str | None = None) -> None:
+        """Where another node has a stream of this name, let the registry have it, before somebody begins to listen to it here.
+
+        Raises `RemoteProtocolError` TIMEOUT where somebody resumes `session`, which may go on and cannot be heard here now.
+        """
 
     def wanted(self, name: str) -> None:
         """Somebody listens to this name from now on."""

@@ -164,8 +164,8 @@ class Joined:
         self.origins.entries[fan_out.session] = entry
         return entry
 
-    async def find(self, name: str) -> None:
-        await self.links.find(name)
+    async def find(self, name: str, session: str | None = None) -> None:
+        await self.links.find(name, session)
 
     def wanted(self, name: str) -> None:
         self.links.wanted(name)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from streamcodec.errors import RemoteProtocolError, WireCode
 from streamcodec.server.cluster.bus import BusError, Subscription
 from streamcodec.server.cluster.claims import Claims
 from streamcodec.server.cluster.link import LinkTools, StreamLink, ask_node
@@ -67,12 +68,18 @@ class Links:
 
     # Listeners -----------------------------------------------------------------------------------------------------------------------
 
-    async def find(self, name: str) -> None:
-        """Have a link to the stream of a name, if another node has one and answers soon."""
+    async def find(self, name: str, session: str | None = None) -> None:
+        """Have a link to the stream of a name, if another node has one and answers soon.
+
+        Raises `RemoteProtocolError` TIMEOUT where a listener resumes `session`, and its stream is not over as far as the nodes know: its node
+        may be gone, and its publisher on its way to another one.
+        """
         try:
             await asyncio.wait_for(asyncio.shield(self._seek(name)), _FIND_S)
         except TimeoutError:
             log.info("%s: whether another node has it is not known in time", name)
+        if session is not None and self._owner.heard(name) is None and await self._may_go_on(name, session):
+            raise RemoteProtocolError(WireCode.TIMEOUT, "the server that has this stream does not answer now")
 
     def wanted(self, name: str) -> None:
         """Somebody listens to a name."""
@@ -188,6 +195,14 @@ class Links:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # -------------------------------------------------------------------------------------------------------------------------------
+
+    async def _may_go_on(self, name: str, session: str) -> bool:
+        try:
+            claim = await self._claims.find_any(name)
+        except BusError as exc:
+            log.debug("%s: %s", name, exc)
+            return True
+        return claim is not None and claim.session == session and claim.node != self._tools.node
 
     def _seek(self, name: str) -> asyncio.Task[None]:
         task = self._seeking.get(name)
