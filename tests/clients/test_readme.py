@@ -109,7 +109,7 @@ def help_texts() -> dict[str, str]:
     return texts
 
 
-OF_PODMAN = ("--userns", "--build-arg")
+OF_PODMAN = ("--userns", "--build-arg", "--build", "--detach")
 
 
 @every_page

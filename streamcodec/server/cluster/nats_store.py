@@ -112,7 +112,7 @@ class NatsStore:
 
     def jetstream(self, client: Client) -> JetStreamContext:
         """The JetStream that has the bucket."""
-        return client.jetstream(domain=self._domain, timeout=_WITHIN_S)
+        return client.jetstream(timeout=_WITHIN_S) if self._domain is None else _JetStreamElsewhere(client, self._domain)
 
     async def _do(self, what: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
         try:
@@ -127,6 +127,21 @@ class NatsStore:
             if isinstance(exc, APIError) and exc.err_code in _WRONG_SEQUENCE:
                 raise KeyChangedError("another node has changed the key") from None
             raise BusError(f"the store {self.bucket!r}: {_told(exc)}") from None
+
+
+class _JetStreamElsewhere(JetStreamContext):
+    """The JetStream of a domain.
+
+    What is stored there has to be published to the domain, too: `$KV` alone is the JetStream that is nearest (nats-py 2.16 asks elsewhere,
+    and publishes here).
+    """
+
+    def __init__(self, client: Client, domain: str) -> None:
+        self._published_to = f"$JS.{domain}.API."
+        super().__init__(client, prefix=self._published_to.removesuffix("."), timeout=_WITHIN_S)
+
+    async def publish(self, subject: str, *args: Any, **options: Any) -> api.PubAck:
+        return await super().publish(self._published_to + subject, *args, **options)
 
 
 class _NatsWatch:
