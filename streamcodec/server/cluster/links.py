@@ -71,8 +71,8 @@ class Links:
     async def find(self, name: str, session: str | None = None) -> None:
         """Have a link to the stream of a name, if another node has one and answers soon.
 
-        Raises `RemoteProtocolError` TIMEOUT where a listener resumes `session`, and its stream is not over as far as the nodes know: its node
-        may be gone, and its publisher on its way to another one.
+        Raises `RemoteProtocolError` TIMEOUT where a listener resumes `session`, and its stream is not over as far as the nodes know: its
+        node may be gone, and its publisher on its way to another one.
         """
         try:
             await asyncio.wait_for(asyncio.shield(self._seek(name)), _FIND_S)
