@@ -144,6 +144,8 @@ def test_a_listener_whose_node_died_and_that_is_faster_than_the_publisher_does_n
             over = await stack.enter_async_context(raw(b.url))
             await over.send(listen_hello("b", format="codes", model=MODEL, resume={"session": session, "epoch": 0, "next_seq": 10}))
             assert [(await over.receive())["type"] for _ in range(2)] == ["welcome", "waiting"], "nobody has a stream of this name"
+            heal(a)
+            await publisher.end()
 
     run(main())
 
