@@ -132,7 +132,7 @@ def test_a_listener_whose_node_died_and_that_is_faster_than_the_publisher_does_n
             hello = listen_hello("a", format="codes", model=MODEL, resume={"session": session, "epoch": 0, "next_seq": 10})
             early = await stack.enter_async_context(raw(b.url))
             await early.send(hello)
-            assert (await early.last_word())[0]["code"] == "timeout"
+            assert (await early.receive()).get("code") == "timeout"
             publisher._uplink._kept._route.url = b.url
             publisher._uplink.connection._ws.transport.abort()
             await until(lambda: "a" in b.registry.streams, "the stream does not go on")
@@ -144,6 +144,8 @@ def test_a_listener_whose_node_died_and_that_is_faster_than_the_publisher_does_n
             over = await stack.enter_async_context(raw(b.url))
             await over.send(listen_hello("b", format="codes", model=MODEL, resume={"session": session, "epoch": 0, "next_seq": 10}))
             assert [(await over.receive())["type"] for _ in range(2)] == ["welcome", "waiting"], "nobody has a stream of this name"
+            heal(a)
+            await publisher.end()
 
     run(main())
 
