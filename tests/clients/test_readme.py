@@ -109,7 +109,17 @@ def help_texts() -> dict[str, str]:
     return texts
 
 
-OF_PODMAN = ("--userns", "--build-arg", "--build", "--detach")
+OF_OTHERS = (
+    "--userns",
+    "--build-arg",
+    "--build",
+    "--detach",
+    "--tls",
+    "--tlsverify",
+    "--tlscert",
+    "--tlskey",
+    "--tlscacert",
+)  # podman, nats-server
 
 
 @every_page
@@ -118,7 +128,7 @@ def test_every_command_option_and_page_that_is_named_exists(page, help_texts):
     sources = [file.read_text(encoding="utf-8") for file in PAGES[0].parent.joinpath("benchmarks").rglob("*.py")]
     of_benchmarks = re.findall(r'"(--[a-z-]+)"', "".join(sources))
     every = "\n".join([*help_texts.values(), *of_benchmarks])
-    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help", *OF_PODMAN}:
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - {"--help", *OF_OTHERS}:
         assert option in every, option
     for line in re.findall(r"^\.venv/bin/streamcodec (.*)$", text, re.M):
         command, _, rest = line.partition("#")[0].partition(" ")
