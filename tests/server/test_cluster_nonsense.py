@@ -82,7 +82,7 @@ def test_a_stream_of_which_its_node_says_what_does_not_fit_is_not_followed_until
             await publisher.end()
             await heard.to_end()
 
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "streamcodec.server")
     run(main())
 
 
