@@ -104,9 +104,14 @@ class Draining:
         return others is not None and others.moves
 
     @property
-    def _left_ms(self) -> int:
+    def left_s(self) -> float:
+        """For how long clients are still waited for, once the server drains."""
         assert self._ends is not None
-        return max(0, round(1000 * (self._ends - self._clock())))
+        return max(0.0, self._ends - self._clock())
+
+    @property
+    def _left_ms(self) -> int:
+        return round(1000 * self.left_s)
 
 
 def checked_address(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Collection
 
 from streamcodec.errors import RemoteProtocolError
@@ -14,27 +15,54 @@ from streamcodec.server.moving import farewell, heir, moved
 from streamcodec.server.registry import Registry
 from streamcodec.server.stream import Stream
 
-__all__ = ["all_sent", "everybody_left", "send_away"]
+__all__ = ["MovePace", "all_sent", "everybody_left", "send_away"]
 
 _LOOK_EVERY_S = 0.05
 _LOOK_OFTEN_S = 0.01
+_APART_S = 0.1
 
 log = logging.getLogger("streamcodec.server")
 
 
-def _move_publishers(registry: Registry, connections: Collection[ClientHandler]) -> None:
+class MovePace:
+    """Lets publishers go one after the other, so that no stream waits for the connections of all others; `clock` tells seconds.
+
+    They go 100 ms apart, or closer where there are so many that they would not be gone after `within_s`.
+    """
+
+    def __init__(self, clock: Callable[[], float], within_s: float) -> None:
+        self._clock = clock
+        self._until = clock() + within_s
+        self._next = -math.inf
+
+    def due(self, waiting: int) -> int:
+        """How many of those that wait may go now; ask again and again."""
+        now = self._clock()
+        apart_s = min(_APART_S, max(0.0, self._until - now) / max(1, waiting))
+        self._next = max(self._next, now - _LOOK_EVERY_S)
+        going = 0
+        while going < waiting and self._next <= now:
+            self._next += apart_s
+            going += 1
+        return going
+
+
+def _move_publishers(registry: Registry, connections: Collection[ClientHandler], pace: MovePace) -> None:
     """Send publishers to other servers of the cluster, if there are any, where their streams go on. Who cannot move leaves by itself."""
-    for client in list(connections):
-        hello, peer = client.peer.session.hello, client.peer
-        if not isinstance(hello, PublishHello) or not hello.can_move or peer.failing:
-            continue
-        stream = registry.streams.get(hello.stream)
-        # One that has ended its stream waits here for the counts, and one that says hello is not the stream's publisher yet.
-        if stream is None or not stream.lease.held_by(peer) or stream.ending:
-            continue
+    movable = [client.peer for client in connections if _can_move(registry, client)]
+    for peer in movable[: pace.due(len(movable))]:
         if (to := heir(registry)) is None:
             return  # there is room for nobody else either
         peer.fail(moved(to))
+
+
+def _can_move(registry: Registry, client: ClientHandler) -> bool:
+    hello, peer = client.peer.session.hello, client.peer
+    if not isinstance(hello, PublishHello) or not hello.can_move or peer.failing:
+        return False
+    stream = registry.streams.get(hello.stream)
+    # One that has ended its stream waits here for the counts, and one that says hello is not the stream's publisher yet.
+    return stream is not None and stream.lease.held_by(peer) and not stream.ending
 
 
 async def everybody_left(registry: Registry, connections: Collection[ClientHandler]) -> None:
@@ -43,8 +71,9 @@ async def everybody_left(registry: Registry, connections: Collection[ClientHandl
     Whoever can move is sent to another server as soon as there is one, also who has come back here meanwhile.
     """
     draining = registry.draining
+    pace = MovePace(asyncio.get_running_loop().time, draining.left_s / 2)
     while not draining.over and (registry.streams or any(client.permit is not None for client in connections)):
-        _move_publishers(registry, connections)
+        _move_publishers(registry, connections, pace)
         for client in list(connections):
             listener = client.subscriber
             # Its stream will not come back here: it is to be elsewhere before its publisher begins there.

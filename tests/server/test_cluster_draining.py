@@ -2,7 +2,7 @@
 
 | who is at the draining node, or says hello to it   | its stream is            | what becomes of it                                  |
 |----------------------------------------------------|--------------------------|-----------------------------------------------------|
-| publisher that is connected, another node has room | here                     | `moved` at once                                     |
+| publisher that is connected, another node has room | here                     | `moved`, when those before it have gone             |
 | the same, no node has room, is known or is reached | here                     | not told that the server closes; `moved` when it is |
 | the same, and no node comes                        | here                     | told in time that the server closes                 |
 | publisher at one of the processes of one machine   | here                     | told at once that the server closes                 |

@@ -32,6 +32,7 @@ from streamcodec.protocol import Gap, Packet, Ping, parse, unpack_codes
 from streamcodec.server import Operations
 from streamcodec.server.cluster.alone import Alone
 from streamcodec.server.draining import CLOSING_S, Draining
+from streamcodec.server.leaving import MovePace
 
 
 class HeldSource:
@@ -334,3 +335,24 @@ def test_a_publisher_and_a_listener_move_and_no_packet_is_lost():
             assert at == len(x)
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("waiting", "within_s", "lasts_s", "at_once"), [(1, 2.5, 0.0, 1), (4, 2.5, 0.3, 1), (200, 2.5, 2.5, 6), (200, 0.0, 0.0, 200)]
+)
+def test_publishers_go_one_after_the_other_and_all_in_time(waiting, within_s, lasts_s, at_once):
+    now, went = 1000.0, []
+    pace = MovePace(lambda: now, within_s)
+    while len(went) < waiting:
+        went += [now - 1000.0] * pace.due(waiting - len(went))
+        now += 0.05
+    assert went[-1] == pytest.approx(lasts_s, abs=0.06)
+    assert max(went.count(at) for at in went) <= at_once
+
+
+def test_nothing_is_made_up_for_where_nobody_waited():
+    now = 1000.0
+    pace = MovePace(lambda: now, 100.0)
+    assert pace.due(0) == 0
+    now += 60.0
+    assert pace.due(4) == 1
