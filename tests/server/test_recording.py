@@ -160,6 +160,7 @@ def test_a_full_disk_ends_the_recording_with_one_error_and_no_stream(
 
     def write(self: RecordingFile, data: bytes) -> None:
         if self.size + len(data) > 2_000:
+            self._file.close()  # as it is behind every error
             raise OSError(errno.ENOSPC, "No space left on device", str(self.path))
         real(self, data)
 
