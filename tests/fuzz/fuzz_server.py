@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgpack
 
@@ -41,6 +42,7 @@ class FuzzedServer:
         many = Rate(1e9, 1e9)
         limits = Limits(capacity=None, resume_s=0.0, handshake_s=60.0, handshakes=many, control_frames=Rate(1e9, 500), drain_s=60.0)
         self.complaints: list[str] = []
+        self._patches = contextlib.ExitStack()
         self.loop = asyncio.new_event_loop()
         self.codec = streamcodec.load(small_model())
         self._server = Server(self.codec, port=0, limits=limits)
@@ -49,6 +51,12 @@ class FuzzedServer:
 
     def open(self) -> None:
         """Serve, and begin the stream."""
+        from streamcodec.server import websocket
+        from streamcodec.server.ports import public
+
+        # Nobody is cut off for being slow on a slow machine, and a peer that has gone without a word is not waited for.
+        for module, name, seconds in ((public, "PING_EVERY_S", 3600.0), (public, "HANDSHAKE_S", 0.5), (websocket, "FAREWELL_S", 0.5)):
+            self._patches.enter_context(patch.object(module, name, seconds))
         logging.getLogger().addHandler(self._handler)
         self.loop.run_until_complete(self._server.__aenter__())
         self._stream = self._beside()
@@ -60,6 +68,7 @@ class FuzzedServer:
         self.loop.run_until_complete(self._server.stop())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
+        self._patches.close()
         logging.getLogger().removeHandler(self._handler)
 
     def run(self, data: bytes) -> None:
