@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from benchmarks.cluster_simulation.world import MODEL, SimNode, World
-from streamcodec.server.cluster.membership import Role
+from streamcodec.server.draining import Role
 
 __all__ = ["MAX_HOPS", "Placed", "find_place"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.cluster_growth.model import PACKETS_PER_S
 from benchmarks.harness.plots import numbers, picture
 from benchmarks.harness.run import Headline
 from benchmarks.harness.sections import Figures
@@ -13,7 +14,6 @@ from benchmarks.harness.tables import table, verdict
 
 __all__ = ["draw", "headlines", "render"]
 
-_PACKETS_PER_S = 12.5
 _KINDS = ("nodes written", "nodes read", "names written", "names read")
 
 
@@ -121,7 +121,7 @@ def _growth(figures: Figures) -> list[str]:
                 one["streams"],
                 *(per_s.get(kind, 0.0) for kind in _KINDS),
                 per_s.get("nodes written", 0.0) * one["nodes"],
-                _PACKETS_PER_S * one["streams"],
+                PACKETS_PER_S * one["streams"],
                 one["streams"],
                 one["resumed"],
                 *((None, None) if resumed is None else (resumed["p50"], resumed["max"])),

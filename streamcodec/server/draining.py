@@ -10,7 +10,7 @@ from streamcodec.errors import InputError, LocalProtocolError, RemoteProtocolErr
 from streamcodec.protocol import Error, Ping, Pong, now_us
 from streamcodec.protocol.fields import shown
 
-__all__ = ["CLOSING_S", "DEFAULT_DRAIN_S", "Draining", "checked_address"]
+__all__ = ["CLOSING_S", "DEFAULT_DRAIN_S", "Draining", "Role", "checked_address"]
 
 DEFAULT_DRAIN_S = 8.0
 """A stop by SIGTERM takes no longer: container engines kill after 10 s."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from streamcodec.protocol import PublishHello
+from streamcodec.server.draining import Role
 from streamcodec.server.fanout.entry import FanOutEntry
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.info import StreamInfo
@@ -57,5 +56,5 @@ class Alone:
     def listed(self) -> list[dict[str, object]]:
         return []
 
-    def better(self, role: Literal["publish", "listen"]) -> str | None:  # noqa: ARG002
+    def better(self, role: Role) -> str | None:  # noqa: ARG002
         return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 from streamcodec.protocol import PublishHello
+from streamcodec.server.draining import Role
 from streamcodec.server.fanout.entry import FanOutEntry
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.info import StreamInfo
@@ -55,7 +56,7 @@ class Cluster(Protocol):
 
     # Other nodes ---------------------------------------------------------------------------------------------------------------------
 
-    def better(self, role: Literal["publish", "listen"]) -> str | None:
+    def better(self, role: Role) -> str | None:
         """The address of a node that has room for a newcomer, which is sent there; None where there is none."""
 
     def node_of(self, name: str) -> str | None:

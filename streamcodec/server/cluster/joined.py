@@ -18,7 +18,7 @@ from streamcodec.server.cluster.claims import Claims, Purpose
 from streamcodec.server.cluster.handover import HandOver
 from streamcodec.server.cluster.link import LinkTools, StreamLink
 from streamcodec.server.cluster.links import Links
-from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Membership, Placement, Role
+from streamcodec.server.cluster.membership import NODE_TTL_S, RENEW_EVERY_S, Membership, Placement
 from streamcodec.server.cluster.names import Names, NameTakenError
 from streamcodec.server.cluster.node_lease import NodeLease
 from streamcodec.server.cluster.origin import OriginEntry, OriginTable
@@ -26,6 +26,7 @@ from streamcodec.server.cluster.own_record import record_of
 from streamcodec.server.cluster.questions import NodeAnswer, NodeQuestion
 from streamcodec.server.cluster.records import NodeRecord, RecordError, new_node_id
 from streamcodec.server.cluster.subjects import CLUSTER_NAME, Subjects
+from streamcodec.server.draining import Role
 from streamcodec.server.fanout.entry import FanOutEntry
 from streamcodec.server.fanout.fan_out import FanOut
 from streamcodec.server.feeder import Feeder

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator
-from typing import Literal
 
 from streamcodec.server.cluster.records import NodeRecord
+from streamcodec.server.draining import Role
 
-__all__ = ["MAX_ALTERNATES", "NODE_TTL_S", "RENEW_EVERY_S", "Membership", "Placement", "Role"]
+__all__ = ["MAX_ALTERNATES", "NODE_TTL_S", "RENEW_EVERY_S", "Membership", "Placement"]
 
 NODE_TTL_S = 5.0
 """A node is taken for dead when it has not renewed its entry for so long."""
 RENEW_EVERY_S = 1.0
 MAX_ALTERNATES = 3
-
-Role = Literal["publish", "listen"]
 
 
 class Membership:

@@ -77,10 +77,9 @@ class NatsSettings:
     def __post_init__(self) -> None:
         if not self.servers:
             raise InputError(f"no server of NATS is named, expected one at least: {_EXPECTED}")
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.cluster):
-            raise InputError(f"the cluster is {shown(self.cluster)}, expected 1 to 64 of A-Z a-z 0-9 _ -")
-        if self.domain is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.domain):
-            raise InputError(f"the domain is {shown(self.domain)}, expected 1 to 64 of A-Z a-z 0-9 _ -")
+        for what, name in (("cluster", self.cluster), ("domain", self.domain)):
+            if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+                raise InputError(f"the {what} is {shown(name)}, expected 1 to 64 of A-Z a-z 0-9 _ -")
         if not 1 <= self.replicas <= 5:
             raise InputError(f"the stores are to be on {shown(self.replicas)} servers of NATS, expected 1 to 5")
         if (self.user is None) is not (self.password is None):
