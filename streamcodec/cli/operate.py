@@ -84,6 +84,8 @@ def cluster_of(settings: Settings) -> ClusterOptions | None:
         for name in ("cluster_credentials", "cluster_tls_ca", "cluster_tls_certificate", "cluster_tls_key", "cluster_domain"):
             if getattr(settings, name) is not None:
                 raise InputError(f"{name} is for a node of a cluster: expected --cluster URL")
+        if settings.cluster_replicas != 1:
+            raise InputError("cluster_replicas is for a node of a cluster: expected --cluster URL")
         if (settings.replicate or settings.cluster_address is not None) and settings.processes == 1:
             raise InputError("replicate and cluster_address are for a node of a cluster: expected --cluster URL, or --processes N")
         return None

@@ -25,6 +25,8 @@ from streamcodec.cli import main
             "cluster_credentials: no.creds: No such file",
         ),
         (["--cluster-tls-ca", "ca.pem"], "cluster_tls_ca is for a node of a cluster: expected --cluster URL"),
+        (["--cluster-replicas", "3"], "cluster_replicas is for a node of a cluster: expected --cluster URL"),
+        (["--cluster-domain", "hub"], "cluster_domain is for a node of a cluster: expected --cluster URL"),
         (["--cluster-tls-key", "a.key"], "cluster_tls_key is for a node of a cluster: expected --cluster URL"),
         (["--cluster", "tls://127.0.0.1", "--cluster-tls-ca", "ca.pem"], "cluster_tls_ca: ca.pem: No such file or directory"),
         (["--cluster", "tls://127.0.0.1", "--cluster-tls-certificate", "a.pem"], "is given alone, expected cluster_tls_key with it"),
