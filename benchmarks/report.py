@@ -25,9 +25,10 @@ from benchmarks.harness.provenance import Repository, outdated, repository
 from benchmarks.harness.run import RESULTS, Benchmark, Headline
 from benchmarks.harness.sections import figures_of, render_section, runs_of
 from benchmarks.harness.tables import table
+from benchmarks.plan import Took, longer_run
 from streamcodec.output_file import write_text
 
-__all__ = ["BENCHMARKS", "CHANGES", "HEADLINES", "benchmark", "render_report", "write"]
+__all__ = ["BENCHMARKS", "CHANGES", "HEADLINES", "TOOK", "benchmark", "render_report", "write"]
 
 _ROOT = Path(__file__).parents[1]
 BENCHMARKS = (
@@ -61,6 +62,7 @@ BENCHMARKS = (
     "accelerator",
 )
 CHANGES = "changes.json"
+TOOK = "took.json"
 
 # Which headlines of each benchmark the first table shows, by the words that they contain: twelve rows.
 HEADLINES: tuple[tuple[str, str], ...] = (
@@ -85,6 +87,8 @@ Written by `python -m benchmarks.report` from the files in [results](results), w
 A figure belongs to its processor, its weights and its code: each section names them, and says at its top where the repository has moved on
 since. Best other: the best of what else took part in the same run."""
 _OUTDATED = "†"
+_SHORTER = "`make bench` has 90 minutes for all. These runs are shorter, or of fewer clips, than those that `make bench-long` makes."
+_TOOK = "How each command of `make bench` and `make bench-long` went when it ran last."
 
 
 def benchmark(name: str) -> Benchmark:
@@ -93,9 +97,9 @@ def benchmark(name: str) -> Benchmark:
     return found
 
 
-def stored(results: Path) -> dict[str, dict[str, Any]]:
-    """The stored section of each benchmark that was run."""
-    files = {name: results / f"{name}.json" for name in BENCHMARKS}
+def stored(results: Path, names: Sequence[str] = BENCHMARKS) -> dict[str, dict[str, Any]]:
+    """The stored section of each benchmark that was run, of those named."""
+    files = {name: results / f"{name}.json" for name in names}
     return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
 
 
@@ -105,7 +109,7 @@ def write(results: Path, now: Repository) -> Path:
     for name, section in sections.items():
         write_text(results / f"{name}.md", render_section(section, benchmark(name).render, now))
     path = results.with_name("RESULTS.md")
-    write_text(path, render_report(sections, now, stored_changes(results)))
+    write_text(path, render_report(sections, now, stored_changes(results), stored_took(results)))
     return path
 
 
@@ -116,8 +120,16 @@ def stored_changes(results: Path) -> list[dict[str, Any]]:
     return found
 
 
-def render_report(sections: Mapping[str, Mapping[str, Any]], now: Repository, changed: Sequence[dict[str, Any]] = ()) -> str:
-    """The first page: the table of headlines, one picture, a link to each section, and what changed since the last time."""
+def stored_took(results: Path) -> list[Took]:
+    """How each command that `benchmarks.run_all` ran went the last time."""
+    file = results / TOOK
+    return [Took(**each) for each in json.loads(file.read_text(encoding="utf-8"))] if file.exists() else []
+
+
+def render_report(
+    sections: Mapping[str, Mapping[str, Any]], now: Repository, changed: Sequence[dict[str, Any]] = (), took: Sequence[Took] = ()
+) -> str:
+    """The first page: the headlines, a picture, a link to each section, what is shorter than asked for, what changed, and what it took."""
     rows = list(_rows(sections, now))
     parts = [_HEAD, table(["what", "ours", "best other", "command"], rows)]
     if any(_OUTDATED in str(row[1]) for row in rows):
@@ -126,8 +138,14 @@ def render_report(sections: Mapping[str, Mapping[str, Any]], now: Repository, ch
     if name in sections:
         parts.append(f"[![{title}](results/{picture})](results/{name}.md)")
     parts += ["## Sections", "\n".join([*_links(sections, now), *_missing(sections)])]
+    shorter = list(_shorter(sections))
+    if shorter:
+        parts += ["## Shorter than asked for", _SHORTER, table(["section", "measured with", "at its whole length"], shorter)]
     if changed:
         parts += ["## Changes", "What the last run of each benchmark said, beside the one before it.", render_changes(changed)]
+    if took:
+        rows = [[f"`{each.command}`", f"{each.seconds / 60:.1f}", each.ended, each.when, each.commit] for each in took]
+        parts += ["## What it took", _TOOK, table(["command", "min", "ended", "began", "commit"], rows)]
     parts.append(f"<!-- compared with {now} -->")
     return "\n\n".join(parts) + "\n"
 
@@ -154,6 +172,13 @@ def _links(sections: Mapping[str, Mapping[str, Any]], now: Repository) -> Iterat
         when = max(ran["run"]["when"] for ran in runs)[:10]
         mark = f" {_OUTDATED}" if any(outdated(ran, now) for ran in runs) else ""
         yield f"- [{section['title']}](results/{name}.md): {benchmark(name).question} ({processors}, {when}{mark})"
+
+
+def _shorter(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
+    for name, section in sections.items():
+        for case, ran in runs_of(section).items():
+            if (longer := longer_run(ran["command"], benchmark(name), case)) is not None:
+                yield [f"[{section['title']}](results/{name}.md){case and f', {case}'}", f"`{ran['command']}`", f"`{longer}`"]
 
 
 def _missing(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""The phases of a capacity run: grow until packets are late, hold, 150% of it, back to 75%; and 150% once more where the server may refuse.
+"""The phases of a capacity run: grow until packets are late, hold (fewer where that is too much), 150% of it, back to 75%; and 150% once
+more where the server may refuse.
 
 They ask for publishers, wait, and read the ledger; how publishers come about is the `Publishers`'s business.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,12 +19,13 @@ from benchmarks.capacity.ledger import PCM, PacketLedger, Sample, back_after
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.timing import percentiles
 
-__all__ = ["LIMIT_MS", "CapacityRun", "PhasePlan", "Publishers", "run_admission", "run_phases"]
+__all__ = ["LIMIT_MS", "CapacityRun", "PhasePlan", "Publishers", "fewer_to_hold", "run_admission", "run_phases"]
 
 LIMIT_MS = 40.0
 _LOOK_EVERY_S = 0.5
 _SETTLE_S = 1.0  # what newcomers set off is over by then
 _DRAIN_S = 30.0
+_MOST_HOLDS = 3
 
 
 class Publishers(Protocol):
@@ -75,6 +78,10 @@ class CapacityRun:
         while self.live + len(self.ledger.refused) - refused != streams and time.perf_counter() < give_up:
             self.watch(0.1)
 
+    def in_time(self, begin: float, end: float) -> bool:
+        """Whether what fell due in [begin, end) came in time, 99% within the limit, and nothing was dropped."""
+        return bool(self.ledger.p99_ms(begin, end) < LIMIT_MS and not self.ledger.dropped(begin, end))
+
     def phase(self, streams: int, begin: float, end: float, usage: tuple[Any, Any]) -> Figures:
         """What the ledger says of [begin, end), during which there were so many publishers."""
         late, pcm, own = self.ledger.late_ms(begin, end), self.ledger.late_ms(begin, end, PCM), self.ledger.own_ms(begin, end)
@@ -102,12 +109,13 @@ class CapacityRun:
 def run_phases(run: CapacityRun, course: PhasePlan) -> Figures:
     """All phases in one go; raises `RuntimeError` where not one publisher is let in."""
     levels, good = _grow(run, course)
-    count = course.hold or good or course.begin
-    print(f"{good} in time; holding {count} for {course.hold_s:g} s", file=sys.stderr)
-    _calm(run, count, course)
-    before, begin = run.way.usage(), time.perf_counter()
-    run.watch(course.hold_s)
-    between, fallen_in = run.way.usage(), time.perf_counter()
+    count: int | None = course.hold or good or course.begin
+    print(f"{good} in time", file=sys.stderr)
+    holds = []
+    while count is not None:
+        holds.append(_hold(run, count, course))
+        count = fewer_to_hold(course, [streams for streams, *_ in holds], in_time=run.in_time(*holds[-1][1:3]))
+    count, begin, fallen_in, (before, between) = holds.pop()
     more, fewer = _share(count, 1.5), _share(count, 0.75)
     print(f"{more} for {course.overload_s:g} s", file=sys.stderr)
     run.way.want(more)
@@ -123,6 +131,7 @@ def run_phases(run: CapacityRun, course: PhasePlan) -> Figures:
     end, last = time.perf_counter(), run.way.usage()
     _drain(run)
     hold = run.phase(count, begin, fallen_in, (before, between))
+    too_many = [run.phase(*each) for each in holds]
     shares = np.linspace(0, 100, 201)
     late = run.ledger.late_ms(begin, fallen_in)
     return {
@@ -131,7 +140,8 @@ def run_phases(run: CapacityRun, course: PhasePlan) -> Figures:
         "grown_to": good,
         "grown_until": max(level["streams"] for level in levels),
         "hold": hold,
-        "held": bool(run.ledger.p99_ms(begin, fallen_in) < LIMIT_MS and not hold["dropped"]),
+        "held_too_many": too_many,
+        "held": run.in_time(begin, fallen_in),
         "hold_distribution_ms": [round(float(v), 2) for v in np.percentile(late, shares)] if len(late) else [],
         "overload": {**run.phase(more, fallen_in, fall, (between, after)), "reached": reached},
         "recovery": {**run.phase(fewer, fall, end, (after, last)), "back_after_s": back_after(run.ledger, fall, end, LIMIT_MS)},
@@ -140,6 +150,24 @@ def run_phases(run: CapacityRun, course: PhasePlan) -> Figures:
         "gaps": run.ledger.gaps,
         "failures": run.ledger.failures[:20],
     }
+
+
+def fewer_to_hold(course: PhasePlan, tried: Sequence[int], *, in_time: bool) -> int | None:
+    """What to hold next, where the last of `tried` was not in time: a step fewer.
+
+    None where it was, where a count was asked for, and at the end of patience.
+    """
+    fewer = tried[-1] - course.step
+    return None if in_time or course.hold is not None or len(tried) >= _MOST_HOLDS or fewer < 1 else fewer
+
+
+def _hold(run: CapacityRun, count: int, course: PhasePlan) -> tuple[int, float, float, tuple[Any, Any]]:
+    """Hold a count; returns it, when that began and ended, and the usage at both."""
+    print(f"holding {count} for {course.hold_s:g} s", file=sys.stderr)
+    _calm(run, count, course)
+    before, begin = run.way.usage(), time.perf_counter()
+    run.watch(course.hold_s)
+    return count, begin, time.perf_counter(), (before, run.way.usage())
 
 
 def run_admission(run: CapacityRun, streams: int, seconds: float, joins_per_s: float) -> Figures:

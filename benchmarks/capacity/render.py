@@ -26,7 +26,8 @@ def render(cases: Cases) -> str:
         "Publishers of speech in real time, each with a phase of its own. A packet falls due when its last sample is captured; it is late "
         "by the time from there until its codes are out: in process, at the sink of the worker's stream; through WebSockets, parsed by a "
         "listener, one for each stream, in the load's process on the same cores. Growth adds publishers until, twice in a row, the 99th "
-        f"percentile of a step's packets reaches {limit:g} ms or one is dropped; then a count is held. *Cores* are those of the model's "
+        f"percentile of a step's packets reaches {limit:g} ms or one is dropped; then a count is held, and a step fewer where those are "
+        "late over the longer time. *Cores* are those of the model's "
         "process: in process with the thread that hands the packets over, else the server's, all of them where it has several (`serve "
         "--processes`). *Handed over* is how late the load itself "
         "was: it is part of the lateness.",
@@ -48,6 +49,7 @@ def render(cases: Cases) -> str:
             ],
             [[name, *_held(case)] for name, case in cases.items()],
         ),
+        *_too_many(cases),
         table(
             ["the held, further", "handed over p99 ms", "max", "MiB at the start", "at the end", "PCM p50 ms", "p99", "max"],
             [[name, *_held_further(case)] for name, case in cases.items()],
@@ -89,6 +91,15 @@ def _held(case: Figures) -> list[object]:
         f"{hold['cores']:.2f}",
         f"{hold['load_cores']:.2f}",
     ]
+
+
+def _too_many(cases: Cases) -> list[str]:
+    told = [
+        f"{name}: {one['streams']} (p99 {one['late_ms']['p99']:.0f} ms, {one['dropped']} dropped)"
+        for name, case in cases.items()
+        for one in case.get("held_too_many", ())
+    ]
+    return [f"Held before, and too many: {'; '.join(told)}."] if told else []
 
 
 def _held_further(case: Figures) -> list[object]:

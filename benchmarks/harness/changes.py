@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness.run import Benchmark
@@ -14,11 +14,18 @@ __all__ = ["changes", "render_changes"]
 Change = dict[str, Any]
 
 
-def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any], benchmark: Benchmark) -> list[Change]:
-    """Each headline of the section `after`, with what the section `before` said of the same; None where it said nothing."""
+def changes(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any], benchmark: Benchmark, measured: Container[str] | None = None
+) -> list[Change]:
+    """Each headline of the section `after`, with what the section `before` said of the same; None where it said nothing.
+
+    With `measured`, headlines of other cases are left out; those that belong to no single case stay.
+    """
     earlier = {} if before is None else {line.what: (line.ours, _processor(before, line.case)) for line in _lines(before, benchmark)}
     found = []
     for line in _lines(after, benchmark):
+        if measured is not None and line.case in runs_of(after) and line.case not in measured:
+            continue
         ours, processor = earlier.get(line.what, (None, None))
         now = _processor(after, line.case)
         found.append({"benchmark": benchmark.name, "what": line.what, "before": ours, "on": processor, "after": line.ours, "now_on": now})
@@ -43,6 +50,7 @@ def _lines(section: Mapping[str, Any], benchmark: Benchmark) -> Sequence[Any]:
 
 
 def _processor(section: Mapping[str, Any], case: str) -> str:
-    machine = runs_of(section)[case]["machine"]
+    runs = runs_of(section)
+    machine = runs.get(case, next(iter(runs.values())))["machine"]  # a headline of all cases names none
     widest = machine["instructions"][-1:]
     return " ".join([machine["cpu"], *(f"with {name}" for name in widest)])

@@ -11,6 +11,7 @@ import argparse
 import json
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from benchmarks.harness.sections import Figures, figures_of, render_section
 from streamcodec.errors import StreamCodecError
 from streamcodec.output_file import write_text
 
-__all__ = ["RESULTS", "Benchmark", "Headline", "command_of", "main", "store"]
+__all__ = ["RESULTS", "Benchmark", "Headline", "command_of", "commands_of", "main", "store"]
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -85,13 +86,21 @@ def main(benchmark: Benchmark, argv: Sequence[str] | None = None) -> int:
         print(why, file=sys.stderr)
         return 1
     failures: list[str] = []
-    for asked, words in _asked_for(benchmark, args, argv):
+    runs = _asked_for(benchmark, args, argv)
+    for asked, words in runs:
         try:
-            path, failed = _run(benchmark, asked, words)
+            failures += _run(benchmark, asked, words)
         except StreamCodecError as error:
             parser.error(str(error))
-        failures += failed
-    print(path.read_text(encoding="utf-8"))
+        except Exception as error:
+            if len(runs) == 1:
+                raise
+            # One case's end is not the end of the others.
+            traceback.print_exc()
+            failures.append(f"{asked.case} was not measured: {type(error).__name__}: {error}")
+    path = args.out / f"{benchmark.name}.md"
+    if path.exists():
+        print(path.read_text(encoding="utf-8"))
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
@@ -119,6 +128,14 @@ def _asked_for(benchmark: Benchmark, args: argparse.Namespace, argv: Sequence[st
     return [(argparse.Namespace(**{**vars(args), "case": name}), ["--case", name, *others]) for name in names]
 
 
+def commands_of(benchmark: Benchmark, words: Sequence[str]) -> dict[str, str]:
+    """The runs that these words ask for, by their names in the section ("" where that has no cases): the command of each alone."""
+    args = _parser(benchmark).parse_args(list(words))
+    return {
+        _case_of(benchmark, asked) or "": command_of(benchmark.name, alone) for asked, alone in _asked_for(benchmark, args, list(words))
+    }
+
+
 def _case_of(benchmark: Benchmark, args: argparse.Namespace) -> str | None:
     """The run's name in the section; None where that has no cases."""
     if benchmark.case is None:
@@ -126,8 +143,8 @@ def _case_of(benchmark: Benchmark, args: argparse.Namespace) -> str | None:
     return benchmark.case(args) if benchmark.cases or not args.case else str(args.case)
 
 
-def _run(benchmark: Benchmark, args: argparse.Namespace, words: Sequence[str]) -> tuple[Path, list[str]]:
-    """Measure one case, store and draw it; return the section's path and the checks that failed."""
+def _run(benchmark: Benchmark, args: argparse.Namespace, words: Sequence[str]) -> list[str]:
+    """Measure one case, store and draw it; return the checks that failed."""
     import torch
 
     threads = getattr(args, "threads", 1)
@@ -139,7 +156,7 @@ def _run(benchmark: Benchmark, args: argparse.Namespace, words: Sequence[str]) -
     path = store(benchmark, args.out, figures, observed.seen, threads=threads, words=words, case=_case_of(benchmark, args))
     if benchmark.draw is not None:
         benchmark.draw(figures_of(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))), args.out)
-    return path, list(figures.get("failures", ()))
+    return list(figures.get("failures", ()))
 
 
 def store(

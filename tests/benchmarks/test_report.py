@@ -29,9 +29,9 @@ def sections() -> dict[str, dict[str, Any]]:
 
 
 def test_the_report_is_what_the_stored_figures_say(sections: dict[str, dict[str, Any]], compared_with: Repository) -> None:
-    assert WRITTEN.read_text(encoding="utf-8") == report.render_report(sections, compared_with, report.stored_changes(RESULTS)), (
-        "python -m benchmarks.report"
-    )
+    assert WRITTEN.read_text(encoding="utf-8") == report.render_report(
+        sections, compared_with, report.stored_changes(RESULTS), report.stored_took(RESULTS)
+    ), "python -m benchmarks.report"
 
 
 @pytest.mark.parametrize("name", report.stored(RESULTS))

@@ -11,7 +11,7 @@ from tiny_benchmark import files_of, run_tiny
 
 from benchmarks.capacity import phases
 from benchmarks.capacity.ledger import CODES, PCM, PacketLedger, Sample, Schedule, back_after
-from benchmarks.capacity.phases import CapacityRun, PhasePlan, run_phases
+from benchmarks.capacity.phases import CapacityRun, PhasePlan, fewer_to_hold, run_phases
 
 TINY = ["--from", "2", "--step", "2", "--most", "2", "--grow-seconds", "0.3", "--minutes", "0.01", "--overload-seconds", "0.6"]
 WAYS = {
@@ -152,6 +152,25 @@ def made_up_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(phases, "_DRAIN_S", 0.5)
 
 
+class Tiring(Machine):
+    """A machine that holds up to `lasting` publishers for long: more than those are late after half a second."""
+
+    def __init__(self, room: int, lasting: int) -> None:
+        super().__init__(room)
+        self._lasting = lasting
+        self._since: tuple[int, float] = (0, 0.0)
+
+    def collect(self) -> Sample:
+        now = phases.time.perf_counter()
+        if self._since[0] != self.streams:
+            self._since = (self.streams, now)
+        tired = self.streams > self._lasting and now - self._since[1] > 0.5
+        room, self.room = self.room, 0 if tired else self.room
+        sample = super().collect()
+        self.room = room
+        return sample
+
+
 def course(begin: int = 10, hold: int | None = None) -> PhasePlan:
     return PhasePlan(begin, 10, 100, grow_s=0.2, hold=hold, hold_s=1.2, overload_s=0.3, recovery_s=1.1, joins_per_s=100, patience_s=0.3)
 
@@ -179,3 +198,21 @@ def test_a_count_that_is_not_held_is_told_so() -> None:
     figures = run_phases(CapacityRun(Machine(room=5)), course(hold=12))
     assert (figures["grown_to"], figures["hold"]["streams"], figures["held"]) == (0, 12, False)
     assert figures["recovery"]["back_after_s"] is None
+
+
+@pytest.mark.usefixtures("made_up_time")
+def test_fewer_are_held_where_the_last_good_count_of_the_growth_is_late_over_a_longer_time() -> None:
+    figures = run_phases(CapacityRun(Tiring(room=34, lasting=10)), course())
+    assert (figures["grown_to"], figures["hold"]["streams"], figures["held"]) == (30, 10, True)
+    assert [(one["streams"], one["late_ms"]["p99"]) for one in figures["held_too_many"]] == [
+        (30, pytest.approx(100)),
+        (20, pytest.approx(100)),
+    ]
+
+
+def test_a_step_fewer_is_held_until_it_is_in_time_or_patience_ends() -> None:
+    assert fewer_to_hold(course(), [30], in_time=False) == 20
+    assert fewer_to_hold(course(), [30], in_time=True) is None
+    assert fewer_to_hold(course(), [10], in_time=False) is None, "nobody is left"
+    assert fewer_to_hold(course(), [40, 30, 20], in_time=False) is None
+    assert fewer_to_hold(course(hold=30), [30], in_time=False) is None, "this count was asked for"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.machine import Observed
-from benchmarks.harness.run import Benchmark, command_of, main
+from benchmarks.harness.run import Benchmark, command_of, commands_of, main
 from benchmarks.harness.sections import Figures
 from streamcodec.errors import InputError
 
@@ -102,6 +102,28 @@ def test_listed_cases_are_run_one_by_one_each_with_its_own_command(tmp_path: Pat
     assert list(section(tmp_path)["cases"]) == ["one", "three", "two"]
     with pytest.raises(SystemExit):
         main(listed, ["--out", str(tmp_path)])
+
+
+def test_a_case_that_fails_does_not_end_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def some_fail(args: argparse.Namespace, observed: Observed) -> Figures:
+        if args.case == "two":
+            raise RuntimeError("no server")
+        return measure(args, observed)
+
+    listed = replace(SOME, measure=some_fail, cases=("one", "two", "three"), case=lambda args: str(args.case), render=str)
+    assert main(listed, ["--all", "--out", str(tmp_path)]) == 1
+    assert list(section(tmp_path)["cases"]) == ["one", "three"]
+    assert "two was not measured: RuntimeError: no server" in capsys.readouterr().err
+    with pytest.raises(RuntimeError, match="no server"):
+        main(listed, ["--case", "two", "--out", str(tmp_path)])
+
+
+def test_the_runs_that_words_ask_for_are_told_before_they_are_made() -> None:
+    assert commands_of(SOME, ["--x", "3"]) == {"": "python -m benchmarks.some --x 3"}
+    named = replace(SOME, case=lambda args: f"x {args.x}")
+    assert commands_of(named, ["--x", "3"]) == {"x 3": "python -m benchmarks.some --x 3"}
+    listed = replace(SOME, cases=("one", "two"), case=lambda args: str(args.case))
+    assert commands_of(listed, ["--all", "--x", "3"]) == {name: f"python -m benchmarks.some --case {name} --x 3" for name in ("one", "two")}
 
 
 def test_a_command_is_told_without_where_its_files_lie() -> None:
