@@ -8,7 +8,7 @@ WEB = clients/web
 # even where the shell asks for the opposite, as container images do: each program that a test starts would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-.PHONY: demo setup test lint bench page page-setup container container-cluster clean
+.PHONY: demo setup test lint bench bench-long page page-setup container container-cluster clean
 
 demo: $(VENV)/.demo
 	$(BIN)/streamcodec demo
@@ -27,8 +27,12 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	if [ -d $(WEB)/node_modules ]; then npm --prefix $(WEB) run check; fi
 
+# ARGS=--resume goes on where a run was stopped; ARGS=--help tells the others.
 bench: $(VENV)/.dev
-	$(BIN)/python -m benchmarks.run_all
+	$(BIN)/python -m benchmarks.run_all $(ARGS)
+
+bench-long: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.run_all --long $(ARGS)
 
 # The browser's part needs Node 20 or newer; nothing else does, as what `page` builds is a part of the package.
 page: page-setup

@@ -62,16 +62,16 @@ def _relay(*words: str) -> Planned:
 SHORT: tuple[Planned, ...] = (
     Planned("quality", 400, (*HELD_OUT, "--clips", "24"), timed=False),
     Planned("parity", 400, timed=False),
-    Planned("precision", 190, (*HELD_OUT, "--clips", "12"), timed=False),
-    Planned("long_streams", 150, (*HELD_OUT, "--clips", "24"), timed=False),
+    Planned("precision", 135, (*HELD_OUT, "--clips", "8"), timed=False),
+    Planned("long_streams", 105, (*HELD_OUT, "--clips", "16"), timed=False),
     Planned("dtx", 110, HELD_OUT, timed=False),
     Planned("cluster_simulation", 110, timed=False),
     Planned("late_join", 60, HELD_OUT, timed=False),
     Planned("seams", 30, timed=False),
-    Planned("step", 215, ("--rounds", "30")),
+    Planned("step", 190, ("--rounds", "25")),
     Planned("load", 82, ("--threads", "2", "--workers", "2")),
     Planned("latency", 680, (_CASES, "--minutes", "0.75", "--before-seconds", "5", "--after-seconds", "8")),
-    Planned("mouth_to_ear", 290, ("--minutes", "1")),
+    Planned("mouth_to_ear", 245, ("--minutes", "0.75")),
     Planned("browser", 365, (_CASES, "--minutes", "2", "--starts", "3", "--delay-minutes", "0.5")),
     _sockets("speech-24k", 210, "--grow-seconds", "8", "--minutes", "1"),
     _sockets("speech-24k, 2 processes", 130, "--grow-seconds", "6", "--minutes", "0.5", "--processes", "2"),
@@ -82,22 +82,23 @@ SHORT: tuple[Planned, ...] = (
     _capacity("in process, speech-24k", 100, "--grow-seconds", "4", "--minutes", "0.5"),
     _relay(),
     *(_relay("--listeners", *words) for words in (("300",), ("1500",), ("900",), ("900", "--processes", "2"))),
-    *(Planned("churn", 180, ("--engine", engine, "--minutes", "2", "--warm-up-seconds", "30")) for engine in ("openvino", "torch")),
-    Planned("attacks", 550, (_CASES, "--before-seconds", "2", "--seconds", "3")),
+    *(Planned("churn", 150, ("--engine", engine, "--minutes", "1.5", "--warm-up-seconds", "25")) for engine in ("openvino", "torch")),
+    Planned("attacks", 515, (_CASES, "--before-seconds", "1", "--seconds", "3")),
     Planned("failures", 112, (_CASES,)),
     Planned("cluster", 310, (_CASES, "--cut-seconds", "1", "10", "--minutes", "1.5", "--warm-up-seconds", "30", "--seconds", "10")),
     Planned("cluster_growth", 66),
-    Planned("soak", 165, ("--minutes", "2", "--warm-up-seconds", "30")),
-    Planned("chunks", 130, ("--seconds", "20")),
-    Planned("tokenize", 190, ("--minutes", "6")),
-    Planned("batches", 115),
-    Planned("entropy_coding", 135, (*HELD_OUT, "--clips", "12")),
+    Planned("soak", 135, ("--minutes", "1.5", "--warm-up-seconds", "30")),
+    Planned("chunks", 120, ("--seconds", "15")),
+    Planned("tokenize", 160, ("--minutes", "5")),
+    Planned("batches", 75, ("--rounds", "3")),
+    Planned("entropy_coding", 95, (*HELD_OUT, "--clips", "8")),
 )
 """Of each benchmark, what its commands take; where a machine cannot run one, its section stays as it was."""
 
 LONG: tuple[Planned, ...] = (
     Planned("quality", 800, (*HELD_OUT, "--clips", "48"), timed=False),
-    Planned("precision", 760, (*HELD_OUT, "--clips", "48"), timed=False),
+    Planned("precision", 800, (*HELD_OUT, "--clips", "48"), timed=False),
+    Planned("long_streams", 130, (*HELD_OUT, "--clips", "24"), timed=False),
     Planned("soak", 3640, ("--minutes", "60")),
     Planned("browser", 1845, ("--case", "steps", "--minutes", "30")),
     Planned("latency", 1280, ("--case", "loopback", "drift", "--minutes", "10")),
@@ -134,7 +135,8 @@ class State:
         """Whether a stored run was measured in this state; nothing that has changes of no commit is."""
         if self.commit is None or self.commit.endswith("-dirty") or ran.get("commit") != self.commit:
             return False
-        same_weights = dict(ran["machine"].get("models", {})) == dict(self.repository.models)
+        models = self.repository.models
+        same_weights = all(models.get(name) == fingerprint for name, fingerprint in ran["machine"].get("models", {}).items())
         return same_weights and ran.get("engine") == self.repository.engine and processor_of(ran["machine"]) == self.processor
 
 

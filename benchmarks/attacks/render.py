@@ -21,6 +21,7 @@ def render(cases: Mapping[str, Figures]) -> str:
         [
             name,
             names[name],
+            f"{case['attack_s']:.0f}",
             *_phase(case["before"]),
             *_phase(case["during"]),
             " to ".join(f"{mib:.0f}" for mib in case["server_mib"]),
@@ -40,7 +41,7 @@ def render(cases: Mapping[str, Figures]) -> str:
                 f"processes share the machine's cores. {verdict([failure for case in cases.values() for failure in case['failures']])}",
                 table(
                     [
-                        *("attack", "held", "lost before", "late p50 ms", "p99", "lost during", "late p50 ms", "p99"),
+                        *("attack", "held", "for s", "lost before", "late p50 ms", "p99", "lost during", "late p50 ms", "p99"),
                         *("server's MiB", "its cores", "MiB sent", "connections", "what the attacker got"),
                     ],
                     rows,

@@ -79,4 +79,5 @@ BENCHMARK = Benchmark(
     render=render,
     draw=draw,
     headlines=headlines,
+    embedded=False,
 )

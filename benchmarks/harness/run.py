@@ -23,7 +23,7 @@ from benchmarks.harness.sections import Figures, figures_of, render_section
 from streamcodec.errors import StreamCodecError
 from streamcodec.output_file import write_text
 
-__all__ = ["RESULTS", "Benchmark", "Headline", "command_of", "commands_of", "main", "store"]
+__all__ = ["RESULTS", "Benchmark", "Headline", "command_of", "commands_of", "main", "models_of", "store"]
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -57,6 +57,9 @@ class Benchmark:
     A section may be made of several runs: then `case` names the run of these arguments. It takes the place of the stored one of its name,
     the others stay, and `render`, `draw` and `headlines` get the figures of all by their names. Where `cases` lists what can be run, the
     command takes `--case CASE ...` or `--all`, and `args.case` is one of them at a time; else `--case` overrides the name.
+
+    A figure belongs to the weights of the embedded models that it was measured with: those that `args.model` names, or all of them where
+    there is no such option. `embedded` of False says that none takes part.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Benchmark:
     refuse: Callable[[argparse.Namespace], str | None] = _nothing
     cases: Sequence[str] = ()
     case: Callable[[argparse.Namespace], str] | None = None
+    embedded: bool = True
 
     @property
     def package(self) -> str:
@@ -143,6 +147,14 @@ def _case_of(benchmark: Benchmark, args: argparse.Namespace) -> str | None:
     return benchmark.case(args) if benchmark.cases or not args.case else str(args.case)
 
 
+def models_of(benchmark: Benchmark, args: argparse.Namespace, embedded: Mapping[str, str]) -> dict[str, str]:
+    """Of the embedded models and their fingerprints, those that a run with these arguments is measured with."""
+    named = getattr(args, "model", None)
+    if not benchmark.embedded or named is None:
+        return dict(embedded) if benchmark.embedded else {}
+    return {name: fingerprint for name, fingerprint in embedded.items() if name in ([named] if isinstance(named, str) else named)}
+
+
 def _run(benchmark: Benchmark, args: argparse.Namespace, words: Sequence[str]) -> list[str]:
     """Measure one case, store and draw it; return the checks that failed."""
     import torch
@@ -153,7 +165,8 @@ def _run(benchmark: Benchmark, args: argparse.Namespace, words: Sequence[str]) -
     args.out.mkdir(parents=True, exist_ok=True)
     observed = Observed()
     figures = benchmark.measure(args, observed)
-    path = store(benchmark, args.out, figures, observed.seen, threads=threads, words=words, case=_case_of(benchmark, args))
+    models = models_of(benchmark, args, repository().models)
+    path = store(benchmark, args.out, figures, observed.seen, threads=threads, words=words, models=models, case=_case_of(benchmark, args))
     if benchmark.draw is not None:
         benchmark.draw(figures_of(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))), args.out)
     return list(figures.get("failures", ()))
@@ -167,6 +180,7 @@ def store(
     *,
     threads: int,
     words: Sequence[str],
+    models: Mapping[str, str],
     case: str | None = None,
 ) -> Path:
     """Write NAME.json into `out` and, from what it then holds, NAME.md; return the latter's path."""
@@ -178,7 +192,7 @@ def store(
         "commit": commit(),
         "engine": now.engine,
         "run": dict(seen),
-        "machine": {**describe_machine(threads), "models": dict(now.models)},
+        "machine": {**describe_machine(threads), "models": dict(models)},
         "figures": figures,
     }
     if case is None:

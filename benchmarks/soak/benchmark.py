@@ -132,7 +132,7 @@ def failures(figures: Figures) -> list[str]:
 
 BENCHMARK = Benchmark(
     name="soak",
-    title="An hour",
+    title="Left running",
     question="Does a server that is left running at 70% of its room, with clients that come and go, lose a packet or grow?",
     options=add_options,
     measure=measure,

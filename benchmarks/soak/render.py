@@ -54,5 +54,5 @@ def draw(figures: Figures, folder: Path) -> None:
 def headlines(figures: Figures) -> list[Headline]:
     """How many packets were lost, and by how much memory grew."""
     start, end = figures["growth"]["rss_mib"]
-    what = f"{figures['minutes']:g} min at {figures['streams_at_a_time']} of {figures['room']} publishers, {figures['streams']:,} streams"
-    return [Headline(f"{what}: packets lost, memory", f"{figures['lost']} of {figures['packets']:,}, {start:.0f} to {end:.0f} MiB")]
+    told = f"{figures['lost']} of {figures['packets']:,}, {start:.0f} to {end:.0f} MiB within {figures['minutes']:g} min"
+    return [Headline("left running at 70% of its room: packets lost, memory", told)]

@@ -190,4 +190,5 @@ BENCHMARK = Benchmark(
     measure=measure_all,
     render=render,
     headlines=headlines,
+    embedded=False,
 )

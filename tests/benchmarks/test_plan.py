@@ -103,6 +103,11 @@ def test_what_is_stored_of_another_state_is_measured_again(changes: dict[str, An
     assert left(one, None) == one.words
 
 
+def test_a_run_without_embedded_weights_stands_for_all_of_them() -> None:
+    one = planned("parity")
+    assert left(one, ran(one.command, machine={"cpu": "A processor", "instructions": ["avx2"], "models": {}})) is None
+
+
 def test_nothing_counts_as_done_where_files_differ_from_the_commit() -> None:
     one = planned("seams")
     state = replace(STATE, commit="abc1234-dirty")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.machine import Observed
-from benchmarks.harness.run import Benchmark, command_of, commands_of, main
+from benchmarks.harness.run import Benchmark, command_of, commands_of, main, models_of
 from benchmarks.harness.sections import Figures
 from streamcodec.errors import InputError
 
@@ -116,6 +116,15 @@ def test_a_case_that_fails_does_not_end_the_others(tmp_path: Path, capsys: pytes
     assert "two was not measured: RuntimeError: no server" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="no server"):
         main(listed, ["--case", "two", "--out", str(tmp_path)])
+
+
+def test_a_figure_belongs_to_the_weights_of_the_models_that_take_part() -> None:
+    embedded = {"speech-24k": "f" * 32, "other": "e" * 32}
+    assert models_of(SOME, argparse.Namespace(), embedded) == embedded
+    assert models_of(SOME, argparse.Namespace(model="speech-24k"), embedded) == {"speech-24k": "f" * 32}
+    assert models_of(SOME, argparse.Namespace(model=["full", "other"]), embedded) == {"other": "e" * 32}
+    assert models_of(SOME, argparse.Namespace(model="full"), embedded) == {}
+    assert models_of(replace(SOME, embedded=False), argparse.Namespace(), embedded) == {}
 
 
 def test_the_runs_that_words_ask_for_are_told_before_they_are_made() -> None:
