@@ -238,4 +238,4 @@ def told(plan: Sequence[Planned], before: Sequence[Took], took: Mapping[str, Too
                 "; ".join(dict.fromkeys(each.ended for each in ran)) or "-",
             ]
         lines.append(line)
-    return table(["section", "expected, min", *(["took, min", "and"] if took is not None else [])], lines)
+    return table(["section", "expected, min", *(["took, min", "ended"] if took is not None else [])], lines)

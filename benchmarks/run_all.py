@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
@@ -88,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     subprocess.run([sys.executable, "-m", "benchmarks.heldout", HELD_OUT[1]], cwd=_ROOT, check=False)
                 running.run(todo, before_each=quiet.look)
         finally:
-            print(report.write(RESULTS, repository()).relative_to(_ROOT))
             print(running.summary(todo), flush=True)
+            print(report.write(RESULTS, repository()).relative_to(_ROOT), flush=True)
     return 1 if any(took.ended == FAILED for took in running.took.values()) else 0
 
 
@@ -162,7 +163,12 @@ class Running:
             waiting = {pool.submit(self._one, planned, words): planned for planned, words in todo}
             try:
                 for future in as_completed(list(waiting)):
-                    self._keep(waiting.pop(future), *future.result())
+                    planned = waiting.pop(future)
+                    try:
+                        self._keep(planned, *future.result())
+                    except Exception:  # whatever is wrong with one, such as figures that its headlines do not know: the others go on
+                        traceback.print_exc()
+                        self.took[planned.command] = Took(planned.benchmark, planned.command, 0.0, FAILED)
             except BaseException:
                 self._stop.set()
                 # What a command had measured before it was stopped is measured.

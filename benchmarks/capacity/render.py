@@ -18,6 +18,8 @@ __all__ = ["draw", "headlines", "render"]
 
 Cases = Mapping[str, Figures]
 
+_USUAL_MS = 80
+
 
 def render(cases: Cases) -> str:
     """The section's text; `cases` are the figures of each case by its name."""
@@ -146,13 +148,20 @@ def headlines(cases: Cases) -> list[Headline]:
     """The publishers through WebSockets that were held in time, where nobody listens to PCM."""
     return [
         Headline(
-            f"live publishers through WebSockets, {case['model']}, p99 lateness < {case['limit_ms']:g} ms, {case['threads']} thread(s)",
+            f"live publishers through WebSockets, {case['model']}{_apart(case)}, p99 lateness < {case['limit_ms']:g} ms, "
+            f"{case['threads']} thread(s)",
             f"{case['hold']['streams']} ({case['precision']}, p99 {case['hold']['late_ms']['p99']:.0f} ms)",
             case=name,
         )
         for name, case in cases.items()
         if case["way"] == "WebSockets" and case["held"] and not case["pcm_listeners"]
     ]
+
+
+def _apart(case: Figures) -> str:
+    """What a case has that is not as usual: packets of another length, several processes."""
+    packets = "" if round(case["packet_ms"]) == _USUAL_MS else f", packets of {case['packet_ms']:.0f} ms"
+    return packets + (f", {case['processes']} processes" if case.get("processes", 1) > 1 else "")
 
 
 # Drawing -----------------------------------------------------------------------------------------------------------------------------

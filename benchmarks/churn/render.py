@@ -53,8 +53,9 @@ def headlines(cases: Mapping[str, Figures]) -> list[Headline]:
     """How many of the codes that streams got differ from what they get alone, and by how much memory grew."""
     return [
         Headline(
-            f"{case['streams']:,} streams come and go within {case['seconds'] / 60:.0f} min on {name}: codes unlike those alone, memory",
-            f"{told(case['differing'], case['near_ties'])}, of {case['entries']:,}; {_slope(case)} MiB a minute",
+            f"streams that come and go on {name}: codes unlike those alone, memory",
+            f"{told(case['differing'], case['near_ties'])}, of {case['entries']:,}; {_slope(case)} MiB a minute "
+            f"({case['streams']:,} streams within {case['seconds'] / 60:.1f} min)",
             case=name,
         )
         for name, case in cases.items()

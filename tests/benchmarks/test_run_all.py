@@ -76,6 +76,17 @@ def test_a_section_is_replaced_when_it_was_measured_and_stays_where_that_failed(
     assert {change["benchmark"] for change in changed[1:]} == {"seams"}
 
 
+def test_what_is_wrong_with_one_does_not_end_the_others(tmp_path: Path) -> None:
+    class Breaking(Commands):
+        def __call__(self, command: Sequence[str], *how: Any) -> int | None:
+            if command[2] == "benchmarks.load":
+                raise OSError("no such program")
+            return super().__call__(command, *how)
+
+    found = go(tmp_path, Breaking(), Planned("load", 10), Planned("seams", 10))
+    assert [each.ended for each in found.took.values()] == ["failed", "measured"]
+
+
 def test_figures_whose_checks_failed_are_stored_and_told(tmp_path: Path) -> None:
     found = go(tmp_path, Commands(status={"seams": 1}), Planned("seams", 10))
     assert report.stored(tmp_path)["seams"]["nth"] == 1

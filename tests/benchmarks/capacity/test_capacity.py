@@ -12,6 +12,7 @@ from tiny_benchmark import files_of, run_tiny
 from benchmarks.capacity import phases
 from benchmarks.capacity.ledger import CODES, PCM, PacketLedger, Sample, Schedule, back_after
 from benchmarks.capacity.phases import CapacityRun, PhasePlan, fewer_to_hold, run_phases
+from benchmarks.capacity.render import headlines
 
 TINY = ["--from", "2", "--step", "2", "--most", "2", "--grow-seconds", "0.3", "--minutes", "0.01", "--overload-seconds", "0.6"]
 WAYS = {
@@ -216,3 +217,14 @@ def test_a_step_fewer_is_held_until_it_is_in_time_or_patience_ends() -> None:
     assert fewer_to_hold(course(), [10], in_time=False) is None, "nobody is left"
     assert fewer_to_hold(course(), [40, 30, 20], in_time=False) is None
     assert fewer_to_hold(course(hold=30), [30], in_time=False) is None, "this count was asked for"
+
+
+def test_each_case_that_is_held_has_a_headline_of_its_own() -> None:
+    usual = {"way": "WebSockets", "held": True, "pcm_listeners": 0, "model": "m", "limit_ms": 40.0, "threads": 2, "precision": "auto"}
+    usual |= {"packet_ms": 80.0, "hold": {"streams": 30, "late_ms": {"p99": 20.0}}}
+    cases = {"a": usual, "b": {**usual, "packet_ms": 1000 / 75}, "c": {**usual, "processes": 2}, "d": {**usual, "held": False}}
+    assert [(line.case, line.what.split(", p99")[0].removeprefix("live publishers through WebSockets, ")) for line in headlines(cases)] == [
+        ("a", "m"),
+        ("b", "m, packets of 13 ms"),
+        ("c", "m, 2 processes"),
+    ]
