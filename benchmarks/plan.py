@@ -17,7 +17,7 @@ from benchmarks.harness.sections import runs_of
 from benchmarks.harness.tables import table
 
 __all__ = [
-    *("BUDGET_S", "FAILED", "HELD_OUT", "LONG", "MEASURED", "SHORT", "Planned", "State", "Took"),
+    *("BUDGET_S", "FAILED", "HELD_OUT", "LONG", "MEASURED", "SHORT", "Planned", "Provenance", "Took"),
     *("done", "ended", "expected_s", "left", "longer_run", "processor_of", "seconds_of", "told", "with_lyra"),
 ]
 
@@ -124,7 +124,7 @@ def with_lyra(plan: Sequence[Planned], folder: str | None) -> tuple[Planned, ...
 
 
 @dataclass(frozen=True)
-class State:
+class Provenance:
     """What a figure belongs to: the commit, the weights and the engine's code, and the processor with its widest instructions."""
 
     commit: str | None
@@ -145,14 +145,14 @@ def processor_of(machine: Mapping[str, Any]) -> str:
     return " ".join([machine["cpu"], *machine["instructions"]])
 
 
-def done(section: Mapping[str, Any] | None, commands: Mapping[str, str], state: State) -> set[str]:
+def done(section: Mapping[str, Any] | None, commands: Mapping[str, str], state: Provenance) -> set[str]:
     """The cases among `commands` (each with its command) that `section` holds of this state, run by that command."""
     found = {} if section is None else runs_of(section)
     return {name for name, command in commands.items() if name in found and found[name]["command"] == command and state.of(found[name])}
 
 
 def left(
-    planned: Planned, benchmark: Benchmark, section: Mapping[str, Any] | None, state: State, longer: Sequence[Planned], *, resume: bool
+    planned: Planned, benchmark: Benchmark, section: Mapping[str, Any] | None, state: Provenance, longer: Sequence[Planned], *, resume: bool
 ) -> tuple[str, ...] | None:
     """The words of what is to be run of a command; None where nothing is.
 

@@ -41,7 +41,7 @@ from benchmarks.plan import (
     MEASURED,
     SHORT,
     Planned,
-    State,
+    Provenance,
     Took,
     ended,
     expected_s,
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"{', '.join(sorted(unknown))}: expected some of {', '.join(names)}")
     plan = [planned for planned in (LONG if asked.long else SHORT) if not asked.benchmark or planned.benchmark in asked.benchmark]
     machine = describe_machine(1)
-    state = State(commit(), repository(), processor_of(machine))
+    state = Provenance(commit(), repository(), processor_of(machine))
     running = Running(
         RESULTS, state, longer=() if asked.long else with_lyra(LONG, asked.lyra), lanes=min(_MOST_LANES, available_processors())
     )
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 class Running:
     """A plan on its way into the folder `results`, and what became of each command by now; `call` runs one to its end."""
 
-    def __init__(self, results: Path, state: State, *, longer: Sequence[Planned], lanes: int, call: Call = run_to_end) -> None:
+    def __init__(self, results: Path, state: Provenance, *, longer: Sequence[Planned], lanes: int, call: Call = run_to_end) -> None:
         self.took: dict[str, Took] = {}
         self._results = results
         self._state = state

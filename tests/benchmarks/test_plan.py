@@ -10,10 +10,10 @@ import pytest
 from benchmarks import plan, report
 from benchmarks.harness.provenance import Repository
 from benchmarks.harness.run import RESULTS, commands_of
-from benchmarks.plan import BUDGET_S, LONG, SHORT, Planned, State, Took
+from benchmarks.plan import BUDGET_S, LONG, SHORT, Planned, Provenance, Took
 
 NOW = Repository({"speech-24k": "f" * 32}, "0" * 12)
-STATE = State("abc1234", NOW, "A processor avx2")
+STATE = Provenance("abc1234", NOW, "A processor avx2")
 
 
 def ran(command: str, /, **changes: Any) -> dict[str, Any]:

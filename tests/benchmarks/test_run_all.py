@@ -13,7 +13,7 @@ import pytest
 from benchmarks import report, run_all
 from benchmarks.harness.provenance import repository
 from benchmarks.harness.run import RESULTS, commands_of
-from benchmarks.plan import Planned, State
+from benchmarks.plan import Planned, Provenance
 from benchmarks.run_all import Running
 
 Run = dict[str, Any]
@@ -46,7 +46,7 @@ class Commands:
 
 
 def running(results: Path, call: Callable[..., int | None], *, longer: Sequence[Planned] = ()) -> Running:
-    return Running(results, State("abc", repository(), "A processor"), longer=longer, lanes=2, call=call)
+    return Running(results, Provenance("abc", repository(), "A processor"), longer=longer, lanes=2, call=call)
 
 
 def go(results: Path, call: Callable[..., int | None], *plan: Planned) -> Running:
