@@ -20,9 +20,10 @@ from streamcodec.training.losses.discriminator import (
     Discriminator,
     DiscriminatorSettings,
     adversarial_loss,
-    alike,
     discriminator_loss,
+    drawn_filters,
     feature_matching_loss,
+    filtered,
     load_discriminator,
     save_discriminator,
 )
@@ -134,14 +135,14 @@ def test_hinge_losses_ask_for_opposite_scores() -> None:
     assert float(adversarial_loss(judged(0.7))) == pytest.approx(-0.7)
 
 
-def test_both_sides_go_through_one_filter_that_changes_with_every_draw() -> None:
+def test_filters_change_with_every_draw_and_turn_phases() -> None:
     x = torch.from_numpy(np.stack([voice(0.4, RATE, seed) for seed in range(2)]))
-    first, second = (torch.Generator().manual_seed(seed) for seed in (0, 1))
-    real, fake = alike((x, x), first, 3.0)
-    other, _ = alike((x, x), second, 3.0)
-    assert torch.equal(real, fake) and real.shape == x.shape
-    assert float((real - other).norm()) > 0.1 * float(x.norm())
-    turned, double = alike((x, 2.0 * x), first, 0.0)
+    first, second = (drawn_filters(x.shape[0], x.shape[1], torch.Generator().manual_seed(seed), 3.0) for seed in (0, 1))
+    one = filtered(x, first)
+    assert one.shape == x.shape
+    assert float((one - filtered(x, second)).norm()) > 0.1 * float(x.norm())
+    turning = drawn_filters(x.shape[0], x.shape[1], torch.Generator().manual_seed(0), 0.0)
+    turned, double = filtered(x, turning), filtered(2.0 * x, turning)
     torch.testing.assert_close(double, 2.0 * turned)
     magnitudes = [torch.fft.rfft(side).abs()[:, 1:-1] for side in (x, turned)]  # the ends have no phase
     torch.testing.assert_close(magnitudes[0], magnitudes[1], atol=1e-3, rtol=1e-3)
@@ -188,3 +189,27 @@ def test_all_of_a_step_is_computed_on_the_learners_device(
     # The first number that the step has to say: a loss where the discriminator learns alone, the norm of a gradient later.
     with pytest.raises(RuntimeError, match=r"Tensor\.item\(\) cannot be called on meta tensors"):
         learner.step(step, 0.1)
+
+
+def test_threads_share_the_rows_and_find_the_gradients_that_one_finds(corpus: Corpus, base: EncodecModel, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 3):
+            learner = AdversarialLearner(base, replace(ADVERSARIAL, discriminator_alone=0), corpus, tmp_path)
+            torch.set_num_threads(count)
+            losses = learner.step(1, 0.1)
+            assert torch.get_num_threads() == count
+            learns = [*learner.model.decoder.parameters(), *learner.discriminator.parameters()]
+            found.append((losses, [weight.grad for weight in learns], learner.streams.state["body"], learner.balancer.norms))
+    finally:
+        torch.set_num_threads(threads)
+    (losses, gradients, states, norms), (shared_losses, shared_gradients, shared_states, shared_norms) = found
+    # What is rounded otherwise is enlarged where distances have kinks.
+    assert shared_losses == pytest.approx(losses, rel=0.01)
+    assert {name: pytest.approx(values, rel=0.01) for name, values in norms.items()} == shared_norms
+    for alone, shared in zip(gradients, shared_gradients, strict=True):
+        assert alone is not None and shared is not None
+        assert float((shared - alone).norm()) <= 0.03 * float(alone.norm()) + 1e-7
+    for state, other in zip(states, shared_states, strict=True):
+        torch.testing.assert_close(other, state, rtol=0.0, atol=1e-5)

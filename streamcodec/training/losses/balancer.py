@@ -10,6 +10,9 @@ from torch import Tensor
 __all__ = ["Balancer", "scaled"]
 
 
+_WEIGHED = "weighed"
+
+
 class Balancer:
     """The gradient by a decoder's output of several losses, each of which gets its share of it, on average over steps."""
 
@@ -23,10 +26,19 @@ class Balancer:
 
         Where norms need not be measured anew, one pass back serves all losses.
         """
+        return self.weighed(self.gradients(losses, y, measure=measure))
+
+    def gradients(self, losses: Mapping[str, Tensor], y: Tensor, *, measure: bool = True) -> dict[str, Tensor]:
+        """What `weighed` takes, of these rows: the gradients of `losses` by `y` [B, T], or one that is weighed already."""
         if not measure and self.norms.keys() >= self.weights.keys():
             total = torch.stack([losses[name] * self._scale(name) for name in self.weights]).sum()
-            return torch.autograd.grad(total, y, retain_graph=True)[0]
-        gradients = {name: torch.autograd.grad(losses[name], y, retain_graph=True)[0] for name in self.weights}
+            return {_WEIGHED: torch.autograd.grad(total, y, retain_graph=True)[0]}
+        return {name: torch.autograd.grad(losses[name], y, retain_graph=True)[0] for name in self.weights}
+
+    def weighed(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of `gradients`, of all rows; what was not weighed is measured first."""
+        if _WEIGHED in gradients:
+            return gradients[_WEIGHED]
         for name, gradient in gradients.items():
             norms, ones = self.norms.get(name, [0.0, 0.0])
             self.norms[name] = [norms * self.decay + float(gradient.norm()), ones * self.decay + 1.0]

@@ -26,9 +26,10 @@ __all__ = [
     "Discriminator",
     "DiscriminatorSettings",
     "adversarial_loss",
-    "alike",
     "discriminator_loss",
+    "drawn_filters",
     "feature_matching_loss",
+    "filtered",
     "load_discriminator",
     "save_discriminator",
 ]
@@ -125,18 +126,22 @@ def load_discriminator(path: Path) -> Discriminator:
     return discriminator
 
 
-def alike(pair: Sequence[Tensor], generator: torch.Generator, tilt_db: float) -> list[Tensor]:
-    """Audio [B, T] of both sides through one filter a row, drawn anew: any phase, and a tilt of up to `tilt_db` an octave.
+def drawn_filters(rows: int, length: int, generator: torch.Generator, tilt_db: float) -> Tensor:
+    """The responses [B, length // 2 + 1] of filters for both sides of each row: any phase, and a tilt of up to `tilt_db` an octave.
 
-    A discriminator that hears both sides like this learns no recording by heart, and it cannot tell them by the filter (Zhao et al.,
-    "Differentiable Augmentation for Data-Efficient GAN Training", 2020).
+    A discriminator that hears both sides through one filter learns no recording by heart, and it cannot tell them by the filter (Zhao et
+    al., "Differentiable Augmentation for Data-Efficient GAN Training", 2020).
     """
-    rows, length = pair[0].shape
     phase = 2.0 * torch.pi * torch.rand(rows, 1, generator=generator)
     tilt = tilt_db * (2.0 * torch.rand(rows, 1, generator=generator) - 1.0)
     octaves = torch.linspace(0.0, 4.0, length // 2 + 1).clamp(min=1 / 8).log2()
-    response = torch.polar(10.0 ** (tilt * octaves / 20.0), phase.expand(rows, length // 2 + 1)).to(pair[0].device)
-    return [torch.fft.irfft(torch.fft.rfft(x) * response, length) for x in pair]
+    return torch.polar(10.0 ** (tilt * octaves / 20.0), phase.expand(rows, length // 2 + 1))
+
+
+def filtered(x: Tensor, filters: Tensor) -> Tensor:
+    """Audio [B, T] through the filter of each row."""
+    y: Tensor = torch.fft.irfft(torch.fft.rfft(x) * filters, x.shape[1])
+    return y
 
 
 def discriminator_loss(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
@@ -151,9 +156,9 @@ def adversarial_loss(fake: Sequence[Judgement]) -> Tensor:
 
 
 def feature_matching_loss(real: Sequence[Judgement], fake: Sequence[Judgement]) -> Tensor:
-    """The distance between the features of recordings and of reconstructions, relative to the size of the former."""
+    """The distance between the features of recordings and of reconstructions, relative to the size of the former, row by row."""
     distances = [
-        (f - r.detach()).abs().mean() / (r.detach().abs().mean() + 1e-5)
+        ((f - r.detach()).abs().mean(dim=(1, 2, 3)) / (r.detach().abs().mean(dim=(1, 2, 3)) + 1e-5)).mean()
         for (_, reals), (_, fakes) in zip(real, fake, strict=True)
         for r, f in zip(reals, fakes, strict=True)
     ]

@@ -9,11 +9,12 @@ al., 2022) in losses and their balance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,18 +24,20 @@ from torch import Tensor
 from streamcodec.errors import InputError
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.data.batches import Crops
-from streamcodec.training.data.coded import CodedBatches
+from streamcodec.training.data.coded import CodedBatch, CodedBatches
 from streamcodec.training.data.corpus import Corpus
 from streamcodec.training.losses.balancer import Balancer
 from streamcodec.training.losses.discriminator import (
     Discriminator,
     DiscriminatorSettings,
     adversarial_loss,
-    alike,
     discriminator_loss,
+    drawn_filters,
     feature_matching_loss,
+    filtered,
 )
 from streamcodec.training.losses.spectral import SpectralLoss
+from streamcodec.training.side_by_side import side_by_side, split_rows
 from streamcodec.training.stages.decoding import StatefulDecoder
 from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
 from streamcodec.training.stages.streams import Streams
@@ -82,6 +85,16 @@ class AdversarialSettings:
             raise InputError(f"losses has {', '.join(unknown)}, expected some of {', '.join(known)}")
 
 
+class _HeardRows(NamedTuple):
+    """Some rows: their audio `y` [B, T] and states, the losses, the gradients of the discriminator's weights, and those by `y`."""
+
+    y: Tensor
+    streams: Streams
+    losses: dict[str, Tensor]
+    gradients: Sequence[Tensor]
+    pulls: dict[str, Tensor]
+
+
 class AdversarialLearner:
     """The decoder of a model, its discriminator, their optimizers and the averaged copy; `folder` keeps the coded streams.
 
@@ -114,7 +127,7 @@ class AdversarialLearner:
             self.discriminator.parameters(), settings.discriminator_rate, settings.betas, weight_decay=0.0
         )
         self.streams = Streams(carried=config.trim_right_ratio == 1.0)
-        self._decode = StatefulDecoder(self.model.decoder, self.streams)
+        self._decode = StatefulDecoder(self.model.decoder)
         self.batches = CodedBatches(
             corpus, settings.crops, config.hop_length, settings.seed,
             folder=folder, count=settings.streams, n_q=[min(n, config.num_quantizers) for n in settings.n_q], encode=self._encode,
@@ -127,40 +140,60 @@ class AdversarialLearner:
         return np.asarray(codes.cpu().numpy())
 
     def step(self, step: int, progress: float) -> dict[str, float]:
-        """Learn from the batch of `step`; returns the losses."""
+        """Learn from the batch of `step`; returns the losses. Threads, as many as torch has, share the rows and the decoder's weights."""
         settings = self.settings
         chance = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         batch = self.batches(step)
-        goes_on = batch.goes_on & (torch.rand(len(batch.samples), generator=chance) >= settings.late_joins)
+        rows, length = batch.samples.shape
+        goes_on = batch.goes_on & (torch.rand(rows, generator=chance) >= settings.late_joins)
+        filters = drawn_filters(rows, length, chance, settings.tilt_db)
         learns = step >= settings.discriminator_alone
-        with torch.set_grad_enabled(learns):
-            y = self._decode(self.model.quantizer.decode(batch.codes.to(self.device)), goes_on)
-        x, heard = batch.samples.to(self.device), y.detach().requires_grad_(learns)
         factor = warming(step, settings.warmup_steps) * (0.02 + 0.98 * half_cosine(progress, settings.decay_from))
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        shares = split_rows(rows, threads)
 
-        # One pass of each through the discriminator serves both sides.
-        gain = 1.0 / (x.square().mean(dim=1, keepdim=True).sqrt() + 1e-3)
-        real, fake = (self.discriminator(side) for side in alike((x * gain, heard * gain), chance, settings.tilt_db))
-        critic = discriminator_loss(real, fake)
-        weights = list(self.discriminator.parameters())
-        gradients = torch.autograd.grad(critic, weights, retain_graph=learns)
-        logged: dict[str, Tensor] = {"critic": critic}
+        def heard(part: slice) -> _HeardRows:
+            share = (part.stop - part.start) / rows
+            whole = CodedBatch(batch.samples[part], batch.codes[part], goes_on[part])
+            return self._hear(whole, filters[part].to(self.device), self.streams.part(part), share, learns, step % _MEASURE_STEPS == 0)
+
+        parts = side_by_side([partial(heard, part) for part in shares], threads)
+        self.streams.join([part.streams for part in parts])
+        logged = {name: torch.stack([part.losses[name] for part in parts]).sum() for name in parts[0].losses}
         if learns:
-            terms = self.spectral(heard, x)
-            losses = {
-                "mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "levels": terms.levels,
-                "features": feature_matching_loss(real, fake), "adversarial": adversarial_loss(fake),
-            }  # fmt: skip
-            self.optimizer.zero_grad()
-            torch.autograd.backward(y, self.balancer(losses, heard, measure=step % _MEASURE_STEPS == 0))
-            logged |= losses | {"gradient": self.optimizer.step(factor)}
+            pull = self.balancer.weighed({name: torch.cat([part.pulls[name] for part in parts]) for name in parts[0].pulls})
+            decoder = list(self.model.decoder.parameters())
+            backs = [partial(torch.autograd.grad, part.y, decoder, pull[rows]) for part, rows in zip(parts, shares, strict=True)]
+            for weight, *gradients in zip(decoder, *side_by_side(backs, threads), strict=True):
+                weight.grad = torch.stack(gradients).sum(dim=0)
+            logged["gradient"] = self.optimizer.step(factor, threads)
             follow(self.average.decoder, self.model.decoder, averaging(settings.average, step - settings.discriminator_alone))
-        for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
+        weights = list(self.discriminator.parameters())
+        for weight, *gradients in zip(weights, *(part.gradients for part in parts), strict=True):
+            weight.grad = torch.stack(gradients).sum(dim=0)
         torch.nn.utils.clip_grad_norm_(weights, settings.clip)
         self.discriminator_optimizer.param_groups[0]["lr"] = settings.discriminator_rate * factor
         self.discriminator_optimizer.step()
         return {"rate": factor, **{k: float(v.detach()) for k, v in logged.items()}}
+
+    def _hear(self, batch: CodedBatch, filters: Tensor, streams: Streams, share: float, learns: bool, measure: bool) -> _HeardRows:
+        """What some rows, a `share` of all, ask for; losses are means over rows, and add up."""
+        x = batch.samples.to(self.device)
+        with torch.set_grad_enabled(learns):
+            y = self._decode(self.model.quantizer.decode(batch.codes.to(self.device)), batch.goes_on, streams)
+        heard = y.detach().requires_grad_(learns)
+        # One pass of each through the discriminator serves both sides.
+        gain = 1.0 / (x.square().mean(dim=1, keepdim=True).sqrt() + 1e-3)
+        real, fake = (self.discriminator(filtered(side * gain, filters)) for side in (x, heard))
+        critic = share * discriminator_loss(real, fake)
+        gradients = torch.autograd.grad(critic, list(self.discriminator.parameters()), retain_graph=learns)
+        if not learns:
+            return _HeardRows(y, streams, {"critic": critic}, gradients, {})
+        losses = {
+            **self.spectral(heard, x)._asdict(), "features": feature_matching_loss(real, fake), "adversarial": adversarial_loss(fake)
+        }  # fmt: skip
+        losses = {name: share * loss for name, loss in losses.items()}
+        return _HeardRows(y, streams, {"critic": critic, **losses}, gradients, self.balancer.gradients(losses, heard, measure=measure))
 
     def state(self) -> dict[str, Any]:
         """Everything learnt so far, as tensors and numbers."""

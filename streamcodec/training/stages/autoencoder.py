@@ -120,7 +120,7 @@ class AutoencoderLearner:
         }
         self.straight = StraightThrough(config.codebook_dim, 0.01)
         self.streams = Streams(carried=config.trim_right_ratio == 1.0)
-        self._decode = StatefulDecoder(self.model.decoder, self.streams)
+        self._decode = StatefulDecoder(self.model.decoder)
         self.batches = Batches(corpus, settings.crops, config.hop_length, settings.seed)
         if fresh:
             begun = Batches(corpus, replace(settings.crops, stream_seconds=0.0), config.hop_length, settings.seed)
@@ -213,7 +213,7 @@ class AutoencoderLearner:
         quantized, distance, _ = self.rvq(latents, n_q)
         # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
         regular = 0.3 * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
-        decoded = self._decode(self.straight(latents, quantized), goes_on)
+        decoded = self._decode(self.straight(latents, quantized), goes_on, self.streams)
         return _Output(decoded, latents.detach(), regular + self.settings.commitment * distance, n_q)
 
     @torch.no_grad()

@@ -14,18 +14,17 @@ __all__ = ["StatefulDecoder", "bf16_where_fast"]
 
 
 class StatefulDecoder:
-    """Decodes latents [B, dim, F] to samples [B, T] with the states that `streams` carries."""
+    """Decodes latents [B, dim, F] to samples [B, T] with the states that their `streams` carry."""
 
-    def __init__(self, decoder: Sequence1d, streams: Streams) -> None:
+    def __init__(self, decoder: Sequence1d) -> None:
         layers = cast("list[StreamingLayer]", list(decoder.layers))
         self._body, self._end = Sequence1d(layers[:-1]), layers[-1]
-        self._streams = streams
 
-    def __call__(self, latents: Tensor, goes_on: Tensor) -> Tensor:
+    def __call__(self, latents: Tensor, goes_on: Tensor, streams: Streams) -> Tensor:
         # All but the last layer in bfloat16: samples rounded to 8 bits would be heard by the losses in quiet bands.
         with bf16_where_fast(latents.device):
-            latents = self._streams.through(self._body, "body", latents, goes_on)
-        return self._streams.through(self._end, "end", latents.float(), goes_on)[:, 0]
+            latents = streams.through(self._body, "body", latents, goes_on)
+        return streams.through(self._end, "end", latents.float(), goes_on)[:, 0]
 
 
 def bf16_where_fast(device: torch.device) -> torch.autocast:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
+
+from streamcodec.training.side_by_side import side_by_side
 
 __all__ = ["Muon", "Optimizers", "averaging", "follow", "half_cosine", "orthogonal", "warming"]
 
@@ -38,8 +41,11 @@ class Optimizers:
         self.muon = Muon(made[0], rate)
         self.adam = torch.optim.AdamW(made[1], small_rate, betas, weight_decay=0.0)
 
-    def step(self, factor: float) -> Tensor:
-        """Move by the gradients at `factor` of the learning rates; returns their norm, and where that is no number, nothing moves."""
+    def step(self, factor: float, threads: int = 1) -> Tensor:
+        """Move by the gradients at `factor` of the learning rates; returns their norm, and where that is no number, nothing moves.
+
+        Up to `threads` matrices are computed at once.
+        """
         for optimizer, most in zip((self.muon, self.adam), self.rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = most * factor * group["share"]
@@ -47,7 +53,7 @@ class Optimizers:
         if torch.isfinite(norm):
             for view, matrix in zip(self._views, self._matrices, strict=True):
                 view.grad = None if matrix.grad is None else matrix.grad.flatten(1)
-            self.muon.step()
+            self.muon.move(threads)
             self.adam.step()
         return norm
 
@@ -72,18 +78,23 @@ class Muon(torch.optim.Muon):
     def __init__(self, params: Sequence[Any], rate: float) -> None:
         super().__init__(params, rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
 
-    @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002 - torch's has one
         """Move every parameter that has a gradient."""
-        for group in self.param_groups:
-            for matrix in group["params"]:
-                if matrix.grad is None:
-                    continue
-                momentum = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
-                momentum.lerp_(matrix.grad, 1.0 - group["momentum"])
-                ahead = matrix.grad.lerp(momentum, group["momentum"])
-                update = orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+        self.move(1)
+
+    def move(self, threads: int) -> None:
+        """The same, up to `threads` of them at once."""
+        moving = [(m, m.grad, group) for group in self.param_groups for m in group["params"] if m.grad is not None]
+        moving.sort(key=lambda each: -each[0].numel() * min(each[0].shape))  # the longest ones first
+        side_by_side([partial(self._move, *each) for each in moving], threads)
+
+    @torch.no_grad()
+    def _move(self, matrix: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        momentum = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+        momentum.lerp_(gradient, 1.0 - group["momentum"])
+        ahead = gradient.lerp(momentum, group["momentum"])
+        update = orthogonal(ahead, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        matrix.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
 
 
 def orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, least: float) -> Tensor:

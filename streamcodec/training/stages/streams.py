@@ -31,6 +31,17 @@ class Streams:
         """Go on from the `state` of a checkpoint."""
         self.state = {name: [part.to(device) for part in parts] for name, parts in state.items()}
 
+    def part(self, rows: slice) -> Streams:
+        """Some rows on their own."""
+        part = Streams(carried=self.carried)
+        part.state = {name: [tensor[rows] for tensor in tensors] for name, tensors in self.state.items()}
+        return part
+
+    def join(self, parts: Sequence[Streams]) -> None:
+        """Take over what `parts`, of all rows in their order, remember."""
+        names = parts[0].state.keys()
+        self.state = {name: [torch.cat(rows) for rows in zip(*(part.state[name] for part in parts), strict=True)] for name in names}
+
     def through(self, network: StreamingLayer, name: str, x: Tensor, goes_on: Tensor) -> Tensor:
         """What `network` makes of crops `x` [B, C, T]; rows `goes_on` [B] follow those that came under this `name` before."""
         y: Tensor
