@@ -102,6 +102,8 @@ class AdversarialLearner:
     is of another kind than the settings say.
     """
 
+    rows_apart = True
+
     def __init__(
         self,
         base: EncodecModel,

@@ -95,6 +95,8 @@ class AutoencoderLearner:
     the processor.
     """
 
+    rows_apart = False
+
     def __init__(
         self,
         config: CodecConfig,

@@ -27,7 +27,12 @@ log = logging.getLogger(__name__)
 
 
 class Learner(Protocol):
-    """What learns: its averaged model, a step, and all of it as a value."""
+    """What learns: its averaged model, a step, and all of it as a value.
+
+    Where `rows_apart`, threads meet once or twice in a step, not at every operation: a core that others use half the time is of use, too.
+    """
+
+    rows_apart: bool
 
     @property
     def average(self) -> EncodecModel: ...
@@ -93,7 +98,7 @@ def learn(
 
     with _told_to_stop() as stop, _threads_restored():
         while step < steps and not stop:
-            if step % pace.thread_steps == 0:
+            if step % pace.thread_steps == 0 and not learner.rows_apart:
                 torch.set_num_threads(threads.count())
             recent.append(learner.step(step, step / steps))
             step += 1
