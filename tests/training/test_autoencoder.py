@@ -196,3 +196,28 @@ def test_all_of_a_step_is_computed_on_the_learners_device(corpus: Corpus, monkey
     # The first number that the step has to say is behind the decoder and all losses.
     with pytest.raises(RuntimeError, match=r"Tensor\.item\(\) cannot be called on meta tensors"):
         learner.step(1, 0.0)
+
+
+def test_threads_share_the_rows_and_find_the_gradients_that_one_finds(corpus: Corpus) -> None:
+    threads = torch.get_num_threads()
+    settings = replace(AUTOENCODER, losses={**AUTOENCODER.losses, "level": 0.3, "band_snr": 1.0}, band_snr_from=2)
+    found = []
+    try:
+        for count in (1, 3):
+            learner = AutoencoderLearner(TINY, settings, corpus, None)
+            torch.set_num_threads(count)
+            losses = learner.step(1, 0.1)
+            assert torch.get_num_threads() == count
+            gradients = [weight.grad for weight in learner.optimizer.parameters]
+            tensors = [*learner.streams.state["encoder"], *learner.streams.state["body"], learner.rvq.embed, learner.straight.cross]
+            found.append((losses, gradients, tensors))
+    finally:
+        torch.set_num_threads(threads)
+    (losses, gradients, tensors), (shared_losses, shared_gradients, shared_tensors) = found
+    assert {"mel", "level", "band_snr", "pesq", "regular"} <= losses.keys()
+    assert shared_losses == pytest.approx(losses, rel=1e-3)
+    for alone, shared in zip(gradients, shared_gradients, strict=True):
+        assert alone is not None and shared is not None
+        assert float((shared - alone).norm()) <= 0.01 * float(alone.norm()) + 1e-7
+    for tensor, other in zip(tensors, shared_tensors, strict=True):
+        torch.testing.assert_close(other, tensor, rtol=1e-3, atol=1e-3)

@@ -102,8 +102,6 @@ class AdversarialLearner:
     is of another kind than the settings say.
     """
 
-    rows_apart = True
-
     def __init__(
         self,
         base: EncodecModel,

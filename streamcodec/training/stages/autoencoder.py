@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from streamcodec.training.losses.nsim import NsimLoss
 from streamcodec.training.losses.pesq import PesqLoss
 from streamcodec.training.losses.spectral import BandSnrLoss, SpectralLoss, level, snr
 from streamcodec.training.losses.stoi import StoiLoss
+from streamcodec.training.side_by_side import side_by_side, split_rows
 from streamcodec.training.stages.decoding import StatefulDecoder, bf16_where_fast
 from streamcodec.training.stages.initialise import LATENT_RMS, initialise
 from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
@@ -37,11 +39,11 @@ _PULLS = ("pesq", "stoi", "nsim")
 class AutoencoderSettings:
     """An autoencoder's stage.
 
-    `losses` are weights of distances, `band_snr` of rows with at least `band_snr_from` codebooks alone: the upper ones code what the lower
-    ones left out, and all else stays what it is told. `pulls` are the shares, row by row, that models of hearing add to their gradient; the
-    PESQ-like one forgives a band that is steadily up to `forgiven_db` too loud or too quiet. `n_q` is what rows draw their number of
-    codebooks from; at `late_joins` of the crops the decoder begins anew in the middle of a stream. Rates go up over `warmup_steps`, down to
-    a half until `decay_from` of the steps, and by half a cosine to 2% from there.
+    `losses` are weights of distances, `band_snr`, up to `band_snr_to` Hz, of rows with at least `band_snr_from` codebooks alone: the upper
+    ones code what the lower ones left out, and all else stays what it is told. `pulls` are the shares, row by row, that models of hearing
+    add to their gradient; the PESQ-like one forgives a band that is steadily up to `forgiven_db` too loud or too quiet. `n_q` is what rows
+    draw their number of codebooks from; at `late_joins` of the crops the decoder begins anew in the middle of a stream. Rates go up over
+    `warmup_steps`, down to a half until `decay_from` of the steps, and by half a cosine to 2% from there.
     """
 
     steps: int
@@ -52,6 +54,7 @@ class AutoencoderSettings:
     losses: Mapping[str, float] = field(default_factory=lambda: {"mel": 1.6, "relative": 0.3, "noise": 3.0, "snr": 0.04})
     pulls: Mapping[str, float] = field(default_factory=lambda: {"pesq": 0.4, "stoi": 0.3})
     band_snr_from: int = 16
+    band_snr_to: float = 8000.0
     mel_floor: float = 3e-4
     forgiven_db: float = 0.0
     commitment: float = 0.1
@@ -81,11 +84,12 @@ class AutoencoderSettings:
         return warm * (0.02 + 0.48 * half_cosine(progress, self.decay_from))
 
 
-class _Output(NamedTuple):
-    samples: Tensor
-    latents: Tensor
-    regular: Tensor
-    n_q: Tensor
+class _Compared(NamedTuple):
+    """Some rows: their losses, and the gradients at what is coded [B, dim, F] and of the decoder's weights."""
+
+    losses: dict[str, Tensor]
+    at_coded: Tensor
+    gradients: Sequence[Tensor]
 
 
 class AutoencoderLearner:
@@ -94,8 +98,6 @@ class AutoencoderLearner:
     `fresh` is False where a checkpoint will be restored anyway: then nothing is fitted. It learns on `device`; what is fitted is fitted on
     the processor.
     """
-
-    rows_apart = False
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class AutoencoderLearner:
         sizes = config.num_quantizers, config.codebook_size, config.codebook_dim
         self.rvq = LearningRVQ(*sizes, decay=settings.codebook_decay, beam=config.search_beam, stops=config.search_stops)
         self.spectral = SpectralLoss(config.sampling_rate, floor=settings.mel_floor)
-        self.band_snr = BandSnrLoss(config.sampling_rate)
+        self.band_snr = BandSnrLoss(config.sampling_rate, settings.band_snr_to)
         self._heard = {
             "pesq": PesqLoss(config.sampling_rate, forgiven_db=settings.forgiven_db),
             "stoi": StoiLoss(config.sampling_rate),
@@ -174,57 +176,82 @@ class AutoencoderLearner:
         return {"model": self.model, "average": self.average, "rvq": self.rvq, "straight": self.straight, "optimizer": self.optimizer}
 
     def step(self, step: int, progress: float) -> dict[str, float]:
-        """Learn from the batch of `step`; returns the losses."""
+        """Learn from the batch of `step`; returns the losses. Threads, as many as torch has, share the rows."""
         settings = self.settings
         chance = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        x = self.batches(step).to(self.device)
-        output = self._run(x, self.batches.goes_on(step), chance)
-        original, y = x[:, 0], output.samples
+        x, goes_on = self.batches(step).to(self.device), self.batches.goes_on(step)
+        joins_on = goes_on & (torch.rand(len(x), generator=chance) >= settings.late_joins)
+        choice = torch.randint(len(settings.n_q), (len(x),), generator=chance)
+        n_q = torch.tensor(settings.n_q)[choice].clamp(max=self.rvq.n_q).to(self.device)
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        shares = split_rows(len(x), threads)
+        streams = [self.streams.part(rows) for rows in shares]
+
+        encoded = side_by_side([partial(self._encode, x[r], goes_on[r], s) for r, s in zip(shares, streams, strict=True)], threads)
+        latents = torch.cat([part.detach() for part in encoded]).requires_grad_()
+        quantized, distance, _ = self.rvq(latents, n_q, threads)
+        # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
+        regular = 0.3 * (latents.square().mean() / LATENT_RMS**2 - 1.0).square() + settings.commitment * distance
+        coded = self.straight(latents, quantized)
+
+        decoding = [
+            partial(self._decode_and_compare, coded.detach()[r], x[r, 0], joins_on[r], n_q[r], len(x), s)
+            for r, s in zip(shares, streams, strict=True)
+        ]
+        compared = side_by_side(decoding, threads)
+        self.streams.join(streams)
+        at_coded = torch.cat([part.at_coded for part in compared])
+        (at_latents,) = torch.autograd.grad([coded, regular], latents, [at_coded, torch.ones_like(regular)])
+        encoder = list(self.model.encoder.parameters())
+        backs = [partial(torch.autograd.grad, part, encoder, at_latents[r]) for part, r in zip(encoded, shares, strict=True)]
+        for weights, gradients in (
+            (encoder, side_by_side(backs, threads)),
+            (self.model.decoder.parameters(), [part.gradients for part in compared]),
+        ):
+            for weight, *parts in zip(weights, *gradients, strict=True):
+                weight.grad = torch.stack(parts).sum(dim=0)
+        factor = settings.factor(step, progress)
+        logged = {name: torch.stack([part.losses[name] for part in compared]).sum() for name in compared[0].losses}
+        logged |= {"regular": regular, "latents": latents.square().mean().sqrt(), "gradient": self.optimizer.step(factor, threads)}
+        self._follow(latents.detach(), step, chance)
+        return {"rate": factor, **{k: float(v.detach()) for k, v in logged.items()}}
+
+    def _encode(self, x: Tensor, goes_on: Tensor, streams: Streams) -> Tensor:
+        with bf16_where_fast(x.device):
+            return streams.through(self.model.encoder, "encoder", x, goes_on).float()
+
+    def _decode_and_compare(self, coded: Tensor, original: Tensor, goes_on: Tensor, n_q: Tensor, batch: int, streams: Streams) -> _Compared:
+        """What some rows, of a batch of `batch`, say of the decoder and of what is `coded`; losses are means over rows, and add up."""
+        settings, share = self.settings, len(coded) / batch
+        coded = coded.requires_grad_()
+        y = self._decode(coded, goes_on, streams)
         terms, ratios = self.spectral(y, original), snr(y, original)
-        logged = {"mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": ratios.mean(), "regular": output.regular}
-        distances = {
-            "mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": -ratios.mean(),
+        losses = {
+            "mel": terms.mel, "relative": terms.relative, "noise": terms.noise, "snr": ratios.mean(),
             "level": F.huber_loss(level(y, original), ratios.new_zeros(len(y))),
         }  # fmt: skip
         if "band_snr" in settings.losses:
-            distances["band_snr"] = (self.band_snr(y, original) * (output.n_q >= settings.band_snr_from)).mean()
-            logged["band_snr"] = distances["band_snr"]
-        loss = torch.stack([weight * distances[name] for name, weight in settings.losses.items()]).sum()
-        logged["latents"] = output.latents.square().mean().sqrt()
+            losses["band_snr"] = (self.band_snr(y, original) * (n_q >= settings.band_snr_from)).mean()
+        losses = {name: share * loss for name, loss in losses.items()}
+        signs = {"snr": -1.0}  # more of it is better
+        loss = torch.stack([signs.get(name, 1.0) * weight * losses[name] for name, weight in settings.losses.items()]).sum()
         at_y = torch.autograd.grad(loss, y)[0]
         # Models of hearing are steep where a row is quiet, so they pull by their direction: each by its share of what a row is told else.
         pulls = []
-        for name, share in settings.pulls.items():
+        for name, strength in settings.pulls.items():
             rows = self._heard[name](y, original)
-            pulls.append(scaled(torch.autograd.grad(rows.sum(), y)[0], at_y, share))
-            logged[name] = rows.mean()
-        at_y = at_y + sum(pulls)
-        self.optimizer.zero_grad()
-        torch.autograd.backward([y, output.regular], [at_y, torch.ones_like(output.regular)])
-        factor = settings.factor(step, progress)
-        logged["gradient"] = self.optimizer.step(factor)
-        self._follow(output, step, chance)
-        return {"rate": factor, **{k: float(v.detach()) for k, v in logged.items()}}
-
-    def _run(self, x: Tensor, goes_on: Tensor, chance: torch.Generator) -> _Output:
-        with bf16_where_fast(x.device):
-            latents = self.streams.through(self.model.encoder, "encoder", x, goes_on).float()
-        goes_on = goes_on & (torch.rand(len(x), generator=chance) >= self.settings.late_joins)
-        choice = torch.randint(len(self.settings.n_q), (len(x),), generator=chance)
-        n_q = torch.tensor(self.settings.n_q)[choice].clamp(max=self.rvq.n_q).to(x.device)
-        quantized, distance, _ = self.rvq(latents, n_q)
-        # The codebooks follow wherever the latents go and the commitment is relative to their power: nothing else holds their scale.
-        regular = 0.3 * (latents.square().mean() / LATENT_RMS**2 - 1.0).square()
-        decoded = self._decode(self.straight(latents, quantized), goes_on, self.streams)
-        return _Output(decoded, latents.detach(), regular + self.settings.commitment * distance, n_q)
+            pulls.append(scaled(torch.autograd.grad(rows.sum(), y)[0], at_y, strength))
+            losses[name] = share * rows.mean()
+        at_coded, *gradients = torch.autograd.grad(y, [coded, *self.model.decoder.parameters()], at_y + sum(pulls))
+        return _Compared(losses, at_coded, gradients)
 
     @torch.no_grad()
-    def _follow(self, output: _Output, step: int, chance: torch.Generator) -> None:
+    def _follow(self, latents: Tensor, step: int, chance: torch.Generator) -> None:
         decay = averaging(self.settings.average, step)
         follow(self.average, self.model, decay)
         self.rvq.settle()
         embed = self.average.quantizer.embed
         embed.lerp_(self.rvq.embed, 1.0 - decay)
         if step % self.settings.revive_every == 0:
-            moved = self.rvq.revive(output.latents, chance)
+            moved = self.rvq.revive(latents, chance)
             embed[moved] = self.rvq.embed[moved]

@@ -13,12 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import torch
-
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.training.evaluate import evaluate
 from streamcodec.training.rundir import CsvLog, latest_checkpoint, load_checkpoint, save_checkpoint
-from streamcodec.training.threads import FreeCores
 from streamcodec.types import Samples
 
 __all__ = ["DEFAULT_PACE", "Intervals", "Learner", "learn"]
@@ -27,12 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Learner(Protocol):
-    """What learns: its averaged model, a step, and all of it as a value.
-
-    Where `rows_apart`, threads meet once or twice in a step, not at every operation: a core that others use half the time is of use, too.
-    """
-
-    rows_apart: bool
+    """What learns: its averaged model, a step, and all of it as a value."""
 
     @property
     def average(self) -> EncodecModel: ...
@@ -52,7 +44,6 @@ class Intervals:
     """
 
     log_steps: int = 100
-    thread_steps: int = 20
     evaluate_steps: int = 2000
     perceptual_steps: int = 8000
     checkpoint_seconds: float = 240.0
@@ -85,7 +76,6 @@ def learn(
         step, seconds_before = values["step"], values["seconds"]
         log.info("goes on at step %d after %.2f h of computing", step, seconds_before / 3600.0)
     started = computed()
-    threads = FreeCores(torch.get_num_threads())
     logs = _Logs(folder)
     recent: list[dict[str, float]] = []
     saved_at = wall()
@@ -96,10 +86,8 @@ def learn(
     def save() -> None:
         save_checkpoint(folder, step, {"step": step, "seconds": seconds(), "learner": learner.state()})
 
-    with _told_to_stop() as stop, _threads_restored():
+    with _told_to_stop() as stop:
         while step < steps and not stop:
-            if step % pace.thread_steps == 0 and not learner.rows_apart:
-                torch.set_num_threads(threads.count())
             recent.append(learner.step(step, step / steps))
             step += 1
             if step % pace.log_steps == 0 or step == steps:
@@ -133,15 +121,6 @@ class _Logs:
         for row in rows:
             self._quality.add({"step": step, **row})
             log.info("step %d: %s", step, "  ".join(f"{k} {v:.3g}" for k, v in row.items()))
-
-
-@contextmanager
-def _threads_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ dropout of quantizers Zeghidour et al., "SoundStream" (2021).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from streamcodec.model.architecture import runs_of
 from streamcodec.model.quantizer import search
+from streamcodec.training.side_by_side import side_by_side
 
 __all__ = ["LearningRVQ", "as_vectors", "kmeans", "perplexity", "refitted"]
 
@@ -126,14 +128,14 @@ class LearningRVQ(nn.Module):
             residual -= F.embedding(index, self.embed[i])
         self.sums.copy_(self.embed * self.counts[..., None])
 
-    def forward(self, latents: Tensor, n_q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Quantize latents [B, dim, F], row b with its first `n_q[b]` codebooks.
+    def forward(self, latents: Tensor, n_q: Tensor, threads: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """Quantize latents [B, dim, F], row b with its first `n_q[b]` codebooks; `threads` share the search.
 
         Returns the quantized latents [B, dim, F], without a gradient; the commitment: the squared distance from the latents to what each
         used codebook reached, relative to their power and averaged over codebooks; and the codes [B, n_q, F] of all codebooks.
         """
         z = latents.transpose(1, 2).float()  # [B, F, dim]
-        reached, codes = self._descend(z.detach())
+        reached, codes = self._descend(z.detach(), threads)
         deepest = reached[n_q - 1, torch.arange(len(n_q), device=n_q.device)]
         used = torch.arange(self.n_q, device=n_q.device)[:, None] < n_q  # [n_q, B]
         distance = (z - reached).square().mean(dim=(2, 3))  # [n_q, B]
@@ -142,12 +144,13 @@ class LearningRVQ(nn.Module):
         return deepest.transpose(1, 2), commitment, codes
 
     @torch.no_grad()
-    def _descend(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _descend(self, z: Tensor, threads: int) -> tuple[Tensor, Tensor]:
         # All codebooks see all vectors, whatever the dropout: the upper ones would otherwise learn from a few per step.
         residual = z.reshape(-1, z.shape[-1])
         sums, reached, codes = torch.zeros_like(residual), [], []
         for first, stop in self.runs:
-            found, _ = search(residual, self.embed[first:stop], self.beam)
+            searches = [partial(search, part, self.embed[first:stop], self.beam) for part in residual.chunk(threads)]
+            found = torch.cat([codes for codes, _ in side_by_side(searches, threads)])
             for i, index in zip(range(first, stop), found.unbind(1), strict=True):
                 if self.training:
                     self._follow(i, residual, index)
