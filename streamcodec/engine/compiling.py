@@ -21,7 +21,7 @@ from streamcodec.engine.cache_root import cache_root, source_hash
 
 __all__ = ["LANES", "TILE", "compiled", "converts_half_precision", "generated", "storage_folder"]
 
-_SOURCES = ("compiling.py", "search_kernel.py", "step_kernel.py")
+_SOURCES = ("compiling.py", "search_arrays.py", "search_kernel.py", "search_vectors.py", "step_kernel.py")
 _config: Any = numba.config
 _storing = Lock()  # while a function is declared, numba's folder for all functions is ours
 

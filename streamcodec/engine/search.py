@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.engine.compiling import LANES
 from streamcodec.engine.parallel import run_together
-from streamcodec.engine.search_kernel import NORM, Workspace, search_paths
+from streamcodec.engine.search_arrays import Workspace
+from streamcodec.engine.search_codebooks import SearchedCodebooks
+from streamcodec.engine.search_kernel import search_paths
 from streamcodec.model.quantizer import ResidualVQ
 from streamcodec.types import Codes, Samples
 
@@ -24,21 +25,27 @@ _PATHS = 96  # the paths that are searched together: their rounded residuals fit
 class CodebookSearch:
     """Searches the codebooks of `quantizer` and finds what `ResidualVQ.encode` finds in float32.
 
-    Each of up to `workers` simultaneous calls runs on `threads` threads. A search is compiled at the first start on a machine, which takes
-    some seconds.
+    Each of up to `workers` simultaneous calls runs on `threads` threads; they share all that is made of the codebooks. A search is compiled
+    at the first start on a machine, which takes some seconds.
     """
 
     def __init__(self, quantizer: ResidualVQ, threads: int = 1, workers: int = 1) -> None:
         self._made_of = quantizer, threads, workers
-        self._embed = quantizer.embed.detach().float().cpu().contiguous().numpy()
-        self._panels, self._units, self._offsets = _panels(self._embed)
+        embed = quantizer.embed.detach().float().cpu().contiguous().numpy()
+        self._levels, self._size, dim = embed.shape
         self._beam = quantizer.beam
         # With one path there are no runs: each level is decided by itself.
-        stops = [stop for _, stop in quantizer.runs] if quantizer.beam > 1 else range(1, len(self._embed) + 1)
-        self._stops = np.array(stops, np.int64)
+        runs = quantizer.runs if quantizer.beam > 1 else [(level, level + 1) for level in range(self._levels)]
+        self._stops = np.array([stop for _, stop in runs], np.int64)
+        self._codebooks = SearchedCodebooks(embed, runs)
+        # A tuple of arrays: see `search_paths`.
+        self._arrays = tuple(self._codebooks.arrays)
+        self._count = max(1, _PATHS // self._beam)
+        self._workspaces: list[tuple[Any, ...]] = []  # of the searches that are done
         self._threads = threads
         self._helpers = ThreadPoolExecutor(workers * (threads - 1), "streamcodec-search") if threads > 1 else None
-        self(np.zeros((1, self._embed.shape[2], 1), np.float32), [1])  # compiles now, so that no stream waits for it
+        self(np.zeros((1, dim, 1), np.float32), [1])  # compiles now, so that no stream waits for it
+        self._codebooks.wait()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are made anew from the quantizer: threads belong to this process."""
@@ -48,41 +55,32 @@ class CodebookSearch:
         """Latents [B, dim, F] -> codes [B, max(n_q), F]; row b uses its first n_q[b] codebooks, the others get the "unused" code."""
         batch, dim, frames = latents.shape
         used, levels = np.asarray(n_q, np.int64), max(n_q, default=0)
+        self._codebooks.prepare(levels)
         # Rows are sorted by descending n_q, so that the rows of each run are the first ones.
         order = np.argsort(-used, kind="stable")
         residuals = latents[order].transpose(0, 2, 1).reshape(batch * frames, dim)
-        indices = np.empty((batch * frames, len(self._embed)), np.int32)
+        indices = np.empty((batch * frames, self._levels), np.int32)
         self._search(residuals, used[order].repeat(frames), indices)
         codes = np.empty((batch, levels, frames), np.int32)
         codes[order] = indices[:, :levels].reshape(batch, frames, levels).transpose(0, 2, 1)
-        codes[np.arange(levels) >= used[:, None]] = self._embed.shape[1]
+        codes[np.arange(levels) >= used[:, None]] = self._size
         return codes
 
     def _search(self, residuals: Samples, n_q: npt.NDArray[np.int64], indices: npt.NDArray[np.int32]) -> None:
         """Search residuals [N, dim], in parts that the threads share, and write their indices [N, levels]."""
-        count = max(1, min(_PATHS // self._beam, -(-len(residuals) // self._threads)))
+        count = max(1, min(self._count, -(-len(residuals) // self._threads)))
         parts = [slice(start, start + count) for start in range(0, len(residuals), count)]
 
         def search(share: Sequence[slice]) -> None:
+            try:
+                work = self._workspaces.pop()
+            except IndexError:
+                work = tuple(Workspace.of(self._count, self._codebooks.arrays.embed, self._beam))
+            reaches = self._codebooks.reaches
             for part in share:
-                work = Workspace.on(residuals[part], self._embed, self._beam)
-                search_paths(n_q[part], self._embed, self._panels, self._units, self._offsets, self._stops, self._beam, work, indices[part])
+                search_paths(residuals[part], n_q[part], self._stops, reaches, self._beam, self._arrays, work, indices[part])
+            self._workspaces.append(work)
 
         # Parts are dealt out by turns: the first ones have more levels.
         shares = [parts[i :: self._threads] for i in range(min(self._threads, len(parts)))]
         run_together([partial(search, share) for share in shares], self._helpers)
-
-
-def _panels(embed: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Codebooks [levels, size, dim] as the panels, units and offsets of `search_paths`."""
-    levels, size, dim = embed.shape
-    count, pairs = -(-size // LANES), -(-dim // 2)
-    squares = np.square(embed).sum(-1)
-    longest = np.sqrt(squares.max(1))
-    scales = NORM / np.maximum(longest, np.float32(1e-18))
-    rounded = np.zeros((levels, count * LANES, pairs * 2), np.int16)
-    rounded[:, :size, :dim] = np.rint(embed * scales[:, None, None])
-    offsets = np.full((levels, count * LANES), -np.inf, np.float32)
-    offsets[:, :size] = -squares / 2
-    panels = np.ascontiguousarray(rounded.reshape(levels, count, LANES, pairs, 2).transpose(0, 1, 3, 2, 4))
-    return panels, 1 / (scales * NORM), offsets.reshape(levels, count, LANES)

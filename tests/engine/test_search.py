@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from streamcodec.config import CodecConfig
 from streamcodec.engine.search import CodebookSearch
+from streamcodec.engine.search_codebooks import SearchedCodebooks
 from streamcodec.engine.torch import TorchEngine
 from streamcodec.model.encodec import EncodecModel
 from streamcodec.model.hub import load_model
@@ -231,3 +232,113 @@ def test_wider_beams_have_smaller_errors():
     embed *= 0.7 ** torch.arange(6)[:, None, None]
     errors = [float(search(residual, embed, beam)[1].square().mean()) for beam in (1, 2, 4, 16)]
     assert errors == sorted(errors, reverse=True) and errors[2] < 0.85 * errors[0]
+
+
+def adversarial_codebooks(kind: str) -> torch.Tensor:
+    """Codebooks [6, 96, 24] that integers of 16 bits tell apart with difficulty."""
+    generator = torch.Generator().manual_seed(20)
+    random = torch.randn(6, 96, 24, generator=generator)
+    falling = 0.7 ** torch.arange(6)[:, None, None]
+    match kind:
+        case "near entries":
+            return ((random[:, :12, None] + 2e-4 * torch.randn(6, 12, 8, 24, generator=generator)) * falling[..., None]).flatten(1, 2)
+        case "ties":
+            return (2 * random * falling).round() / 2
+        case "long entries":
+            random[:, ::24] *= 300
+            return random * falling
+        case "one direction":
+            return (random[:, :, :1] + 1e-3 * random) * falling
+        case "long codebooks before short ones":
+            return random * 20.0 ** -torch.arange(6)[:, None, None]
+        case _:
+            return random * 3.0 ** torch.arange(6)[:, None, None]
+
+
+def bounds_of(codebook_search: CodebookSearch) -> list[npt.NDArray[np.float32]]:
+    return [codebook_search._codebooks.arrays.errors, codebook_search._codebooks.arrays.slacks]
+
+
+@pytest.mark.parametrize("stops", [[6], [2, 6], [1, 3, 6]], ids=str)
+@pytest.mark.parametrize("norm", [1.0, 1e-3, 1e3, 1e-20])
+@pytest.mark.parametrize(
+    "kind",
+    ["near entries", "ties", "long entries", "one direction", "long codebooks before short ones", "short codebooks before long ones"],
+)
+def test_what_the_bounds_rule_out_is_never_among_the_best_in_float32(kind, norm, stops):
+    quantizer = quantizer_of(adversarial_codebooks(kind), 4, stops)
+    bounded, exhaustive = CodebookSearch(quantizer), CodebookSearch(quantizer)
+    latents = norm * latents_of(2, 24, 60, seed=21)
+    if kind == "ties":
+        latents = (2 * latents).round() / 2
+    for each in (bounded, exhaustive):
+        each(latents, [6, 6])
+        each._codebooks.wait()
+    for bounds in bounds_of(exhaustive):
+        bounds[...] = 1e25  # everything is scored in float32
+    np.testing.assert_array_equal(bounded(latents, [6, 6]), exhaustive(latents, [6, 6]))
+
+
+@pytest.mark.parametrize("what", ["no bounds", "no tables", "tables of another level"])
+def test_wrong_bounds_or_tables_would_be_noticed(what):
+    """This is what the test above would see."""
+    codebook_search = CodebookSearch(quantizer_of(adversarial_codebooks("near entries"), 4))
+    latents = latents_of(2, 24, 60, seed=21)
+    expected = codebook_search(latents, [6, 6])
+    tables = codebook_search._codebooks.arrays.tables
+    match what:
+        case "no bounds":
+            for bounds in bounds_of(codebook_search):
+                bounds[...] = 0
+        case "no tables":
+            tables[...] = 0
+        case _:
+            tables[...] = np.roll(tables, 1, axis=0)
+    assert (codebook_search(latents, [6, 6]) != expected).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 70),
+    dim=st.integers(1, 9),
+    beam=st.integers(2, 5),
+    stops=st.sets(st.integers(1, 7), min_size=1),
+    seed=st.integers(0, 99),
+)
+def test_searches_with_tables_and_without_find_what_the_quantizer_finds(size, dim, beam, stops, seed):
+    levels = max(stops)
+    embed = torch.randn(levels, size, dim, generator=torch.Generator().manual_seed(seed)) * 0.8 ** torch.arange(levels)[:, None, None]
+    quantizer, latents = quantizer_of(embed, beam, sorted(stops)), latents_of(1, dim, 20, seed)
+    codebook_search = CodebookSearch(quantizer)
+    expected = quantizer.encode(torch.from_numpy(latents), levels).numpy()
+    codebook_search(latents, [levels])
+    codebook_search._codebooks.wait()
+    with_tables = codebook_search(latents, [levels])
+    reaches = codebook_search._codebooks.reaches
+    assert all((reaches[run] > 0) == (stop > first + 1) for run, (first, stop) in enumerate(quantizer.runs))
+    reaches[:] = 0
+    np.testing.assert_array_equal(with_tables, expected)
+    np.testing.assert_array_equal(codebook_search(latents, [levels]), expected)
+
+
+def test_tables_are_made_once_for_all_simultaneous_searches_and_for_searched_runs_only(monkeypatch):
+    made: list[int] = []
+    tabulate = SearchedCodebooks._tabulate
+
+    def noted(self: SearchedCodebooks, level: int, befores: Sequence[int]) -> None:
+        made.append(level)
+        tabulate(self, level, befores)
+
+    monkeypatch.setattr(SearchedCodebooks, "_tabulate", noted)
+    quantizer = quantizer_of(torch.randn(9, 40, 8, generator=torch.Generator().manual_seed(22)), 4, [3, 6, 9])
+    codebook_search = CodebookSearch(quantizer, workers=4)
+    assert made == [1, 2]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: codebook_search(latents_of(1, 8, 5), [6]), range(16)))
+    codebook_search._codebooks.wait()
+    assert made == [1, 2, 4, 5]
+
+
+def test_a_search_along_one_path_makes_no_tables():
+    codebook_search = CodebookSearch(quantizer_of(torch.randn(5, 40, 8, generator=torch.Generator().manual_seed(23)), 1, [2, 5]))
+    assert codebook_search._codebooks.arrays.tables.size == 0 and not codebook_search._codebooks._made
