@@ -32,6 +32,15 @@ ROOM = _BLOCK
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
+_LOG2_E = 1.4426950408889634
+_WHOLE = 1.5 * 2.0**23
+_POWERS_OF_2 = (
+    *(1.5345810970757157e-4, 1.3399930903688073e-3, 9.618489071726799e-3, 5.550328642129898e-2),
+    *(2.4022646248340607e-1, 6.931471824645996e-1, 1.0),
+)
+"""The coefficients of a polynomial near 2^x from -1/2 to 1/2, exact to 8e-8 in float32; the highest power first."""
+
+
 def _multiplying(rows: int, split: int) -> Callable[..., Any]:
     """A function that multiplies `rows` rows by one panel; each sum is the sum of `split` parts, so that few rows have enough to add to."""
 
@@ -121,25 +130,25 @@ def _element_wise(formula: Callable[..., Any]) -> Callable[..., Any]:
             vector, whole = ir.VectorType(_F32, width), ir.VectorType(_I32, width)
             multiply_add = _multiply_add(builder, vector)
             utils: Any = cgutils
-            floor = utils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), f"llvm.floor.v{width}f32")
+            smallest, largest = (
+                utils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 2), f"llvm.{name}.v{width}f32")
+                for name in ("minnum", "maxnum")
+            )
 
             def constant(value: float) -> Any:
                 return ir.Constant(vector, [value] * width)
 
             def exp(v: Any) -> Any:
-                """2 to the whole part of v / log 2, times a polynomial of the rest: Cephes' `expf`, exact to 1e-7."""
-                low, high = constant(-87.0), constant(88.0)
-                v = builder.select(builder.fcmp_ordered(">", v, low), v, low)
-                v = builder.select(builder.fcmp_ordered("<", v, high), v, high)
-                n = builder.call(floor, [multiply_add(v, constant(1.44269504088896341), constant(0.5))])
-                rest = multiply_add(n, constant(2.12194440e-4), multiply_add(n, constant(-0.693359375), v))
-                total = constant(1.9875691500e-4)
-                for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+                """2^n times a polynomial of the rest of v / log 2, which is at most 1/2: off by some 1e-7, or that times v exp(v)."""
+                v = builder.call(largest, [builder.call(smallest, [v, constant(88.0)]), constant(-87.0)])
+                # So large a sum has no room for a fraction: its last bits are n.
+                shifted = multiply_add(v, constant(_LOG2_E), constant(_WHOLE))
+                rest = multiply_add(v, constant(_LOG2_E), builder.fsub(constant(_WHOLE), shifted))
+                total = constant(_POWERS_OF_2[0])
+                for c in _POWERS_OF_2[1:]:
                     total = multiply_add(total, rest, constant(c))
-                total = builder.fadd(multiply_add(total, builder.fmul(rest, rest), rest), constant(1.0))
-                exponent = builder.add(builder.fptosi(n, whole), ir.Constant(whole, [127] * width))
-                power = builder.bitcast(builder.shl(exponent, ir.Constant(whole, [23] * width)), vector)
-                return builder.fmul(total, power)
+                exponent = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, [23] * width))
+                return builder.bitcast(builder.add(builder.bitcast(total, whole), exponent), vector)
 
             def address(array: int, part: int) -> Any:
                 data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
