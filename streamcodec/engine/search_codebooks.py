@@ -15,6 +15,7 @@ Integers are not exact, so each array comes with a bound of what it may change i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,8 @@ from streamcodec.engine.compiling import LANES
 from streamcodec.engine.search_arrays import NORM, REACH, Codebooks, Floats
 
 __all__ = ["SearchedCodebooks"]
+
+log = logging.getLogger(__name__)
 
 
 class SearchedCodebooks:
@@ -73,9 +76,13 @@ class SearchedCodebooks:
 
     def _make(self, run: int) -> None:
         first, stop = self._runs[run]
-        for level in range(first + 1, stop):
-            self._tabulate(level, range(level - 1, max(first, level - REACH) - 1, -1))
-        self.reaches[run] = REACH
+        try:
+            for level in range(first + 1, stop):
+                self._tabulate(level, range(level - 1, max(first, level - REACH) - 1, -1))
+        except Exception:  # such as too little memory
+            log.exception("the search of codebooks %d to %d goes on without its tables, more slowly", first + 1, stop)
+        else:
+            self.reaches[run] = REACH
 
     def _tabulate(self, level: int, befores: Sequence[int]) -> None:
         """Make the tables of a level with those `befores` it, the nearest one first."""

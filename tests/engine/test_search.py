@@ -339,6 +339,24 @@ def test_tables_are_made_once_for_all_simultaneous_searches_and_for_searched_run
     assert made == [1, 2, 4, 5]
 
 
+def test_a_search_whose_tables_fail_goes_on_without_them_and_says_so(monkeypatch, caplog):
+    tabulate = SearchedCodebooks._tabulate
+
+    def fails(self: SearchedCodebooks, level: int, befores: Sequence[int]) -> None:
+        if level >= 3:
+            raise MemoryError
+        tabulate(self, level, befores)
+
+    monkeypatch.setattr(SearchedCodebooks, "_tabulate", fails)
+    quantizer, latents = quantizer_of(torch.randn(6, 40, 8, generator=torch.Generator().manual_seed(24)), 4, [3, 6]), latents_of(1, 8, 5)
+    codebook_search = CodebookSearch(quantizer)
+    codebook_search(latents, [6])
+    codebook_search._codebooks.wait()
+    assert "the search of codebooks 4 to 6 goes on without its tables, more slowly" in caplog.text
+    assert [reach > 0 for reach in codebook_search._codebooks.reaches] == [True, False]
+    np.testing.assert_array_equal(codebook_search(latents, [6]), quantizer.encode(torch.from_numpy(latents), 6).numpy())
+
+
 def test_a_search_along_one_path_makes_no_tables():
     codebook_search = CodebookSearch(quantizer_of(torch.randn(5, 40, 8, generator=torch.Generator().manual_seed(23)), 1, [2, 5]))
     assert codebook_search._codebooks.arrays.tables.size == 0 and not codebook_search._codebooks._made
