@@ -11,8 +11,9 @@ from parity import assert_same_codes
 from server_rig import run, until, voice
 
 from streamcodec.client import PublishOptions, listen, publish
-from streamcodec.protocol import Gap, Packet, StreamEnd, StreamStart, unpack_codes
+from streamcodec.protocol import Gap, ListenHello, Packet, StreamEnd, StreamStart, unpack_codes
 from streamcodec.server import Tokens
+from streamcodec.server.newcomers import Newcomers
 
 pytestmark = needs_browser
 
@@ -257,6 +258,24 @@ def test_a_full_server_says_so_and_has_room_once_somebody_has_left(codec, model,
             async with listen(server.url, "live", format="pcm_s16le"):
                 await page.do("click", on="#listen")
                 await page.do("untilText", on="#listen-status", has="The server is full")
+            await page.do("untilText", on="#listen-status", has="Nobody publishes")
+            await page.do("click", on="#listen")
+
+    run(main())
+
+
+def test_codes_that_take_over_before_somebody_publishes_say_so(codec, model, chromium, monkeypatch):
+    no_place = Newcomers._no_place
+
+    def no_place_for_pcm(self, hello):
+        return "it has no place for PCM" if isinstance(hello, ListenHello) and hello.format != "codes" else no_place(self, hello)
+
+    async def main():
+        async with served(codec, model) as server, fresh_page(chromium) as page:
+            monkeypatch.setattr(Newcomers, "_no_place", no_place_for_pcm)
+            await page.open(server.page_url)
+            await page.do("click", on="#listen")
+            await codes_are_heard(page)
             await page.do("untilText", on="#listen-status", has="Nobody publishes")
             await page.do("click", on="#listen")
 

@@ -3,7 +3,7 @@
 
 import { Listener, browserIo } from "../../client/src/index.ts";
 import type { StreamEvent } from "../../client/src/index.ts";
-import type { Packet, StreamStart, Welcome } from "@streamcodec/protocol";
+import type { Packet, StreamEnd, StreamStart, Waiting, Welcome } from "@streamcodec/protocol";
 import type { OnnxCodec } from "../../codec/src/index.ts";
 import { ChangeOver } from "./change_over.ts";
 import { Bitrate, StageTimes } from "./figures.ts";
@@ -29,7 +29,7 @@ interface Source {
   readonly codec: OnnxCodec | null;
   readonly listener: Listener;
   player: Player | null; // from the welcome on
-  start: StreamStart | null;
+  said: StreamStart | Waiting | StreamEnd | null; // how its stream is
   nextSeq: number;
 }
 
@@ -84,8 +84,8 @@ class Listening {
         tell({ type: "loading", done, total });
       });
       if (this.#over) return;
-      const { start, nextSeq } = this.#heard;
-      const place = start === null ? null : { session: start.session, next: nextSeq };
+      const { said, nextSeq } = this.#heard;
+      const place = said?.type === "start" ? { session: said.session, next: nextSeq } : null;
       this.#coming = { source: this.#connect(codec), changeOver: new ChangeOver(place) };
     } catch (error) {
       tell({ type: "fallback", reason: error instanceof Error ? error.message : String(error) });
@@ -134,7 +134,7 @@ class Listening {
         this.#connectionFailed(source, why);
       },
     });
-    const source: Source = { codec, listener, player: null, start: null, nextSeq: 0 };
+    const source: Source = { codec, listener, player: null, said: null, nextSeq: 0 };
     if (codec !== null && this.#kbps !== null) listener.askBandwidth(this.#kbps);
     return source;
   }
@@ -151,8 +151,7 @@ class Listening {
     const heard = await source.player.feed(event);
     const readyUs = browserIo.now();
     let ready: Ready | null = null;
-    if (event.type === "start") source.start = event;
-    else if (event.type === "waiting" || event.type === "stream_end") source.start = null;
+    if (event.type === "start" || event.type === "waiting" || event.type === "stream_end") source.said = event;
     else {
       source.nextSeq = event.type === "packet" ? event.seq + 1 : event.first_seq + event.count;
       if (event.type === "packet" && heard !== null)
@@ -179,7 +178,7 @@ class Listening {
     this.#replace(source);
     tell({ type: "coding" });
     tell({ type: "trouble", trouble: null, waitMs: 0 });
-    if (source.start !== null) this.#tellState(source.start);
+    if (source.said !== null) this.#tellState(source.said);
     // What was held was not late.
     for (const ready of taken) this.#play(source, { ...ready, receivedUs: browserIo.now(), readyUs: browserIo.now() });
   }
