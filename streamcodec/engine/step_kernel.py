@@ -35,10 +35,10 @@ _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _LOG2_E = 1.4426950408889634
 _WHOLE = 1.5 * 2.0**23
 _POWERS_OF_2 = (
-    *(1.5345810970757157e-4, 1.3399930903688073e-3, 9.618489071726799e-3, 5.550328642129898e-2),
-    *(2.4022646248340607e-1, 6.931471824645996e-1, 1.0),
+    *(1.3264727197361851e-3, 9.671512639655488e-3, 5.550733743251503e-2),
+    *(2.4022242085374942e-1, 6.931469775991641e-1, 1.0),
 )
-"""The coefficients of a polynomial near 2^x from -1/2 to 1/2, exact to 8e-8 in float32; the highest power first."""
+"""The coefficients of a polynomial near 2^x from -1/2 to 1/2, exact to 1e-7; the highest power first."""
 
 
 def _multiplying(rows: int, split: int) -> Callable[..., Any]:
@@ -129,18 +129,12 @@ def _element_wise(formula: Callable[..., Any]) -> Callable[..., Any]:
             width = LANES // 2  # one vector of the processor
             vector, whole = ir.VectorType(_F32, width), ir.VectorType(_I32, width)
             multiply_add = _multiply_add(builder, vector)
-            utils: Any = cgutils
-            smallest, largest = (
-                utils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 2), f"llvm.{name}.v{width}f32")
-                for name in ("minnum", "maxnum")
-            )
-
             def constant(value: float) -> Any:
                 return ir.Constant(vector, [value] * width)
 
-            def exp(v: Any) -> Any:
+            def exp(v: Any, most: float = 88.0) -> Any:
                 """2^n times a polynomial of the rest of v / log 2, which is at most 1/2: off by some 1e-7, or that times v exp(v)."""
-                v = builder.call(largest, [builder.call(smallest, [v, constant(88.0)]), constant(-87.0)])
+                v = _larger(builder, constant(-87.0), v if most < 88.0 else _smaller(builder, constant(88.0), v))
                 # So large a sum has no room for a fraction: its last bits are n.
                 shifted = multiply_add(v, constant(_LOG2_E), constant(_WHOLE))
                 rest = multiply_add(v, constant(_LOG2_E), builder.fsub(constant(_WHOLE), shifted))
@@ -170,8 +164,18 @@ def _element_wise(formula: Callable[..., Any]) -> Callable[..., Any]:
     return generated(apply)
 
 
+# The processor has one instruction for each of these, which gives the second number if one of both is no number.
+def _larger(builder: Any, v: Any, w: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", v, w), v, w)
+
+
+def _smaller(builder: Any, v: Any, w: Any) -> Any:
+    return builder.select(builder.fcmp_ordered("<", v, w), v, w)
+
+
 def _elu_of(builder: Any, v: Any, _: Any, exp: Any, constant: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">", v, constant(0.0)), v, builder.fsub(exp(v), constant(1.0)))
+    # exp(v) - 1 is never below v.
+    return _larger(builder, builder.fsub(exp(_smaller(builder, constant(0.0), v), 0.0), constant(1.0)), v)
 
 
 def _sigmoid_of(builder: Any, v: Any, _: Any, exp: Any, constant: Any) -> Any:
