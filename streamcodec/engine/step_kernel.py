@@ -122,13 +122,14 @@ _multiply_4, _multiply_5, _multiply_tile = _multiplying(4, 1), _multiplying(5, 1
 
 
 def _element_wise(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that writes `formula(builder, v, w, exp, constant)` to `_BLOCK` numbers of y: v is what x has, w what y has so far."""
+    """A function that writes `formula(builder, v, w, exp, constant)` to `_BLOCK` numbers of memory from y on: v is what lies at x, w at z."""
 
-    def apply(_: Any, x: Any, x_at: Any, y: Any, y_at: Any) -> Any:  # noqa: ARG001
+    def apply(_: Any, memory: Any, x: Any, z: Any, y: Any) -> Any:  # noqa: ARG001
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             width = LANES // 2  # one vector of the processor
             vector, whole = ir.VectorType(_F32, width), ir.VectorType(_I32, width)
             multiply_add = _multiply_add(builder, vector)
+
             def constant(value: float) -> Any:
                 return ir.Constant(vector, [value] * width)
 
@@ -144,22 +145,22 @@ def _element_wise(formula: Callable[..., Any]) -> Callable[..., Any]:
                 exponent = builder.shl(builder.bitcast(shifted, whole), ir.Constant(whole, [23] * width))
                 return builder.bitcast(builder.add(builder.bitcast(total, whole), exponent), vector)
 
-            def address(array: int, part: int) -> Any:
-                data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
-                return builder.bitcast(builder.gep(data, [builder.add(arguments[array + 1], _I64(part))]), vector.as_pointer())
+            def address(at: int, part: int) -> Any:
+                data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+                return builder.bitcast(builder.gep(data, [builder.add(arguments[at], _I64(part))]), vector.as_pointer())
 
-            def load(array: int, part: int) -> Any:
-                loaded = builder.load(address(array, part))
+            def load(at: int, part: int) -> Any:
+                loaded = builder.load(address(at, part))
                 loaded.align = 4
                 return loaded
 
             parts = range(0, _BLOCK, width)
-            loaded = [(load(0, part), load(2, part)) for part in parts]
+            loaded = [(load(1, part), load(2, part)) for part in parts]
             for part, (v, w) in zip(parts, loaded, strict=True):
-                builder.store(formula(builder, v, w, exp, constant), address(2, part)).align = 4
+                builder.store(formula(builder, v, w, exp, constant), address(3, part)).align = 4
             return context.get_dummy_value()
 
-        return types.void(x, types.int64, y, types.int64), generate
+        return types.void(memory, types.int64, types.int64, types.int64), generate
 
     return generated(apply)
 
@@ -191,8 +192,12 @@ def _sum_of(builder: Any, v: Any, w: Any, *_: Any) -> Any:
     return builder.fadd(v, w)
 
 
-_elu_block, _sigmoid_block = _element_wise(_elu_of), _element_wise(_sigmoid_of)
-_tanh_block, _sum_block = _element_wise(_tanh_of), _element_wise(_sum_of)
+def _difference_of(builder: Any, v: Any, w: Any, *_: Any) -> Any:
+    return builder.fsub(v, w)
+
+
+_elu_block, _sigmoid_block, _tanh_block = _element_wise(_elu_of), _element_wise(_sigmoid_of), _element_wise(_tanh_of)
+_sum_block, _difference_block = _element_wise(_sum_of), _element_wise(_difference_of)
 
 
 @compiled()
@@ -221,27 +226,30 @@ def _multiply(
 class Op:
     """The kinds of operations, the first number of each row of a program. Each runs for all streams.
 
-    The other numbers: x, x_step, rows, depth, weights, bias, outputs, y, y_step. A step is the distance of two rows.
+    The other numbers: x, x_step, rows, depth, weights, bias, outputs, y, y_step, first, first_step. A step is the distance of two rows.
 
-    - PRODUCT: `rows` rows of y [outputs] = rows of x [depth] times a matrix, plus a bias, or plus what y has if `bias` is negative.
+    - PRODUCT: `rows` rows of y [outputs] = rows of x [depth] times a matrix, plus a bias, or plus rows of `first` if `bias` is negative.
+    - WIDE_PRODUCT: the same with a matrix that is stored in float32.
     - ELU: y = ELU(x). ADD: y = y + x. COPY: y = x. Each of `rows` numbers.
+    - DIFFERENCE: y = x minus what lies `depth` numbers behind x, of `rows` numbers.
     - TRANSPOSE: x [depth, rows] to y [rows, depth].
     - CELL: an LSTM's gates x [4, depth] and c at y, to the new c and h, `rows` numbers at `weights`.
     """
 
-    PRODUCT, ELU, ADD, COPY, TRANSPOSE, CELL = range(6)
+    PRODUCT, WIDE_PRODUCT, ELU, ADD, DIFFERENCE, COPY, TRANSPOSE, CELL = range(8)
 
 
 # Compiled code knows numbers of a module, but no classes.
-_PRODUCT, _ELU, _ADD, _COPY, _TRANSPOSE = Op.PRODUCT, Op.ELU, Op.ADD, Op.COPY, Op.TRANSPOSE
+_PRODUCT, _WIDE_PRODUCT, _ELU, _ADD, _DIFFERENCE = Op.PRODUCT, Op.WIDE_PRODUCT, Op.ELU, Op.ADD, Op.DIFFERENCE
+_COPY, _TRANSPOSE = Op.COPY, Op.TRANSPOSE
 
 
 @compiled()
 def _product(op: Any, streams: int, pitch: int, memory: Floats, weights: Weights, biases: Floats) -> None:
     x, x_step, rows, depth, panels, bias, outputs, y, y_step = op[1], op[2], op[3], op[4], op[5], op[6], op[7], op[8], op[9]
-    apart = pitch
+    first, first_step, apart = op[10], op[11], pitch
     if rows == 1:  # the streams are the rows
-        rows, streams, x_step, y_step = streams, rows, pitch, pitch
+        rows, streams, x_step, y_step, first_step = streams, rows, pitch, pitch, pitch
     # The last panel comes first: what it writes too much is where the others write afterwards.
     for panel in range((outputs - 1) // LANES, -1, -1):
         for stream in range(streams):
@@ -249,7 +257,8 @@ def _product(op: Any, streams: int, pitch: int, memory: Floats, weights: Weights
             if bias >= 0:
                 _multiply(memory, source, x_step, rows, depth, weights, place, biases, bias + panel * LANES, 0, memory, target, y_step)
             else:
-                _multiply(memory, source, x_step, rows, depth, weights, place, memory, target, y_step, memory, target, y_step)
+                begin = first + stream * apart + panel * LANES
+                _multiply(memory, source, x_step, rows, depth, weights, place, memory, begin, first_step, memory, target, y_step)
 
 
 @compiled()
@@ -257,34 +266,42 @@ def _cell(gates: int, gate: int, size: int, c: int, h: int, memory: Floats) -> N
     # The gates come in torch's order: what to admit, what to keep, the candidate, what to emit.
     admit, keep, candidate, emit = gates, gates + gate, gates + 2 * gate, gates + 3 * gate
     for at in range(0, gate, _BLOCK):
-        _sigmoid_block(memory, admit + at, memory, admit + at)
-        _sigmoid_block(memory, keep + at, memory, keep + at)
-        _tanh_block(memory, candidate + at, memory, candidate + at)
-        _sigmoid_block(memory, emit + at, memory, emit + at)
+        _sigmoid_block(memory, admit + at, admit + at, admit + at)
+        _sigmoid_block(memory, keep + at, keep + at, keep + at)
+        _tanh_block(memory, candidate + at, candidate + at, candidate + at)
+        _sigmoid_block(memory, emit + at, emit + at, emit + at)
     for k in range(size):
         memory[c + k] = memory[keep + k] * memory[c + k] + memory[admit + k] * memory[candidate + k]
     for at in range(0, size, _BLOCK):
-        _tanh_block(memory, c + at, memory, h + at)
+        _tanh_block(memory, c + at, h + at, h + at)
     for k in range(size):
         memory[h + k] *= memory[emit + k]
 
 
 @compiled()
-def run_step(program: npt.NDArray[np.int64], streams: int, pitch: int, memory: Floats, weights: Weights, biases: Floats) -> None:
+def run_step(
+    program: npt.NDArray[np.int64], streams: int, pitch: int, memory: Floats, weights: Weights, wide: Floats, biases: Floats
+) -> None:
     """Run a program, rows of numbers as `Op` says, for `streams` streams, whose memories are `pitch` numbers apart."""
     for op in program:
         kind, rows, depth = op[0], op[3], op[4]
         if kind == _PRODUCT:
             _product(op, streams, pitch, memory, weights, biases)
             continue
+        if kind == _WIDE_PRODUCT:
+            _product(op, streams, pitch, memory, wide, biases)
+            continue
         for stream in range(streams):
             x, y = op[1] + stream * pitch, op[8] + stream * pitch
             if kind == _ELU:
                 for k in range(0, rows, _BLOCK):
-                    _elu_block(memory, x + k, memory, y + k)
+                    _elu_block(memory, x + k, y + k, y + k)
             elif kind == _ADD:
                 for k in range(0, rows, _BLOCK):
-                    _sum_block(memory, x + k, memory, y + k)
+                    _sum_block(memory, x + k, y + k, y + k)
+            elif kind == _DIFFERENCE:
+                for k in range(0, rows, _BLOCK):
+                    _difference_block(memory, x + k, x + depth + k, y + k)
             elif kind == _COPY:
                 for k in range(rows):
                     memory[y + k] = memory[x + k]

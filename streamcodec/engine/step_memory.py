@@ -22,13 +22,16 @@ class Weights:
 
     def __init__(self) -> None:
         self._places: dict[Hashable, tuple[int, int, int, int]] = {}
-        self._parts: list[Floats] = []
+        self._parts: tuple[list[Floats], list[Floats]] = [], []
+        self._sizes = [0, 0]
         self._bias_parts: list[Floats] = []
-        self._size = self._bias_size = 0
+        self._bias_size = 0
         self.panels: Any = None
+        self.wide: Any = None
+        """The panels of matrices that were placed as `wide`: always in float32."""
         self.biases: Any = None
 
-    def place(self, key: Hashable, make: Callable[[], tuple[Floats, Floats | None]]) -> tuple[int, int, int, int]:
+    def place(self, key: Hashable, make: Callable[[], tuple[Floats, Floats | None]], *, wide: bool = False) -> tuple[int, int, int, int]:
         """Where the panels and the bias (-1: none) of a matrix [outputs, inputs] are, its outputs and its inputs."""
         if key not in self._places:
             assert self.panels is None, "a matrix that depends on the size of the step"
@@ -37,28 +40,29 @@ class Weights:
             count = -(-outputs // LANES)
             padded = np.zeros((count * LANES, inputs), np.float32)
             padded[:outputs] = matrix
-            self._parts.append(padded.reshape(count, LANES, inputs).transpose(0, 2, 1).reshape(-1))
+            self._parts[wide].append(padded.reshape(count, LANES, inputs).transpose(0, 2, 1).reshape(-1))
             at = -1
             if bias is not None:
                 at = self._bias_size
                 self._bias_parts.append(np.concatenate([bias, np.zeros(count * LANES - outputs, np.float32)]))
                 self._bias_size += count * LANES
-            self._places[key] = self._size, at, outputs, inputs
-            self._size += padded.size
+            self._places[key] = self._sizes[wide], at, outputs, inputs
+            self._sizes[wide] += padded.size
         return self._places[key]
 
     def join(self) -> None:
         """Join what was placed, once: all programs of the same layers place the same."""
         if self.panels is not None:
             return
-        panels = np.concatenate(self._parts)
-        self.biases = np.concatenate([np.zeros(0, np.float32), *self._bias_parts])
+        none = np.zeros(0, np.float32)
+        panels, self.wide = (np.concatenate([none, *parts]) for parts in self._parts)
+        self.biases = np.concatenate([none, *self._bias_parts])
         if converts_half_precision():
             with np.errstate(over="ignore"):
                 halves = panels.astype(np.float16)
             panels = halves.view(np.uint16) if np.array_equal(halves, panels) else panels
         self.panels = panels
-        self._parts.clear()
+        self._parts = [], []
         self._bias_parts.clear()
 
 
@@ -93,6 +97,8 @@ class Operation(NamedTuple):
     outputs: int = 0
     y_step: int = 0
     h: Place | None = None
+    first: Place | None = None
+    first_step: int = 0
 
 
 class StepProgram:
@@ -119,7 +125,8 @@ class StepProgram:
             return place.buffer.at + place.offset
 
         third = at(op.h) if op.h is not None else op.weights
-        return [op.kind, at(op.x), op.x_step, op.rows, op.depth, third, op.bias, op.outputs, at(op.y), op.y_step]
+        first = at(op.first or op.y)
+        return [op.kind, at(op.x), op.x_step, op.rows, op.depth, third, op.bias, op.outputs, at(op.y), op.y_step, first, op.first_step]
 
     def __call__(self, x: Floats, states: Floats, y: Floats, new_states: Floats) -> None:
         streams = len(x)
@@ -133,7 +140,7 @@ class StepProgram:
         for buffer, array in zip(self._inputs, (x, states), strict=True):
             end = buffer.at + buffer.size
             by_stream[:, end - array[0].size : end] = array.reshape(streams, -1)
-        run_step(self._table, streams, self._pitch, memory, self._weights.panels, self._weights.biases)
+        run_step(self._table, streams, self._pitch, memory, self._weights.panels, self._weights.wide, self._weights.biases)
         for buffer, array in zip(self._outputs, (y, new_states), strict=True):
             array.reshape(streams, -1)[...] = by_stream[:, buffer.at : buffer.at + buffer.size]
         self._memories.append(memory)
@@ -143,7 +150,7 @@ def _lay_out(operations: Sequence[Operation], inputs: Sequence[Buffer], outputs:
     """Give each buffer its place in a stream's memory, and return how much a stream needs: buffers share what they use in turns."""
     buffers: dict[Buffer, None] = {}
     for i, op in enumerate(operations):
-        for place in (op.x, op.y, op.h):
+        for place in (op.x, op.y, op.h, op.first):
             if place is not None:
                 place.buffer.first = i if place.buffer.first < 0 else place.buffer.first
                 place.buffer.last = i

@@ -30,6 +30,9 @@ __all__ = ["build_program"]
 
 Floats = npt.NDArray[np.float32]
 
+_ROWS = 4
+"""The rows of a frame from which on two taps are worth three products."""
+
 
 class _Signal(NamedTuple):
     """`steps` time steps of `channels` channels."""
@@ -120,6 +123,8 @@ class _Builder:
             return rows.reshape(together * outputs, -1), np.tile(bias, together)
 
         begin = Place(x.place.buffer, x.place.offset - layer.history * channels)
+        if span == 2 * stride and together == 1 and self._pays(steps, outputs):
+            return self._two_taps(layer, matrix, begin, steps, stride * channels, (steps, outputs), room)
         return self._product((layer, together), matrix, begin, steps // together, together * stride * channels, (steps, outputs), room)
 
     def _conv_transpose(self, layer: ConvTranspose1d, x: _Signal, room: int) -> _Signal:
@@ -132,6 +137,8 @@ class _Builder:
 
         outputs = len(layer.conv.weight) // layer.stride
         begin = Place(x.place.buffer, x.place.offset - x.channels)
+        if self._pays(x.steps, len(layer.conv.weight)):
+            return self._two_taps(layer, matrix, begin, x.steps, x.channels, (x.steps * layer.stride, outputs), room)
         return self._product(layer, matrix, begin, x.steps, x.channels, (x.steps * layer.stride, outputs), room)
 
     def _product(
@@ -147,6 +154,50 @@ class _Builder:
         weights, bias, outputs, depth = self._weights.place(key, matrix)
         y = _Signal(Place(Buffer(room + math.prod(shape)), room), *shape)
         self._add(Op.PRODUCT, x, y.place, rows, x_step=x_step, depth=depth, weights=weights, bias=bias, outputs=outputs, y_step=outputs)
+        return y
+
+    def _pays(self, rows: int, outputs: int) -> bool:
+        """Whether `_two_taps` pays: rows share what more it reads. A frame has an even number of them, and a row whole panels."""
+        frame = rows // self._frames
+        return frame % 2 == 0 and frame >= _ROWS and outputs % LANES == 0
+
+    def _two_taps(
+        self,
+        key: Hashable,
+        matrix: Callable[[], tuple[Floats, Floats]],
+        x: Place,
+        rows: int,
+        size: int,
+        shape: tuple[int, int],
+        room: int,
+    ) -> _Signal:
+        """Add a product of `rows` rows, an even number: row n is B x[n - 1] + A x[n], where x[-1] begins at `x` and each has `size` numbers.
+
+        Two rows take three products and not four (Winograd, "Arithmetic Complexity of Computations", 1980): with s = (A + B) x[0] they are
+        s + B (x[-1] - x[0]) and s - A (x[0] - x[1]).
+        """
+
+        def taps() -> tuple[Floats, Floats, Floats]:
+            weights, bias = matrix()
+            return weights[:, :size], weights[:, size:], bias
+
+        def both() -> tuple[Floats, Floats]:
+            before, now, bias = taps()
+            return before + now, bias
+
+        half = rows // 2
+        weights, bias, outputs, _ = self._weights.place((key, "both"), both, wide=True)
+        common, differences = Place(Buffer(half * outputs)), Buffer(rows * size)
+        self._add(Op.DIFFERENCE, x, Place(differences), differences.size, depth=size)
+        rest = {"x_step": 2 * size, "depth": size, "outputs": outputs}
+        now = Place(x.buffer, x.offset + size)
+        self._add(Op.WIDE_PRODUCT, now, common, half, weights=weights, bias=bias, y_step=outputs, **rest)
+        y = _Signal(Place(Buffer(room + math.prod(shape)), room), *shape)
+        for row, tap in enumerate((lambda: (taps()[0], None), lambda: (-taps()[1], None))):
+            weights, bias, _, _ = self._weights.place((key, row), tap)
+            source, target = Place(differences, row * size), Place(y.place.buffer, y.place.offset + row * outputs)
+            more = {"weights": weights, "bias": bias, "first": common, "first_step": outputs, "y_step": 2 * outputs}
+            self._add(Op.PRODUCT, source, target, half, **rest, **more)
         return y
 
     def _remember(self, x: _Signal, steps: int) -> None:
