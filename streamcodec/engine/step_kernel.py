@@ -32,6 +32,8 @@ ROOM = _BLOCK
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
+_AHEAD = 4096
+"""By how many bytes weights are asked for ahead: they lie in the order in which they are read, and memory takes its time."""
 _LOG2_E = 1.4426950408889634
 _WHOLE = 1.5 * 2.0**23
 _POWERS_OF_2 = (
@@ -76,8 +78,18 @@ def _multiplying(rows: int, split: int) -> Callable[..., Any]:
             ]
             inputs = [row(x_row, x_step, m) for m in range(rows)]
             multiply_add = _multiply_add(builder, vector)
+            bytes_ = ir.IntType(8).as_pointer()
+            prefetch = utils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), [bytes_, _I32, _I32, _I32]), "llvm.prefetch.p0i8"
+            )
+
+            def fetch(address: Any) -> None:
+                builder.call(prefetch, [builder.bitcast(address, bytes_), _I32(0), _I32(3), _I32(1)])
+
+            ahead = _I64(_AHEAD // (2 if stored is not _F32 else 4))
 
             def add(k: Any, part: int) -> None:
+                fetch(builder.gep(weights, [builder.add(builder.mul(k, _I64(LANES)), ahead)]))
                 column = load(builder.gep(weights, [builder.mul(k, _I64(LANES))]), stored)
                 for m in range(rows):
                     number = _spread(builder, builder.load(builder.gep(inputs[m], [k])), LANES)
@@ -251,9 +263,10 @@ def _product(op: Any, streams: int, pitch: int, memory: Floats, weights: Weights
     if rows == 1:  # the streams are the rows
         rows, streams, x_step, y_step, first_step = streams, rows, pitch, pitch, pitch
     # The last panel comes first: what it writes too much is where the others write afterwards.
-    for panel in range((outputs - 1) // LANES, -1, -1):
+    last = (outputs - 1) // LANES
+    for panel in range(last, -1, -1):
         for stream in range(streams):
-            source, target, place = x + stream * apart, y + stream * apart + panel * LANES, panels + panel * depth * LANES
+            source, target, place = x + stream * apart, y + stream * apart + panel * LANES, panels + (last - panel) * depth * LANES
             if bias >= 0:
                 _multiply(memory, source, x_step, rows, depth, weights, place, biases, bias + panel * LANES, 0, memory, target, y_step)
             else:

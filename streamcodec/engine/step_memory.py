@@ -40,7 +40,7 @@ class Weights:
             count = -(-outputs // LANES)
             padded = np.zeros((count * LANES, inputs), np.float32)
             padded[:outputs] = matrix
-            self._parts[wide].append(padded.reshape(count, LANES, inputs).transpose(0, 2, 1).reshape(-1))
+            self._parts[wide].append(padded.reshape(count, LANES, inputs)[::-1].transpose(0, 2, 1).reshape(-1))
             at = -1
             if bias is not None:
                 at = self._bias_size
