@@ -152,6 +152,7 @@ def _find_best(level: int, count: int, width: int, kept: int, beam: int, books: 
     embed, offsets, tables, step, slacks = books.embed, books.offsets, books.tables, books.steps[level], books.slacks
     rows, halves, products, bases, errors, starts = work.rows, work.halves, work.products, work.bases, work.errors, work.starts
     scores, peaks, limits, candidates, best, picks = work.scores, work.peaks, work.limits, work.candidates, work.best, work.picks
+    dim: Any = embed.shape[2]
     size, panels, slot = embed.shape[1], products.shape[1] // LANES, level % (REACH + 1)
     for residual in range(count):
         first, depth = residual * beam, work.depths[residual]
@@ -188,6 +189,7 @@ def _find_best(level: int, count: int, width: int, kept: int, beam: int, books: 
                     while lanes:
                         if lanes & 1:
                             candidates[found] = pick
+                            prefetch(embed, (level * size + pick - k * size) * dim, dim)
                             found += 1
                         lanes >>= 1
                         pick += 1

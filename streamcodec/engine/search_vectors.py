@@ -16,6 +16,9 @@ _F32, _I1, _I16, _I32, _I64 = ir.FloatType(), ir.IntType(1), ir.IntType(16), ir.
 _FLOATS, _INTS, _SHORTS = (ir.VectorType(number, LANES) for number in (_F32, _I32, _I16))
 _utils: Any = cgutils
 
+_AHEAD = 4096
+"""By how many bytes a codebook is asked for ahead."""
+
 
 class _Arrays:
     """The arrays among the arguments of a function that is generated."""
@@ -67,7 +70,9 @@ def _multiplying(rows: int) -> Callable[..., Any]:
             entries = arrays.pointer(2, builder.mul(builder.mul(panel, pairs), _I64(2 * LANES)), _I16)
             totals = [_utils.alloca_once_value(builder, ir.Constant(_INTS, [0] * LANES)) for _ in range(rows)]
             with _utils.for_range(builder, pairs) as loop:
-                column = builder.sext(arrays.load(builder.gep(entries, [builder.mul(loop.index, _I64(2 * LANES))]), shorts), whole)
+                at = builder.mul(loop.index, _I64(2 * LANES))
+                _ask_for(builder, builder.gep(entries, [builder.add(at, _I64(_AHEAD // 2))]))
+                column = builder.sext(arrays.load(builder.gep(entries, [at]), shorts), whole)
                 for m, total in enumerate(totals):
                     pair = arrays.spread(builder.load(builder.gep(row_at, [builder.add(builder.mul(pairs, _I64(m)), loop.index)])))
                     # Processors have one instruction for this: multiply, and add what is side by side.
@@ -154,18 +159,24 @@ def above(_: Any, scores: Any, row: Any, panel: Any, limit: Any) -> Any:  # noqa
 
 
 @generated
-def prefetch(_: Any, tables: Any, start: Any, count: Any) -> Any:  # noqa: ARG001
-    """Ask for the `count` numbers of `tables`, integers of 16 bits, from the number `start` on: they will be read soon."""
+def prefetch(_: Any, array: Any, start: Any, count: Any) -> Any:  # noqa: ARG001
+    """Ask for the `count` numbers of an array from the number `start` on: they will be read soon."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         arrays = _Arrays(context, builder, signature, arguments)
-        pointer = ir.IntType(8).as_pointer()
-        function = _utils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]), "llvm.prefetch.p0i8"
-        )
-        with _utils.for_range(builder, builder.udiv(builder.add(arguments[2], _I64(31)), _I64(32))) as loop:
-            at = builder.add(arguments[1], builder.mul(loop.index, _I64(32)))
-            builder.call(function, [builder.bitcast(arrays.pointer(0, at, _I16), pointer), _I32(0), _I32(2), _I32(1)])
+        kind, width = (_F32, 4) if array.dtype == types.float32 else (_I16, 2)
+        line = 64 // width
+        with _utils.for_range(builder, builder.udiv(builder.add(arguments[2], _I64(line - 1)), _I64(line))) as loop:
+            at = builder.add(arguments[1], builder.mul(loop.index, _I64(line)))
+            _ask_for(builder, arrays.pointer(0, at, kind))
         return context.get_dummy_value()
 
-    return types.void(tables, types.int64, types.int64), generate
+    return types.void(array, types.int64, types.int64), generate
+
+
+def _ask_for(builder: Any, address: Any) -> None:
+    pointer = ir.IntType(8).as_pointer()
+    function = _utils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]), "llvm.prefetch.p0i8"
+    )
+    builder.call(function, [builder.bitcast(address, pointer), _I32(0), _I32(3), _I32(1)])
