@@ -191,6 +191,10 @@ def _elu_of(builder: Any, v: Any, _: Any, exp: Any, constant: Any) -> Any:
     return _larger(builder, builder.fsub(exp(_smaller(builder, constant(0.0), v), 0.0), constant(1.0)), v)
 
 
+def _sum_elu_of(builder: Any, v: Any, w: Any, exp: Any, constant: Any) -> Any:
+    return _elu_of(builder, builder.fadd(v, w), None, exp, constant)
+
+
 def _sigmoid_of(builder: Any, v: Any, _: Any, exp: Any, constant: Any) -> Any:
     return builder.fdiv(constant(1.0), builder.fadd(constant(1.0), exp(builder.fneg(v))))
 
@@ -209,7 +213,27 @@ def _difference_of(builder: Any, v: Any, w: Any, *_: Any) -> Any:
 
 
 _elu_block, _sigmoid_block, _tanh_block = _element_wise(_elu_of), _element_wise(_sigmoid_of), _element_wise(_tanh_of)
-_sum_block, _difference_block = _element_wise(_sum_of), _element_wise(_difference_of)
+_sum_block, _sum_elu_block, _difference_block = _element_wise(_sum_of), _element_wise(_sum_elu_of), _element_wise(_difference_of)
+
+
+@generated
+def _transpose(_: Any, memory: Any, x: Any, y: Any, rows: Any, depth: Any) -> Any:  # noqa: ARG001
+    """Write x [depth, rows] to y [rows, depth]: numba's own loops check each index."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        utils: Any = cgutils
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        x, y, rows, depth = arguments[1:]
+        with utils.for_range(builder, rows) as row:
+            source = builder.gep(data, [builder.add(x, row.index)])
+            target = builder.gep(data, [builder.add(y, builder.mul(row.index, depth))])
+            with utils.for_range(builder, depth) as k:
+                number = builder.load(builder.gep(source, [builder.mul(k.index, rows)]))
+                builder.store(number, builder.gep(target, [k.index]))
+        return context.get_dummy_value()
+
+    size = types.int64
+    return types.void(memory, size, size, size, size), generate
 
 
 @compiled()
@@ -242,18 +266,18 @@ class Op:
 
     - PRODUCT: `rows` rows of y [outputs] = rows of x [depth] times a matrix, plus a bias, or plus rows of `first` if `bias` is negative.
     - WIDE_PRODUCT: the same with a matrix that is stored in float32.
-    - ELU: y = ELU(x). ADD: y = y + x. COPY: y = x. Each of `rows` numbers.
+    - ELU: y = ELU(x). SUM_ELU: y = ELU(x + first). ADD: y = y + x. COPY: y = x. Each of `rows` numbers.
     - DIFFERENCE: y = x minus what lies `depth` numbers behind x, of `rows` numbers.
     - TRANSPOSE: x [depth, rows] to y [rows, depth].
     - CELL: an LSTM's gates x [4, depth] and c at y, to the new c and h, `rows` numbers at `weights`.
     """
 
-    PRODUCT, WIDE_PRODUCT, ELU, ADD, DIFFERENCE, COPY, TRANSPOSE, CELL = range(8)
+    PRODUCT, WIDE_PRODUCT, ELU, SUM_ELU, ADD, DIFFERENCE, COPY, TRANSPOSE, CELL = range(9)
 
 
 # Compiled code knows numbers of a module, but no classes.
 _PRODUCT, _WIDE_PRODUCT, _ELU, _ADD, _DIFFERENCE = Op.PRODUCT, Op.WIDE_PRODUCT, Op.ELU, Op.ADD, Op.DIFFERENCE
-_COPY, _TRANSPOSE = Op.COPY, Op.TRANSPOSE
+_SUM_ELU, _COPY, _TRANSPOSE = Op.SUM_ELU, Op.COPY, Op.TRANSPOSE
 
 
 @compiled()
@@ -296,6 +320,7 @@ def run_step(
     program: npt.NDArray[np.int64], streams: int, pitch: int, memory: Floats, weights: Weights, wide: Floats, biases: Floats
 ) -> None:
     """Run a program, rows of numbers as `Op` says, for `streams` streams, whose memories are `pitch` numbers apart."""
+    one: Any = np.int64(1)
     for op in program:
         kind, rows, depth = op[0], op[3], op[4]
         if kind == _PRODUCT:
@@ -309,6 +334,10 @@ def run_step(
             if kind == _ELU:
                 for k in range(0, rows, _BLOCK):
                     _elu_block(memory, x + k, y + k, y + k)
+            elif kind == _SUM_ELU:
+                z = op[10] + stream * pitch
+                for k in range(0, rows, _BLOCK):
+                    _sum_elu_block(memory, x + k, z + k, y + k)
             elif kind == _ADD:
                 for k in range(0, rows, _BLOCK):
                     _sum_block(memory, x + k, y + k, y + k)
@@ -316,11 +345,8 @@ def run_step(
                 for k in range(0, rows, _BLOCK):
                     _difference_block(memory, x + k, x + depth + k, y + k)
             elif kind == _COPY:
-                for k in range(rows):
-                    memory[y + k] = memory[x + k]
+                _transpose(memory, x, y, one, rows)
             elif kind == _TRANSPOSE:
-                for row in range(rows):
-                    for k in range(depth):
-                        memory[y + row * depth + k] = memory[x + k * rows + row]
+                _transpose(memory, x, y, rows, depth)
             else:
                 _cell(x, depth, rows, y, op[5] + stream * pitch, memory)

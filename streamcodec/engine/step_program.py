@@ -77,6 +77,7 @@ class _Builder:
             self._add(Op.TRANSPOSE, Place(given), x.place, steps, depth=channels)
         for layer, following in zip(each, [*each[1:], None], strict=True):
             x = self._layer(layer, x, _history(following))
+            self._join_sum_and_elu()
         y = x.place.buffer
         if self._is_encoder:
             y = Buffer(x.size)
@@ -87,6 +88,12 @@ class _Builder:
 
     def _add(self, kind: int, x: Place, y: Place, rows: int, **more: Any) -> None:
         self._operations.append(Operation(kind, x, y, rows, **more))
+
+    def _join_sum_and_elu(self) -> None:
+        """Make one operation of the last two if they are a sum and its ELU: nothing else needs what a layer leaves to an ELU behind it."""
+        *_, before, last = [None, *self._operations]
+        if before is not None and last is not None and (before.kind, last.kind) == (Op.ADD, Op.ELU) and before.y == last.x:
+            self._operations[-2:] = [last._replace(kind=Op.SUM_ELU, x=before.x, first=before.y)]
 
     def _layer(self, layer: StreamingLayer, x: _Signal, room: int) -> _Signal:
         """Add a layer, whose output gets `room` numbers in front of it, and return its output."""
