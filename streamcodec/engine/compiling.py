@@ -14,12 +14,13 @@ from threading import Lock
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
+import numpy as np
 from llvmlite import binding
 from numba.extending import intrinsic
 
 from streamcodec.engine.cache_root import cache_root, source_hash
 
-__all__ = ["LANES", "TILE", "compiled", "converts_half_precision", "generated", "storage_folder"]
+__all__ = ["LANES", "TILE", "compiled", "converts_half_precision", "generated", "in_large_pages", "storage_folder"]
 
 _SOURCES = ("compiling.py", "search_arrays.py", "search_kernel.py", "search_vectors.py", "step_kernel.py")
 _config: Any = numba.config
@@ -64,6 +65,21 @@ def storage_folder() -> Path:
     here = Path(__file__).parent
     version = f"compiled-{numba.__version__}-{source_hash(here / name for name in _SOURCES)[:12]}"
     return (here / "__pycache__" if os.access(here, os.W_OK) else cache_root()) / version
+
+
+_PAGE = 2 << 20
+
+
+def in_large_pages(array: Any) -> Any:
+    """A copy of an array in large pages of memory, where the system has them: numpy asks for them for at least 4 MB.
+
+    What is read here and there, or after much else, is found faster: a processor remembers the places of some hundred pages.
+    """
+    memory = np.empty(-(-array.nbytes // _PAGE) * _PAGE + 2 * _PAGE, np.uint8)
+    begin = -memory.ctypes.data % _PAGE
+    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def generated(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -50,6 +50,9 @@ class CompiledStep:
         """x and states [B, S] -> y and new states [B, S]: an encoder maps samples [B, T] to latents [B, C, F], a decoder the reverse."""
         program = self._programs.get(x.shape[1:]) or self._build(x.shape[1:])
         y, new_states = np.empty((len(x), *program.y_shape), np.float32), np.empty_like(states)
+        if len(x) == 1 or self._helpers is None:
+            program(x, states, y, new_states)
+            return y, new_states
         share = -(-len(x) // self._threads)
         parts = [slice(at, at + share) for at in range(0, len(x), share)]
         run_together([partial(program, x[part], states[part], y[part], new_states[part]) for part in parts], self._helpers)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from streamcodec.engine.compiling import LANES, converts_half_precision
+from streamcodec.engine.compiling import LANES, converts_half_precision, in_large_pages
 from streamcodec.engine.step_kernel import ROOM, run_step
 
 __all__ = ["Buffer", "Operation", "Place", "StepProgram", "Weights"]
@@ -61,7 +61,7 @@ class Weights:
             with np.errstate(over="ignore"):
                 halves = panels.astype(np.float16)
             panels = halves.view(np.uint16) if np.array_equal(halves, panels) else panels
-        self.panels = panels
+        self.panels = in_large_pages(panels)
         self._parts = [], []
         self._bias_parts.clear()
 
