@@ -168,15 +168,15 @@ def prefetch(_: Any, array: Any, start: Any, count: Any) -> Any:  # noqa: ARG001
         line = 64 // width
         with _utils.for_range(builder, builder.udiv(builder.add(arguments[2], _I64(line - 1)), _I64(line))) as loop:
             at = builder.add(arguments[1], builder.mul(loop.index, _I64(line)))
-            _ask_for(builder, arrays.pointer(0, at, kind))
+            _ask_for(builder, arrays.pointer(0, at, kind), 2)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64), generate
 
 
-def _ask_for(builder: Any, address: Any) -> None:
+def _ask_for(builder: Any, address: Any, near: int = 3) -> None:
     pointer = ir.IntType(8).as_pointer()
     function = _utils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]), "llvm.prefetch.p0i8"
     )
-    builder.call(function, [builder.bitcast(address, pointer), _I32(0), _I32(3), _I32(1)])
+    builder.call(function, [builder.bitcast(address, pointer), _I32(0), _I32(near), _I32(1)])

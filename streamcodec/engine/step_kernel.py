@@ -134,7 +134,7 @@ _multiply_4, _multiply_5, _multiply_tile = _multiplying(4, 1), _multiplying(5, 1
 
 
 def _element_wise(formula: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that writes `formula(builder, v, w, exp, constant)` to `_BLOCK` numbers of memory from y on: v is what lies at x, w at z."""
+    """A function that writes `formula(builder, v, w, exp, constant)` to `_BLOCK` numbers of memory at y: v is what lies at x, w at z."""
 
     def apply(_: Any, memory: Any, x: Any, z: Any, y: Any) -> Any:  # noqa: ARG001
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

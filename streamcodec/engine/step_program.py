@@ -178,7 +178,7 @@ class _Builder:
         shape: tuple[int, int],
         room: int,
     ) -> _Signal:
-        """Add a product of `rows` rows, an even number: row n is B x[n - 1] + A x[n], where x[-1] begins at `x` and each has `size` numbers.
+        """Add a product of `rows` rows, an even number: row n is B x[n - 1] + A x[n]; x[-1] begins at `x`, and each has `size` numbers.
 
         Two rows take three products and not four (Winograd, "Arithmetic Complexity of Computations", 1980): with s = (A + B) x[0] they are
         s + B (x[-1] - x[0]) and s - A (x[0] - x[1]).
