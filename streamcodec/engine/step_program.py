@@ -6,6 +6,7 @@ numbers, and every layer is a matrix product on the memory as it is:
 - The rows of a convolution overlap: they are `kernel * channels` numbers that begin `stride * channels` apart. What a layer remembers
   from the packet before lies in front of its input.
 - A transposed convolution gives all phases of a step in one row; they are the next time steps one after another.
+- A convolution whose kernel is twice its stride, and a transposed one, take three products for two rows where they could take four.
 - A convolution to few channels computes several time steps in one row, so that its outputs fill a vector.
 
 The layers define what is computed (`streamcodec.model.layers`). A program computes the same sums in another order.

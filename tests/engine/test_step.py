@@ -25,6 +25,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "kernels of one step": {"kernel_size": 1, "last_kernel_size": 1, "residual_kernel_size": 1},
     "stride 1, odd strides, one latent": {"upsampling_ratios": (3, 1, 5), "hidden_size": 1, "codebook_dim": 1},
     "trimmed on the left": {"trim_right_ratio": 0.4},
+    "rows in pairs": {"num_filters": 16, "upsampling_ratios": (4, 4)},
     "more channels than a vector": {"num_filters": 20, "hidden_size": 36, "codebook_dim": 36},
 }
 
@@ -74,6 +75,12 @@ def test_a_step_gives_the_outputs_and_states_of_the_layers(name: str, halves: bo
             for _ in range(2):  # the second call finds used memory
                 for ours, theirs in zip(step(x, states), by_layers(layers, layout, is_encoder, x, states), strict=True):
                     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_two_rows_of_a_conv_share_products_where_a_frame_has_pairs_of_rows() -> None:
+    for name, shares in (("rows in pairs", True), ("published", False)):
+        for layers, layout, x, _ in sides(made_up(name), 1, 1):
+            assert bool(step_of(layers, layout, x)._weights.wide.size) is shares
 
 
 def test_a_stream_gets_the_same_whatever_is_batched_with_it() -> None:
