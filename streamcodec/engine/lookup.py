@@ -21,4 +21,4 @@ class CodebookTable:
     def __call__(self, codes: Codes) -> Samples:
         """Codes [B, n_q, F] -> latents [B, dim, F]; the code one past the last entry means that the codebook is not used."""
         offsets = np.arange(codes.shape[1], dtype=np.int32)[:, None] * (self._size + 1)
-        return np.ascontiguousarray(self._rows[codes + offsets].sum(axis=1).transpose(0, 2, 1))
+        return np.ascontiguousarray(self._rows.take(codes + offsets, axis=0).sum(axis=1).transpose(0, 2, 1))

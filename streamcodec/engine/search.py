@@ -56,6 +56,10 @@ class CodebookSearch:
         batch, dim, frames = latents.shape
         used, levels = np.asarray(n_q, np.int64), max(n_q, default=0)
         self._codebooks.prepare(levels)
+        if batch == 1:  # what follows takes as long as a tenth of this search
+            indices = np.empty((frames, self._levels), np.int32)
+            self._search(np.ascontiguousarray(latents[0].T), used.repeat(frames), indices)
+            return np.ascontiguousarray(indices[:, :levels].T)[None]
         # Rows are sorted by descending n_q, so that the rows of each run are the first ones.
         order = np.argsort(-used, kind="stable")
         residuals = latents[order].transpose(0, 2, 1).reshape(batch * frames, dim)
