@@ -15,12 +15,13 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite import binding
+from llvmlite import binding, ir
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from streamcodec.engine.cache_root import cache_root, source_hash
 
-__all__ = ["LANES", "TILE", "compiled", "converts_half_precision", "generated", "in_large_pages", "storage_folder"]
+__all__ = ["LANES", "TILE", "ask_for", "compiled", "converts_half_precision", "generated", "in_large_pages", "storage_folder"]
 
 _SOURCES = ("compiling.py", "search_arrays.py", "search_kernel.py", "search_vectors.py", "step_kernel.py")
 _config: Any = numba.config
@@ -85,3 +86,12 @@ def in_large_pages(array: Any) -> Any:
 def generated(function: Callable[..., Any]) -> Callable[..., Any]:
     """`numba.extending.intrinsic`, with a type: a function for compiled code, whose LLVM instructions `function` generates."""
     return cast(Callable[..., Any], intrinsic(function))
+
+
+def ask_for(builder: Any, address: Any, near: int = 3) -> None:
+    """Generate the instruction that fetches memory which will be read soon: into the first cache, or with `near` 2 into the second."""
+    utils: Any = cgutils
+    pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+    function = utils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(function, [builder.bitcast(address, pointer), number(0), number(near), number(1)])

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from streamcodec.engine.compiling import LANES, TILE, generated
+from streamcodec.engine.compiling import LANES, TILE, ask_for, generated
 
 __all__ = ["above", "multiply_1", "multiply_2", "multiply_4", "multiply_tile", "prefetch", "scoring"]
 
@@ -71,7 +71,7 @@ def _multiplying(rows: int) -> Callable[..., Any]:
             totals = [_utils.alloca_once_value(builder, ir.Constant(_INTS, [0] * LANES)) for _ in range(rows)]
             with _utils.for_range(builder, pairs) as loop:
                 at = builder.mul(loop.index, _I64(2 * LANES))
-                _ask_for(builder, builder.gep(entries, [builder.add(at, _I64(_AHEAD // 2))]))
+                ask_for(builder, builder.gep(entries, [builder.add(at, _I64(_AHEAD // 2))]))
                 column = builder.sext(arrays.load(builder.gep(entries, [at]), shorts), whole)
                 for m, total in enumerate(totals):
                     pair = arrays.spread(builder.load(builder.gep(row_at, [builder.add(builder.mul(pairs, _I64(m)), loop.index)])))
@@ -168,15 +168,7 @@ def prefetch(_: Any, array: Any, start: Any, count: Any) -> Any:  # noqa: ARG001
         line = 64 // width
         with _utils.for_range(builder, builder.udiv(builder.add(arguments[2], _I64(line - 1)), _I64(line))) as loop:
             at = builder.add(arguments[1], builder.mul(loop.index, _I64(line)))
-            _ask_for(builder, arrays.pointer(0, at, kind), 2)
+            ask_for(builder, arrays.pointer(0, at, kind), 2)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64), generate
-
-
-def _ask_for(builder: Any, address: Any, near: int = 3) -> None:
-    pointer = ir.IntType(8).as_pointer()
-    function = _utils.get_or_insert_function(
-        builder.module, ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32]), "llvm.prefetch.p0i8"
-    )
-    builder.call(function, [builder.bitcast(address, pointer), _I32(0), _I32(near), _I32(1)])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from streamcodec.engine.compiling import LANES, TILE, compiled, generated
+from streamcodec.engine.compiling import LANES, TILE, ask_for, compiled, generated
 
 __all__ = ["ROOM", "Op", "run_step"]
 
@@ -78,18 +78,10 @@ def _multiplying(rows: int, split: int) -> Callable[..., Any]:
             ]
             inputs = [row(x_row, x_step, m) for m in range(rows)]
             multiply_add = _multiply_add(builder, vector)
-            bytes_ = ir.IntType(8).as_pointer()
-            prefetch = utils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), [bytes_, _I32, _I32, _I32]), "llvm.prefetch.p0i8"
-            )
-
-            def fetch(address: Any) -> None:
-                builder.call(prefetch, [builder.bitcast(address, bytes_), _I32(0), _I32(3), _I32(1)])
-
             ahead = _I64(_AHEAD // (2 if stored is not _F32 else 4))
 
             def add(k: Any, part: int) -> None:
-                fetch(builder.gep(weights, [builder.add(builder.mul(k, _I64(LANES)), ahead)]))
+                ask_for(builder, builder.gep(weights, [builder.add(builder.mul(k, _I64(LANES)), ahead)]))
                 column = load(builder.gep(weights, [builder.mul(k, _I64(LANES))]), stored)
                 for m in range(rows):
                     number = _spread(builder, builder.load(builder.gep(inputs[m], [k])), LANES)
