@@ -6,15 +6,17 @@ that have half of the rows each take half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import pairwise
 from typing import TypeVar
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 
-__all__ = ["side_by_side", "split_rows"]
+__all__ = ["add_up", "side_by_side", "split_rows", "threads_of"]
 
 T = TypeVar("T")
 
@@ -47,3 +49,14 @@ def split_rows(rows: int, parts: int) -> list[slice]:
     parts = max(1, min(rows, parts))
     ends = [rows * i // parts for i in range(parts + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]
+
+
+def threads_of(device: torch.device) -> int:
+    """How many threads share the rows of a batch: as many as torch has, and one where another device than the processor computes."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
+def add_up(weights: Iterable[Parameter], parts: Iterable[Sequence[Tensor]]) -> None:
+    """Give each weight the sum of what the parts of a batch found as its gradient."""
+    for weight, *gradients in zip(weights, *parts, strict=True):
+        weight.grad = torch.stack(gradients).sum(dim=0)

@@ -21,22 +21,21 @@ class Balancer:
         self.decay = decay
         self.norms: dict[str, list[float]] = {}  # of each loss: the decaying sum of its gradients' norms, and of ones
 
-    def __call__(self, losses: Mapping[str, Tensor], y: Tensor, *, measure: bool = True) -> Tensor:
-        """The weighted sum of the gradients of `losses` by `y`, each first divided by its average norm; its norm is about 1.
-
-        Where norms need not be measured anew, one pass back serves all losses.
-        """
-        return self.weighed(self.gradients(losses, y, measure=measure))
-
     def gradients(self, losses: Mapping[str, Tensor], y: Tensor, *, measure: bool = True) -> dict[str, Tensor]:
-        """What `weighed` takes, of these rows: the gradients of `losses` by `y` [B, T], or one that is weighed already."""
+        """What `weighed` takes, of these rows: the gradients of `losses` by `y` [B, T].
+
+        Where norms need not be measured anew, one pass back serves all losses, and gives one gradient that is weighed already.
+        """
         if not measure and self.norms.keys() >= self.weights.keys():
             total = torch.stack([losses[name] * self._scale(name) for name in self.weights]).sum()
             return {_WEIGHED: torch.autograd.grad(total, y, retain_graph=True)[0]}
         return {name: torch.autograd.grad(losses[name], y, retain_graph=True)[0] for name in self.weights}
 
     def weighed(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of `gradients`, of all rows; what was not weighed is measured first."""
+        """The weighted sum of `gradients`, of all rows, each first divided by its average norm; its norm is about 1.
+
+        What is not weighed yet is measured first.
+        """
         if _WEIGHED in gradients:
             return gradients[_WEIGHED]
         for name, gradient in gradients.items():

@@ -37,7 +37,7 @@ from streamcodec.training.losses.discriminator import (
     filtered,
 )
 from streamcodec.training.losses.spectral import SpectralLoss
-from streamcodec.training.side_by_side import side_by_side, split_rows
+from streamcodec.training.side_by_side import add_up, side_by_side, split_rows, threads_of
 from streamcodec.training.stages.decoding import StatefulDecoder
 from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
 from streamcodec.training.stages.streams import Streams
@@ -149,7 +149,7 @@ class AdversarialLearner:
         filters = drawn_filters(rows, length, chance, settings.tilt_db)
         learns = step >= settings.discriminator_alone
         factor = warming(step, settings.warmup_steps) * (0.02 + 0.98 * half_cosine(progress, settings.decay_from))
-        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        threads = threads_of(self.device)
         shares = split_rows(rows, threads)
 
         def heard(part: slice) -> _HeardRows:
@@ -164,13 +164,11 @@ class AdversarialLearner:
             pull = self.balancer.weighed({name: torch.cat([part.pulls[name] for part in parts]) for name in parts[0].pulls})
             decoder = list(self.model.decoder.parameters())
             backs = [partial(torch.autograd.grad, part.y, decoder, pull[rows]) for part, rows in zip(parts, shares, strict=True)]
-            for weight, *gradients in zip(decoder, *side_by_side(backs, threads), strict=True):
-                weight.grad = torch.stack(gradients).sum(dim=0)
+            add_up(decoder, side_by_side(backs, threads))
             logged["gradient"] = self.optimizer.step(factor, threads)
             follow(self.average.decoder, self.model.decoder, averaging(settings.average, step - settings.discriminator_alone))
         weights = list(self.discriminator.parameters())
-        for weight, *gradients in zip(weights, *(part.gradients for part in parts), strict=True):
-            weight.grad = torch.stack(gradients).sum(dim=0)
+        add_up(weights, [part.gradients for part in parts])
         torch.nn.utils.clip_grad_norm_(weights, settings.clip)
         self.discriminator_optimizer.param_groups[0]["lr"] = settings.discriminator_rate * factor
         self.discriminator_optimizer.step()

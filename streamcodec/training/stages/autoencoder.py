@@ -21,7 +21,7 @@ from streamcodec.training.losses.nsim import NsimLoss
 from streamcodec.training.losses.pesq import PesqLoss
 from streamcodec.training.losses.spectral import BandSnrLoss, SpectralLoss, level, snr
 from streamcodec.training.losses.stoi import StoiLoss
-from streamcodec.training.side_by_side import side_by_side, split_rows
+from streamcodec.training.side_by_side import add_up, side_by_side, split_rows, threads_of
 from streamcodec.training.stages.decoding import StatefulDecoder, bf16_where_fast
 from streamcodec.training.stages.initialise import LATENT_RMS, initialise
 from streamcodec.training.stages.optimizers import Optimizers, averaging, follow, half_cosine, warming
@@ -183,7 +183,7 @@ class AutoencoderLearner:
         joins_on = goes_on & (torch.rand(len(x), generator=chance) >= settings.late_joins)
         choice = torch.randint(len(settings.n_q), (len(x),), generator=chance)
         n_q = torch.tensor(settings.n_q)[choice].clamp(max=self.rvq.n_q).to(self.device)
-        threads = torch.get_num_threads() if self.device.type == "cpu" else 1
+        threads = threads_of(self.device)
         shares = split_rows(len(x), threads)
         streams = [self.streams.part(rows) for rows in shares]
 
@@ -204,12 +204,8 @@ class AutoencoderLearner:
         (at_latents,) = torch.autograd.grad([coded, regular], latents, [at_coded, torch.ones_like(regular)])
         encoder = list(self.model.encoder.parameters())
         backs = [partial(torch.autograd.grad, part, encoder, at_latents[r]) for part, r in zip(encoded, shares, strict=True)]
-        for weights, gradients in (
-            (encoder, side_by_side(backs, threads)),
-            (self.model.decoder.parameters(), [part.gradients for part in compared]),
-        ):
-            for weight, *parts in zip(weights, *gradients, strict=True):
-                weight.grad = torch.stack(parts).sum(dim=0)
+        add_up(encoder, side_by_side(backs, threads))
+        add_up(self.model.decoder.parameters(), [part.gradients for part in compared])
         factor = settings.factor(step, progress)
         logged = {name: torch.stack([part.losses[name] for part in compared]).sum() for name in compared[0].losses}
         logged |= {"regular": regular, "latents": latents.square().mean().sqrt(), "gradient": self.optimizer.step(factor, threads)}

@@ -57,11 +57,6 @@ class Optimizers:
             self.adam.step()
         return norm
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of the step before."""
-        for parameter in self.parameters:
-            parameter.grad = None
-
     def state_dict(self) -> dict[str, Any]:
         """Both optimizers' states."""
         return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
