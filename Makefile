@@ -18,7 +18,8 @@ setup: $(VENV)/.dev
 # No test's verdict hangs on what else runs, so they run side by side, one thread each. Threads that wait do not keep a processor busy.
 test: export OMP_WAIT_POLICY = passive
 test: export OMP_NUM_THREADS = 1
-test: $(VENV)/.dev
+# With CI set, nothing that a test needs may lack: the page's packages are among that.
+test: $(VENV)/.dev $(if $(CI),page-setup)
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.dev

@@ -25,6 +25,7 @@ __all__ = ["BENCHMARK", "failures"]
 
 _LOOK_EVERY_S = 1.0
 _DRAIN_S = 15.0  # a lost connection's stream is kept for 10 s
+_MORE = 4  # a client of the package that looks, a thread that reads a pipe: a few descriptors and threads come and go
 _FEWEST_S = 600.0  # a slope over less says nothing
 _COLUMNS = ("seconds", "rss_mib", "descriptors", "threads")
 
@@ -64,8 +65,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
             time.sleep(_LOOK_EVERY_S)
         after = server.ask("usage")
         log: CrowdLog = clients.ask("stop")
-        time.sleep(_DRAIN_S)
-        left = look(process, begun)
+        left = settle(process, begun, idle)
     figures = {
         "model": args.model,
         "minutes": args.minutes,
@@ -98,6 +98,16 @@ def look(process: psutil.Process, begun: float) -> tuple[float, float, int, int]
         return time.perf_counter() - begun, process.memory_info().rss / 2**20, process.num_fds(), process.num_threads()
 
 
+def settle(process: psutil.Process, begun: float, idle: Sequence[float]) -> tuple[float, float, int, int]:
+    """What the server is left with: as soon as that is about what it was `idle` with, or after the time for which it keeps streams."""
+    give_up = time.perf_counter() + _DRAIN_S
+    while True:
+        left = look(process, begun)
+        if time.perf_counter() >= give_up or all(now <= before + _MORE for now, before in zip(left[2:], idle[2:], strict=True)):
+            return left
+        time.sleep(0.1)
+
+
 def growth(figures: Figures) -> Figures:
     """Of memory, descriptors and threads: means of the first and the last tenth behind the warm-up, and memory's slope if it is long."""
     course = figures["course"]
@@ -124,8 +134,7 @@ def failures(figures: Figures) -> list[str]:
     if slope is not None and slope > figures["mib_per_minute_allowed"]:
         found.append(f"memory grows by {slope:.2f} MiB a minute, expected {figures['mib_per_minute_allowed']:g} at most")
     for name in ("descriptors", "threads"):
-        # A client of the package that looks, a thread that reads a pipe: a few come and go.
-        if figures["left"][name] > figures["idle"][name] + 4:
+        if figures["left"][name] > figures["idle"][name] + _MORE:
             found.append(f"{figures['left'][name]} {name} at the end, {figures['idle'][name]} before anybody came")
     return found
 

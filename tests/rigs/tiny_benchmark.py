@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import threading
@@ -96,6 +97,10 @@ class _Threaded(processes.Process):
 
         self._thread = threading.Thread(target=run, daemon=True)
         self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
 
     @property
     def alive(self) -> bool:

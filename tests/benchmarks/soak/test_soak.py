@@ -57,5 +57,5 @@ def test_packets_count_from_the_first_that_the_listener_got_to_the_last() -> Non
 def test_a_short_run_loses_nothing(tmp_path: Path) -> None:
     words = ["--minutes", "0.05", "--streams", "2", "--mean-life-seconds", "1", "--engine", "torch", "--model"]
     stands = " ".join([*words, Path(small_model()).name])
-    found = run_tiny("soak", [*words, small_model()], tmp_path, stands=stands)["figures"]
+    found = run_tiny("soak", [*words, small_model()], tmp_path, stands=stands, here=True)["figures"]
     assert found["streams"] >= 2 and found["packets"] > 0 and found["growth"]["mib_per_minute"] is None
