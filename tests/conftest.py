@@ -175,7 +175,14 @@ def no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def devices(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a microphone and a speaker."""
     found = [
-        {"name": name, "hostapi": 0, "max_input_channels": inputs, "max_output_channels": outputs, "default_samplerate": 44_100.0}
+        {
+            "name": name,
+            "hostapi": 0,
+            "max_input_channels": inputs,
+            "max_output_channels": outputs,
+            "default_samplerate": 44_100.0,
+            "default_low_output_latency": 0.01,
+        }
         for name, inputs, outputs in [("Mouth", 1, 0), ("Ear", 0, 2)]
     ]
     monkeypatch.setitem(sys.modules, "sounddevice", _sound_system(found))

@@ -43,10 +43,10 @@ class Stream:
         time = SimpleNamespace(currentTime=100.0, inputBufferAdcTime=0.0 if age_s is None else 100.0 - age_s)
         self.options["callback"](block, len(block), time, None)
 
-    def play(self, frames: int) -> npt.NDArray[np.float32]:
-        """Ask for a block [T, C]."""
+    def play(self, frames: int, *, ran_dry: bool = False) -> npt.NDArray[np.float32]:
+        """Ask for a block [T, C]; with `ran_dry`, say that the device had nothing to play before it."""
         out = np.full((frames, self.options["channels"]), np.nan, np.float32)
-        self.options["callback"](out, frames, None, None)
+        self.options["callback"](out, frames, None, SimpleNamespace(output_underflow=True) if ran_dry else None)
         return out
 
 
@@ -56,9 +56,10 @@ class FakeSound:
     PortAudioError = PortAudioError
 
     def __init__(self, rate: float = 48_000.0, channels: int = 2) -> None:
+        common = {"hostapi": 0, "default_samplerate": rate, "default_low_output_latency": 0.01}
         self.devices = [
-            {"name": "Mouth", "hostapi": 0, "max_input_channels": channels, "max_output_channels": 0, "default_samplerate": rate},
-            {"name": "Ear", "hostapi": 0, "max_input_channels": 0, "max_output_channels": channels, "default_samplerate": rate},
+            {**common, "name": "Mouth", "max_input_channels": channels, "max_output_channels": 0},
+            {**common, "name": "Ear", "max_input_channels": 0, "max_output_channels": channels},
         ]
         self.streams: list[Stream] = []
         self.fail_on_start = False

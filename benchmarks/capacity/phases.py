@@ -26,6 +26,7 @@ _LOOK_EVERY_S = 0.5
 _SETTLE_S = 1.0  # what newcomers set off is over by then
 _DRAIN_S = 30.0
 _MOST_HOLDS = 3
+_TRIES = 3  # of a count
 
 
 class Publishers(Protocol):
@@ -189,13 +190,13 @@ def run_admission(run: CapacityRun, streams: int, seconds: float, joins_per_s: f
 
 
 def _grow(run: CapacityRun, course: PhasePlan) -> tuple[list[Figures], int]:
-    """Add publishers until packets are late or lost twice in a row; return what was seen, and the last count that was in time."""
+    """Add publishers until packets are late or lost in each of `_TRIES`; return what was seen, and the last count that was in time."""
     levels: list[Figures] = []
     good, count = 0, course.begin
     while count <= course.most:
-        for attempt in range(2):
+        for attempt in range(_TRIES):
             if attempt:
-                # Once may have been something else on this machine: what waits must go before it is tried again.
+                # It may have been something else on this machine: what waits must go before the count is tried again.
                 _calm(run, good or max(1, course.begin // 2), course)
             level = _level(run, count, course)
             levels.append(level)

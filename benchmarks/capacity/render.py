@@ -27,9 +27,9 @@ def render(cases: Cases) -> str:
     parts = [
         "Publishers of speech in real time, each with a phase of its own. A packet falls due when its last sample is captured; it is late "
         "by the time from there until its codes are out: in process, at the sink of the worker's stream; through WebSockets, parsed by a "
-        "listener, one for each stream, in the load's process on the same cores. Growth adds publishers until, twice in a row, the 99th "
-        f"percentile of a step's packets reaches {limit:g} ms or one is dropped; then a count is held, and a step fewer where those are "
-        "late over the longer time. *Cores* are those of the model's "
+        "listener, one for each stream, in the load's process on the same cores. Growth adds publishers until the 99th percentile "
+        f"of a step's packets reaches {limit:g} ms or one is dropped, however often the step is tried; then a count is held, and a step "
+        "fewer if those are late over the longer time. *Cores* are those of the model's "
         "process: in process with the thread that hands the packets over, else the server's, all of them where it has several (`serve "
         "--processes`). *Handed over* is how late the load itself "
         "was: it is part of the lateness.",
@@ -179,7 +179,7 @@ def _draw(figure: Any, cases: Cases) -> None:
     (growth, cost), (held, course) = figure.subplots(2, 2)
     limit = next(iter(cases.values()))["limit_ms"]
     for (name, case), colour in zip(cases.items(), cycle(f"C{i}" for i in range(10)), strict=False):
-        levels = list({level["streams"]: level for level in case["growth"]}.values())  # of two tries the second
+        levels = list({level["streams"]: level for level in case["growth"]}.values())  # of several tries the last
         streams = [level["streams"] for level in levels]
         growth.plot(streams, [level["p99_ms"] for level in levels], ".-", color=colour, lw=1.2, label=name)
         cost.plot(streams, [1000 * level["cores"] / level["streams"] for level in levels], ".-", color=colour, lw=1.2, label=name)

@@ -7,6 +7,7 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -86,17 +87,19 @@ class DeviceSink:
         policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, max_s))
         self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000, channels=self._channels)
         self._playing = False
+        self._ran_dry = 0  # the device, since it took its first block in order
+        self._flows = False
         self._scratch = np.zeros((self._channels, round(self._rate)), np.float32)
 
     @property
     def stats(self) -> PlayoutStats:
-        """How playing goes."""
-        return self._playout.stats
+        """How playing goes; its underruns are `underruns`."""
+        return replace(self._playout.stats, underruns=self.underruns)
 
     @property
     def underruns(self) -> int:
-        """How often the device wanted more than there was."""
-        return self._playout.stats.underruns
+        """How often the device wanted more than there was, or ran dry because this program's thread came too late."""
+        return self._playout.underruns + self._ran_dry
 
     @property
     def device_s(self) -> float:
@@ -104,6 +107,14 @@ class DeviceSink:
         return float(self._stream.latency)
 
     def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
+        if status and status.output_underflow:
+            # The device ran dry and starts again. It drops what it gets until it runs, often several blocks.
+            self._ran_dry += self._flows
+            self._flows = False
+            self._playout.interrupt()
+            out[:] = 0.0
+            return
+        self._flows = True
         block = self._scratch[:, :frames]
         self._playout.pull(frames, block[0] if self._channels == 1 else block)
         out[:] = block.T  # one channel goes to all

@@ -13,8 +13,15 @@ class PortAudioError(Exception):
     pass
 
 
-def device(name, inputs, outputs, api=0, rate=48_000.0):
-    return {"name": name, "hostapi": api, "max_input_channels": inputs, "max_output_channels": outputs, "default_samplerate": rate}
+def device(name, inputs, outputs, api=0, rate=48_000.0, low_latency_s=0.009):
+    return {
+        "name": name,
+        "hostapi": api,
+        "max_input_channels": inputs,
+        "max_output_channels": outputs,
+        "default_samplerate": rate,
+        "default_low_output_latency": low_latency_s,
+    }
 
 
 DEVICES = [
@@ -122,10 +129,15 @@ def test_streams_open_at_the_devices_own_rate_with_low_latency(open_stream, kind
         "channels": 1,
         "dtype": "float32",
         "blocksize": 441,
-        "latency": "low",
+        "latency": "low" if kind == "input" else 0.015,
         "callback": callback,
     }
     assert open_stream(find_device(2, kind), 1, 0, callback)["blocksize"] == 0
+
+
+def test_a_speaker_keeps_a_latency_that_its_system_proposes(sounddevice):
+    sounddevice.query_devices()[2]["default_low_output_latency"] = 0.04
+    assert open_output(find_device(2, "output"), 1, 10, lambda *_: None)["latency"] == 0.04
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,31 @@ def test_a_device_that_wants_more_than_there_is_counts_as_an_underrun(sound):
     run(main())
 
 
+def test_a_device_that_runs_dry_is_an_underrun_and_takes_nothing_until_it_runs_again(sound):
+    x = np.full(12_000, 0.5, np.float32)
+
+    async def main() -> None:
+        sink = DeviceSink(None, 24_000, slack_s=0.05)
+        [stream] = sound.streams
+        sink.write(x, 0.0, 0.0)
+        for _ in range(5):
+            np.testing.assert_array_equal(stream.play(120, ran_dry=True), 0.0)
+        assert sink.underruns == 0, "nothing was heard before"
+        before = np.concatenate([stream.play(120) for _ in range(20)])[:, 0]
+        assert before[-1] == pytest.approx(0.5, abs=1e-3)
+        waiting = sink.stats.buffered_s
+        for _ in range(3):
+            np.testing.assert_array_equal(stream.play(120, ran_dry=True), 0.0)
+        assert sink.stats.buffered_s == waiting, "what the device would drop is not given to it"
+        assert sink.underruns == sink.stats.underruns == 1, "one stop is one underrun"
+        after = stream.play(120)[:, 0]
+        assert after[0] < 0.01 and np.all(np.diff(after) >= 0) and stream.play(120)[0, 0] == pytest.approx(0.5, abs=1e-3)
+        stream.play(120, ran_dry=True)
+        assert sink.underruns == 2
+
+    run(main())
+
+
 def test_a_device_that_wants_more_than_there_is_of_a_pause_gets_noise_and_that_is_no_underrun(sound):
     async def main() -> None:
         sink = DeviceSink(None, 24_000, slack_s=0.0)

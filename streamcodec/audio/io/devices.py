@@ -15,6 +15,9 @@ __all__ = ["DeviceInfo", "Kind", "find_device", "list_devices", "open_input", "o
 
 Kind = Literal["input", "output"]
 
+# A callback in Python may come 10 ms late, because its thread waits for a processor and for the interpreter's lock.
+_MIN_OUTPUT_LATENCY_S = 0.015
+
 _HINTS = {
     -9985: "it is in use by another program, or unplugged: close that program or choose another device",
     -9996: "there is no such device: list the devices and choose one by its index",
@@ -26,7 +29,10 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """One sound device, with PortAudio's index and description; `default_rate` is in Hz."""
+    """One sound device, with PortAudio's index and description.
+
+    `default_rate` is in Hz, and `low_output_latency_s` is the latency (s) that the system proposes for interactive output.
+    """
 
     index: int
     name: str
@@ -36,6 +42,7 @@ class DeviceInfo:
     default_rate: float
     is_default_input: bool
     is_default_output: bool
+    low_output_latency_s: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.index}: {self.name}, {self.host_api} ({self.max_input_channels} in, {self.max_output_channels} out)"
@@ -68,6 +75,7 @@ def list_devices() -> list[DeviceInfo]:
                 default_rate=float(found["default_samplerate"]),
                 is_default_input=index == default_input,
                 is_default_output=index == default_output,
+                low_output_latency_s=float(found["default_low_output_latency"]),
             )
             for index, found in enumerate(sd.query_devices())
         ]
@@ -108,7 +116,7 @@ def open_input(device: DeviceInfo, channels: int, block_ms: float, callback: Cal
 
 
 def open_output(device: DeviceInfo, channels: int, block_ms: float, callback: Callable[..., None]) -> Any:
-    """Open a speaker at its default rate with low latency; return a `sounddevice.OutputStream` that is not started yet.
+    """Open a speaker at its default rate with a low latency, at least 15 ms; return a `sounddevice.OutputStream` that is not started yet.
 
     sounddevice calls `callback(outdata, frames, time, status)`, which must fill `outdata`, float32 [T, C]. With `block_ms` 0, PortAudio
     chooses the block size. Raises `DeviceError` with a hint if the device cannot be opened.
@@ -129,7 +137,7 @@ def _open(stream: str, kind: Kind, device: DeviceInfo, channels: int, block_ms: 
             channels=channels,
             dtype="float32",
             blocksize=round(device.default_rate * block_ms / 1000),
-            latency="low",
+            latency="low" if kind == "input" else max(_MIN_OUTPUT_LATENCY_S, device.low_output_latency_s),
             callback=callback,
         )
     except sd.PortAudioError as error:

@@ -129,6 +129,11 @@ class AdaptivePlayout:
         )
 
     @property
+    def underruns(self) -> int:
+        """How often playing stopped because the buffer was empty."""
+        return self._buffer.underruns
+
+    @property
     def drained(self) -> bool:
         """Whether `finish` was called and everything has been played."""
         return self._buffer.drained
@@ -179,6 +184,10 @@ class AdaptivePlayout:
     def pull(self, n: int, out: Samples | None = None) -> Samples:
         """Fill `out` with the `n` samples that are due, as `PlayoutBuffer.pull` does."""
         return self._buffer.pull(n, out)
+
+    def interrupt(self) -> None:
+        """The device has stopped without asking: what is pulled next fades in. Call it on the thread that pulls."""
+        self._buffer.interrupt()
 
     def finish(self) -> None:
         """Mark the end of the samples: the rest is played to its end."""

@@ -135,6 +135,10 @@ class PlayoutBuffer:
             self._transitions.keep_last(out)
         return out
 
+    def interrupt(self) -> None:
+        """Let what is pulled next fade in, because the device has not played on from what it pulled before."""
+        self._transitions.start()
+
     def _stop(self, out: Samples, take: int, noise: Samples | None, finished: bool) -> None:
         """Playing stops, as only `take` samples of `out` were left."""
         self._playing = False
