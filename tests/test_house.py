@@ -223,6 +223,12 @@ def test_sound_devices_are_opened_lazily(file: Path) -> None:
         assert found.module.partition(".")[0] != "sounddevice" or found.lazy, f"{found}: only a call may load it"
 
 
+@every_module
+def test_no_wait_swallows_an_interrupt(file: Path) -> None:
+    # Python 3.11's wait_for returns as if nothing had happened if it is cancelled in the turn in which its awaitable is done.
+    assert "asyncio.wait_for(" not in file.read_text(encoding="utf-8"), f"{file}: use asyncio.timeout"
+
+
 def test_openvino_is_imported_by_the_one_module_that_keeps_it_from_reporting_to_its_vendor() -> None:
     """Also in tests and benchmarks: in a process that imported it otherwise, each conversion reports, and takes twice as long."""
     files = [*modules(), *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]

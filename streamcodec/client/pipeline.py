@@ -17,7 +17,7 @@ from streamcodec.audio import Level
 from streamcodec.client.ledger import PacketTimes
 from streamcodec.client.listener import Event, Listener
 from streamcodec.client.player import MAX_GAP_S, Player
-from streamcodec.client.publisher import Publisher
+from streamcodec.client.publisher import INTERRUPTED_S, Publisher
 from streamcodec.client.sinks import DeviceSink, PipeSink, Sink
 from streamcodec.client.sources import Source
 from streamcodec.errors import CodesError, StreamCodecError, printable
@@ -84,7 +84,8 @@ async def publish_source(
         except asyncio.CancelledError:
             # A microphone is ended by an interrupt. The stream is then ended in order, so that nothing that was said is lost.
             with contextlib.suppress(TimeoutError, StreamCodecError):
-                on_interrupt(await asyncio.wait_for(finish(), 2.0))
+                async with asyncio.timeout(INTERRUPTED_S):
+                    on_interrupt(await finish())
             raise
         return await finish()
 

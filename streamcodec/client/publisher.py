@@ -20,7 +20,10 @@ from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import InputError, LocalProtocolError, Refused
 from streamcodec.protocol import Ended, Format, Packet, PublishHello, Welcome
 
-__all__ = ["PublishOptions", "Publisher", "publish"]
+__all__ = ["INTERRUPTED_S", "PublishOptions", "Publisher", "publish"]
+
+INTERRUPTED_S = 2.0
+"""How long (s) a publisher that is interrupted may take to end its stream in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from streamcodec.client.publisher import Publisher, PublishOptions, publish
+from streamcodec.client.publisher import INTERRUPTED_S, Publisher, PublishOptions, publish
 from streamcodec.client.sources import RealTime
 from streamcodec.config import DEFAULT_PACKET_FRAMES, Start
 from streamcodec.errors import StreamCodecError
@@ -78,7 +78,8 @@ class Replay:
             except asyncio.CancelledError:
                 # The stream is ended in order: nothing that was sent is lost.
                 with contextlib.suppress(TimeoutError, StreamCodecError):
-                    self._on_end(await asyncio.wait_for(publisher.end(), 2.0))
+                    async with asyncio.timeout(INTERRUPTED_S):
+                        self._on_end(await publisher.end())
                 raise
             self._on_end(await publisher.end())
 

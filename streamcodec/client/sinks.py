@@ -22,6 +22,8 @@ from streamcodec.types import Samples
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "check_sink", "open_sink"]
 
 _MAX_WAITING_S = 1.0
+# A device that runs dry again sooner than this had not really begun to run, as at its start.
+_RUNS_S = 0.1
 # How long a pipe that is being left may still take what waits for it.
 _LAST_S = 1.0
 
@@ -87,8 +89,8 @@ class DeviceSink:
         policy = PlayoutPolicy(floor_s=max(slack_s, 0.001), ceiling_s=max(slack_s + 0.001, max_s))
         self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000, channels=self._channels)
         self._playing = False
-        self._ran_dry = 0  # the device, since it took its first block in order
-        self._flows = False
+        self._ran_dry = 0  # how often the device did
+        self._in_order = 0  # samples that it has taken since
         self._scratch = np.zeros((self._channels, round(self._rate)), np.float32)
 
     @property
@@ -109,12 +111,12 @@ class DeviceSink:
     def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
         if status and status.output_underflow:
             # The device ran dry and starts again. It drops what it gets until it runs, often several blocks.
-            self._ran_dry += self._flows
-            self._flows = False
+            self._ran_dry += self._in_order >= _RUNS_S * self._rate
+            self._in_order = 0
             self._playout.interrupt()
             out[:] = 0.0
             return
-        self._flows = True
+        self._in_order += frames
         block = self._scratch[:, :frames]
         self._playout.pull(frames, block[0] if self._channels == 1 else block)
         out[:] = block.T  # one channel goes to all

@@ -17,6 +17,7 @@ __all__ = ["ClipSource", "DeviceSource", "FileSource", "PipeSource", "RealTime",
 
 _BLOCK_S = 0.02
 _MAX_WAITING_S = 0.5
+_SILENT_S = 5.0
 
 
 class Source(Protocol):
@@ -85,9 +86,10 @@ class DeviceSource:
                 raise DeviceError(f"{self.label} cannot be started: {exc}") from exc
         while True:
             try:
-                await asyncio.wait_for(self._ready.wait(), 5.0)
+                async with asyncio.timeout(_SILENT_S):
+                    await self._ready.wait()
             except TimeoutError:
-                raise DeviceError(f"{self.label} has given nothing for 5 s: was it unplugged?") from None
+                raise DeviceError(f"{self.label} has given nothing for {_SILENT_S:g} s: was it unplugged?") from None
             self._ready.clear()
             taken = self._buffer.read()
             if taken is not None:

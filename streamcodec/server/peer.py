@@ -114,7 +114,8 @@ class PeerConnection:
     async def hello(self, within_s: float) -> PublishHello | ListenHello:
         """Its first message. Raises `RemoteProtocolError` TIMEOUT."""
         try:
-            data = await asyncio.wait_for(self._ws.recv(), within_s)
+            async with asyncio.timeout(within_s):
+                data = await self._ws.recv()
         except TimeoutError:
             raise RemoteProtocolError(WireCode.TIMEOUT, f"no hello within {within_s:g} s") from None
         [hello] = self.session.feed(data)

@@ -277,15 +277,33 @@ def test_what_piled_up_while_nobody_read_is_not_published_and_counts_as_nothing_
     run(main())
 
 
-@pytest.mark.usefixtures("sound")
-def test_a_microphone_that_falls_silent_for_good_is_an_error(monkeypatch):
-    async def at_once(awaitable: Any, _: float) -> None:
-        awaitable.close()
-        raise TimeoutError
+@pytest.mark.parametrize("turns", range(6))
+def test_an_interrupt_ends_the_reading_of_a_microphone_whenever_it_comes(sound, turns):
+    """Also in the turn of the event loop in which a block arrives."""
+
+    async def read() -> None:
+        async for _ in DeviceSource().blocks():
+            pass
 
     async def main() -> None:
-        monkeypatch.setattr(sources.asyncio, "wait_for", at_once)
-        with pytest.raises(DeviceError, match="microphone Mouth has given nothing for 5 s: was it unplugged"):
+        reading = asyncio.create_task(read())
+        await until(lambda: bool(sound.streams) and sound.streams[0].active)
+        sound.streams[0].record(np.zeros((240, 2), np.float32), age_s=0.005)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert reading.cancelled()
+
+    run(main())
+
+
+@pytest.mark.usefixtures("sound")
+def test_a_microphone_that_falls_silent_for_good_is_an_error(monkeypatch):
+    async def main() -> None:
+        monkeypatch.setattr(sources, "_SILENT_S", 0)
+        with pytest.raises(DeviceError, match="microphone Mouth has given nothing for 0 s: was it unplugged"):
             await anext(DeviceSource().blocks())
 
     run(main())

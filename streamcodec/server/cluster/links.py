@@ -75,7 +75,8 @@ class Links:
         node may be gone, and its publisher on its way to another one.
         """
         try:
-            await asyncio.wait_for(asyncio.shield(self._seek(name)), _FIND_S)
+            async with asyncio.timeout(_FIND_S):
+                await asyncio.shield(self._seek(name))
         except TimeoutError:
             log.info("%s: whether another node has it is not known in time", name)
         if session is not None and self._owner.heard(name) is None and await self._may_go_on(name, session):

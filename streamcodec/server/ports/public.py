@@ -120,7 +120,8 @@ class PublicPort:
     async def wait_closed(self, within_s: float) -> None:
         """Wait until all connections have ended, but no longer than that."""
         try:
-            await asyncio.wait_for(self._server.wait_closed(), within_s)
+            async with asyncio.timeout(within_s):
+                await self._server.wait_closed()
         except TimeoutError:
             log.warning("a client that has sent no hello kept its connection open")
 
