@@ -135,8 +135,21 @@ def test_streams_open_at_the_devices_own_rate_with_low_latency(open_stream, kind
     assert open_stream(find_device(2, kind), 1, 0, callback)["blocksize"] == 0
 
 
-def test_a_speaker_keeps_a_latency_that_its_system_proposes(sounddevice):
-    sounddevice.query_devices()[2]["default_low_output_latency"] = 0.04
+@pytest.mark.usefixtures("sounddevice")
+def test_an_open_device_waits_shortly_for_other_threads():
+    before = sys.getswitchinterval()
+    try:
+        for interval, kept in ((0.005, 0.0005), (0.0001, 0.0001)):
+            sys.setswitchinterval(interval)
+            open_output(find_device(2, "output"), 1, 10, lambda *_: None)
+            assert sys.getswitchinterval() == pytest.approx(kept, abs=2e-6)
+    finally:
+        sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("sounddevice")
+def test_a_speaker_keeps_a_latency_that_its_system_proposes(monkeypatch):
+    monkeypatch.setitem(DEVICES[2], "default_low_output_latency", 0.04)
     assert open_output(find_device(2, "output"), 1, 10, lambda *_: None)["latency"] == 0.04
 
 
