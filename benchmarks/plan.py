@@ -55,50 +55,51 @@ def _sockets(case: str, seconds: float, *words: str) -> Planned:
 
 
 def _relay(*words: str) -> Planned:
-    return Planned("relay", 48, ("--hold-seconds", "10", "--over-seconds", "5", *words))
+    return Planned("relay", 44, ("--hold-seconds", "10", "--over-seconds", "5", *words))
 
 
 # Those whose figures hang on no clock stand together, the longest first.
 SHORT: tuple[Planned, ...] = (
-    Planned("quality", 400, (*HELD_OUT, "--clips", "24"), timed=False),
-    Planned("parity", 400, timed=False),
-    Planned("precision", 135, (*HELD_OUT, "--clips", "8"), timed=False),
-    Planned("long_streams", 105, (*HELD_OUT, "--clips", "16"), timed=False),
-    Planned("dtx", 110, HELD_OUT, timed=False),
-    Planned("cluster_simulation", 110, timed=False),
+    Planned("quality", 760, (*HELD_OUT, "--clips", "12"), timed=False),
+    Planned("parity", 320, timed=False),
+    Planned("precision", 200, (*HELD_OUT, "--clips", "8"), timed=False),
+    Planned("long_streams", 120, (*HELD_OUT, "--clips", "16"), timed=False),
+    Planned("dtx", 85, HELD_OUT, timed=False),
+    Planned("cluster_simulation", 105, timed=False),
     Planned("late_join", 60, HELD_OUT, timed=False),
     Planned("seams", 30, timed=False),
     Planned("step", 190, ("--rounds", "25")),
-    Planned("load", 82, ("--threads", "2", "--workers", "2")),
-    Planned("latency", 680, (_CASES, "--minutes", "0.75", "--before-seconds", "5", "--after-seconds", "8")),
+    Planned("load", 100, ("--threads", "2", "--workers", "2", "--seconds", "20")),
+    Planned("latency", 800, (_CASES, "--minutes", "0.5", "--before-seconds", "5", "--after-seconds", "8")),
     Planned("mouth_to_ear", 245, ("--minutes", "0.75")),
     Planned("browser", 365, (_CASES, "--minutes", "2", "--starts", "3", "--delay-minutes", "0.5")),
-    _sockets("speech-24k", 210, "--grow-seconds", "8", "--minutes", "1"),
-    _sockets("speech-24k, 2 processes", 130, "--grow-seconds", "6", "--minutes", "0.5", "--processes", "2"),
+    _sockets("speech-24k", 180, "--grow-seconds", "8", "--minutes", "1"),
+    _sockets("speech-24k, 2 processes", 160, "--grow-seconds", "6", "--minutes", "0.5", "--processes", "2"),
     _sockets(
         "speech-24k, 13 ms packets", 110, *("--grow-seconds", "4", "--minutes", "0.5", "--packet-frames", "1", "--from", "5", "--step", "5")
     ),
-    _sockets("full size", 100, "--grow-seconds", "6", "--minutes", "0.5", "--model", "full", "--from", "4", "--step", "4"),
-    _capacity("in process, speech-24k", 100, "--grow-seconds", "4", "--minutes", "0.5"),
+    _sockets("full size", 185, "--grow-seconds", "6", "--minutes", "0.5", "--model", "full", "--from", "4", "--step", "4"),
+    _capacity("in process, speech-24k", 205, "--grow-seconds", "4", "--minutes", "0.5"),
     _relay(),
     *(_relay("--listeners", *words) for words in (("300",), ("1500",), ("900",), ("900", "--processes", "2"))),
-    *(Planned("churn", 150, ("--engine", engine, "--minutes", "1.5", "--warm-up-seconds", "25")) for engine in ("openvino", "torch")),
-    Planned("attacks", 515, (_CASES, "--before-seconds", "1", "--seconds", "3")),
+    *(Planned("churn", 162, ("--engine", engine, "--minutes", "1.2", "--warm-up-seconds", "25")) for engine in ("openvino", "torch")),
+    Planned("attacks", 500, (_CASES, "--before-seconds", "1", "--seconds", "3")),
     Planned("failures", 112, (_CASES,)),
     Planned("cluster", 310, (_CASES, "--cut-seconds", "1", "10", "--minutes", "1.5", "--warm-up-seconds", "30", "--seconds", "10")),
-    Planned("cluster_growth", 66),
-    Planned("soak", 135, ("--minutes", "1.5", "--warm-up-seconds", "30")),
-    Planned("chunks", 120, ("--seconds", "15")),
-    Planned("tokenize", 160, ("--minutes", "5")),
-    Planned("batches", 75, ("--rounds", "3")),
-    Planned("entropy_coding", 95, (*HELD_OUT, "--clips", "8")),
+    Planned("cluster_growth", 46),
+    Planned("soak", 120, ("--minutes", "1.5", "--warm-up-seconds", "30")),
+    Planned("chunks", 70, ("--seconds", "15")),
+    Planned("tokenize", 170, ("--minutes", "5")),
+    Planned("batches", 65, ("--rounds", "3")),
+    Planned("entropy_coding", 55, (*HELD_OUT, "--clips", "8")),
 )
 """Of each benchmark, what its commands take; where a machine cannot run one, its section stays as it was."""
 
 LONG: tuple[Planned, ...] = (
-    Planned("quality", 800, (*HELD_OUT, "--clips", "48"), timed=False),
-    Planned("precision", 800, (*HELD_OUT, "--clips", "48"), timed=False),
-    Planned("long_streams", 130, (*HELD_OUT, "--clips", "24"), timed=False),
+    Planned("quality", 2800, (*HELD_OUT, "--clips", "48"), timed=False),
+    Planned("precision", 1200, (*HELD_OUT, "--clips", "48"), timed=False),
+    Planned("long_streams", 180, (*HELD_OUT, "--clips", "24"), timed=False),
+    Planned("load", 260, ("--threads", "2", "--workers", "2")),
     Planned("soak", 3640, ("--minutes", "60")),
     Planned("browser", 1845, ("--case", "steps", "--minutes", "30")),
     Planned("latency", 1280, ("--case", "loopback", "drift", "--minutes", "10")),

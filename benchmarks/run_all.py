@@ -1,6 +1,6 @@
 """Measure every benchmark anew and write the report: `make bench`, unattended, within 90 minutes on an idle machine with two processors.
 
-`make bench-long` (`--long`) measures what somebody asked for at greater length: four hours. It says at its start what it is going to run
+`make bench-long` (`--long`) measures what somebody asked for at greater length: five hours. It says at its start what it is going to run
 and how long that takes, and at its end, in RESULTS.md too, how long each took and what changed since the last time.
 
 What is measured is stored at once, and a run that was stopped goes on with `--resume`: what is stored of this commit, these weights, this

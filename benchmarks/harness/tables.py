@@ -34,4 +34,6 @@ def milliseconds(spread: Mapping[str, float], *names: str) -> list[str]:
 
 def verdict(failures: Sequence[str]) -> str:
     """In bold, whether every check passed, or how many failed and the first of them."""
-    return "**Every check passed.**" if not failures else f"**{len(failures)} checks failed**, the first: {failures[0]}."
+    if not failures:
+        return "**Every check passed.**"
+    return f"**{len(failures)} check{'s' if len(failures) > 1 else ''} failed**, the first: {failures[0]}."

@@ -63,7 +63,7 @@ def test_an_attack_is_held_where_no_stream_notices_it(logs: list[StreamLog], goo
 def test_the_section_says_what_was_lost_and_what_the_attacker_got() -> None:
     text = render({"good": case(log()), "bad": case(log(lost=(12,)))})
     assert "| good | yes | 10 | 0 |" in text and "| bad | **no** | 10 | 0 |" in text and "close 4429 x 3" in text
-    assert "**1 checks failed**, the first: broken" in render({"bad": case(log(error="broken"))})
+    assert "**1 check failed**, the first: broken" in render({"bad": case(log(error="broken"))})
 
 
 @pytest.mark.parametrize("name", ATTACKS)
