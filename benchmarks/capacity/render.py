@@ -83,7 +83,7 @@ def _held(case: Figures) -> list[object]:
     seconds = f"{hold['seconds'] / 60:.1f} min" if hold["seconds"] >= 60 else f"{hold['seconds']:.0f} s"
     grown = str(case["grown_to"]) if case["grown_to"] else f"below {case['growth'][0]['streams']}"
     return [
-        f"{case['packet_ms']:g} ms",
+        f"{case['packet_ms']:.3g} ms",
         grown if any(not level["in_time"] for level in case["growth"]) else f"{grown}, not further",
         hold["streams"],
         seconds,
