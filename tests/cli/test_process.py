@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,6 +20,16 @@ from streamcodec.cli import main
 from streamcodec.cli.app import run_coroutine
 from streamcodec.cli.process import secure_standard_streams
 from streamcodec.cli.status import LiveLine, progress
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    """Signals end this process, even if it was started by nohup, which lets it ignore SIGHUP."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and shells of POSIX")
 
@@ -117,6 +128,7 @@ def test_ctrl_c_before_a_command_is_known_is_no_traceback(monkeypatch):
 
 
 @posix
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_ends_a_command_so_that_it_tidies_up(monkeypatch, name):
     tidied = []
@@ -135,6 +147,7 @@ def test_a_signal_ends_a_command_so_that_it_tidies_up(monkeypatch, name):
 
 
 @posix
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_cancels_a_coroutine(name):
     tidied = []

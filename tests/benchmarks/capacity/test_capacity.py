@@ -177,13 +177,14 @@ def course(begin: int = 10, hold: int | None = None) -> PhasePlan:
 
 
 @pytest.mark.usefixtures("made_up_time")
-def test_growth_ends_where_packets_are_late_twice_and_the_last_good_count_is_held() -> None:
+def test_growth_ends_where_packets_are_late_three_times_and_the_last_good_count_is_held() -> None:
     machine = Machine(room=34)
     figures = run_phases(CapacityRun(machine), course())
     assert [(level["streams"], level["in_time"]) for level in figures["growth"]] == [
         (10, True),
         (20, True),
         (30, True),
+        (40, False),
         (40, False),
         (40, False),
     ]
