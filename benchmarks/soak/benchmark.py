@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
         streams = args.streams or max(1, int(args.share * room))
         print(f"room for {room} publishers: {streams} streams for {args.minutes:g} min", file=sys.stderr, flush=True)
         process = psutil.Process(server.pid)
-        idle = look(process, time.perf_counter())
+        idle = named(look(process, time.perf_counter()))
         clients = processes.start(crowd, CrowdPlan(OrdinaryStreams(address.url, address.fingerprint, streams), args.mean_life_seconds))
         clients.receive()
         before = server.ask("usage")
@@ -74,8 +74,8 @@ def measure(args: argparse.Namespace, observed: Observed) -> Figures:
         "mean_life_s": args.mean_life_seconds,
         "warm_up_s": min(args.warm_up_seconds, 30 * args.minutes),
         "mib_per_minute_allowed": args.mib_per_minute,
-        "idle": dict(zip(_COLUMNS, idle, strict=True)),
-        "left": dict(zip(_COLUMNS, left, strict=True)),
+        "idle": idle,
+        "left": left,
         "course": {name: [row[at] for row in course] for at, name in enumerate(_COLUMNS)},
         "cores": (after["cpu_s"] - before["cpu_s"]) / (after["at"] - before["at"]),
         **vars(log),
@@ -98,14 +98,22 @@ def look(process: psutil.Process, begun: float) -> tuple[float, float, int, int]
         return time.perf_counter() - begun, process.memory_info().rss / 2**20, process.num_fds(), process.num_threads()
 
 
-def settle(process: psutil.Process, begun: float, idle: Sequence[float]) -> tuple[float, float, int, int]:
+def named(looked: Sequence[float]) -> Figures:
+    """What `look` saw, by name."""
+    return dict(zip(_COLUMNS, looked, strict=True))
+
+
+def settle(process: psutil.Process, begun: float, idle: Figures) -> Figures:
     """What the server is left with: as soon as that is about what it was `idle` with, or after the time for which it keeps streams."""
     give_up = time.perf_counter() + _DRAIN_S
-    while True:
-        left = look(process, begun)
-        if time.perf_counter() >= give_up or all(now <= before + _MORE for now, before in zip(left[2:], idle[2:], strict=True)):
-            return left
+    while grown(left := named(look(process, begun)), idle) and time.perf_counter() < give_up:
         time.sleep(0.1)
+    return left
+
+
+def grown(left: Figures, idle: Figures) -> list[str]:
+    """Of descriptors and threads, those of which there are clearly more than when nobody had come."""
+    return [name for name in ("descriptors", "threads") if left[name] > idle[name] + _MORE]
 
 
 def growth(figures: Figures) -> Figures:
@@ -133,10 +141,8 @@ def failures(figures: Figures) -> list[str]:
     slope = figures["growth"]["mib_per_minute"]
     if slope is not None and slope > figures["mib_per_minute_allowed"]:
         found.append(f"memory grows by {slope:.2f} MiB a minute, expected {figures['mib_per_minute_allowed']:g} at most")
-    for name in ("descriptors", "threads"):
-        if figures["left"][name] > figures["idle"][name] + _MORE:
-            found.append(f"{figures['left'][name]} {name} at the end, {figures['idle'][name]} before anybody came")
-    return found
+    left, idle = figures["left"], figures["idle"]
+    return found + [f"{left[name]} {name} at the end, {idle[name]} before anybody came" for name in grown(left, idle)]
 
 
 BENCHMARK = Benchmark(

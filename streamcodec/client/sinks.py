@@ -22,7 +22,7 @@ from streamcodec.types import Samples
 __all__ = ["DeviceSink", "FileSink", "PipeSink", "Sink", "check_sink", "open_sink"]
 
 _MAX_WAITING_S = 1.0
-# A device that runs dry again sooner than this had not really begun to run, as at its start.
+# A device that runs dry again sooner than this had not begun to run, as at its start. One that says so for longer plays all the same.
 _RUNS_S = 0.1
 # How long a pipe that is being left may still take what waits for it.
 _LAST_S = 1.0
@@ -90,18 +90,19 @@ class DeviceSink:
         self._playout = AdaptivePlayout(rate, self._rate, policy, block_s=block_ms / 1000, channels=self._channels)
         self._playing = False
         self._ran_dry = 0  # how often the device did
-        self._in_order = 0  # samples that it has taken since
+        self._in_order = self._withheld = 0  # samples that it has taken since, and those that it was not given
         self._scratch = np.zeros((self._channels, round(self._rate)), np.float32)
 
     @property
     def stats(self) -> PlayoutStats:
-        """How playing goes; its underruns are `underruns`."""
-        return replace(self._playout.stats, underruns=self.underruns)
+        """How playing goes; the device's own stops are among the underruns."""
+        stats = self._playout.stats
+        return replace(stats, underruns=stats.underruns + self._ran_dry)
 
     @property
     def underruns(self) -> int:
         """How often the device wanted more than there was, or ran dry because this program's thread came too late."""
-        return self._playout.underruns + self._ran_dry
+        return self.stats.underruns
 
     @property
     def device_s(self) -> float:
@@ -111,11 +112,15 @@ class DeviceSink:
     def _callback(self, out: Any, frames: int, time: Any, status: Any) -> None:  # noqa: ARG002
         if status and status.output_underflow:
             # The device ran dry and starts again. It drops what it gets until it runs, often several blocks.
-            self._ran_dry += self._in_order >= _RUNS_S * self._rate
+            if self._in_order >= _RUNS_S * self._rate:
+                self._ran_dry += 1
+                self._withheld = 0
             self._in_order = 0
-            self._playout.interrupt()
-            out[:] = 0.0
-            return
+            if self._withheld < _RUNS_S * self._rate:
+                self._withheld += frames
+                self._playout.interrupt()
+                out[:] = 0.0
+                return
         self._in_order += frames
         block = self._scratch[:, :frames]
         self._playout.pull(frames, block[0] if self._channels == 1 else block)

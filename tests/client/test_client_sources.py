@@ -301,9 +301,11 @@ def test_an_interrupt_ends_the_reading_of_a_microphone_whenever_it_comes(sound, 
 
 @pytest.mark.usefixtures("sound")
 def test_a_microphone_that_falls_silent_for_good_is_an_error(monkeypatch):
+    timeout = asyncio.timeout
+
     async def main() -> None:
-        monkeypatch.setattr(sources, "_SILENT_S", 0)
-        with pytest.raises(DeviceError, match="microphone Mouth has given nothing for 0 s: was it unplugged"):
+        monkeypatch.setattr(sources.asyncio, "timeout", lambda _: timeout(0))
+        with pytest.raises(DeviceError, match="microphone Mouth has given nothing for 5 s: was it unplugged"):
             await anext(DeviceSource().blocks())
 
     run(main())

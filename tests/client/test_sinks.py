@@ -187,6 +187,17 @@ def test_a_device_that_runs_dry_is_an_underrun_and_takes_nothing_until_it_runs_a
     run(main())
 
 
+def test_a_device_that_always_says_that_it_runs_dry_plays_all_the_same(sound):
+    async def main() -> None:
+        sink = DeviceSink(None, 24_000, slack_s=0.05)
+        sink.write(np.full(12_000, 0.5, np.float32), 0.0, 0.0)
+        out = np.concatenate([sound.streams[0].play(120, ran_dry=True)[:, 0] for _ in range(50)])
+        np.testing.assert_array_equal(out[:2400], 0.0)
+        assert out[-1] == pytest.approx(0.5, abs=1e-3) and sink.underruns == 0
+
+    run(main())
+
+
 def test_a_device_that_wants_more_than_there_is_of_a_pause_gets_noise_and_that_is_no_underrun(sound):
     async def main() -> None:
         sink = DeviceSink(None, 24_000, slack_s=0.0)

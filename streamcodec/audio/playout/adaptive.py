@@ -129,11 +129,6 @@ class AdaptivePlayout:
         )
 
     @property
-    def underruns(self) -> int:
-        """How often playing stopped because the buffer was empty."""
-        return self._buffer.underruns
-
-    @property
     def drained(self) -> bool:
         """Whether `finish` was called and everything has been played."""
         return self._buffer.drained
