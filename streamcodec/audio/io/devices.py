@@ -20,7 +20,7 @@ __all__ = ["DeviceInfo", "Kind", "find_device", "list_devices", "open_input", "o
 Kind = Literal["input", "output"]
 
 # A callback in Python may come 10 ms late, because its thread waits for a processor and for the interpreter's lock.
-_MIN_OUTPUT_LATENCY_S = 0.015
+_MIN_OUTPUT_LATENCY_S = 0.020
 _SWITCH_S = 0.0005
 
 _HINTS = {
@@ -121,7 +121,7 @@ def open_input(device: DeviceInfo, channels: int, block_ms: float, callback: Cal
 
 
 def open_output(device: DeviceInfo, channels: int, block_ms: float, callback: Callable[..., None]) -> Any:
-    """Open a speaker at its default rate with a low latency, at least 15 ms; return a `sounddevice.OutputStream` that is not started yet.
+    """Open a speaker at its default rate with a low latency, at least 20 ms; return a `sounddevice.OutputStream` that is not started yet.
 
     sounddevice calls `callback(outdata, frames, time, status)`, which must fill `outdata`, float32 [T, C]. With `block_ms` 0, PortAudio
     chooses the block size. Raises `DeviceError` with a hint if the device cannot be opened.
