@@ -21,6 +21,7 @@ from benchmarks.harness.run import Benchmark, Headline
 from benchmarks.harness.sections import Figures
 from benchmarks.harness.tables import table
 from benchmarks.mouth_to_ear.hearing import hear
+from benchmarks.mouth_to_ear.stalls import Stalls, of_stalls
 from benchmarks.mouth_to_ear.virtual_sound import RATE, VirtualSound, missing_programs, spoken_in
 from streamcodec.audio import bundled_clip, read_audio
 
@@ -36,7 +37,8 @@ class MouthToEar:
     Delay is measured in each part of ten seconds, as it changes with time: `delay_ms` is the median of the parts, `worst_delay_ms` the
     longest. `correlation` is the median of the normalised correlations there. `intact_s` is how much speech was heard as the offline codec
     makes it: half seconds that correlate with it by 0.9 and more. `stages_ms` are the delay's parts, of which the last is what no program
-    accounts for.
+    accounts for. `longest_stall_ms` is for how long the machine itself ran nothing, at most, 0 below 10 ms; and `stall_underruns` are the
+    packets before which underruns came during such a stall or right after it. Both are None where that cannot be seen.
     """
 
     packet_frames: int
@@ -48,6 +50,8 @@ class MouthToEar:
     underruns: int
     lost: int
     stages_ms: dict[str, float]
+    longest_stall_ms: float | None = None
+    stall_underruns: int | None = None
 
 
 def measure(
@@ -57,7 +61,7 @@ def measure(
 
     Raises `RuntimeError` where one of the programs does not come up.
     """
-    with tempfile.TemporaryDirectory() as folder, VirtualSound() as sound:
+    with tempfile.TemporaryDirectory() as folder, VirtualSound() as sound, Stalls() as stalls:
         programs: list[Program] = []
 
         def start(*arguments: str) -> Program:
@@ -67,12 +71,13 @@ def measure(
         try:
             url = serving_url(start("serve", "--port", "0", *serve))
             kept, ledger = Path(folder) / "kept.wav", Path(folder) / "ledger.jsonl"
+            spoken = spoken_in(Path(folder), clip)
             player = start("play", "--server", url, "--bandwidth", "6", "--slack-ms", f"{slack_ms:g}", "--ledger", str(ledger))
             player.wait_for("waiting")
             start("mic", "--server", url, "--keep", str(kept), "--packet-frames", str(packet_frames)).wait_for("publishing")
             player.wait_for("begins")
             time.sleep(1.0)
-            talk = sound.talk(spoken_in(Path(folder), clip), 1.0 + slack_ms / 1000)  # the end of the clip is heard that much later
+            talk = sound.talk(spoken, 1.0 + slack_ms / 1000)  # the end of the clip is heard that much later
             programs[2].stop()
             summary = player.wait_for(" underruns", among="packets, ")
             captured, captured_rate = read_audio(kept)
@@ -87,6 +92,11 @@ def measure(
     first_s = float(np.median(now_s - packet_s * (np.array([line["seq"] for line in lines]) + 1)))
     playing = [line for line, at in zip(lines, now_s, strict=True) if talk.begun <= at <= talk.begun + len(talk.told) / RATE]
     stages = _stages(playing, first_s + heard.captured_s - talk.begun, packet_s, heard.delay_s)
+    ran_dry = [
+        (line["captured_us"] / 1e3 + line["arrival_ms"] + line["decode_ms"]) / 1e3
+        for line, before in zip(lines[1:], lines, strict=False)
+        for _ in range(line["underruns"] - before["underruns"])
+    ]
     numbers = [int(word) for word in summary.replace(",", "").split() if word.isdigit()]
     return MouthToEar(
         packet_frames,
@@ -98,6 +108,8 @@ def measure(
         underruns=numbers[2],
         lost=numbers[1],
         stages_ms=stages,
+        longest_stall_ms=None if stalls.found is None else 1000 * max((length_s for _, length_s in stalls.found), default=0.0),
+        stall_underruns=None if stalls.found is None else of_stalls(ran_dry, stalls.found),
     )
 
 
@@ -127,11 +139,14 @@ def render(figures: Figures) -> str:
             run["worst_delay_ms"],
             round(run["stoi"], 3),
             run["underruns"],
+            run["stall_underruns"],
+            run["longest_stall_ms"],
             run["lost"],
         ]
         for run in figures["runs"]
     ]
-    told = table(["packet, frames", "mouth to ear, ms", "longest, ms", "STOI against the offline codec", "underruns", "packets lost"], rows)
+    columns = ["packet, frames", "mouth to ear, ms", "longest, ms", "STOI against the offline codec", "underruns"]
+    told = table([*columns, "of them at a stall of the machine", "its longest stall, ms", "packets lost"], rows)
     shares = table(
         ["ms, of the delay", *(str(row[0]) for row in rows)],
         [
@@ -144,7 +159,9 @@ def render(figures: Figures) -> str:
         "null sinks, ALSA's pulse plugin, PortAudio), through `streamcodec mic`, `serve` and `play`, recorded at a virtual ear. "
         f"The player holds back {figures['slack_ms']:g} ms against late packets. The delay is the peak of the cross-correlation, the "
         "median and the longest of parts of ten seconds, and includes the packet itself and both devices' buffers. Underruns and lost "
-        f"packets are the player's own count, from its start to its end.\n\n{told}\n\n"
+        "packets are the player's own count, from its start to its end. A stall of the machine is a while of 10 ms or more in which a "
+        "processor ran not even a thread at a real-time priority, as the host of a virtual machine had stopped it. An underrun counts as "
+        f"one at a stall if it comes during a stall or within 0.2 s of its end.\n\n{told}\n\n"
         "Where it comes from: medians of the player's ledger over the packets of that while; in front of them what the room heard before "
         "the microphone's program says that it did, and behind them what is left of the measured whole, beyond the speaker's own word.\n\n"
         f"{shares}\n"

@@ -34,6 +34,8 @@ load-module module-remap-source source_name=microphone master=room.monitor sourc
 set-default-sink speaker
 set-default-source microphone
 """
+# The room's own programs give way to those that are measured.
+_ASIDE = ("nice", "-n", "10")
 _ALSA = "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
 
 
@@ -50,6 +52,7 @@ class Recording:
 
     def __init__(self, source: str, environment: dict[str, str]) -> None:
         command = [
+            *_ASIDE,
             "parec",
             "-d",
             source,
@@ -148,7 +151,7 @@ class VirtualSound:
 
     def play_into_room(self, path: Path) -> None:
         """Play a WAV file in front of the microphone; returns when it is over."""
-        subprocess.run(["paplay", "-d", "room", "--latency-msec=20", str(path)], env=self.environment, check=True)
+        subprocess.run([*_ASIDE, "paplay", "-d", "room", "--latency-msec=20", str(path)], env=self.environment, check=True)
 
     def talk(self, path: Path, tail_s: float) -> Talk:
         """Play a WAV file in front of the microphone and record in the room and at the ear until `tail_s` behind its end."""

@@ -13,6 +13,7 @@ from programs import needs
 import streamcodec
 from benchmarks.mouth_to_ear.benchmark import MouthToEar, measure
 from benchmarks.mouth_to_ear.hearing import delays
+from benchmarks.mouth_to_ear.stalls import Stalls, of_stalls
 from benchmarks.mouth_to_ear.virtual_sound import RATE, missing_programs
 
 PRESSURE = Path("/proc/pressure/cpu")
@@ -49,6 +50,21 @@ def test_the_delay_of_each_ten_seconds_is_found_also_of_a_clip_that_repeats(spee
 
 def test_a_pause_has_no_delay() -> None:
     assert delays(np.zeros(10 * RATE, np.float32), np.zeros(10 * RATE, np.float32), 0.0, 1.0) == []
+
+
+def test_what_comes_during_a_stall_of_the_machine_or_right_after_it_is_one_of_it() -> None:
+    stalls = [(10.0, 0.04), (20.0, 0.02)]  # their ends and their lengths
+    assert of_stalls([9.95, 9.97, 10.1, 10.3, 20.19, 20.21], stalls) == 3
+    assert of_stalls([10.0], []) == 0
+
+
+def test_stalls_are_told_with_their_ends_and_lengths_or_not_at_all() -> None:
+    begun = time.monotonic()
+    with Stalls() as stalls:
+        time.sleep(0.2)
+    over = time.monotonic()
+    # None where this user may not ask for a real-time priority.
+    assert stalls.found is None or all(begun < end_s < over and 0.01 <= length_s < over - begun for end_s, length_s in stalls.found)
 
 
 @needs(without="virtual sound cards (pulseaudio, pulseaudio-utils and libasound2-plugins)" if missing_programs() else None)
