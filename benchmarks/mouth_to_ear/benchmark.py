@@ -55,7 +55,7 @@ class MouthToEar:
 
 
 def measure(
-    clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack_ms: float = 36.0, *, serve: Sequence[str] = ()
+    clip: Audio, codec: streamcodec.Codec, packet_frames: int = 6, slack_ms: float = 32.0, *, serve: Sequence[str] = ()
 ) -> MouthToEar:
     """Send `clip` [T] (24 kHz) through virtual devices and the three programs; `serve` are further options of the server.
 
@@ -172,7 +172,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     parser.add_argument("--packet-frames", type=int, nargs="+", default=[6, 2, 1], help="packet sizes, frames")
     parser.add_argument("--minutes", type=float, default=2.0, help="how long the clip is repeated at each packet size")
-    parser.add_argument("--slack-ms", type=float, default=36.0, help="what the player holds back against late packets")
+    parser.add_argument("--slack-ms", type=float, default=32.0, help="what the player holds back against late packets")
 
 
 def refuse(_: argparse.Namespace) -> str | None:
