@@ -30,8 +30,8 @@ import numpy, streamcodec
 decoder = streamcodec.load({model!r}, engine={engine!r}).stream_decoder({bandwidth})
 while not len(decoder.feed([numpy.zeros((8, 6), numpy.int32)])):
     pass
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+from benchmarks.harness.peak import peak_mib
+print(peak_mib())
 """
 
 

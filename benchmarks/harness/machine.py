@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import resource
 import time
 from datetime import UTC, datetime
 from functools import cache
@@ -12,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+
+from benchmarks.harness.peak import peak_mib
 
 __all__ = ["Observed", "allocated_mib", "describe_machine", "rss_mib", "usage", "version"]
 
@@ -106,8 +107,7 @@ def _busy_seconds() -> tuple[float, float]:
 def usage() -> dict[str, float]:
     """What this process has used: seconds of it and of the calling thread (the loop's), memory now and at most (MiB), and `at` (s)."""
     spent = time.process_time()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu_s": spent, "loop_s": time.thread_time(), "at": time.perf_counter(), "peak_mib": peak, "rss_mib": rss_mib()}
+    return {"cpu_s": spent, "loop_s": time.thread_time(), "at": time.perf_counter(), "peak_mib": peak_mib(), "rss_mib": rss_mib()}
 
 
 def rss_mib() -> float:

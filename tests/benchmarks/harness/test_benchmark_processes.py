@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from benchmarks.harness.machine import allocated_mib, rss_mib, usage
 from benchmarks.harness.processes import Processes, run_loop
+
+ROOT = Path(__file__).parents[3]
 
 
 def answer(pipe: Connection, first: int) -> None:
@@ -61,3 +65,11 @@ def test_what_a_process_holds_grows_with_what_it_allocates() -> None:
     assert after is not None and after - before > 60
     assert len(kept) and rss_mib() > 1
     assert set(usage()) == {"cpu_s", "loop_s", "at", "peak_mib", "rss_mib"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts a program's own peak")
+def test_a_programs_peak_is_its_own_and_not_that_of_the_program_that_started_it() -> None:
+    kept = b"x" * (256 << 20)
+    command = [sys.executable, "-c", "from benchmarks.harness.peak import peak_mib; print(peak_mib())"]
+    peak = float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert 5 < peak < len(kept) / 2**20
