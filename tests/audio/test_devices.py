@@ -129,7 +129,7 @@ def test_streams_open_at_the_devices_own_rate_with_low_latency(open_stream, kind
         "channels": 1,
         "dtype": "float32",
         "blocksize": 441,
-        "latency": "low" if kind == "input" else 0.015,
+        "latency": "low" if kind == "input" else 0.02,
         "callback": callback,
     }
     assert open_stream(find_device(2, kind), 1, 0, callback)["blocksize"] == 0
