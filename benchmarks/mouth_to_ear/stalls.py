@@ -12,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 __all__ = ["Stalls", "of_stalls"]
 
+_ROOT = Path(__file__).parents[2]
 _SLEEP_S, _STALL_S = 0.002, 0.01
 _PRIORITY = 50  # PulseAudio's own threads have 5
 _BEHIND_S = 0.2  # for so long after a stall, what was late because of it still arrives late
@@ -33,12 +35,18 @@ class Stalls:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.mouth_to_ear.stalls"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "benchmarks.mouth_to_ear.stalls"],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         told, _ = self._process.communicate()
+        if self._process.returncode:
+            raise RuntimeError(f"the watch for stalls ended with exit code {self._process.returncode}")
         found = json.loads(told)
         self.found = None if found is None else [(end_s, length_s) for end_s, length_s in found]
 
